@@ -1,0 +1,98 @@
+"""`init` and `check`. Knows options and words; nothing of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdecay.cli import options as opt
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("init", epilog="Example: segdecay init photos --write")(init)
+    app.command("check", epilog="Example: segdecay check photos --folds 5")(check)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with images and masks.")],
+    write: Annotated[bool, typer.Option("--write", help="Write DIR/dataset.yaml instead of printing it.")] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Guess dataset.yaml from what lies there, and explain each guess."""
+    import json
+
+    from segdecay.data.init import guess_spec
+    from segdecay.errors import DataError
+    from segdecay.records import write_bytes
+
+    guess = guess_spec(folder)
+    path = folder / "dataset.yaml"
+    if write:
+        if path.exists():
+            raise DataError(f"{path} exists. Remove it first, or run without --write to see the guess.")
+        write_bytes(path, guess.spec_yaml.encode())
+    if as_json:
+        values = {"dataset_yaml": guess.spec_yaml, "explanations": guess.explanations, "written": write}
+        typer.echo(json.dumps(values, ensure_ascii=False))
+        return
+    for line in guess.explanations:
+        typer.echo(f"# {line}", err=not write)
+    typer.echo(f"wrote {path}; try it: segdecay check {folder}" if write else guess.spec_yaml.rstrip("\n"))
+
+
+def check(
+    data: opt.Data,
+    folds: opt.Folds = None,
+    size: opt.Size = None,
+    seed: opt.Seed = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    strict: opt.Strict = False,
+    allow_missing: opt.AllowMissing = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Read every image and mask; list faults with file, value and fix, and the class x fold table.
+
+    Exit code 1 when something is wrong.
+    """
+    from segdecay.cli.tables import print_check
+    from segdecay.data.checks import Finding
+    from segdecay.data.folds import check_folds, fold_plan
+    from segdecay.data.loading import read_dataset
+    from segdecay.errors import DataError
+
+    built = opt.build_config(
+        data,
+        config,
+        assignments,
+        {
+            "search.folds": folds,
+            "size": size,
+            "seed": seed,
+            "search.strict": strict,
+            "search.allow_missing": allow_missing,
+        },
+    )
+    dataset, report = read_dataset(built.data)
+    findings, plan = list(report.findings), None
+    if dataset is not None:
+        search = built.search
+        try:
+            plan = fold_plan(
+                dataset,
+                method=search.method,
+                n_folds=search.folds,
+                seed=built.seed,
+                block_gap=search.block_gap,
+                allow_missing=search.allow_missing,
+            )
+            findings += check_folds(plan, dataset)
+        except DataError as error:
+            findings.append(Finding("wrong", "folds", None, str(error)))
+    print_check(dataset, report, findings, plan, as_json=as_json)
+    stopping = ("wrong", "warning") if built.search.strict else ("wrong",)
+    if dataset is None or any(finding.level in stopping for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,52 @@
+"""The command line: one short function a command, imported late, so that --help answers at once.
+
+Knows how to parse, call and print; nothing of what happens in between.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from segdecay.cli import data, models, training
+from segdecay.errors import SegdecayError
+
+app = typer.Typer(
+    name="segdecay",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train segmentation networks with weight decay under control: choose λ by cross-validation, with evidence.",
+    epilog="Start with: segdecay tune digits --out runs/digits",
+)
+for module in (data, training, models):
+    module.register(app)
+
+
+def run() -> None:
+    """Entry point: 0 done, 1 the answer is no, 2 a user error, 130 interrupted and resumable."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app(standalone_mode=True)
+    except SegdecayError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"segdecay: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("segdecay: interrupted. Finished trainings are kept; the same command goes on.\n")
+        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"segdecay: {where}{error.strerror or error}. Finished trainings are kept.\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

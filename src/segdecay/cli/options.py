@@ -1,0 +1,131 @@
+"""Options that commands share, and the configuration that they add up to. Knows strings; nothing of training."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segdecay.errors import ConfigError, gather
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder, a dataset.yaml, or digits.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file with any keys of run.yaml.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, as in --set search.grid=[0,1,8].")
+]
+Folds = Annotated[int | None, typer.Option("--folds", help="Number of folds. Default: 3.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 60.")]
+Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of folds, weights, order and augmentation. Default: 0.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Trainings at a time. Default: a core or GPU each; 0: in-process."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data are errors.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored in every fold.")
+]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from "HxW".
+
+    >>> parse_size("96x128")
+    (96, 128)
+
+    Raises:
+        ConfigError: anything else.
+    """
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    if not found:
+        raise ConfigError(f"--size takes HxW in pixels, for example 96x128; saw '{text}'.")
+    return int(found[1]), int(found[2])
+
+
+def collect_values(
+    data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Plain values of a configuration: the file, then --set, then the options that were given."""
+    from segdecay.config import read_yaml, set_key
+
+    values = read_yaml(config) if config is not None else {}
+    values.pop("command", None)  # a run.yaml names its command
+    faults = []
+    for assignment in assignments or []:
+        try:
+            set_key(values, assignment)
+        except ConfigError as error:
+            faults.append(str(error))
+    for path, value in {"data.path": data, **options}.items():
+        if value is None or value is False:
+            continue
+        *sections, key = path.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                faults.append(f"{section}: a section of keys is needed; saw {place!r}.")
+                break
+        else:
+            place[key] = value
+    gather(ConfigError, faults)
+    return values
+
+
+def build_config(data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Any:
+    """The checked RunConfig; faults of shape, range and names are reported together.
+
+    Raises:
+        ConfigError: listing all faults.
+    """
+    from segdecay.config import RunConfig, parse_config
+    from segdecay.workflow import check_names
+
+    size = options.pop("size", None)
+    if size is not None:
+        options["data.size"] = parse_size(size)
+    values = collect_values(data, config, assignments, options)
+    try:
+        built: RunConfig = parse_config(values)
+    except ConfigError as error:
+        gather(ConfigError, [*(line.removeprefix("- ") for line in str(error).splitlines()), *_names_anyway(values)])
+        raise
+    gather(ConfigError, check_names(built))
+    return built
+
+
+def _names_anyway(values: dict[str, Any]) -> list[str]:
+    """Faults of names in values that are not a configuration yet, so that all are told at once."""
+    from segdecay.config import RunConfig
+    from segdecay.workflow import check_names
+
+    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "policy"}
+    kept: dict[str, Any] = {"data": {"path": "x"}}
+    for section, key in names.items():
+        given = values.get(section)
+        if isinstance(given, dict) and isinstance(given.get(key), str):
+            kept[section] = {key: given[key]}
+    return check_names(RunConfig.model_validate(kept))
+
+
+def default_out(data: str) -> Path:
+    """runs/NAME for a data set."""
+    path = Path(data)
+    name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
+    return Path("runs") / name
+
+
+def repeat_command() -> str:
+    """The command line as it was typed, for the report."""
+    return shlex.join(["segdecay", *sys.argv[1:]])

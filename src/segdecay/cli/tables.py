@@ -1,0 +1,111 @@
+"""Tables for a terminal. Knows records; computes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from segdecay.data.checks import CheckReport, Finding
+from segdecay.data.dataset import Dataset
+from segdecay.data.folds import FoldPlan
+from segdecay.records import SettingSummary, Strength, Verdict
+
+COLOURS = {"wrong": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def show(value: float | None, digits: str = ".3f") -> str:
+    """A number, or n/a."""
+    return "n/a" if value is None else format(value, digits)
+
+
+def strength_cells(strength: Strength) -> tuple[str, str, str]:
+    """Axis value, τ and λ side by side; a dash where τ is infinite or has no meaning."""
+    tau = "–" if strength.timescale_epochs is None else f"{strength.timescale_epochs:.3g}"
+    return f"{strength.value:g}", tau, show(strength.lambda_, ".4g")
+
+
+def settings_table(verdict: Verdict) -> Table:
+    """Every strength with its scores."""
+    table = Table(title=f"mIoU by strength ({verdict.policy})", title_justify="left")
+    axis = "D" if verdict.strength.axis == "total_decay" else verdict.strength.axis
+    for name in (axis, "τ epochs", "λ", "mIoU", "± SE", "train", "gap", "difference to none"):
+        table.add_column(name, justify="right")
+    for row in verdict.settings:
+        table.add_row(*strength_cells(row.strength), *_scores(row), style=_style(row, verdict))
+    return table
+
+
+def _style(row: SettingSummary, verdict: Verdict) -> str:
+    if row.dropped:
+        return "dim"
+    return "bold" if row.strength.value == verdict.strength.value else ""
+
+
+def _scores(row: SettingSummary) -> tuple[str, ...]:
+    if row.dropped:
+        return (escape(row.dropped[:60]), "", "", "", "")
+    difference = ""
+    if row.difference is not None and row.difference.interval is not None:
+        low, high = row.difference.interval
+        difference = f"{row.difference.mean or 0:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return show(row.mean), show(row.standard_error), show(row.train_mean), show(row.gap, "+.3f"), escape(difference)
+
+
+def classes_table(verdict: Verdict) -> Table:
+    """Every class at none and at the chosen strength."""
+    table = Table(title="IoU by class", title_justify="left")
+    table.add_column("class")
+    for name in ("pixels", "none", "chosen", "interval of the difference"):
+        table.add_column(name, justify="right")
+    for row in verdict.classes:
+        interval = row.difference_interval
+        text = "" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
+        table.add_row(escape(row.name), f"{row.support:,}", show(row.zero), show(row.chosen), escape(text))
+    return table
+
+
+def print_check(
+    dataset: Dataset | None,
+    report: CheckReport,
+    findings: Sequence[Finding],
+    plan: FoldPlan | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Findings, the class table and the class × fold table."""
+    if as_json:
+        values = {
+            "findings": [asdict(finding) for finding in findings],
+            "classes": [asdict(row) for row in report.classes],
+            "images": report.images,
+            "fingerprint": None if dataset is None else dataset.fingerprint,
+            "class_by_fold": None if plan is None else plan.table,
+        }
+        typer.echo(json.dumps(values, ensure_ascii=False))
+        return
+    console = Console()
+    for finding in findings:
+        console.print(f"[{COLOURS[finding.level]}]{finding.level}[/]: {escape(finding.message)}", highlight=False)
+    if report.images:
+        console.print("images: " + ", ".join(f"{part} {n}" for part, n in report.images.items()), highlight=False)
+    table = Table(title="Classes", title_justify="left")
+    table.add_column("class")
+    for name in ("pixels", "share", "images", "groups"):
+        table.add_column(name, justify="right")
+    for fold in range(len(plan.folds) if plan else 0):
+        table.add_column(f"fold {fold + 1}", justify="right")
+    for index, row in enumerate(report.classes):
+        own = [f"{count:,}" for count in plan.table[index]] if plan else []
+        table.add_row(escape(row.name), f"{row.pixels:,}", f"{row.share:.2%}", str(row.images), str(row.groups), *own)
+    if report.classes:
+        console.print(table)
+    if plan is not None:
+        console.print(f"folds: {len(plan.folds)} by {plan.method}; columns count validation pixels.", highlight=False)
+    if not any(finding.level == "wrong" for finding in findings) and dataset is not None:
+        console.print("nothing is wrong.", highlight=False)

@@ -1,0 +1,153 @@
+"""`tune`, `train` and `report`. Knows options and words; nothing of training."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segdecay.cli import options as opt
+
+_TUNE_EXAMPLE = "Example: segdecay tune DATA --out runs/mine --folds 5 --set search.grid=[0,1,4,16]"
+_TRAIN_EXAMPLE = "Example: segdecay train DATA --decay decoupled --lambda 0.01 --out runs/one"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("tune", epilog=_TUNE_EXAMPLE)(tune)
+    app.command("train", epilog=_TRAIN_EXAMPLE)(train)
+    app.command("report", epilog="Example: segdecay report runs/mine")(report)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM, which schedulers send before they kill, stops like Ctrl-C."""
+
+    def stop(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def tune(
+    data: opt.Data,
+    out: opt.Out = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="best, or one-se.")] = None,
+    model: opt.Model = None,
+    folds: opt.Folds = None,
+    epochs: opt.Epochs = None,
+    size: opt.Size = None,
+    seed: opt.Seed = None,
+    strict: opt.Strict = False,
+    allow_missing: opt.AllowMissing = False,
+    workers: opt.Workers = None,
+    device: opt.Device = "auto",
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Choose λ by cross-validation: folds, trainings, verdict, refit, model, report.
+
+    The same command on the same --out goes on where it stopped.
+    """
+    from segdecay.cli.watching import build_watcher
+    from segdecay.records import to_json
+    from segdecay.workflow import Execution
+    from segdecay.workflow import tune as run_tune
+
+    built = opt.build_config(
+        data,
+        config,
+        assignments,
+        {
+            "decay.policy": decay,
+            "search.rule": rule,
+            "model.name": model,
+            "search.folds": folds,
+            "training.epochs": epochs,
+            "size": size,
+            "seed": seed,
+            "search.strict": strict,
+            "search.allow_missing": allow_missing,
+        },
+    )
+    execution = Execution(workers=workers, device=device, command=opt.repeat_command())
+    with _interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+        done = run_tune(built, out or opt.default_out(data), execution, watcher)
+    if as_json:
+        typer.echo(to_json(done.verdict), nl=False)
+    else:
+        watcher.conclude(done)
+
+
+def train(
+    data: opt.Data,
+    out: opt.Out = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", help="λ as the optimizer takes it: weights shrink by 1 - lr·λ a step.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option("--strength", help="Instead of --lambda: the value on the axis, as in a verdict.")
+    ] = None,
+    model: opt.Model = None,
+    epochs: opt.Epochs = None,
+    size: opt.Size = None,
+    seed: opt.Seed = None,
+    workers: opt.Workers = None,
+    device: opt.Device = "auto",
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Train one setting: on the training part, scored on the val part when there is one."""
+    from segdecay.cli.watching import build_watcher
+    from segdecay.records import to_json
+    from segdecay.workflow import Execution
+    from segdecay.workflow import train as run_train
+
+    built = opt.build_config(
+        data,
+        config,
+        assignments,
+        {
+            "decay.policy": decay,
+            "decay.lambda": lambda_,
+            "decay.value": strength,
+            "model.name": model,
+            "training.epochs": epochs,
+            "size": size,
+            "seed": seed,
+        },
+    )
+    execution = Execution(workers=workers, device=device, command=opt.repeat_command())
+    with _interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+        done = run_train(built, out or opt.default_out(data), execution, watcher)
+    if as_json:
+        typer.echo(to_json(done.record), nl=False)
+    else:
+        watcher.conclude_training(done)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    as_json: opt.Json = False,
+) -> None:
+    """Write RUN/report.html anew from the records of the run."""
+    import json
+
+    from segdecay.report import build_report
+
+    path = build_report(run)
+    typer.echo(json.dumps({"report": str(path)}) if as_json else f"report: {path}")

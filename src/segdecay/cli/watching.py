@@ -1,0 +1,177 @@
+"""What a person sees while a run goes on: a live table on a terminal, a plain line a cell otherwise.
+
+Knows events; nothing of how cells are run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from segdecay.cli.tables import classes_table, settings_table
+from segdecay.records import cell_from_json, read_json
+from segdecay.selection.executors import Event
+from segdecay.training.setup import count_batches, strength_of
+
+if TYPE_CHECKING:
+    from segdecay.selection.study import Study
+    from segdecay.training.preflight import Preflight
+    from segdecay.workflow import Trained, Tuned
+
+
+def show_duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> show_duration(42), show_duration(200), show_duration(9000)
+    ('42 s', '3 min 20 s', '2 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class ConsoleWatcher:
+    """Prints to a console; with a terminal, bars and the time left stay at its foot."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console, self._quiet = console, quiet
+        self._live = console.is_terminal and not quiet
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}  {task.fields[left]}"),
+            console=console,
+        )
+        self._cells: dict[str, TaskID] = {}
+        self._all: TaskID | None = None
+        self._total = self._done = 0
+        self._epochs_done = 0.0
+        self._epochs_of: dict[str, int] = {}
+        self._start = time.monotonic()
+        self._workers = 1
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """One line, unless quiet."""
+        if not self._quiet:
+            self._console.print(escape(line), highlight=False, soft_wrap=True)
+
+    def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
+        """What will be run: cells, refits, an estimate of time and disk."""
+        n_cells = len(grid) * len(study.folds.folds) * len(study.config.search.seeds)
+        finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
+        training = study.config.training
+        batches = count_batches(study.fold_images, training.batch_size) * training.epochs
+        pool = count_batches(len(study.dataset.part("train", "val")), training.batch_size) * training.epochs
+        seconds = trial.seconds_a_batch * (batches * (n_cells - finished) / workers + pool)
+        self._total, self._workers = n_cells + refits, workers
+        strengths = [strength_of(study.config, value, study.fold_images) for value in grid]
+        label = "D" if strengths[0].axis == "total_decay" else strengths[0].axis
+        shown = ", ".join(f"{s.value:g} (λ {s.lambda_ or 0:.3g})" for s in strengths)
+        self.say(
+            f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
+            f"{study.folds.method}; {study.config.decay.policy}, {label} = {shown}"
+        )
+        already = f", {finished} of them finished" if finished else ""
+        disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
+        self.say(
+            f"{n_cells} trainings{already}, then up to {refits} refit{'s' if refits > 1 else ''}, {workers} at a time: "
+            f"about {show_duration(seconds)}, up to {disk:.0f} MB for weights; more if the best is the strongest."
+        )
+        self._done = finished
+        if self._live:
+            self._all = self._bars.add_task("all", total=self._total, completed=finished, unit="trainings", left="")
+
+    def event(self, event: Event) -> None:
+        """Move the bars, or print a line for a cell that ended."""
+        task, epochs = event.task, event.task.config.training.epochs
+        name = f"{task.setting} {'refit' if task.fold < 0 else f'fold {task.fold + 1}'}"
+        if len(task.config.search.seeds) > 1:
+            name += f" seed {task.seed}"
+        if event.kind == "started":
+            self._epochs_of.setdefault(name, 0)
+            if self._live:
+                self._cells[name] = self._bars.add_task(escape(name), total=epochs, unit="epochs", left="")
+        elif event.kind == "progress":
+            self._epochs_done += 1
+            self._epochs_of[name] = event.epoch
+            if name in self._cells:
+                self._bars.update(self._cells[name], completed=event.epoch)
+        else:
+            self._done += 1
+            if name in self._cells:
+                self._bars.remove_task(self._cells.pop(name))
+            self.say(f"[{self._done}/{max(self._total, self._done)}] {name}: {self._ending(event)}{self._left(epochs)}")
+        if self._all is not None:
+            self._bars.update(
+                self._all, completed=self._done, total=max(self._total, self._done), left=self._left(epochs).strip(" ·")
+            )
+
+    @staticmethod
+    def _ending(event: Event) -> str:
+        if event.kind == "failed":
+            return f"failed: {event.reason}"
+        record = cell_from_json(read_json(event.task.folder / "cell.json"))
+        if record.status == "diverged":
+            return f"diverged: {record.reason}"
+        train = f"train mIoU {record.train.miou:.3f}" if record.train else ""
+        kind = "test" if event.task.fold < 0 and not event.task.score_on_the_way else "validation"
+        scored = f"{kind} mIoU {record.validation.miou:.3f}, " if record.validation else ""
+        return f"{scored}{train}, {show_duration(record.seconds)}"
+
+    def _left(self, epochs: int) -> str:
+        """Time left, from the pace of all epochs so far."""
+        if not self._epochs_done or self._done >= self._total:
+            return ""
+        pace = (time.monotonic() - self._start) / self._epochs_done
+        running = sum(done for done in self._epochs_of.values() if done < epochs)
+        left = max(0.0, (self._total - self._done) * epochs - running)
+        return f" · about {show_duration(left * pace)} left"
+
+    def conclude(self, done: Tuned) -> None:
+        """The verdict, its tables, test scores, and where everything lies."""
+        console, verdict = self._console, done.verdict
+        if not self._quiet:
+            console.print(settings_table(verdict))
+            console.print(classes_table(verdict))
+        console.print(f"\n[bold]{verdict.kind}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
+        if verdict.test is not None:
+            scores = ", ".join(f"{name} {values['miou']:.3f}" for name, values in verdict.test.items())
+            console.print(f"test mIoU of the refits, scored once: {scores}", highlight=False)
+        if verdict.paste and not self._quiet:
+            console.print("\nlines to paste:\n")
+            console.print(escape(verdict.paste), highlight=False, soft_wrap=True)
+        console.print(f"\nmodel: {done.model}\nreport: {done.report}", highlight=False, soft_wrap=True)
+
+    def conclude_training(self, done: Trained) -> None:
+        """Scores and places of a single training."""
+        record = done.record
+        for name, scores in (("train", record.train), ("validation", record.validation)):
+            if scores is not None:
+                self._console.print(f"{name} mIoU {scores.miou:.3f}, worst class {scores.worst:.3f}", highlight=False)
+        self._console.print(f"model: {done.model}\nreport: {done.report}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def build_watcher(*, quiet: bool, as_json: bool) -> Iterator[ConsoleWatcher]:
+    """A watcher on standard output; on standard error when that belongs to JSON."""
+    console = Console(file=sys.stderr if as_json else sys.stdout)
+    with ConsoleWatcher(console, quiet=quiet) as watcher:
+        yield watcher

@@ -1,0 +1,314 @@
+"""What a run is asked to do: strict, from YAML, to YAML.
+
+Checks shape and range only; whether a name exists is checked by the room that builds the thing (its `build_x`). Two
+runs are the same when this configuration and the data are; workers, device and quiet are not part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from segdecay.errors import ConfigError, did_you_mean, gather
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with the numbers of YAML 1.2: 1e-4 is a number, not a word."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Plain values from YAML text; raises yaml.YAMLError.
+
+    >>> load_yaml("[1e-4, 0.5, yes]")
+    [0.0001, 0.5, True]
+    """
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+
+
+class Section(pydantic.BaseModel):
+    """A part of the configuration: unknown keys are refused, values are frozen."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataConfig(Section):
+    """Where the data lies and how it is read."""
+
+    path: str = Field(description="a folder, a dataset.yaml, or digits")
+    size: Size | None = Field(None, description="resize every image and mask to H, W; null keeps the size of the files")
+
+    @pydantic.field_validator("size", mode="before")
+    @classmethod
+    def _size_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("size")
+    @classmethod
+    def _size_is_sane(cls, value: Size | None) -> Size | None:
+        if value is not None and not all(8 <= side <= 16384 for side in value):
+            raise ValueError("each side must be from 8 to 16384 pixels")
+        return value
+
+
+class ModelConfig(Section):
+    """Which network, from which weights."""
+
+    name: str = Field("unet-tiny", description="unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build")
+    width: int | None = Field(None, ge=1, le=512, description="U-Net only: channels of the first level")
+    depth: int | None = Field(None, ge=1, le=7, description="U-Net only: how often the resolution is halved")
+    norm: Literal["batch", "group"] = Field("batch", description="U-Net only")
+    dropout: float = Field(0.0, ge=0, lt=1, description="U-Net only: Dropout2d probability")
+    encoder: str = Field("resnet18", description="smp only: a timm or smp encoder by name")
+    pretrained: bool = Field(False, description="smp only: load the encoder's weights from the hub")
+    weights: str | None = Field(None, description="start from this local .safetensors or .pth (weights only)")
+
+
+class LossConfig(Section):
+    """The original loss: cross-entropy, mean over the valid pixels."""
+
+    class_weights: Literal["none", "median", "inverse_sqrt"] = "inverse_sqrt"
+
+
+class OptimizerConfig(Section):
+    """The rule of the update, without any decay of its own."""
+
+    name: str = Field("adamw", description="adamw, adam or sgd")
+    lr: Positive = Field(0.008, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @pydantic.field_validator("betas", mode="before")
+    @classmethod
+    def _betas_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves over the steps."""
+
+    name: str = Field("cosine", description="cosine, poly or constant")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent on a linear rise from 0")
+    power: Positive = Field(0.9, description="poly only")
+
+
+class AugmentConfig(Section):
+    """What is drawn anew for every training image; validation and test images are never touched."""
+
+    crop: Size | Literal["auto"] | None = Field(
+        "auto", description="auto crops only where image sizes differ or exceed 512"
+    )
+    flip: Literal["data", "none", "horizontal", "both"] = Field("data", description="data: what dataset.yaml allows")
+    degrees: float = Field(10.0, ge=0, le=180, description="largest turn")
+    scale: float = Field(0.1, ge=0, lt=1, description="largest relative change of size")
+    shift: float = Field(0.05, ge=0, lt=1, description="largest shift, in shares of the side")
+    brightness: float = Field(0.1, ge=0, le=1, description="largest change, in shares of the range")
+    contrast: float = Field(0.1, ge=0, lt=1, description="largest relative change")
+
+    @pydantic.field_validator("crop", mode="before")
+    @classmethod
+    def _crop_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class TrainingConfig(Section):
+    """How long and in which portions one cell trains."""
+
+    epochs: int = Field(60, ge=1, le=100_000)
+    batch_size: int = Field(16, ge=1, le=4096)
+    accumulate: int = Field(1, ge=1, description="micro-batches summed before a step")
+    clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null for none")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    deterministic: bool = Field(True, description="refuse kernels whose result varies from call to call")
+
+
+class DecayConfig(Section):
+    """Which rule, on which parameters, how hard relative to the searched strength."""
+
+    policy: str = Field("decoupled", description="see: segdecay policies")
+    groups: dict[str, float] = Field(
+        default_factory=dict, description="multiplier of the strength by group; default body 1, head 1, norm 0, bias 0"
+    )
+    rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
+    head: str | None = Field(None, description="name of the last layer, if it is not found")
+    value: NonNegative | None = Field(None, description="train only: strength on the axis")
+    lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class SearchConfig(Section):
+    """Which settings see which folds, and by which rule one of them is taken."""
+
+    grid: tuple[float, ...] | None = Field(None, description="strengths on the axis; null takes the axis' own")
+    folds: int = Field(3, ge=2, le=100)
+    method: Literal["groups", "blocks", "given"] | None = Field(None, description="null: what the data set says")
+    block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
+    seeds: tuple[int, ...] = (0,)
+    rule: Literal["best", "one-se"] = "best"
+    criterion: Literal["miou"] = "miou"
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+    resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
+    strict: bool = Field(False, description="warnings about the data are errors")
+    allow_missing: bool = Field(False, description="go on where a class cannot be scored in every fold")
+
+    @pydantic.field_validator("grid", "seeds", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("grid")
+    @classmethod
+    def _grid_is_sane(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (len(set(value)) != len(value) or not value or min(value) < 0):
+            raise ValueError("must be different numbers, none below 0")
+        return value
+
+
+class RunConfig(Section):
+    """Everything that makes a run what it is."""
+
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+    decay: DecayConfig = DecayConfig()
+    search: SearchConfig = SearchConfig()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+def _allowed_keys(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that stand beside a misspelt one."""
+    section: type[pydantic.BaseModel] = RunConfig
+    for part in path[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)):
+            return []
+        section = annotation
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def explain(error: pydantic.ValidationError, allowed_keys: Any = _allowed_keys) -> list[str]:
+    """One plain line a fault: key, what is wrong, what we saw, what is near."""
+    lines = []
+    for fault in error.errors():
+        path = tuple(fault["loc"])
+        key = ".".join(str(part) for part in path)
+        if fault["type"] == "extra_forbidden":
+            allowed = allowed_keys(path)
+            lines.append(
+                f"Unknown key '{key}'; allowed here: {', '.join(allowed)}.{did_you_mean(str(path[-1]), allowed)}"
+            )
+        elif fault["type"] == "missing":
+            lines.append(f"Key '{key}' is missing.")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            near = ""
+            if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+                expected = str(fault.get("ctx", {}).get("expected", ""))
+                near = did_you_mean(
+                    fault["input"], [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
+                )
+            lines.append(f"{key}: {message[0].lower()}{message[1:]}; saw {fault['input']!r}.{near}")
+    return lines
+
+
+def parse_config(values: dict[str, Any]) -> RunConfig:
+    """A checked configuration from plain values.
+
+    Raises:
+        ConfigError: listing every unknown key and every value out of range.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except pydantic.ValidationError as error:
+        lines = explain(error)
+        gather(ConfigError, lines)
+        raise AssertionError from error  # gather always raises here: a validation error has faults
+
+
+def set_key(values: dict[str, Any], assignment: str) -> None:
+    """Apply one `--set key.path=value` to plain values, in place; the value is read as YAML.
+
+    Raises:
+        ConfigError: no "=", or a path through something that is not a section.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set takes key.path=value; saw '{assignment}'. Example: --set search.grid=[0,1,8]")
+    try:
+        value = load_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {path}: '{text}' is not YAML. Example: --set search.grid=[0,1,8]") from error
+    *sections, key = path.split(".")
+    place = values
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {path}: '{section}' is a value, not a section.")
+        place = inner
+    place[key] = value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML or not a mapping.
+    """
+    try:
+        values = load_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; a mapping of keys to values is needed.")
+    return values
+
+
+def to_plain(config: pydantic.BaseModel) -> dict[str, Any]:
+    """Plain values that YAML and JSON can hold; `parse_config` reads them back to an equal configuration."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def to_yaml(config: pydantic.BaseModel) -> str:
+    """The configuration as YAML, in the order of its sections."""
+    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines "key: old → new" for every value in which two plain configurations differ.
+
+    >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+    ['a.b: 1 → 3']
+    """
+    lines: list[str] = []
+    for key in dict.fromkeys([*old, *new]):
+        one, other = old.get(key), new.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            lines += differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            lines.append(f"{prefix}{key}: {one} → {other}")
+    return lines

@@ -1,0 +1,146 @@
+"""The data set as everything downstream sees it: decoded uint8 arrays in one folder, memory-mapped.
+
+Knows the files of a cache folder (images.u8, masks.u8, dataset.json); knows nothing of how they came there, of folds
+or of models. Opening is cheap, so every worker opens its own and all share the same pages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.errors import DataError
+from segdecay.records import read_json
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+Part = Literal["train", "val", "test"]
+
+IGNORE = 255  # value of ignored pixels in every decoded mask
+MOST_CLASSES = 255  # class indices are 0-254, since 255 is IGNORE
+POOL: tuple[Part, ...] = ("train", "val")  # cross-validation uses these; "test" is never touched before the verdict
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image with its mask. height and width in pixels, as decoded."""
+
+    name: str  # relative stem, unique in the data set
+    part: Part
+    group: str
+    fold: int | None  # only where the data set gives folds
+    height: int
+    width: int
+    sha256: str  # of the image's and the mask's content
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded images and masks. Views are read-only; the arrays are opened at first use."""
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    bands: int
+    flip: str  # "none", "horizontal" or "both": mirrorings that keep labels true
+    fold_method: str  # "groups", "blocks" or "given": what the data set asks for
+    fingerprint: str  # sha256 over classes, how files are read, size and every item
+    root: Path  # cache folder
+    items: tuple[Item, ...]
+
+    @cached_property
+    def _starts(self) -> I64:
+        """Pixels before each item, and the total: (items + 1,)."""
+        return pixel_starts(self.items)
+
+    @cached_property
+    def _images(self) -> U8:
+        return np.memmap(self.root / "images.u8", dtype=np.uint8, mode="r")
+
+    @cached_property
+    def _masks(self) -> U8:
+        return np.memmap(self.root / "masks.u8", dtype=np.uint8, mode="r")
+
+    def image(self, index: int) -> U8:
+        """A read-only view, (H, W, B) uint8."""
+        item, start = self.items[index], int(self._starts[index])
+        pixels = item.height * item.width
+        flat = self._images[start * self.bands : (start + pixels) * self.bands]
+        return np.asarray(flat).reshape(item.height, item.width, self.bands)
+
+    def mask(self, index: int) -> U8:
+        """A read-only view, (H, W) uint8: class indices or IGNORE."""
+        item, start = self.items[index], int(self._starts[index])
+        flat = self._masks[start : start + item.height * item.width]
+        return np.asarray(flat).reshape(item.height, item.width)
+
+    def part(self, *names: str) -> tuple[int, ...]:
+        """Indices of the items of these parts."""
+        return tuple(index for index, item in enumerate(self.items) if item.part in names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to another process as its folder, never as its pixels."""
+        return open_dataset, (self.root,)
+
+
+def pixel_starts(items: tuple[Item, ...]) -> I64:
+    """Pixels before each item, and the total: (items + 1,) int64."""
+    pixels = [item.height * item.width for item in items]
+    return np.concatenate([[0], np.cumsum(pixels, dtype=np.int64)]).astype(np.int64)
+
+
+def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
+    """The values of dataset.json: everything but the folder it lies in."""
+    return {
+        item.name: getattr(dataset, item.name) for item in fields(Dataset) if item.name not in {"root", "items"}
+    } | {"items": [asdict(item) for item in dataset.items]}
+
+
+def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
+    return Dataset(
+        name=values["name"],
+        classes=tuple(values["classes"]),
+        palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+        bands=values["bands"],
+        flip=values["flip"],
+        fold_method=values["fold_method"],
+        fingerprint=values["fingerprint"],
+        root=root,
+        items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
+    )
+
+
+def open_dataset(root: Path) -> Dataset:
+    """The data set that lies decoded in a cache folder.
+
+    Raises:
+        DataError: the folder is missing, unfinished or damaged.
+    """
+    try:
+        dataset = _dataset_from_json(read_json(root / "dataset.json"), root)
+        pixels = int(dataset._starts[-1])  # noqa: SLF001
+        sizes = {"images.u8": pixels * dataset.bands, "masks.u8": pixels}
+        for name, expected in sizes.items():
+            seen = (root / name).stat().st_size
+            if seen != expected:
+                raise DataError(
+                    f"{root / name} holds {seen} bytes instead of {expected}. Delete {root}: it is rebuilt."
+                )
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{root} holds no decoded data set ({error}). Delete it: it is rebuilt.") from error
+    return dataset
+
+
+def class_pixels(dataset: Dataset, indices: tuple[int, ...] | None = None) -> I64:
+    """Pixels of each class in each mask, ignored ones left out: (indices, classes) int64."""
+    chosen = range(len(dataset.items)) if indices is None else indices
+    n = len(dataset.classes)
+    rows = [np.bincount(dataset.mask(index).ravel(), minlength=256)[:n] for index in chosen]
+    return np.asarray(rows, dtype=np.int64).reshape(len(rows), n)

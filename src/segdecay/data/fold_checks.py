@@ -1,0 +1,85 @@
+"""Can these folds be trained and scored? Leaks, empty folds, and classes that a fold lacks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segdecay.data.checks import Finding, names_of, ordered
+from segdecay.data.dataset import POOL, Dataset, class_pixels
+from segdecay.data.plans import FoldPlan
+
+MISSING_CODES = frozenset({"class_missing_validation", "class_missing_training"})  # what allow_missing allows
+
+
+def check_folds(plan: FoldPlan, dataset: Dataset) -> tuple[Finding, ...]:
+    """Everything that makes a plan unfit ("wrong") or its scores doubtful ("warning")."""
+    return ordered(
+        [*_leaks(plan, dataset), *_missing_in_validation(plan, dataset), *_missing_in_training(plan, dataset)]
+    )
+
+
+def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
+    findings = []
+    for k, fold in enumerate(plan.folds):
+        if not fold.train or not fold.validation:
+            side = "validation" if fold.train else "training"
+            message = f"Fold {k} has no image for {side}. Use fewer folds."
+            findings.append(Finding("wrong", "fold_empty", None, message))
+        both = {*fold.train} & {*fold.validation}
+        if both:
+            message = f"Fold {k} trains on {len(both)} of the images that it validates. Make the folds anew."
+            findings.append(Finding("wrong", "fold_overlap", None, message))
+        tested = [i for i in (*fold.train, *fold.validation) if dataset.items[i].part not in POOL]
+        if tested:
+            message = f"Fold {k} uses {len(tested)} images of the test part. Make the folds anew."
+            findings.append(Finding("wrong", "fold_uses_test", None, message))
+        groups = [{dataset.items[i].group for i in side} for side in (fold.train, fold.validation)]
+        shared = sorted(groups[0] & groups[1])
+        if not shared or plan.method == "blocks":
+            continue
+        message = (
+            f"Fold {k} has {len(shared)} group{'s' if len(shared) > 1 else ''} in both training and validation: "
+            f"{names_of(shared)}. Images of one group resemble each other, so scores will be better than on new ones, "
+            "and a strength that is too weak may look best. Use folds: groups, or give each group one fold."
+        )
+        findings.append(Finding("warning" if plan.method == "given" else "wrong", "fold_shares_groups", None, message))
+    return findings
+
+
+def _missing_in_validation(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
+    """Classes that some fold cannot score. A class that the whole pool lacks is a matter of the data, not of folds."""
+    n_folds = len(plan.folds)
+    findings = []
+    for name, row, groups in zip(dataset.classes, plan.table, plan.groups_of_class, strict=True):
+        lacking = [str(k) for k, pixels in enumerate(row) if pixels == 0]
+        if not groups or not lacking:
+            continue
+        if plan.method == "groups" and groups < n_folds:
+            seen = f'class "{name}" occurs in {groups} group{"s" if groups > 1 else ""}, folds = {n_folds}: '
+            few = f"Use {groups} folds, merge" if groups > 1 else "Merge"
+            rest = f"{len(lacking)} fold{'s' if len(lacking) > 1 else ''} cannot score it."
+            message = f"{seen}{rest} {few} classes, or --allow-missing."
+        else:
+            where = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+            message = f'class "{name}" is in no validation mask of {where} and cannot be scored there. '
+            message += "Use fewer or other folds, merge classes, or --allow-missing."
+        findings.append(Finding("wrong", "class_missing_validation", None, message))
+    return findings
+
+
+def _missing_in_training(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
+    pool = dataset.part(*POOL)
+    counts = dict(zip(pool, class_pixels(dataset, pool), strict=True))
+    zero = np.zeros(len(dataset.classes), dtype=np.int64)
+    findings = []
+    trained = [sum((counts[i] for i in fold.train if i in counts), zero) for fold in plan.folds]
+    for c, name in enumerate(dataset.classes):
+        lacking = [str(k) for k, pixels in enumerate(trained) if not pixels[c]]
+        if plan.groups_of_class[c] and lacking:
+            where = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+            message = (
+                f'class "{name}" is in no training mask of {where} and cannot be learned there. '
+                "Add images of it from other groups, merge classes, or --allow-missing."
+            )
+            findings.append(Finding("wrong", "class_missing_training", None, message))
+    return findings

@@ -1,0 +1,122 @@
+"""From DATA to a checked, decoded data set: source → every file read and checked → the cache → `Dataset`.
+
+The one place where the steps stand in order. Knows nothing of folds, augmentation or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.config import DataConfig
+from segdecay.data import cache as caching
+from segdecay.data.checks import (
+    CheckReport,
+    Notebook,
+    check_classes,
+    check_duplicates,
+    check_parts,
+    check_shared_groups,
+    class_rows,
+    ordered,
+)
+from segdecay.data.dataset import Dataset, Item
+from segdecay.data.pictures import resize_image, resize_mask
+from segdecay.data.sources import Facts, Sample, Source, build_source
+from segdecay.errors import DataError, gather
+
+I64 = npt.NDArray[np.int64]
+
+
+def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset, CheckReport]:
+    """The data set that a configuration names, checked and decoded, and what the checks found.
+
+    cache: folder for decoded data; None takes $SEGDECAY_CACHE, else the user's cache folder.
+
+    Raises:
+        DataError: DATA does not exist, the cache cannot be written, or listing everything that is wrong with the files.
+        ConfigError: dataset.yaml or classes.txt is not valid.
+    """
+    dataset, report = read_dataset(config, cache=cache)
+    wrong = [finding.message for finding in report.of_level("wrong")]
+    gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
+    if dataset is None:
+        raise DataError(f"{config.path} holds no pair of image and mask that can be used.")
+    return dataset, report
+
+
+def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset | None, CheckReport]:
+    """As `load_dataset`, but faults of files are only reported: the data set is None when anything is wrong.
+
+    Raises:
+        DataError, ConfigError: as `load_dataset`, faults of files apart.
+    """
+    source = build_source(config)
+    folder = caching.folder_of(cache or caching.default_cache(), source.facts.name, source.key(), config.size)
+    stored = caching.find(folder)
+    return stored if stored is not None else _build(source, config, folder)
+
+
+def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | None, CheckReport]:
+    """Read every file once: check it, and write it into the cache as long as nothing is wrong."""
+    facts, notebook = source.facts, Notebook()
+    items: list[Item] = []
+    counts: list[I64] = []
+    hashes: list[str] = []
+    bands = 0
+    with caching.Builder(folder) as builder:
+        for sample in source.samples(notebook):
+            resized = _resized(sample, config.size)
+            bands = bands or resized.image.shape[2]
+            height, width = resized.mask.shape
+            items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
+            counts.append(np.bincount(sample.mask.ravel(), minlength=256)[: len(facts.classes)])
+            hashes.append(hashlib.sha256(sample.image.tobytes() + repr(sample.image.shape).encode()).hexdigest())
+            if notebook.is_clean and resized.image.shape[2] == bands:
+                builder.add(resized)
+        table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
+        report = _report(facts, notebook, items, table, hashes)
+        if report.of_level("wrong") or not items:
+            return None, report
+        dataset = Dataset(
+            name=facts.name,
+            classes=facts.classes,
+            palette=facts.palette,
+            bands=bands,
+            flip=facts.flip,
+            fold_method=facts.fold_method,
+            fingerprint=_fingerprint(facts, config, items),
+            root=folder,
+            items=tuple(items),
+        )
+        return builder.finish(dataset, report), report
+
+
+def _resized(sample: Sample, size: tuple[int, int] | None) -> Sample:
+    if size is None:
+        return sample
+    return replace(sample, image=resize_image(sample.image, size), mask=resize_mask(sample.mask, size))
+
+
+def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str]) -> CheckReport:
+    findings = [*notebook.summary(), *check_parts(items)]
+    if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
+        findings += check_classes(facts.classes, counts, items)
+    findings += check_shared_groups(items, facts.fold_method)
+    findings += check_duplicates(items, hashes)
+    return CheckReport(
+        ordered(findings), class_rows(facts.classes, counts, items), dict(Counter(item.part for item in items))
+    )
+
+
+def _fingerprint(facts: Facts, config: DataConfig, items: list[Item]) -> str:
+    """sha256 over whatever changes what a training sees; names of the set and colours of classes do not."""
+    rows = [[item.name, item.part, item.group, item.fold, item.sha256] for item in items]
+    parts = [facts.classes, facts.reading, facts.flip, facts.fold_method, config.size, rows]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

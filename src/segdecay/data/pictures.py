@@ -1,0 +1,185 @@
+"""One file's bytes to uint8 pixels, or the reason why not; and resizing. Knows JPEG and PNG, nothing of data sets."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+U8 = npt.NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG")  # JPEG brings MPO, the files of some phones, with it
+BAND_NAMES = {"L": "grey", "LA": "grey + alpha", "RGB": "RGB", "RGBA": "RGB + alpha"}
+TURN_TAG = 0x0112  # EXIF orientation
+SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that exchange height and width
+FLIPS = {  # orientation: are rows, are columns reversed (after the exchange)
+    1: (False, False),
+    2: (False, True),
+    3: (True, True),
+    4: (True, False),
+    5: (False, False),
+    6: (False, True),
+    7: (True, True),
+    8: (True, False),
+}
+
+
+class UnusableError(Exception):
+    """A file whose content cannot be used: `code` of the fault, what was `seen`, the `fix`."""
+
+    def __init__(self, code: str, seen: str, fix: str) -> None:
+        super().__init__(f"{seen} {fix}")
+        self.code, self.seen, self.fix = code, seen, fix
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file, not yet turned by its EXIF orientation."""
+
+    pixels: U8  # (H, W, B)
+    mode: str  # of Pillow: "L", "RGB", "P", ...
+    orientation: int  # EXIF, 1 when upright or unknown
+    lossy: bool
+    colours: tuple[tuple[int, int, int], ...] = ()  # of a palette file
+
+
+def _png_bits(content: bytes) -> int:
+    """Bits a band that a PNG declares; Pillow reads 16-bit RGB as 8 bit without a word."""
+    return content[24] if content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) > 24 else 8
+
+
+def _open(content: bytes) -> Image.Image:
+    """A fully loaded image.
+
+    Raises:
+        UnusableError: empty, damaged, of another format, or larger than Pillow's limit against decompression bombs.
+    """
+    if not content:
+        raise UnusableError("empty_file", "is empty (0 bytes).", "Copy it again or remove the pair.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = Image.MAX_IMAGE_PIXELS
+        raise UnusableError(
+            "too_many_pixels",
+            f"has more than {limit} pixels, the limit against decompression bombs.",
+            "Cut it into tiles.",
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
+        reason = f"is damaged or cut short ({error})." if known else "is neither a PNG nor a JPEG inside."
+        raise UnusableError("unreadable", reason, "Copy or export it again.") from error
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(TURN_TAG, 1)
+    except (OSError, SyntaxError, ValueError, struct.error):  # an EXIF block that is damaged turns nothing
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _refuse_deep(image: Image.Image, content: bytes) -> None:
+    """Refuse more than 8 bits a band, with the range and the share that 8 bits would clip."""
+    if image.mode.startswith(("I", "F")):
+        wide = np.asarray(image)
+        kind = "float" if image.mode == "F" else "uint16"
+        clipped = float((wide > 255).mean()) * 100
+        span = f"{wide.min()}–{wide.max()}"
+        seen = f"is {kind}, {span}: reading it as 8 bit would clip {clipped:.0f} %."
+        raise UnusableError("deep", seen, "Save it as 8 bit, scaled as you see fit.")
+    if _png_bits(content) == 16:
+        raise UnusableError(
+            "deep", "has 16 bits a band: reading it as 8 bit would drop half of them.", "Save it as 8 bit."
+        )
+
+
+def read_image(content: bytes) -> Picture:
+    """An image's pixels in its own bands: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette files are expanded.
+
+    Raises:
+        UnusableError: damaged, empty, too large, more than 8 bits a band, or bands that have no meaning here.
+    """
+    image = _open(content)
+    _refuse_deep(image, content)
+    mode = image.mode
+    if mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode not in BAND_NAMES:
+        raise UnusableError("bands_unknown", f"has bands {mode}; grey and RGB are read.", "Save it as RGB.")
+    pixels = np.asarray(image)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return Picture(pixels, image.mode, _orientation(image), lossy=image.format in {"JPEG", "MPO"})
+
+
+def read_mask(content: bytes) -> Picture:
+    """A mask's pixels as they are stored: indices of a palette file, (H, W, 1), never its colours.
+
+    Raises:
+        UnusableError: damaged, empty, too large, or more than 8 bits a band.
+    """
+    image = _open(content)
+    lossy = image.format in {"JPEG", "MPO"}
+    if image.mode.startswith("I"):
+        wide = np.asarray(image)
+        if wide.min() >= 0 and wide.max() <= 255:  # 16 bits that hold 8 lose nothing
+            return Picture(wide.astype(np.uint8)[..., None], "L", 1, lossy)
+        seen = f"is a 16-bit mask holding {wide.min()}–{wide.max()}; class indices are 0–254."
+        raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
+    _refuse_deep(image, content)
+    colours: tuple[tuple[int, int, int], ...] = ()
+    if image.mode == "P":
+        flat = image.getpalette() or []
+        colours = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3))
+    pixels = np.asarray(image)
+    if image.mode == "1":
+        pixels = pixels.astype(np.uint8)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return Picture(pixels, image.mode, _orientation(image), lossy, colours)
+
+
+def turned(picture: Picture) -> Picture:
+    """The picture as its EXIF orientation says it is seen."""
+    pixels = picture.pixels.swapaxes(0, 1) if picture.orientation in SIDEWAYS else picture.pixels
+    rows, columns = FLIPS[picture.orientation]
+    pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+    return replace(picture, pixels=np.ascontiguousarray(pixels), orientation=1)
+
+
+def resize_image(pixels: U8, size: tuple[int, int]) -> U8:
+    """(H, W, B) to size (h, w): bilinear, with the support widened where it shrinks, so that nothing aliases."""
+    if pixels.shape[:2] == size:
+        return pixels
+    height, width = size
+    bands = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(pixels[..., b])).resize((width, height), Image.Resampling.BILINEAR)
+        )
+        for b in range(pixels.shape[2])
+    ]
+    return np.stack(bands, axis=-1)
+
+
+def resize_mask(labels: U8, size: tuple[int, int]) -> U8:
+    """(H, W) to size (h, w): the nearest pixel, so that no new value appears.
+
+    >>> resize_mask(np.array([[0, 0, 7, 7]], dtype=np.uint8), (1, 2)).tolist()
+    [[0, 7]]
+    """
+    if labels.shape == size:
+        return labels
+    height, width = size
+    return np.asarray(Image.fromarray(np.ascontiguousarray(labels)).resize((width, height), Image.Resampling.NEAREST))

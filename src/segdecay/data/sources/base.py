@@ -1,0 +1,59 @@
+"""What every source of data offers, whatever its files look like.
+
+A source lists what there is at build time and reads it on demand, one pair after the other. Knows nothing of caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.data.checks import Notebook
+from segdecay.data.dataset import Part
+from segdecay.data.palette import Colour
+
+U8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set before any image is decoded."""
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    flip: str
+    fold_method: str
+    reading: str  # how files become arrays, as text: whatever changes pixels changes it
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE."""
+
+    name: str
+    part: Part
+    group: str
+    fold: int | None
+    sha256: str  # of the content of both files
+    image: U8
+    mask: U8
+
+
+class Source(Protocol):
+    """Where images and masks come from."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def key(self) -> str:
+        """Identity of all content and of how it is read, found without decoding."""
+        ...
+
+    def samples(self, notebook: Notebook) -> Iterator[Sample]:
+        """Every usable pair, decoded, in a fixed order; each fault goes into the notebook."""
+        ...

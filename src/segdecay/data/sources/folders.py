@@ -1,0 +1,85 @@
+"""A folder of images and masks as a source: each file is read once, hashed, decoded, checked and mapped to classes.
+
+Knows the layout images/ and masks/ and what dataset.yaml says of it; knows nothing of caches or folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from segdecay.data.checks import Notebook
+from segdecay.data.label_checks import check_palettes, check_values
+from segdecay.data.labels import tables_of
+from segdecay.data.pictures import UnusableError
+from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.grouping import place_pairs
+from segdecay.data.sources.pairs import find_pairs
+from segdecay.data.sources.reading import PairReader, check_bands, read_bytes
+from segdecay.data.spec import DatasetSpec, class_names, class_palette
+from segdecay.errors import DataError
+
+
+def _digest(path: Path) -> str:
+    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except UnusableError as error:
+        return hashlib.sha256(str(error).encode()).hexdigest()
+
+
+class FolderSource:
+    """images/ and masks/ below one folder, as dataset.yaml describes them.
+
+    Raises:
+        DataError, ConfigError: a folder is missing or empty, or a text file in it is not valid.
+    """
+
+    def __init__(self, root: Path, spec: DatasetSpec) -> None:
+        self._root, self._spec = root, spec
+        classes = class_names(spec, root)
+        self._listing = Notebook()
+        pairs = find_pairs(root, spec, self._listing)
+        if not classes:
+            raise DataError(
+                f"{root} does not say which classes there are. Write classes.txt (one name a line, line 1 = value 0), "
+                f"or let segdecay init {root} --write guess a dataset.yaml."
+            )
+        self._placed = place_pairs(root, spec, pairs, self._listing)
+        self._tables = tables_of(spec, classes)
+        reading = spec.model_dump_json(include={"values", "colors", "ignore", "exif", "bands"})
+        name = spec.name or root.resolve().name
+        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading)
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        return {path: _digest(path) for one in self._placed for path in (one.pair.image, one.pair.mask)}
+
+    def key(self) -> str:
+        """Over every file's content, its place, what was noted about names, and the spec."""
+        noted = self._listing.summary()
+        content = hashlib.sha256(repr((self.facts, self._spec, sorted(self._spec.model_fields_set), noted)).encode())
+        for one in self._placed:
+            pair = one.pair
+            row = (pair.name, pair.part, one.group, one.fold, pair.image_label, pair.mask_label)
+            content.update(repr((row, self._digests[pair.image], self._digests[pair.mask])).encode())
+        return content.hexdigest()
+
+    def samples(self, notebook: Notebook) -> Iterator[Sample]:
+        """Every usable pair, decoded, in natural order of names; each fault goes into the notebook.
+
+        Raises:
+            DataError: a file changed between its hash and its decoding.
+        """
+        notebook.note([*self._listing.faults, *self._listing.findings])
+        reader = PairReader(self._spec, self._tables, self._digests, notebook)
+        for one in self._placed:
+            sample = reader.read(one)
+            if sample is not None:
+                yield sample
+        ignored = [value for value in self._spec.ignore if isinstance(value, int)]
+        notebook.note(check_values(reader.values, self._tables[0], self.facts.classes, ignored))
+        notebook.note(check_palettes(reader.palettes))
+        notebook.note(check_bands(reader.bands, self._spec.bands))

@@ -1,0 +1,215 @@
+"""One pair of files to a decoded sample: hashed, decoded, checked, mapped. Faults are noted, never raised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.data.checks import Fault, Notebook
+from segdecay.data.dataset import IGNORE
+from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
+from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
+from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Picture, UnusableError, read_image, read_mask, turned
+from segdecay.data.sources.base import Sample
+from segdecay.data.sources.grouping import Placed
+from segdecay.data.spec import DatasetSpec
+from segdecay.errors import DataError
+
+U8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BandsSeen:
+    """The bands of one image. mode: Pillow's name for them; opaque: it has an alpha band that is 255 everywhere."""
+
+    file: str
+    n_bands: int
+    mode: str
+    opaque: bool
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        UnusableError: it is gone or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UnusableError(
+            "unreadable", f"cannot be read ({reason}).", "Check the file and its permissions."
+        ) from error
+
+
+def _size_text(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+class PairReader:
+    """Reads pairs one after the other and keeps what only the whole set can judge: values, palettes, bands."""
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        tables: tuple[ValueTable, ColourTable | None],
+        digests: Mapping[Path, str],
+        notebook: Notebook,
+    ) -> None:
+        self._spec, self._digests, self._notebook = spec, digests, notebook
+        self._values, self._colours = tables
+        self.values: list[MaskValues] = []
+        self.palettes: list[MaskPalette] = []
+        self.bands: list[BandsSeen] = []
+
+    def read(self, placed: Placed) -> Sample | None:
+        """The decoded pair, or None when it cannot be used; the notebook then says why."""
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, read_image)
+        mask = self._picture(pair.mask, pair.mask_label, read_mask)
+        pixels = None if image is None else self._pixels(image, pair.image_label)
+        labels = None if mask is None else self._labels(mask, pair.mask_label)
+        if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
+            return None
+        both = self._digests[pair.image] + self._digests[pair.mask]
+        digest = hashlib.sha256(both.encode()).hexdigest()
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
+
+    def _picture(self, path: Path, label: str, decode: Callable[[bytes], Picture]) -> Picture | None:
+        try:
+            content = read_bytes(path)
+            if hashlib.sha256(content).hexdigest() != self._digests[path]:
+                raise DataError(
+                    f"{label} changed while the data set was read. Wait until nothing writes there, then repeat."
+                )
+            return decode(content)
+        except UnusableError as error:
+            self._notebook.fault("wrong", error.code, label, error.seen, error.fix)
+            return None
+
+    def _pixels(self, image: Picture, label: str) -> U8 | None:
+        """The chosen bands, upright: (H, W, B)."""
+        upright = turned(image).pixels if self._spec.exif == "apply" else image.pixels
+        n_bands = upright.shape[2]
+        opaque = image.mode in {"LA", "RGBA"} and bool((upright[..., -1] == 255).all())
+        self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
+        if self._spec.bands is None:
+            return upright
+        return upright[..., list(self._spec.bands)] if max(self._spec.bands) < n_bands else None
+
+    def _labels(self, mask: Picture, label: str) -> U8 | None:
+        """Class indices: (H, W)."""
+        picture = self._without_alpha(turned(mask) if self._spec.exif == "apply" else mask, label)
+        if picture is None:
+            return None
+        pixels = picture.pixels
+        if self._colours is not None:
+            labels, strange = labels_of_colours(_as_colours(picture), self._colours)
+            if strange:
+                self._notebook.note([colour_fault(label, strange, is_mapped=True, lossy=picture.lossy)])
+            return labels
+        if pixels.shape[2] == 3:
+            fault = colour_fault(label, colour_counts(pixels), is_mapped=False, lossy=picture.lossy)
+            self._notebook.note([fault])
+            return np.full(pixels.shape[:2], IGNORE, dtype=np.uint8)
+        labels, counts = labels_of_values(pixels[..., 0], self._values)
+        self.values.append(MaskValues(label, counts, picture.lossy))
+        if picture.mode == "P":
+            used = np.flatnonzero(counts).tolist()
+            self.palettes.append(MaskPalette(label, {i: picture.colours[i] for i in used if i < len(picture.colours)}))
+        return labels
+
+    def _without_alpha(self, mask: Picture, label: str) -> Picture | None:
+        """A mask without its alpha band where that says nothing; a mask with real transparency is refused."""
+        if mask.mode not in {"LA", "RGBA"}:
+            if mask.mode in {"1", "L", "P", "RGB"}:
+                return mask
+            self._notebook.fault(
+                "wrong", "mask_bands", label, f"is a mask with bands {mask.mode}.", "Save it as 8-bit grey PNG."
+            )
+            return None
+        share = float((mask.pixels[..., -1] < 255).mean()) * 100
+        if share > 0:
+            seen = f"is a mask with an alpha band, transparent in {share:.1f} % of its pixels."
+            self._notebook.fault(
+                "wrong", "mask_alpha", label, seen, "What does transparent mean? Save the classes without alpha."
+            )
+            return None
+        self._notebook.fault(
+            "note", "mask_alpha_opaque", label, "has an alpha band that is opaque everywhere; it is left out."
+        )
+        return Picture(mask.pixels[..., :-1], mask.mode.removesuffix("A"), 1, mask.lossy)
+
+    def _sizes_fit(self, placed: Placed, image: Picture, pixels: U8, labels: U8) -> bool:
+        pair, shown, other = placed.pair, pixels.shape[:2], image.pixels.shape[:2]
+        turns = image.orientation in SIDEWAYS
+        if shown == labels.shape:
+            unclear = image.orientation != 1 and "exif" not in self._spec.model_fields_set and other == labels.shape
+            if unclear:
+                seen = f"has EXIF orientation {image.orientation} and was turned; its mask fits both ways."
+                fix = "If masks were drawn on unturned pixels set exif: ignore, otherwise exif: apply."
+                self._notebook.fault("warning", "exif_unclear", pair.image_label, seen, fix)
+            return True
+        seen = f"is {_size_text(shown)} (width x height), its mask {_size_text(labels.shape)}"
+        fix = "Re-export both in one size."
+        if turns and shown[::-1] == labels.shape:
+            way, value = ("unrotated", "ignore") if self._spec.exif == "apply" else ("rotated", "apply")
+            seen += f"; EXIF orientation {image.orientation}: the mask fits the {way} pixels"
+            fix = f"Set exif: {value}, or re-export."
+        self._notebook.fault("wrong", "size_mismatch", pair.image_label, f"{seen}.", fix)
+        return False
+
+
+def _as_colours(picture: Picture) -> U8:
+    """A mask's colours (H, W, 3): of a palette file through its palette, of a grey one with three equal bands."""
+    if picture.mode == "P":
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: len(picture.colours)] = picture.colours
+        return table[picture.pixels[..., 0]]
+    if picture.mode == "1":
+        return np.repeat(picture.pixels * 255, 3, axis=2)
+    return picture.pixels if picture.pixels.shape[2] == 3 else np.repeat(picture.pixels, 3, axis=2)
+
+
+def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> list[Fault]:
+    """A fault for every image whose bands differ from the others', or hold an alpha band that nobody spoke about."""
+    faults = []
+    if chosen is not None:
+        for one in seen:
+            if max(chosen) >= one.n_bands:
+                text = f"has {_count(one)}; bands: {list(chosen)} asks for band {max(chosen)}."
+                faults.append(
+                    Fault("wrong", "bands_missing", one.file, text, f"Bands of this file are 0–{one.n_bands - 1}.")
+                )
+        return faults
+    if not seen:
+        return []
+    most, files = Counter(one.n_bands for one in seen).most_common(1)[0]
+    for one in seen:
+        if one.n_bands != most:
+            kept = list(range(min(one.n_bands, most)))
+            fix = (
+                f"Set bands: {kept}."
+                if one.n_bands > most
+                else f"Save it with {most} bands, or set bands: {kept} for all."
+            )
+            faults.append(
+                Fault("wrong", "bands_differ", one.file, f"has {_count(one)}, the set has {most} ({files} files).", fix)
+            )
+        elif one.mode in {"LA", "RGBA"}:
+            colours = list(range(one.n_bands - 1))
+            text = f"has {_count(one)}{', opaque everywhere' if one.opaque else ''}. Alpha is never dropped silently."
+            fix = f"Set bands: {colours} to leave it out, or bands: {[*colours, one.n_bands - 1]} to learn from it."
+            faults.append(Fault("wrong", "alpha", one.file, text, fix))
+    return faults
+
+
+def _count(one: BandsSeen) -> str:
+    return f"{one.n_bands} band{'s' if one.n_bands > 1 else ''} ({BAND_NAMES[one.mode]})"

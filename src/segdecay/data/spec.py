@@ -1,0 +1,274 @@
+"""dataset.yaml: what a folder's files mean. Strict: an unknown key or value is refused with the nearest allowed one.
+
+Knows the text of dataset.yaml and classes.txt; opens no image.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from segdecay.config import Section, explain
+from segdecay.data.dataset import MOST_CLASSES
+from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
+from segdecay.errors import ConfigError, gather, unknown
+
+SPEC_NAMES = ("dataset.yaml", "dataset.yml")
+UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
+
+
+def _check_inner_path(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not value.strip():
+        raise ValueError("must be a path inside the data folder")
+    return value
+
+
+class DatasetSpec(Section):
+    """The keys of dataset.yaml."""
+
+    name: str | None = Field(None, description="shown in reports; the folder's name otherwise")
+    classes: tuple[str, ...] | None = Field(None, description="names in the order of their indices; else classes.txt")
+    values: dict[int, str] = Field(default_factory=dict, description="pixel value of a mask: class name")
+    colors: dict[str, str] = Field(
+        default_factory=dict, description="colour of a mask, '#rrggbb' or [r, g, b]: class name"
+    )
+    ignore: tuple[int | str, ...] = Field((), description="pixel values (or colours) that are not labelled")
+    images: str = "images"
+    masks: str = "masks"
+    mask_suffix: str = Field("", description="a mask's stem is its image's stem + this")
+    groups: str | None = Field(None, description="CSV with columns name, group, fold, split; groups.csv if it exists")
+    group_pattern: str | None = Field(
+        None, description="regular expression over the stem; its one (group) is the group"
+    )
+    folds: Literal["groups", "blocks", "given"] = "groups"
+    flip: Literal["none", "horizontal", "both"] = Field("horizontal", description="mirrorings that keep labels true")
+    exif: Literal["apply", "ignore"] = Field("apply", description="turn images as their EXIF orientation says")
+    bands: tuple[int, ...] | None = Field(None, description="which bands of the images are used, from 0")
+    palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
+
+    @pydantic.field_validator("classes", "bands", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("ignore", mode="before")
+    @classmethod
+    def _ignore_values(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return tuple(one if type(one) is int else colour_text(parse_colour(one)) for one in value)
+
+    @pydantic.field_validator("colors", mode="before")
+    @classmethod
+    def _colours_normal(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError(UNQUOTED)
+        if not isinstance(value, dict):
+            return value
+        normal = {colour_text(parse_colour(key)): name for key, name in value.items()}
+        if len(normal) < len(value):
+            raise ValueError("a colour is listed twice")
+        return normal
+
+    @pydantic.field_validator("palette", mode="before")
+    @classmethod
+    def _palette_normal(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if None in value.values():
+            raise ValueError(UNQUOTED)
+        return {key: colour_text(parse_colour(colour)) for key, colour in value.items()}
+
+    @pydantic.field_validator("classes")
+    @classmethod
+    def _classes_are_sane(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            validate_classes(value)
+        return value
+
+    @pydantic.field_validator("values")
+    @classmethod
+    def _values_in_range(cls, value: dict[int, str]) -> dict[int, str]:
+        if any(not 0 <= key <= 255 for key in value):
+            raise ValueError("pixel values are 0-255")
+        return value
+
+    @pydantic.field_validator("bands")
+    @classmethod
+    def _bands_are_sane(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or len(set(value)) < len(value) or min(value) < 0):
+            raise ValueError("must be different band numbers, counted from 0")
+        return value
+
+    @pydantic.field_validator("images", "masks")
+    @classmethod
+    def _folder_inside(cls, value: str) -> str:
+        return _check_inner_path(value)
+
+    @pydantic.field_validator("group_pattern")
+    @classmethod
+    def _pattern_has_one_group(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            compiled = re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+        if compiled.groups != 1:
+            raise ValueError("needs exactly one (capture), the group's name; for text before _: ^([^_]+)_")
+        return value
+
+
+def _conflicts(spec: DatasetSpec) -> list[str]:
+    """One line for every two keys that exclude each other."""
+    lines = []
+    if spec.values and spec.colors:
+        lines.append("values and colors exclude each other: masks hold class numbers or colours.")
+    both = [key for key in [*spec.values, *spec.colors] if key in spec.ignore]
+    lines += [f"{key} is given a class and listed under ignore; it can be only one of them." for key in both]
+    if spec.groups is not None and spec.group_pattern is not None:
+        lines.append("groups and group_pattern exclude each other; keep one.")
+    return lines
+
+
+def validate_classes(names: tuple[str, ...]) -> None:
+    """Refuse class lists that no mask of 8 bits can hold.
+
+    Raises:
+        ValueError: fewer than two, more than 255, an empty or a repeated name.
+    """
+    if len(names) < 2:
+        raise ValueError("at least two classes are needed; one may be called background")
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"at most {MOST_CLASSES} classes are possible")
+    if any(not name.strip() for name in names):
+        raise ValueError("a class name is empty")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"class '{twice[0]}' is listed twice")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose lists may be keys ([r, g, b]: road) and whose keys may not repeat."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for index, (key, value) in enumerate(node.value):
+            if isinstance(key, yaml.SequenceNode):
+                text = ",".join(str(part.value) for part in key.value)
+                key = yaml.ScalarNode("tag:yaml.org,2002:str", text, key.start_mark, key.end_mark)  # noqa: PLW2901
+                node.value[index] = (key, value)
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
+    """The checked content of a dataset.yaml; `source` names the file in messages.
+
+    Raises:
+        ConfigError: not YAML, or listing every unknown key and every value that is not allowed.
+    """
+    try:
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} holds a {type(values).__name__}; a mapping of keys to values is needed.")
+    values = {str(key): value for key, value in values.items()}
+    try:
+        spec = DatasetSpec.model_validate(values)
+    except pydantic.ValidationError as error:
+        gather(ConfigError, explain(error, lambda _: list(DatasetSpec.model_fields)), headline=f"{source}:")
+        raise AssertionError from error  # gather always raises here: a validation error has faults
+    gather(ConfigError, _conflicts(spec), headline=f"{source}:")
+    return spec
+
+
+def read_text(path: Path) -> str:
+    """A text file of the user.
+
+    Raises:
+        ConfigError: it is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def read_spec(path: Path) -> DatasetSpec:
+    """The spec of a folder (its dataset.yaml, or all defaults) or of a dataset.yaml.
+
+    Raises:
+        ConfigError: see `parse_spec` and `read_text`.
+    """
+    if path.is_dir():
+        found = [path / name for name in SPEC_NAMES if (path / name).exists()]
+        if not found:
+            return DatasetSpec.model_validate({})
+        path = found[0]
+    return parse_spec(read_text(path), source=str(path))
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names in a classes.txt, one a line, line 1 = index 0.
+
+    Raises:
+        ConfigError: unreadable, or a list that no mask can hold.
+    """
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    try:
+        validate_classes(tuple(lines))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}.") from error
+    return tuple(lines)
+
+
+def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
+    """Class names from `classes`, else classes.txt, else as `values` or `colors` name them; () when nothing does.
+
+    Raises:
+        ConfigError: `values`, `colors` or `palette` name a class that is not there.
+    """
+    named = tuple(dict.fromkeys([*spec.values.values(), *spec.colors.values()]))
+    if spec.classes is not None:
+        classes = spec.classes
+    elif (root / "classes.txt").exists():
+        classes = read_classes(root / "classes.txt")
+    else:
+        classes = named
+        if classes:
+            try:
+                validate_classes(classes)
+            except ValueError as error:
+                raise ConfigError(f"dataset.yaml: {error}.") from error
+    faults = [
+        f"dataset.yaml, {key}: {unknown('class', name, classes)}"
+        for key, names in (
+            ("values", spec.values.values()),
+            ("colors", spec.colors.values()),
+            ("palette", spec.palette),
+        )
+        for name in dict.fromkeys(names)
+        if classes and name not in classes
+    ]
+    gather(ConfigError, faults)
+    return classes
+
+
+def class_palette(spec: DatasetSpec, classes: tuple[str, ...]) -> tuple[Colour, ...]:
+    """One colour a class: from `palette`, else from `colors`, else the default one."""
+    given = {name: parse_colour(colour) for colour, name in reversed(spec.colors.items())}
+    given |= {name: parse_colour(colour) for name, colour in spec.palette.items()}
+    return tuple(given.get(name, colour) for name, colour in zip(classes, default_palette(len(classes)), strict=True))

@@ -1,0 +1,262 @@
+"""Which parameter is in which group, and why: the partition of a model's parameters.
+
+A parameter is placed by the type of the module that owns it **and** its dimension **and** its name; any one of the
+three alone is known to fail. Knows modules and parameters; nothing of learning rates, policies, data or files.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+from torch.nn.parameter import Parameter, is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
+
+from segdecay.decay.head import WRAPPERS, Head, bare_name, find_head, is_weight_layer
+from segdecay.errors import DecayError, did_you_mean, gather
+
+GROUPS = ("encoder", "body", "head", "norm", "bias")
+FROZEN = "frozen"
+ENCODER_NAMES = ("encoder", "backbone")
+NORM_TYPES = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.GroupNorm,
+    nn.LayerNorm,  # LayerNorm2d of timm and torchvision are subclasses
+    nn.RMSNorm,
+)
+NORM_CLASS = re.compile(r"norm(act)?(\d|\dd)?$", re.IGNORECASE)  # ScaleNorm, MyLayerNorm2d; not NormedConv2d
+WEIGHT_NAME = re.compile(r"weight|kernel|original1?$")  # original1: the direction of torch's weight_norm
+BIAS_NAME = re.compile(r"(^|_)bias(_|\d|$)")
+POSITION_NAME = re.compile(r"(^|_)(pos|position|positions|positional)(_|$)|(^|_)tokens?$|^class_embedding$")
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """One line of the partition's table. A parameter shared between modules has one row, under its first name."""
+
+    name: str
+    shape: tuple[int, ...]
+    module: str
+    group: str
+    reason: str
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Every parameter of a model once, with its group; every trainable one in exactly one group."""
+
+    rows: tuple[ParameterRow, ...]
+    _parameters: Mapping[str, Parameter] = field(repr=False)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups that hold trainable parameters: the usual ones in their order, then those of rules."""
+        present = dict.fromkeys(row.group for row in self.rows if row.trainable)
+        return (*(name for name in GROUPS if name in present), *(name for name in present if name not in GROUPS))
+
+    def parameters(self, group: str) -> list[tuple[str, Parameter]]:
+        """Names and parameters of a group ("frozen" too), in order of registration; empty if there are none."""
+        return [(row.name, self._parameters[row.name]) for row in self.rows if row.group == group]
+
+    def named_parameters(self) -> Iterator[tuple[ParameterRow, Parameter]]:
+        """Every row with its parameter."""
+        return ((row, self._parameters[row.name]) for row in self.rows)
+
+    def check_fits(self, model: nn.Module) -> tuple[str, ...]:
+        """Findings where a model, wrapped or compiled since, no longer holds exactly these parameters."""
+        now = {entry.names[0]: entry.parameter for entry in _entries(bare_module(model))}
+        faults = [f"{name} is new" for name in now if name not in self._parameters]
+        faults += [f"{name} is gone" for name in self._parameters if name not in now]
+        both = [name for name in now if name in self._parameters]
+        faults += [f"{name} is another tensor" for name in both if now[name] is not self._parameters[name]]
+        frozen = [name for name, _ in self.parameters(FROZEN)]
+        faults += [f"{name} was frozen and trains now" for name in frozen if name in now and now[name].requires_grad]
+        return tuple(faults)
+
+    def table(self) -> str:
+        """The rows as text: group, name, shape, module, reason; then tensors and numbers per group."""
+        cells = [("group", "parameter", "shape", "module", "why")]
+        cells += [(row.group, row.name, _size(row.shape), row.module, row.reason) for row in self.rows]
+        widths = [max(len(line[column]) for line in cells) for column in range(4)]
+        lines = [
+            "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[4]]) for line in cells
+        ]
+        for group in (*self.groups, FROZEN):
+            members = self.parameters(group)
+            if members:
+                numbers = sum(parameter.numel() for _, parameter in members)
+                lines.append(f"{group}: {len(members)} tensors, {numbers} numbers")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A parameter with all its names and owners; more than one when it is shared."""
+
+    parameter: Parameter
+    names: list[str]
+    owners: list[nn.Module]
+
+
+def bare_module(model: nn.Module) -> nn.Module:
+    """The module inside torch.compile, (Distributed)DataParallel and Fabric wrappers."""
+    while True:
+        children = dict(model.named_children())
+        inner = next((children[name] for name in WRAPPERS if name in children), None)
+        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def group_parameters(model: nn.Module, *, rules: Mapping[str, str] | None = None, head: str | None = None) -> Partition:
+    """Place every parameter of a model in one group: encoder, body, head, norm, bias; frozen if it needs no gradient.
+
+    `norm` holds what scales (norm layers, layer scale, other 1-d parameters), `bias` what is added (biases, position
+    embeddings, class tokens, relative position tables); both are not decayed by default. Wrapped and compiled models
+    are grouped on the bare module, under its names.
+
+    Args:
+        model: any module.
+        rules: anchored glob over parameter names → group, before anything else; the first that matches wins. A group
+            name of one's own makes a new group, whose multiplier must then be given.
+        head: name of (or glob over) the modules that make the logits, where they are not found.
+
+    Raises:
+        DecayError: a rule matches nothing, the head is not found, a parameter is uninitialised, or nothing trains.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+        >>> [(row.name, row.group) for row in group_parameters(model).rows][:3]
+        [('0.weight', 'body'), ('0.bias', 'bias'), ('1.weight', 'norm')]
+        >>> group_parameters(model, rules={"0.*": "norm"}).groups
+        ('head', 'norm', 'bias')
+    """
+    bare = bare_module(model)
+    entries = _entries(bare)
+    _validate(bare, entries)
+    taken = _apply_rules(entries, rules or {})
+    found = None
+    if head is not None or "head" not in (rules or {}).values():
+        found = find_head(bare, head)
+    rows = []
+    for entry in entries:
+        group, reason = _place(entry, taken, found)
+        if len(entry.names) > 1:
+            reason += f"; shared with {', '.join(entry.names[1:])}"
+        shape = tuple(entry.parameter.shape)
+        module = type(entry.owners[0]).__name__
+        rows.append(ParameterRow(entry.names[0], shape, module, group, reason, entry.parameter.requires_grad))
+    return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries})
+
+
+def _entries(model: nn.Module) -> list[_Entry]:
+    entries: dict[int, _Entry] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            entry = entries.setdefault(id(parameter), _Entry(parameter, [], []))
+            entry.names.append(bare_name(f"{path}.{leaf}" if path else leaf))
+            entry.owners.append(module)
+    return list(entries.values())
+
+
+def _validate(model: nn.Module, entries: list[_Entry]) -> None:
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+        raise DecayError(
+            "The model is wrapped in FullyShardedDataParallel, whose flat parameters mix weights, norms and biases. "
+            "Use fully_shard (FSDP2), which keeps parameters apart, or DistributedDataParallel."
+        )
+    lazy = [entry.names[0] for entry in entries if is_lazy(entry.parameter)]
+    if lazy:
+        raise DecayError(f"Parameters without a shape yet: {', '.join(lazy)}. Pass one batch through the model first.")
+    if not any(entry.parameter.requires_grad for entry in entries):
+        raise DecayError(
+            f"{type(model).__name__} has no trainable parameter ({len(entries)} parameters in all). Set requires_grad "
+            f"before grouping."
+        )
+
+
+def _apply_rules(entries: list[_Entry], rules: Mapping[str, str]) -> dict[int, tuple[str, str]]:
+    """By id of the parameter: (group, reason), by the first rule that matches one of its names."""
+    taken: dict[int, tuple[str, str]] = {}
+    faults = []
+    names = [name for entry in entries for name in entry.names]
+    modules = {f"{name.rsplit('.', depth)[0]}.*" for name in names for depth in range(1, name.count(".") + 1)}
+    for pattern, group in rules.items():
+        if group == FROZEN or not group.isidentifier():
+            faults.append(
+                f"Rule '{pattern}': '{group}' is no group to assign; allowed: {', '.join(GROUPS)}, or a name of your "
+                f"own. Frozen parameters are those whose requires_grad is False."
+            )
+        matched = [entry for entry in entries if any(fnmatch.fnmatchcase(name, pattern) for name in entry.names)]
+        fresh = [entry for entry in matched if id(entry.parameter) not in taken]
+        if not matched:
+            near = did_you_mean(pattern, [*names, *sorted(modules)])
+            faults.append(f"Rule '{pattern}' matches no parameter; rules are globs over whole names.{near}")
+        elif not fresh:
+            faults.append(
+                f"Rule '{pattern}' has no effect: earlier rules take all {len(matched)} parameters it matches."
+            )
+        for entry in fresh:
+            taken[id(entry.parameter)] = (group, f"rule '{pattern}'")
+    gather(DecayError, faults)
+    return taken
+
+
+def _place(entry: _Entry, taken: dict[int, tuple[str, str]], head: Head | None) -> tuple[str, str]:
+    """Group and reason of one parameter."""
+    parameter = entry.parameter
+    if not parameter.requires_grad:
+        return FROZEN, "requires_grad is False"
+    if id(parameter) in taken:
+        return taken[id(parameter)]
+    return _undecayed(entry) or _decayed(entry, head)
+
+
+def _undecayed(entry: _Entry) -> tuple[str, str] | None:
+    """The group norm or bias, with the reason, or None for a weight."""
+    owner, parameter, name = entry.owners[0], entry.parameter, entry.names[0]
+    *path, leaf = name.split(".")
+    kind = type(owner).__name__
+    if isinstance(owner, NORM_TYPES) or (NORM_CLASS.search(kind) and not is_weight_layer(owner)):
+        return "norm", f"norm layer: {kind}"
+    words = [leaf, *path[-1:]] if isinstance(owner, nn.Embedding) else [leaf]
+    if not is_weight_layer(owner) and any(POSITION_NAME.search(word) for word in words):
+        return "bias", "position embedding or token: added to the features"
+    if BIAS_NAME.search(leaf):
+        return "bias", "bias by name"
+    if parameter.ndim <= 1:
+        return "norm", f"{parameter.ndim}-d parameter: a gain, slope or scale"
+    axes = sum(side > 1 for side in parameter.shape)
+    is_layer = is_weight_layer(owner) or isinstance(owner, ParametrizationList)
+    is_weight = is_layer and WEIGHT_NAME.search(leaf) is not None
+    if axes <= 1 and not is_weight and not isinstance(owner, nn.Embedding | nn.RNNBase):
+        return "norm", f"one number a channel, shape {_size(tuple(parameter.shape))}: a scale"
+    return None
+
+
+def _decayed(entry: _Entry, head: Head | None) -> tuple[str, str]:
+    """The group head, encoder or body, with the reason."""
+    if head is not None and any(head.holds(name) for name in entry.names):
+        return "head", head.reason
+    kind, ndim = type(entry.owners[0]).__name__, entry.parameter.ndim
+    parts = entry.names[0].split(".")
+    encoder = next((word for word in parts[:2] if word in ENCODER_NAMES), None)
+    if encoder:
+        return "encoder", f"{ndim}-d weight of {kind} under '{encoder}'"
+    return "body", f"{ndim}-d weight of {kind}"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(str(side) for side in shape) or "scalar"

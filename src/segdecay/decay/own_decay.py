@@ -1,0 +1,69 @@
+"""The optimizer's own weight decay: refused beside a policy, or set to 0 and given back.
+
+Knows the settings of torch optimizers; nothing of policies, models or strengths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+
+from segdecay.errors import DecayError
+
+KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
+REMEDY = (
+    "Beside a policy that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until detach()."
+)
+
+
+@dataclass(frozen=True)
+class OwnDecay:
+    """What an optimizer's groups decayed by before a policy took over; given back on detach."""
+
+    taken_over: bool
+    values: tuple[tuple[int, str, float], ...]  # index of the group, key, value
+
+    @classmethod
+    def take_(cls, optimizer: Optimizer, *, take_over: bool) -> OwnDecay:
+        """Set the optimizer's decay to 0 in place and remember it.
+
+        Raises:
+            DecayError: it decays and take_over is False.
+        """
+        found = _decaying(optimizer)
+        if found and not take_over:
+            raise DecayError(f"{_what(optimizer)} {REMEDY}")
+        _set_to_zero(optimizer, found)
+        return cls(take_over, tuple(found))
+
+    def guard_(self, optimizer: Optimizer) -> None:
+        """Before each step: decay that came back, as from a checkpoint of the optimizer, is set to 0 or refused.
+
+        Raises:
+            DecayError: it decays again and was not taken over.
+        """
+        found = _decaying(optimizer)
+        if found and not self.taken_over:
+            raise DecayError(f"{_what(optimizer)} It did not when the policy was attached. {REMEDY}")
+        _set_to_zero(optimizer, found)
+
+    def restore_(self, optimizer: Optimizer) -> None:
+        """Give the groups their own decay back."""
+        for index, key, value in self.values:
+            optimizer.param_groups[index][key] = value
+
+
+def _decaying(optimizer: Optimizer) -> list[tuple[int, str, float]]:
+    groups = enumerate(optimizer.param_groups)
+    return [(index, key, group[key]) for index, group in groups for key in KEYS if group.get(key)]
+
+
+def _set_to_zero(optimizer: Optimizer, found: list[tuple[int, str, float]]) -> None:
+    for index, key, _ in found:
+        optimizer.param_groups[index][key] = 0.0
+
+
+def _what(optimizer: Optimizer) -> str:
+    groups = [f"{key} = {float(value):g} in group {index}" for index, key, value in _decaying(optimizer)]
+    return f"{type(optimizer).__name__} decays already: {', '.join(groups)}."

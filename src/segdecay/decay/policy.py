@@ -1,0 +1,184 @@
+"""What a policy is: the rule by which weights are regularised, in three moments of an optimizer step.
+
+A new policy is one file with one class below `Policy`, and one line in registry.py. Knows tensors and strengths;
+nothing of models, of hooks, or of which parameter is in which group.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from segdecay.decay.foreach import half_square_sum
+from segdecay.decay.strength import Axis, Coupling, validate_strength
+from segdecay.errors import DecayError, unknown
+
+REFUSED = {
+    "lbfgs": "LBFGS evaluates its closure several times a step along a line search, and its curvature estimate would "
+    "mix gradients with and without the penalty. Add the penalty to the loss, or use SGD, Adam or AdamW.",
+}
+SGD_NAMES = ("sgd", "sgdw")
+KNOWN_OPTIMIZERS = (
+    "sgd",
+    "sgdw",
+    "adam",
+    "adamw",
+    "nadam",
+    "radam",
+    "adamax",
+    "rmsprop",
+    "adagrad",
+    "adadelta",
+    "adafactor",
+    "asgd",
+    "rprop",
+    "muon",
+)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Parameters with gradients that share strength, learning rate, device and data type, at one optimizer step."""
+
+    names: list[str]
+    parameters: list[Parameter]
+    gradients: list[Tensor]  # multiplied by grad_scale where a GradScaler leaves the unscaling to a fused optimizer
+    strength: float  # λ of these parameters: the handle's strength times their group's multiplier; above 0
+    lr: float | Tensor  # η of their optimizer group at this step
+    maximize: bool  # whether the optimizer ascends: it will flip the sign of the gradient
+    grad_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizerTraits:
+    """What a policy must know of an optimizer to declare its axis."""
+
+    name: str  # class name in lower case
+    coupling: Coupling = field(default_factory=Coupling)
+
+    @property
+    def is_sgd(self) -> bool:
+        """Whether a gradient reaches the weight linearly, through at most a momentum buffer."""
+        return self.name in SGD_NAMES
+
+
+class Policy(ABC):
+    """One rule. Its docstring is its documentation (`describe_policy` prints it), with the sections of `SECTIONS`.
+
+    A subclass overrides the moments it acts in. The handle calls them without autograd, once per optimizer step, and
+    only with buckets whose strength is above 0, whose parameters have gradients, and on steps that are not skipped.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    plain_formula: ClassVar[str]  # the same in ASCII
+
+    SECTIONS: ClassVar[tuple[str, ...]] = ("For", "Not for", "Minimises", "Defaults", "Source")
+
+    @abstractmethod
+    def axis(self, optimizer: OptimizerTraits) -> Axis:
+        """The axis on this optimizer; raises DecayError with the reason where it has no meaning."""
+
+    def scaled(self, strength: float, multiplier: float) -> float | None:
+        """Strength of a group from the handle's and the group's multiplier; None where nothing acts on it."""
+        return strength * multiplier or None
+
+    def validate(self, strength: float, lr: float) -> None:
+        """Check a strength for a step with this learning rate.
+
+        Raises:
+            DecayError: negative, not finite, or η·λ ≥ 1; says the largest allowed.
+        """
+        validate_strength(strength)
+        if lr * strength >= 1:
+            raise DecayError(
+                f"Strength {strength:g} at learning rate {lr:g} gives η·λ = {lr * strength:g}: it would remove the "
+                f"weights in one step. It must stay below {1 / lr:g}."
+            )
+
+    def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor] | None:
+        """New gradients for the step, out of place; the old ones are put back after it. None: unchanged."""
+        del bucket
+        return None
+
+    def before_update_(self, bucket: Bucket) -> None:
+        """Change the weights before the optimizer's update, in place."""
+        del bucket
+
+    def after_update_(self, bucket: Bucket) -> None:
+        """Change the weights after the optimizer's update, in place."""
+        del bucket
+
+    def penalty(self, parameters: Sequence[Tensor]) -> float:
+        """R of parameters that share a strength; ½ Σ θ² unless a policy has another."""
+        return half_square_sum(parameters)
+
+    def state_dict(self) -> dict[str, object]:
+        """What must survive a resume beyond strength and multipliers; JSON values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            DecayError: the state is not this policy's.
+        """
+        if state:
+            raise DecayError(
+                f"Policy '{self.name}' keeps no state; saw {', '.join(state)}. Load the matching checkpoint."
+            )
+
+
+def traits_of(optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) -> OptimizerTraits:
+    """An optimizer's traits, from the optimizer itself or from its name and momentum.
+
+    Raises:
+        DecayError: the name is unknown, the optimizer is refused (LBFGS), the momentum is not in [0, 1), or parameter
+            groups differ in momentum.
+
+    Example:
+        >>> traits_of("SGD", momentum=0.9).coupling
+        Coupling(momentum=0.9, dampening=0.0, nesterov=False)
+    """
+    if isinstance(optimizer, str):
+        name = optimizer.lower()
+        if name not in (*KNOWN_OPTIMIZERS, *REFUSED):
+            raise DecayError(unknown("optimizer", optimizer, KNOWN_OPTIMIZERS))
+        couplings = [Coupling(momentum if name in SGD_NAMES else 0.0)]
+    else:
+        optimizer = bare_optimizer(optimizer)
+        name = "sgd" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__.lower()
+        couplings = [
+            Coupling(group.get("momentum", 0.0), group.get("dampening", 0.0), group.get("nesterov", False))
+            for group in optimizer.param_groups
+            if name in SGD_NAMES
+        ] or [Coupling()]
+    if name in REFUSED:
+        raise DecayError(f"{name.upper()} is refused: {REFUSED[name]}")
+    if any(coupling != couplings[0] for coupling in couplings):
+        raise DecayError(
+            "The optimizer's groups differ in momentum, so one strength would be several. Use one momentum."
+        )
+    if not 0 <= couplings[0].momentum < 1:
+        raise DecayError(f"momentum must be at least 0 and below 1; saw {couplings[0].momentum}.")
+    return OptimizerTraits(name, couplings[0])
+
+
+def bare_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The torch optimizer inside the wrappers of Fabric, Lightning and Accelerate.
+
+    Raises:
+        DecayError: it is no torch optimizer.
+    """
+    inner = getattr(optimizer, "optimizer", None)
+    while isinstance(inner, torch.optim.Optimizer):
+        optimizer, inner = inner, getattr(inner, "optimizer", None)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise DecayError(f"A torch.optim.Optimizer is needed; saw {type(optimizer).__name__}.")
+    return optimizer

@@ -1,0 +1,62 @@
+"""One optimizer step as its hooks see it: is it skipped, scaled, fired twice, and is it small enough.
+
+Knows torch optimizers and buckets; nothing of models, partitions or which policy acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from segdecay.decay.policy import Bucket, Policy
+
+
+@dataclass(frozen=True)
+class Firing:
+    """What a policy acted on last. An optimizer whose `step` calls its parent's fires its hooks twice a step."""
+
+    parameter: Parameter
+    gradient: Tensor
+    versions: tuple[int, int]
+
+    @classmethod
+    def of(cls, buckets: Sequence[Bucket]) -> Firing | None:
+        """The mark of a step, from its first parameter; None where nothing was acted on."""
+        parameter = next((bucket.parameters[0] for bucket in buckets), None)
+        if parameter is None or parameter.grad is None:
+            return None
+        return cls(parameter, parameter.grad, _versions(parameter, parameter.grad))
+
+    def is_the_same(self) -> bool:
+        """Whether nothing has touched weight or gradient since: the same step fires again."""
+        gradient = self.parameter.grad
+        return gradient is self.gradient and _versions(self.parameter, gradient) == self.versions
+
+
+def is_skipped(optimizer: Optimizer) -> bool:
+    """Whether a GradScaler found inf and a fused optimizer, which does not ask it, will skip this step itself."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and float(found) > 0
+
+
+def gradient_scale(optimizer: Optimizer) -> float:
+    """What a GradScaler multiplied the gradients by and leaves to a fused optimizer to divide out; else 1."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 if scale is None else float(scale)
+
+
+def validate_step(policy: Policy, strength: float, lr: float | Tensor) -> None:
+    """Let the policy check η·λ.
+
+    A learning rate on a device is not read, as that would wait for the device at every step.
+    """
+    if not isinstance(lr, Tensor) or lr.device.type == "cpu":
+        policy.validate(strength, float(lr))
+
+
+def _versions(parameter: Tensor, gradient: Tensor) -> tuple[int, int]:
+    return parameter._version, gradient._version  # noqa: SLF001 - torch's count of in-place changes; nothing public has it

@@ -1,0 +1,84 @@
+"""Every error a user can meet, in one tree, and `need()` for optional parts.
+
+An error says what was wrong, what we saw, what is allowed and what to do. The command line prints it without a
+traceback and exits with 2. Knows nothing of the rest of the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class SegdecayError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class ConfigError(SegdecayError):
+    """A key or value of a configuration is not allowed."""
+
+
+class DataError(SegdecayError):
+    """A data set cannot be used as it lies there."""
+
+
+class DecayError(SegdecayError):
+    """A policy, strength or partition that has no meaning for this model or optimizer."""
+
+
+class ModelError(SegdecayError):
+    """A model cannot be built, loaded or applied."""
+
+
+class RunError(SegdecayError):
+    """A run's folder does not fit what was asked: other configuration, other data, unfinished, damaged."""
+
+
+class MissingPartError(SegdecayError):
+    """An optional part is not installed."""
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """A closing sentence naming the nearest allowed word, or nothing.
+
+    >>> did_you_mean("decoupld", ["l2", "decoupled"])
+    " Did you mean 'decoupled'?"
+    >>> did_you_mean("zzz", ["l2", "decoupled"])
+    ''
+    """
+    near = difflib.get_close_matches(word, list(allowed), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def unknown(kind: str, word: str, allowed: Iterable[str]) -> str:
+    """One line for a name that does not exist.
+
+    >>> unknown("policy", "decouple", ["l2", "decoupled"])
+    "Unknown policy 'decouple'; allowed: l2, decoupled. Did you mean 'decoupled'?"
+    """
+    names = list(allowed)
+    return f"Unknown {kind} '{word}'; allowed: {', '.join(names)}.{did_you_mean(word, names)}"
+
+
+def gather(kind: type[SegdecayError], faults: Iterable[str], headline: str = "") -> None:
+    """Raise one error of `kind` that lists all faults; do nothing when there are none."""
+    found = list(faults)
+    if not found:
+        return
+    lines = found if len(found) == 1 and not headline else [f"- {fault}" for fault in found]
+    raise kind("\n".join(([headline] if headline else []) + lines))
+
+
+def need(module: str, *, extra: str) -> ModuleType:
+    """Import an optional module, or say which extra brings it.
+
+    Raises:
+        MissingPartError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = f"{module} is not installed. It comes with: pip install 'segdecay[{extra}]'"
+        raise MissingPartError(message) from error

@@ -1,0 +1,206 @@
+"""Models by name: the built-in U-Net, segmentation-models-pytorch with timm encoders, and the user's own.
+
+The only importer of segmentation_models_pytorch. Knows nothing of data files, training or decay.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segdecay.config import ModelConfig
+from segdecay.errors import ModelError, did_you_mean, unknown
+from segdecay.models.unet import UNet
+
+PRESETS = {"unet-tiny": (8, 3), "unet-small": (16, 4)}  # width, depth
+
+
+def smp_architectures() -> dict[str, Any]:
+    """The architectures of segmentation-models-pytorch by their lower-case names."""
+    import segmentation_models_pytorch as smp
+
+    names = [
+        "Unet",
+        "UnetPlusPlus",
+        "MAnet",
+        "Linknet",
+        "FPN",
+        "PSPNet",
+        "DeepLabV3",
+        "DeepLabV3Plus",
+        "PAN",
+        "UPerNet",
+        "Segformer",
+        "DPT",
+    ]
+    return {name.lower(): getattr(smp, name) for name in names if hasattr(smp, name)}
+
+
+def check_model_name(name: str) -> list[str]:
+    """Faults of a model's name; empty when it can be built."""
+    if name in PRESETS:
+        return []
+    if name.startswith("smp:"):
+        found = smp_architectures()
+        word = name.removeprefix("smp:").lower()
+        return [] if word in found else [unknown("smp architecture", word, found)]
+    if ":" in name:
+        return []
+    return [
+        f"Unknown model '{name}'; allowed: {', '.join(PRESETS)}, smp:ARCHITECTURE, or your own package.module:build."
+        + did_you_mean(name, PRESETS)
+    ]
+
+
+def _build_smp(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
+    build = smp_architectures()[config.name.removeprefix("smp:").lower()]
+    source = "imagenet" if config.pretrained else None
+    try:
+        model: nn.Module = build(
+            encoder_name=config.encoder, encoder_weights=source, in_channels=in_channels, classes=classes
+        )
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        message = f"{config.name} with encoder '{config.encoder}' cannot be built: {error}"
+        raise ModelError(message) from error
+    except OSError as error:
+        message = (
+            f"The pretrained weights of '{config.encoder}' cannot be fetched: {error}. Without network access set "
+            "model.pretrained=false, or model.weights to a local file."
+        )
+        raise ModelError(message) from error
+    return model
+
+
+def _build_own(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
+    module_name, _, function_name = config.name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ModelError(f"--model {config.name}: {module_name} cannot be imported from {here}: {error}") from error
+    build = getattr(module, function_name, None)
+    if not callable(build):
+        near = did_you_mean(function_name, vars(module))
+        raise ModelError(f"--model {config.name}: {module_name} has no function '{function_name}'.{near}")
+    try:
+        model = build(in_channels=in_channels, classes=classes)
+    except TypeError as error:
+        message = f"--model {config.name}: called as build(in_channels={in_channels}, classes={classes}): {error}"
+        raise ModelError(message) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"--model {config.name} returned a {type(model).__name__}; a torch.nn.Module is needed.")
+    return model
+
+
+def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Module:
+    """A fresh model that maps (N, in_channels, H, W) floats to (N, classes, H, W) logits (through `logits_of`).
+
+    Random weights come from torch's global generator: seed it before.
+
+    Raises:
+        ModelError: unknown name, an encoder that does not exist, weights that cannot be read or do not fit.
+    """
+    faults = check_model_name(config.name)
+    if faults:
+        raise ModelError(faults[0])
+    if config.name in PRESETS:
+        width, depth = PRESETS[config.name]
+        model: nn.Module = UNet(
+            in_channels,
+            classes,
+            width=config.width or width,
+            depth=config.depth or depth,
+            norm=config.norm,
+            dropout=config.dropout,
+        )
+    elif config.name.startswith("smp:"):
+        model = _build_smp(config, in_channels, classes)
+    else:
+        model = _build_own(config, in_channels, classes)
+    if config.weights is not None:
+        load_weights(model, Path(config.weights))
+    return model
+
+
+def input_stride(model: nn.Module) -> int:
+    """The number that both sides of an input must be a multiple of; 1 when the model takes any size."""
+    own = getattr(model, "input_stride", None)  # the user's own model may declare it
+    encoder = getattr(model, "encoder", None)
+    stride = own if own is not None else getattr(encoder, "output_stride", 1)
+    return max(int(stride), 1) if isinstance(stride, int) else 1
+
+
+def logits_of(
+    model: nn.Module,
+    images: Tensor,  # (N, B, H, W) float, normalised, any H and W
+) -> Tensor:  # (N, classes, H, W)
+    """Apply a model to images of any size: pad by replication to its stride, crop the logits back."""
+    height, width = images.shape[-2:]
+    stride = max(input_stride(model), 32) if hasattr(model, "segmentation_head") else input_stride(model)
+    pad_y, pad_x = -height % stride, -width % stride
+    if pad_y or pad_x:
+        images = F.pad(images, (0, pad_x, 0, pad_y), mode="replicate")
+    logits: Tensor = model(images)
+    return logits[..., :height, :width]
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pth file read with `weights_only=True`.
+
+    Raises:
+        ModelError: missing, damaged, or holding something else than tensors.
+    """
+    if not path.is_file():
+        raise ModelError(f"The weights file {path} does not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        message = f"{path} cannot be read as weights (only tensors are allowed, no pickled objects): {error}"
+        raise ModelError(message) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path} holds a {type(state).__name__}, not a mapping of names to tensors.")
+    return state
+
+
+def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
+    """Load a local file into `model` in place; the names that keep their fresh values are returned.
+
+    Names may carry a "module." or "_orig_mod." prefix, or be those of the encoder alone. Tensors of another shape are
+    kept fresh (a head for other classes); at least half of the model or its encoder must fit.
+
+    Raises:
+        ModelError: the file cannot be read, or its names do not fit (both lists' differences are shown).
+    """
+    state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in read_state(path).items()}
+    own = model.state_dict()
+    candidates = [state, {f"encoder.{name}": value for name, value in state.items()}]
+
+    def fitting(candidate: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value for name, value in candidate.items() if name in own and own[name].shape == value.shape}
+
+    best = max((fitting(candidate) for candidate in candidates), key=len)
+    if len(best) * 2 < min(len(state), len(own)):
+        missing = ", ".join([name for name in own if name not in best][:5])
+        unused = ", ".join([name for name in state if name not in best][:5])
+        message = (
+            f"{path} does not fit the model: {len(best)} of {len(own)} tensors match by name and shape. "
+            f"Only in the model: {missing} …; only in the file (or of another shape): {unused} …"
+        )
+        raise ModelError(message)
+    model.load_state_dict(best, strict=False)
+    return tuple(name for name in own if name not in best)

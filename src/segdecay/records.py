@@ -1,0 +1,224 @@
+"""What a run found: frozen records and their JSON.
+
+Every file on disk carries `schema_version`. NaN never reaches JSON: what is not available is null. Knows nothing of
+torch, models or pages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Strength:
+    """One strength in every unit that it has; None where the unit has no meaning for the policy."""
+
+    axis: str
+    value: float
+    lambda_: float | None = None
+    timescale_epochs: float | None = None
+    total_decay: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "axis": self.axis,
+            "value": self.value,
+            "lambda": self.lambda_,
+            "timescale_epochs": self.timescale_epochs,
+            "total_decay": self.total_decay,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Strength:
+        names = ("axis", "value", "timescale_epochs", "total_decay")
+        return cls(lambda_=values["lambda"], **{name: values[name] for name in names})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one confusion matrix. Lists have one entry a class; NaN where a class is absent."""
+
+    miou: float
+    iou: tuple[float, ...]
+    dice: tuple[float, ...]
+    worst: float
+    support: tuple[int, ...]  # pixels of each class in the truth
+    loss: float = math.nan  # L_original, mean over valid pixels
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One finished training: (setting, fold, seed)."""
+
+    setting: str  # folder name, for example "total_decay=4"
+    strength: Strength
+    fold: int
+    seed: int
+    status: str  # "finished", "diverged" or "failed"
+    reason: str | None
+    train: Scores | None
+    validation: Scores | None
+    epochs: int
+    steps: int
+    seconds: float
+    parts: tuple[int, int]  # images trained on, images scored
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def _without_nan(value: Any) -> Any:
+    """Plain JSON values: records to mappings, tuples to lists, numbers that are not finite to null."""
+    if isinstance(value, Strength):
+        return value.to_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name.rstrip("_"): _without_nan(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def to_json(record: Any) -> str:
+    """A record or plain value as indented JSON, with its schema version when it is a mapping."""
+    values = _without_nan(record)
+    if isinstance(values, dict):
+        values = {"schema_version": SCHEMA_VERSION, **values}
+    return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
+    if values is None:
+        return None
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else float(value)
+
+    return Scores(
+        miou=number(values["miou"]),
+        iou=tuple(number(value) for value in values["iou"]),
+        dice=tuple(number(value) for value in values["dice"]),
+        worst=number(values["worst"]),
+        support=tuple(values["support"]),
+        loss=number(values["loss"]),
+    )
+
+
+def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
+    """The record that `to_json` wrote to a cell.json."""
+    plain = {item.name: values[item.name] for item in dataclasses.fields(CellRecord)}
+    return CellRecord(
+        **{
+            **plain,
+            "strength": Strength.from_json(values["strength"]),
+            "train": _scores_from_json(values["train"]),
+            "validation": _scores_from_json(values["validation"]),
+            "parts": tuple(values["parts"]),
+        }
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a kill at any moment leaves the old one or the new one: beside, sync, rename."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """A record as JSON, written so that it survives a kill at any moment."""
+    write_bytes(path, to_json(record).encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping that a JSON file holds."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its standard error and the interval around it; None where it cannot be had."""
+
+    mean: float | None
+    standard_error: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class SettingSummary:
+    """What the cells of one setting say together."""
+
+    strength: Strength
+    folds: tuple[float | None, ...] | None  # mIoU of each fold, mean over seeds
+    mean: float | None
+    standard_error: float | None
+    dropped: str | None
+    train_mean: float | None
+    gap: float | None  # train minus validation mIoU
+    classes: tuple[float | None, ...] | None  # IoU of each class, mean over folds that hold it
+    collapsed: int  # cells that predict a single class
+    difference: Interval | None  # to none, paired; None for none itself
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """One class at the chosen strength and at none."""
+
+    name: str
+    support: int  # validation pixels over all folds
+    chosen: float | None
+    zero: float | None
+    difference_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a search concludes; the keys of verdict.json."""
+
+    kind: str  # "chosen", "zero", "flat" or "edge"
+    criterion: str
+    policy: str
+    strength: Strength
+    one_se: Strength
+    selection: Interval
+    zero: dict[str, Any]  # mean, standard_error, difference_interval
+    settings: tuple[SettingSummary, ...]
+    classes: tuple[ClassSummary, ...]
+    seeds: tuple[int, ...]
+    honest: None
+    test: dict[str, Any] | None
+    cost: dict[str, Any]
+    indistinguishable: tuple[float, ...]  # axis values that cannot be told apart from none
+    evidence: dict[str, Any]
+    sentence: str
+    paste: str

@@ -1,0 +1,126 @@
+"""Rows of the report's tables where several files meet: classes, groups of parameters, findings.
+
+Facts in, rows out. Knows nothing of files, figures or HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segdecay.report.facts import ClassRow, Colour, Finding, Partition, Run
+from segdecay.report.verdict_facts import Interval
+
+LEVELS = ("wrong", "warning", "note")
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """One class: how much of it there is, and how it fares at none and at the compared strength."""
+
+    name: str
+    colour: str  # "#rrggbb"
+    support: ClassRow | None
+    zero: float | None
+    compared: float | None
+    difference: float | None
+    interval: Interval
+    test_zero: float | None = None
+    test_chosen: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """All classes, and the largest end of any interval, so that all bars share one scale."""
+
+    lines: tuple[ClassLine, ...]
+    largest: float
+
+
+@dataclass(frozen=True)
+class GroupLine:
+    """How many parameters a group holds, and the multiplier of the strength there."""
+
+    group: str
+    tensors: int
+    parameters: int
+    multiplier: str
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """The findings of one level."""
+
+    level: str
+    findings: tuple[Finding, ...]
+
+
+def hex_colour(colour: Colour) -> str:
+    """A colour as CSS writes it.
+
+    >>> hex_colour((255, 0, 16))
+    '#ff0010'
+    """
+    return "#" + "".join(f"{part:02x}" for part in colour)
+
+
+def class_table(run: Run) -> ClassTable:
+    """One line a class, in the order of the data set."""
+    support = {row.name: row for row in run.data.class_rows}
+    lines = []
+    for index, (name, colour) in enumerate(zip(run.data.classes, run.data.palette, strict=True)):
+        compared, zero, interval = _class_scores(run, index)
+        test = run.verdict.test if run.verdict else None
+        lines.append(
+            ClassLine(
+                name=name,
+                colour=hex_colour(colour),
+                support=support.get(name),
+                zero=zero,
+                compared=compared,
+                difference=None if compared is None or zero is None else compared - zero,
+                interval=interval,
+                test_zero=test.zero.iou.get(name) if test else None,
+                test_chosen=test.chosen.iou.get(name) if test else None,
+            )
+        )
+    return ClassTable(tuple(lines), _largest_difference(lines))
+
+
+def _largest_difference(lines: Sequence[ClassLine]) -> float:
+    ends = [abs(value) for line in lines for value in (line.difference, *(line.interval or ())) if value is not None]
+    return max(ends, default=0.0)
+
+
+def group_lines(partition: Partition) -> tuple[GroupLine, ...]:
+    """One line a group, in the order in which the groups first occur."""
+    lines = []
+    for group in dict.fromkeys(row.group for row in partition.rows):
+        rows = [row for row in partition.rows if row.group == group]
+        multipliers = sorted({row.multiplier for row in rows if row.multiplier is not None})
+        lines.append(
+            GroupLine(
+                group=group,
+                tensors=len(rows),
+                parameters=sum(math.prod(row.shape) for row in rows),
+                multiplier=", ".join(f"{value:g}" for value in multipliers) or "n/a",
+            )
+        )
+    return tuple(lines)
+
+
+def findings_by_level(findings: Sequence[Finding]) -> tuple[FindingGroup, ...]:
+    """The findings of each level that occurs, gravest first."""
+    groups = (FindingGroup(level, tuple(item for item in findings if item.level == level)) for level in LEVELS)
+    return tuple(group for group in groups if group.findings)
+
+
+def _class_scores(run: Run, index: int) -> tuple[float | None, float | None, Interval]:
+    if run.verdict is not None:
+        row, compared = run.verdict.classes[index], run.verdict.compared
+        own = compared.classes[index] if compared and compared.classes else row.chosen
+        return own, row.zero, row.difference_interval
+    scores = run.compared[0].record.validation or run.compared[0].record.train
+    value = scores.iou[index] if scores and index < len(scores.iou) else None
+    return (None if value is None or math.isnan(value) else value), None, None

@@ -1,0 +1,142 @@
+"""A run's folder: opened by one process at a time, refused when it belongs to something else.
+
+Knows the files that say what a run is; nothing of what happens in it.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from segdecay.config import RunConfig, differences, read_yaml, to_plain, to_yaml
+from segdecay.errors import ConfigError, RunError
+from segdecay.records import read_json, write_bytes, write_json
+
+LOCK = ".lock"
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "segmentation-models-pytorch",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a result rests on; packages that are not installed are left out."""
+    versions = {}
+    for name in ("segdecay", *PACKAGES):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def check_folder(run: Path, config: RunConfig, verb: str) -> None:
+    """Refuse a folder that is something else, before anything is written.
+
+    Raises:
+        RunError: not empty and not a run, or a run of another command or configuration (the differences are listed).
+    """
+    if run.is_file():
+        raise RunError(f"{run} is a file; --out takes a folder.")
+    if not run.is_dir():
+        return
+    card = run / "run.yaml"
+    if not card.exists():
+        others = sorted(path.name for path in run.iterdir() if path.name != LOCK and not path.name.endswith(".part"))
+        if others:
+            raise RunError(
+                f"{run} is not empty and not a run (it holds {', '.join(others[:3])}). Choose another --out."
+            )
+        return
+    try:
+        kept = read_yaml(card)
+    except ConfigError as error:
+        raise RunError(f"{run} is damaged: {error}") from error
+    made_by = kept.pop("command", None)
+    lines = differences(kept, to_plain(config))
+    if made_by != verb:
+        lines.insert(0, f"command: {made_by} → {verb}")
+    if lines:
+        shown = "\n".join(f"- {line}" for line in lines)
+        raise RunError(
+            f"{run} was made by another configuration:\n{shown}\nChoose another --out, or ask for the same again."
+        )
+
+
+def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
+    """Refuse a run whose `file` was made from other data or folds.
+
+    Raises:
+        RunError: the fingerprints differ, or the file is damaged.
+    """
+    path = run / file
+    if not path.exists():
+        return
+    try:
+        kept = read_json(path)[key]
+    except (ValueError, KeyError, OSError) as error:
+        raise RunError(f"{path} is damaged: {error}. Choose another --out.") from error
+    if kept != value:
+        raise RunError(
+            f"{run} was made from other {what}: its fingerprint was {str(kept)[:12]}, now it is {value[:12]}. "
+            "Restore the data, or choose another --out."
+        )
+
+
+@contextmanager
+def open_run(run: Path, config: RunConfig, verb: str) -> Iterator[None]:
+    """Hold a run's folder; it is made when it is not there.
+
+    Raises:
+        RunError: another process works on it, it is something else, or it cannot be written.
+    """
+    check_folder(run, config, verb)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(f"Another segdecay works on {run}. Wait for it, or choose another --out.") from error
+    except OSError as error:
+        raise RunError(f"{run} cannot be written: {error.strerror or error}. Choose another --out.") from error
+    try:
+        if not (run / "run.yaml").exists():
+            content = yaml.safe_dump({"command": verb}) + to_yaml(config)
+            write_bytes(run / "run.yaml", content.encode())
+        yield
+    finally:
+        lock.release()
+
+
+def write_environment(run: Path, command: str, devices: list[str], workers: int) -> None:
+    """Where and with what a run was started; kept from its first start."""
+    path = run / "environment.json"
+    if path.exists():
+        return
+    values: dict[str, Any] = {
+        "command": command,
+        "python": sys.version.split()[0],
+        "packages": package_versions(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": ", ".join(devices),
+        "workers": workers,
+        "segdecay": package_versions().get("segdecay", "unknown"),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+    write_json(path, values)

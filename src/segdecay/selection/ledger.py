@@ -1,0 +1,75 @@
+"""The ledger is the run's folder: a cell is finished when its cell.json exists.
+
+Knows file names; nothing of training, statistics or processes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segdecay.errors import RunError
+from segdecay.records import CellRecord, cell_from_json, read_json
+from segdecay.training.metrics import I64, read_confusions
+
+
+def setting_name(axis: str, value: float) -> str:
+    """The folder of a setting; one name for one value.
+
+    >>> setting_name("total_decay", 0.5), setting_name("total_decay", 4.0)
+    ('total_decay=0.5', 'total_decay=4')
+    """
+    return f"{axis}={value:.12g}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the cells of a run lie, and what they hold."""
+
+    run: Path
+
+    def cell(self, setting: str, fold: int, seed: int) -> Path:
+        """The folder of one cell."""
+        return self.run / "cells" / setting / f"{fold}-{seed}"
+
+    def refit(self, role: str) -> Path:
+        """The folder of a final training: "chosen" or "zero"."""
+        return self.run / "refit" / role
+
+    def record(self, folder: Path) -> CellRecord | None:
+        """The record of a finished cell, or None.
+
+        Raises:
+            RunError: cell.json is damaged.
+        """
+        path = folder / "cell.json"
+        if not path.exists():
+            return None
+        try:
+            return cell_from_json(read_json(path))
+        except (json.JSONDecodeError, KeyError, TypeError, OSError) as error:
+            message = f"{path} is damaged ({error}). Remove {folder}; the same command trains that cell again."
+            raise RunError(message) from error
+
+    def confusions(self, folder: Path) -> I64:
+        """The per-image matrices (N, C, C) of a finished cell."""
+        return read_confusions(folder / "confusion.npz")
+
+    def curve(self, folder: Path) -> list[dict[str, Any]]:
+        """The lines of a cell's curve."""
+        return [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def forget_predictions(self) -> None:
+        """Remove the predicted masks that cells kept for the examples: they are drawn."""
+        for path in self.run.glob("cells/*/*/predictions.npz"):
+            path.unlink(missing_ok=True)
+
+    def forget_leftovers(self) -> None:
+        """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""
+        for path in self.run.glob("cells/*/*/cell.json"):
+            shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)
+        for path in self.run.rglob(".*.part"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""The verdict in words. Knows a decision; nothing of how it was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segdecay.records import Interval, Strength
+from segdecay.selection.verdict import Decision
+
+AXIS_LABELS = {"total_decay": "total decay D", "lambda": "λ"}
+
+
+def show_strength(strength: Strength) -> str:
+    """A strength with its λ beside it.
+
+    >>> show_strength(Strength("total_decay", 4.0, lambda_=0.5))
+    'total decay D = 4 (λ = 0.5)'
+    """
+    label = AXIS_LABELS.get(strength.axis, strength.axis)
+    beside = f" (λ = {strength.lambda_:.3g})" if strength.axis != "lambda" and strength.lambda_ is not None else ""
+    return f"{label} = {strength.value:g}{beside}"
+
+
+def _signed(difference: Interval) -> str:
+    mean, interval = difference.mean or 0.0, difference.interval or (0.0, 0.0)
+    return f"{mean:+.3f} mIoU (interval {interval[0]:+.3f} to {interval[1]:+.3f})"
+
+
+def _looked(decision: Decision) -> str:
+    return f"{decision.n_folds} fold{'s' if decision.n_folds != 1 else ''}, {decision.looked_at} strengths looked at"
+
+
+def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
+    """One or two sentences: what was concluded, with its figures, and what else a reader must know."""
+    best = decision.settings[decision.best]
+    difference = decision.best_difference
+    said = _core(decision, show_strength(best.strength), difference)
+    if decision.n_folds == 1:
+        said += " With a single fold the noise of training is not seen; more folds would tell."
+    collapsed = sum(setting.collapsed for setting in decision.settings)
+    if collapsed:
+        said += f" {collapsed} training{'s' if collapsed > 1 else ''} collapsed to a single class."
+    dropped = [setting for setting in decision.settings if setting.dropped]
+    if dropped:
+        names = ", ".join(f"{setting.strength.value:g}" for setting in dropped)
+        said += f" Not scored: {names} ({dropped[0].dropped})."
+    lost = [
+        row.name
+        for row in decision.classes
+        if decision.taken != decision.none
+        and row.difference_interval is not None
+        and row.difference_interval[1] < 0
+        and row.name in class_names
+    ]
+    if lost:
+        said += f" It costs these classes: {', '.join(lost)}."
+    return said
+
+
+def _core(decision: Decision, best: str, difference: Interval | None) -> str:
+    if decision.kind == "zero":
+        alike = [value for value in decision.indistinguishable if value > 0]
+        rest = f" Strengths up to {max(alike):g} cannot be told apart from it." if alike else ""
+        return f"No decay scores best ({_looked(decision)}).{rest}"
+    if difference is None:
+        return f"{best} is chosen; training without decay could not be scored."
+    if decision.kind == "flat":
+        alike = list(decision.indistinguishable)
+        spread = f"from {min(alike):g} to {max(alike):g}" if len(alike) > 1 else f"at {alike[0]:g}"
+        return (
+            f"Decay makes no difference that these data can show: the best, {best}, differs from none by "
+            f"{_signed(difference)}; {_looked(decision)}. Strengths {spread} cannot be told apart from none, "
+            "so none is refitted."
+        )
+    better = f"{best} beats no decay by {_signed(difference)}; {_looked(decision)}."
+    if decision.taken != decision.best:
+        taken = show_strength(decision.settings[decision.taken].strength)
+        better += f" By the one-SE rule the refit takes {taken}."
+    if decision.kind == "edge":
+        better += " It is the strongest that was tried: the best may lie beyond; widen search.grid."
+    return better

@@ -1,0 +1,71 @@
+"""The state of an unfinished cell in one file without pickle: tensors by name, the rest as JSON.
+
+One file, written beside, synced and renamed: a kill leaves the old state or the new one. Knows models and optimizers;
+nothing of data or scores.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from segdecay.records import write_bytes
+
+FILE = "state.safetensors"
+KEY = "progress"  # one metadata key with sorted JSON: several keys would differ in order from process to process
+
+
+def pack_tensors(tensors: dict[str, Tensor], progress: dict[str, Any]) -> bytes:
+    """Tensors and plain values as the bytes of one safetensors file."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    content: bytes = save(plain, {KEY: json.dumps(progress, sort_keys=True)})
+    return content
+
+
+def write_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]
+) -> None:
+    """Keep model, optimizer state and progress in `folder`/state.safetensors."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value
+    # cloned: tensors that share memory (tied weights) may not be saved as views of each other
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / FILE, pack_tensors(tensors, progress))
+
+
+def read_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Load what `write_checkpoint` kept into model and optimizer, in place; None when there is nothing usable.
+
+    A damaged file counts as nothing: the cell then starts anew, which costs time and loses no result.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as kept:
+            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a mapping
+            progress: dict[str, Any] = json.loads((kept.metadata() or {})[KEY])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
+        return None
+    own = model.state_dict()
+    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
+        return None
+    model.load_state_dict(weights)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return progress

@@ -1,0 +1,78 @@
+"""One real step before a search: does everything work together, and how long does a step take?
+
+Knows one cell's parts; writes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from segdecay.data.dataset import open_dataset
+from segdecay.data.sampling import crop_size, take_batch
+from segdecay.decay import Partition
+from segdecay.errors import ModelError
+from segdecay.training.losses import pixel_cross_entropy
+from segdecay.training.seeds import generator
+from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_batches, partition_of
+
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the trial found."""
+
+    partition: Partition
+    seconds_a_batch: float
+    checkpoint_bytes: int
+
+
+def try_cell(task: CellTask) -> Preflight:
+    """Train a few batches of the smallest size that will occur, on a throw-away model.
+
+    Raises:
+        ModelError: the model cannot be applied, or its output does not fit the masks.
+        DecayError: the partition or the policy has no meaning for it.
+    """
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    dataset = open_dataset(task.dataset)
+    trial = replace(task, folder=Path(tempfile.gettempdir()))
+    try:
+        parts = build_parts(trial, dataset)
+        batches = count_batches(len(task.train), task.config.training.batch_size)
+        smallest = max(1, len(task.train) // batches)
+        crop = crop_size(dataset, task.train, task.config.augment)
+        images, masks = take_batch(
+            dataset, list(task.train[:smallest]), crop=crop, generator=generator(task.seed, "preflight")
+        )
+        device = parts.fabric.device
+        normal, masks = (images.to(device).float() - parts.mean) / parts.deviation, masks.to(device)
+        parts.model.train()
+        times = []
+        for _ in range(TIMED_STEPS):
+            start = time.perf_counter()
+            logits = apply_in_training(parts.model, normal)
+            expected = (len(images), len(dataset.classes), *images.shape[-2:])
+            if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+                got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+                raise ModelError(
+                    f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
+                    "(N, classes, H, W)."
+                )
+            loss = pixel_cross_entropy(logits, masks, parts.weight)
+            parts.fabric.backward(loss)
+            parts.wrapped.step()
+            parts.wrapped.zero_grad(set_to_none=True)
+            times.append(time.perf_counter() - start)
+        size = sum(value.numel() * value.element_size() for value in parts.bare.state_dict().values())
+        partition = partition_of(task.config, parts.bare)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
+    return Preflight(partition, min(times), 3 * size)

@@ -1,0 +1,79 @@
+"""Scores of a model on images as they are: no augmentation, eval mode, one confusion matrix an image.
+
+Knows a model and decoded data; nothing of how the model was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from segdecay.data.dataset import Dataset
+from segdecay.data.sampling import take_batch
+from segdecay.models.zoo import logits_of
+from segdecay.training.losses import loss_sums
+from segdecay.training.metrics import image_confusions
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model does on some images, in their order."""
+
+    confusions: npt.NDArray[np.int64]  # (N, C, C)
+    loss: float  # mean over all valid pixels, weighted as in training
+    predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
+
+
+def same_size_batches(dataset: Dataset, indices: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Runs of neighbouring indices whose images share a size, at most `batch_size` long."""
+    batches: list[list[int]] = []
+    last: tuple[int, int] | None = None
+    for index in indices:
+        size = (dataset.items[index].height, dataset.items[index].width)
+        if size != last or len(batches[-1]) == batch_size:
+            batches.append([])
+        batches[-1].append(index)
+        last = size
+    return batches
+
+
+@torch.inference_mode()
+def score_images(
+    model: nn.Module,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    mean: Tensor,  # (1, B, 1, 1)
+    deviation: Tensor,  # (1, B, 1, 1)
+    weight: Tensor | None,  # (C,)
+    batch_size: int,
+    keep_predictions: bool = False,
+) -> Scored:
+    """Confusion matrices, loss and, when asked for, predicted masks; the model's mode is put back."""
+    classes = len(dataset.classes)
+    was_training = model.training
+    model.eval()
+    confusions, predictions = [], []
+    total = mass = 0.0
+    for batch in same_size_batches(dataset, indices, batch_size):
+        images, masks = take_batch(dataset, batch, crop=None, generator=None)
+        masks = masks.to(mean.device)
+        logits = logits_of(model, (images.to(mean.device).float() - mean) / deviation)
+        loss, weights = loss_sums(logits, masks, weight)
+        total, mass = total + float(loss), mass + float(weights)
+        predicted = logits.argmax(dim=1)
+        confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())
+        if keep_predictions:
+            predictions += list(predicted.to(torch.uint8).cpu().numpy())
+    model.train(was_training)
+    empty = np.zeros((0, classes, classes), dtype=np.int64)
+    return Scored(
+        confusions=np.concatenate(confusions) if confusions else empty,
+        loss=total / mass if mass else float("nan"),
+        predictions=tuple(predictions),
+    )

@@ -1,0 +1,234 @@
+"""What a cell trains with, built from its task: device, model, optimizer, decay, normalisation, batches.
+
+Knows configuration and decoded data; nothing of other cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from segdecay import decay
+from segdecay.config import DecayConfig, OptimizerConfig, RunConfig
+from segdecay.data.dataset import IGNORE, Dataset
+from segdecay.errors import ConfigError, ModelError
+from segdecay.models.zoo import build_model, logits_of
+from segdecay.records import Strength
+from segdecay.training.losses import class_weights
+from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
+from segdecay.training.seeds import derive_seed, generator
+
+
+@dataclass(frozen=True)
+class CellTask:
+    """One training to do. Indices point into the decoded data set; nothing here depends on other cells."""
+
+    folder: Path
+    dataset: Path
+    config: RunConfig
+    setting: str
+    value: float  # on the policy's axis
+    fold: int
+    seed: int
+    train: tuple[int, ...]
+    scored: tuple[int, ...]  # validation images, or the test part of a refit
+    device: str = "cpu"
+    keep_model: bool = False  # a refit: its weights are the product
+    score_on_the_way: bool = True  # validation scores in the curve; never for a test part
+    checkpoint_every_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Valid pixels of each class in the training masks, and per band mean and deviation of the training images."""
+
+    counts: npt.NDArray[np.int64]  # (C,)
+    counts_where_present: npt.NDArray[np.int64]  # (C,) valid pixels of the images that hold the class
+    mean: tuple[float, ...]  # (B,) of uint8 values
+    deviation: tuple[float, ...]  # (B,) at least 1
+
+
+def pixel_statistics(dataset: Dataset, indices: Sequence[int]) -> Pixels:
+    """One pass over the training images and masks, in exact integer sums."""
+    classes = len(dataset.classes)
+    counts, present = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+    histogram = np.zeros((dataset.bands, 256), dtype=np.int64)
+    for index in indices:
+        own = np.bincount(dataset.mask(index).ravel(), minlength=IGNORE + 1)[:classes]
+        counts += own
+        present += np.where(own > 0, own.sum(), 0)
+        image = dataset.image(index)
+        for band in range(dataset.bands):
+            histogram[band] += np.bincount(image[..., band].ravel(), minlength=256)
+    values = np.arange(256)
+    total = histogram.sum(axis=1)
+    mean = (histogram @ values) / total
+    variance = (histogram @ values**2) / total - mean**2
+    deviation = np.sqrt(np.maximum(variance, 1.0))
+    return Pixels(counts, present, tuple(float(m) for m in mean), tuple(float(d) for d in deviation))
+
+
+def count_batches(n_images: int, batch_size: int) -> int:
+    """Batches an epoch; images are spread evenly, so that the last batch is not a lonely one."""
+    return -(-n_images // batch_size)
+
+
+def count_steps(config: RunConfig, n_images: int) -> int:
+    """Optimizer steps of a whole training."""
+    batches = count_batches(n_images, config.training.batch_size)
+    return config.training.epochs * -(-batches // config.training.accumulate)
+
+
+def epoch_batches(task: CellTask, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The training indices of every batch of one epoch: the same for every setting of a fold and seed."""
+    order = torch.randperm(len(task.train), generator=generator(task.seed, task.fold, "order", epoch)).numpy()
+    indices = np.asarray(task.train, dtype=np.int64)[order]
+    yield from np.array_split(indices, count_batches(len(indices), task.config.training.batch_size))
+
+
+def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
+    """The axis that this policy and optimizer are tuned along.
+
+    Raises:
+        DecayError: unknown policy, or a pair that has no meaning.
+    """
+    return decay.axis_of(config.policy, optimizer.name, momentum=momentum_of(optimizer))
+
+
+def strength_of(config: RunConfig, value: float, n_images: int) -> Strength:
+    """An axis value in every unit that it has, for a training on `n_images` images."""
+    axis = axis_for(config.decay, config.optimizer)
+    steps = count_steps(config, n_images)
+    rates = learning_rates(config.schedule, config.optimizer.lr, steps)
+    described = decay.describe_strength(axis, value, rates, steps / config.training.epochs)
+    return Strength(axis.name, value, described.lambda_, described.timescale_epochs, described.total_decay)
+
+
+def largest_value(config: RunConfig, n_images: int) -> float:
+    """The largest axis value whose steps keep ηλ below 1."""
+    rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
+    return axis_for(config.decay, config.optimizer).largest(rates)
+
+
+def partition_of(config: RunConfig, model: nn.Module) -> decay.Partition:
+    """The groups of a model's parameters under this configuration."""
+    return decay.group_parameters(model, rules=config.decay.rules or None, head=config.decay.head)
+
+
+def multipliers_of(config: DecayConfig) -> dict[str, float]:
+    """The strength of every group, relative to the searched one.
+
+    Raises:
+        ConfigError: a negative multiplier.
+    """
+    wrong = {name: value for name, value in config.groups.items() if value < 0}
+    if wrong:
+        raise ConfigError(f"decay.groups: multipliers must not be negative; saw {wrong}.")
+    return {**decay.DEFAULT_MULTIPLIERS, **config.groups}
+
+
+@dataclass
+class Parts:
+    """The moving parts of one training."""
+
+    fabric: Fabric
+    model: nn.Module  # set up by Fabric
+    bare: nn.Module
+    optimizer: torch.optim.Optimizer
+    wrapped: Any  # Fabric's view of the optimizer
+    handle: decay.Handle
+    rates: tuple[float, ...]
+    weight: Tensor | None
+    mean: Tensor  # (1, B, 1, 1)
+    deviation: Tensor  # (1, B, 1, 1)
+    pixels: Pixels
+    strength: Strength
+
+
+def prepare_torch(config: RunConfig, device: str) -> None:
+    """One thread on a CPU, whatever the number of workers; deterministic kernels when asked for."""
+    if device == "cpu":
+        torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(config.training.deterministic, warn_only=device != "cpu")
+
+
+def build_fabric(config: RunConfig, device: str) -> Fabric:
+    """Fabric on one device: "cpu" or "cuda:INDEX"."""
+    kind, _, index = device.partition(":")
+    return Fabric(
+        accelerator="cuda" if kind == "cuda" else "cpu",
+        devices=[int(index or 0)] if kind == "cuda" else 1,
+        precision=config.training.precision,
+    )
+
+
+def build_parts(task: CellTask, dataset: Dataset) -> Parts:
+    """Everything fresh for one cell; the same initial weights for every setting of a fold and seed."""
+    config = task.config
+    prepare_torch(config, task.device)
+    fabric = build_fabric(config, task.device)
+    torch.manual_seed(derive_seed(task.seed, task.fold, "init"))
+    bare = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
+    partition = partition_of(config, bare)
+    multipliers = multipliers_of(config.decay)
+    optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))
+    strength = strength_of(config, task.value, len(task.train))
+    handle = decay.attach(
+        optimizer,
+        bare,
+        policy=config.decay.policy,
+        strength=strength.lambda_ or 0.0,
+        partition=partition,
+        multipliers=multipliers,
+    )
+    model, wrapped = fabric.setup(bare, optimizer)
+    pixels = pixel_statistics(dataset, task.train)
+    weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
+
+    def on_device(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=fabric.device).view(1, -1, 1, 1)
+
+    return Parts(
+        fabric=fabric,
+        model=model,
+        bare=bare,
+        optimizer=optimizer,
+        wrapped=wrapped,
+        handle=handle,
+        rates=learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train))),
+        weight=None if weight is None else weight.to(fabric.device),
+        mean=on_device(pixels.mean),
+        deviation=on_device(pixels.deviation),
+        pixels=pixels,
+        strength=strength,
+    )
+
+
+def apply_in_training(
+    model: nn.Module,
+    images: Tensor,  # (N, B, H, W) normalised
+) -> Tensor:  # (N, C, H, W)
+    """Logits of a training batch.
+
+    Raises:
+        ModelError: a batch of one meets BatchNorm, or the model does not take such images.
+    """
+    try:
+        return logits_of(model, images)
+    except (RuntimeError, ValueError, TypeError) as error:
+        if "more than 1 value per channel" in str(error):
+            message = (
+                f"A batch of {len(images)} image(s) reaches a BatchNorm layer with one value per channel, which has "
+                "no variance. Use training.batch_size of 2 or more with at least 2 training images, or "
+                "model.norm=group."
+            )
+            raise ModelError(message) from error
+        raise ModelError(f"The model cannot be applied to {tuple(images.shape)} images: {error}") from error

@@ -1,0 +1,25 @@
+"""Every test runs on one thread, with a cache folder of its own, and never touches the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from shapes import write_shapes
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGDECAY_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A folder of 18 images of squares in nine groups."""
+    return write_shapes(tmp_path / "shapes")

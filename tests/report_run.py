@@ -1,0 +1,228 @@
+"""Writes complete small RUN folders, as `tune` and `train` leave them, with numbers drawn from a seed.
+
+No training happens: the files have the layout of a run, and hostile names where names come from data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from report_numbers import (
+    ABSENT,
+    DIVERGED,
+    EPOCHS,
+    FOLDS,
+    PALETTE,
+    SIZE,
+    Shape,
+    class_scores,
+    means_of,
+    strength,
+    verdict_of,
+)
+
+from segdecay.records import CellRecord, Scores, to_json, write_json
+
+
+def write_run(folder: Path, shape: Shape | None = None) -> Path:
+    """A finished run of `tune` in `folder`."""
+    shape = shape or Shape()
+    random = np.random.default_rng(3)
+    _write_common(folder, shape, command=f"segdecay tune <data> --out {folder.name}")
+    write_json(folder / "verdict.json", verdict_of(shape, random))
+    for value in shape.values:
+        for fold in range(FOLDS):
+            _write_cell(folder, shape, value, fold, random)
+    known = {value: mean for value, mean in means_of(shape).items() if value and mean is not None}
+    _write_examples(folder / "examples", shape, max(known, key=lambda value: known[value]), random)
+    return folder
+
+
+def write_training(folder: Path) -> Path:
+    """A finished run of `train` in `folder`: one strength, no folds, no verdict."""
+    shape = Shape(diverged=None)
+    _write_common(folder, shape, command="segdecay train DIR --decay decoupled --lambda 0.01")
+    (folder / "run.yaml").write_text(
+        "command: train\ndata: {path: DIR}\ndecay: {policy: decoupled, lambda: 0.01}\n", encoding="utf-8"
+    )
+    (folder / "folds.json").unlink()
+    cell = folder / "refit" / "chosen"
+    _write_training(cell, shape, 4.0, 0, np.random.default_rng(4), has_validation=False)
+    return folder
+
+
+def change(path: Path, *keys: str | int, value: Any) -> None:
+    """Replace one value in a JSON file."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    place = values
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def _write_common(folder: Path, shape: Shape, command: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "run.yaml").write_text(
+        f"command: tune\ndata: {{path: DIR}}\nsearch: {{grid: {list(shape.values)}, folds: {FOLDS}}}\n",
+        encoding="utf-8",
+    )
+    environment = {
+        "python": "3.11.7",
+        "packages": {"torch": "2.14.0", "numpy": "2.3.1", "plotly": "7.1.0"},
+        "machine": {"system": "Linux", "cores": 2},
+        "device": "cpu",
+        "command": command,
+        "segdecay": "0.1.0",
+        "started": "2026-05-04T10:20:30+00:00",
+    }
+    write_json(folder / "environment.json", environment)
+    write_json(folder / "data.json", _data(shape))
+    names = [f"scene_{index:03d}" for index in range(30)]
+    folds = [
+        {"train": [n for n in names if n not in names[k::FOLDS]], "validation": names[k::FOLDS], "left_out": []}
+        for k in range(FOLDS)
+    ]
+    table = [
+        [0 if row == ABSENT else 9000 // (row + 1) + 7 * k for k in range(FOLDS)] for row in range(len(shape.classes))
+    ]
+    write_json(folder / "folds.json", {"method": "groups", "fingerprint": "ab12", "folds": folds, "table": table})
+    write_json(folder / "partition.json", {"rows": _partition()})
+
+
+def _data(shape: Shape) -> dict[str, Any]:
+    total = 30 * SIZE[0] * SIZE[1]
+    rows = [
+        {
+            "name": name,
+            "pixels": 0 if row == ABSENT else 27000 // (row + 1),
+            "share": 0.0 if row == ABSENT else 27000 / (row + 1) / total,
+            "images": 0 if row == ABSENT else 30 - 3 * min(row, 9),
+            "groups": 0 if row == ABSENT else 10 - min(row, 9),
+        }
+        for row, name in enumerate(shape.classes)
+    ]
+    findings = [
+        {"level": "warning", "code": "absent", "file": None, "message": f"class '{shape.classes[-1]}' is rare"},
+        {"level": "note", "code": "size", "file": "images/<b>a</b>.png", "message": "is 48x41; all others are 48x40"},
+    ]
+    return {
+        "name": "scenes <1>",
+        "classes": list(shape.classes),
+        "palette": [PALETTE[row % len(PALETTE)] for row in range(len(shape.classes))],
+        "bands": 3,
+        "fingerprint": "0f3c9a",
+        "images": {"train": 30, "test": 12} if shape.has_test else {"train": 30},
+        "class_rows": rows,
+        "findings": findings,
+    }
+
+
+def _partition() -> list[dict[str, Any]]:
+    def row(name: str, shape: list[int], module: str, group: str) -> dict[str, Any]:
+        reason = f"{module} with {len(shape)} dimensions"
+        multiplier = 1.0 if group in ("body", "head") else 0.0
+        return {
+            "name": name,
+            "shape": shape,
+            "module": module,
+            "group": group,
+            "reason": reason,
+            "multiplier": multiplier,
+        }
+
+    return [
+        row("down.0.conv.weight", [8, 3, 3, 3], "Conv2d", "body"),
+        row("down.0.norm.weight", [8], "BatchNorm2d", "norm"),
+        row("down.0.norm.bias", [8], "BatchNorm2d", "norm"),
+        row("head.weight", [6, 8, 1, 1], "Conv2d", "head"),
+        row("head.bias", [6], "Conv2d", "bias"),
+    ]
+
+
+def _write_cell(folder: Path, shape: Shape, value: float, fold: int, random: np.random.Generator) -> None:
+    cell = folder / "cells" / f"total_decay={value:g}" / f"{fold}-0"
+    _write_training(cell, shape, value, fold, random, has_validation=True)
+
+
+def _write_training(
+    cell: Path, shape: Shape, value: float, fold: int, random: np.random.Generator, *, has_validation: bool
+) -> None:
+    cell.mkdir(parents=True)
+    is_lost = value == shape.diverged and fold == 1
+    iou = tuple(math.nan if score is None else score for score in class_scores(shape, 0.4))
+    scores = Scores(0.45, iou, iou, 0.1, tuple(900 // (row + 1) for row in range(len(shape.classes))), 0.7)
+    record = CellRecord(
+        setting=f"total_decay={value:g}",
+        strength=strength(value),
+        fold=fold,
+        seed=0,
+        status="diverged" if is_lost else "finished",
+        reason=DIVERGED if is_lost else None,
+        train=None if is_lost else scores,
+        validation=None if is_lost or not has_validation else scores,
+        epochs=EPOCHS,
+        steps=EPOCHS * 2,
+        seconds=12.5,
+        parts=(20, 10 if has_validation else 0),
+    )
+    (cell / "cell.json").write_text(to_json(record), encoding="utf-8")
+    lines = []
+    for epoch in range(1, EPOCHS + 1):
+        loss = 2.2 * math.exp(-epoch / 5) + 0.25 + float(random.normal(0, 0.015))
+        penalty = value * 6 * math.exp(-epoch * value / 40)
+        lines.append(
+            {
+                "epoch": epoch,
+                "lr": 0.008 * (1 - epoch / (EPOCHS + 1)),
+                "loss": loss,
+                "penalty": penalty,
+                "objective": loss + penalty,
+                "gradient_norm": 0.8,
+                "validation_loss": loss * 1.3 if has_validation and epoch % 2 == 0 else None,
+                "validation_miou": 0.46 - 0.4 * math.exp(-epoch / 4) - fold / 60
+                if has_validation and epoch % 2 == 0
+                else None,
+                "train_miou": 0.63 if epoch == EPOCHS else None,
+                "seconds": 1.0,
+            }
+        )
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (cell / "curve.jsonl").write_text(text, encoding="utf-8")
+
+
+def _write_examples(folder: Path, shape: Shape, shown: float, random: np.random.Generator) -> None:
+    folder.mkdir()
+    cases = []
+    for case, kind in enumerate(("best", "median", "worst", f"rare:{shape.classes[1]}")):
+        truth = _scene(random)
+        files = {part: f"{case}-{part}.png" for part in ("image", "truth", "zero", "chosen")}
+        shades = np.asarray([(60 + 30 * k, 90 + 20 * k, 160 - 20 * k) for k in range(len(PALETTE))])
+        image = shades[np.minimum(truth, 5)] + random.normal(0, 8, (*SIZE, 3))
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(folder / files["image"])
+        for part, noise in (("truth", 0.0), ("zero", 0.12), ("chosen", 0.03)):
+            mask = np.where(random.random(SIZE) < noise, random.integers(0, 4, SIZE), truth).astype(np.uint8)
+            mask[mask == 255] = 255 if part == "truth" else 0
+            picture = Image.fromarray(mask).convert("L")
+            indexed = Image.frombytes("P", picture.size, picture.tobytes())
+            indexed.putpalette([*(part for colour in PALETTE for part in colour), *[0] * (768 - 3 * len(PALETTE))])
+            indexed.save(folder / files[part])
+        scores = {"miou_chosen": 0.6 - 0.1 * case, "miou_zero": 0.5 - 0.1 * case}
+        cases.append({"kind": kind, "name": f"scene_{case:03d}", "fold": case % FOLDS, **scores, **files})
+    write_json(folder / "examples.json", {"shown": strength(shown), "cases": cases})
+
+
+def _scene(random: np.random.Generator) -> Any:
+    """Discs of three classes on background, with a corner that is ignored."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    mask = np.zeros(SIZE, np.uint8)
+    for index in (1, 2, 3):
+        centre = random.integers(8, 34, 2)
+        mask[(rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < random.integers(20, 70)] = index
+    mask[:5, :5] = 255
+    return mask

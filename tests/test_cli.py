@@ -1,0 +1,331 @@
+"""The command line as a user types it: outputs, exit codes, and every fault in one message."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from shapes import write_shapes
+
+QUICK = ["--epochs", "2", "--device", "cpu"]
+for _pair in ("search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
+              "training.batch_size=4", "optimizer.lr=0.01"):  # fmt: skip
+    QUICK += ["--set", _pair]
+
+
+def _segdecay(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "segdecay.cli.main", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, check=False)
+    assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """Data with a test part, a finished run on it, and what was printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    os.environ["SEGDECAY_CACHE"] = str(folder / "cache")
+    data = write_shapes(folder / "shapes", n_images=12, test_images=4)
+    said = _segdecay("tune", data, "--out", folder / "run", *QUICK)
+    return data, folder / "run", said.stdout
+
+
+def test_help_imports_no_torch_and_lists_every_command() -> None:
+    code = (
+        "import sys\nimport segdecay.cli.main\nprint([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    said = _segdecay("--help").stdout
+    for name in ("init", "check", "tune", "train", "predict", "report", "policies"):
+        assert name in said
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, segdecay; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", ["init", "check", "tune", "train", "predict", "report", "policies"])
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    assert "Example: segdecay" in _segdecay(name, "--help").stdout
+
+
+def test_tune_leaves_the_files_of_a_run(tuned: tuple[Path, Path, str]) -> None:
+    _, run, said = tuned
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "run.yaml", "environment.json", "data.json", "folds.json", "partition.json", "verdict.json", "report.html",
+        "examples/examples.json", "model/model.safetensors", "model/model.json", "refit/chosen/cell.json",
+        "cells/total_decay=0/0-0/cell.json", "cells/total_decay=2/1-0/confusion.npz",
+        "cells/total_decay=2/1-0/curve.jsonl",
+    } <= names  # fmt: skip
+    assert not [name for name in names if name.endswith((".pkl", ".pt", ".pth", ".part"))]
+    assert "lines to paste" in said
+    assert "report:" in said
+
+
+def test_the_verdict_has_the_keys_that_others_read(tuned: tuple[Path, Path, str]) -> None:
+    verdict: dict[str, Any] = json.loads((tuned[1] / "verdict.json").read_text())
+    assert {
+        "schema_version", "kind", "criterion", "policy", "strength", "one_se", "selection", "zero", "settings",
+        "classes", "seeds", "honest", "test", "cost",
+    } <= verdict.keys()  # fmt: skip
+    assert verdict["kind"] in ("chosen", "zero", "flat", "edge")
+    strength_keys = {"axis", "value", "lambda", "timescale_epochs", "total_decay"}
+    assert verdict["strength"].keys() == strength_keys
+    assert verdict["one_se"].keys() == strength_keys
+    assert verdict["selection"].keys() == {"mean", "standard_error", "interval"}
+    assert verdict["zero"].keys() == {"mean", "standard_error", "difference_interval"}
+    for setting in verdict["settings"]:
+        assert {"strength", "folds", "mean", "standard_error", "dropped"} <= setting.keys()
+        assert len(setting["folds"]) == 2
+    assert [row["name"] for row in verdict["classes"]] == ["ground", "bright", "dark"]
+    assert all(row["support"] > 0 for row in verdict["classes"])
+    assert {"chosen", "zero"} == verdict["test"].keys()
+    assert verdict["test"]["chosen"]["iou"].keys() == {"ground", "bright", "dark"}
+    assert verdict["cost"]["cells"] >= 4
+
+
+def test_folds_share_no_group_and_are_kept_by_name(tuned: tuple[Path, Path, str]) -> None:
+    data, run, _ = tuned
+    groups = dict(line.split(",") for line in (data / "groups.csv").read_text().splitlines()[1:])
+    for fold in json.loads((run / "folds.json").read_text())["folds"]:
+        train, validation = ({groups[Path(name).name] for name in fold[part]} for part in ("train", "validation"))
+        assert train
+        assert validation
+        assert not train & validation
+
+
+def test_another_configuration_on_the_run_says_what_differs(tuned: tuple[Path, Path, str]) -> None:
+    data, run, _ = tuned
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    error = _segdecay("tune", data, "--out", run, *QUICK, "--set", "optimizer.lr=0.02", code=2).stderr
+    assert "optimizer.lr: 0.01 → 0.02" in error
+    assert "Choose another --out" in error
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_workers_and_quiet_do_not_make_another_run(tuned: tuple[Path, Path, str]) -> None:
+    data, run, _ = tuned
+    said = _segdecay("tune", data, "--out", run, *QUICK, "--workers", "1", "--quiet").stdout
+    assert "report:" in said
+
+
+def test_changed_data_on_the_run_is_an_error(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:
+    data, run, _ = tuned
+    path = next((data / "images" / "train").iterdir())
+    kept = path.read_bytes()
+    try:
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+        error = _segdecay("tune", data, "--out", run, *QUICK, code=2).stderr
+    finally:
+        path.write_bytes(kept)
+    assert "was made from other data" in error
+    assert tmp_path.exists()
+
+
+def test_json_is_all_that_stands_on_standard_output(tuned: tuple[Path, Path, str]) -> None:
+    data, run, _ = tuned
+    assert json.loads(_segdecay("tune", data, "--out", run, *QUICK, "--json").stdout)["kind"]
+    assert json.loads(_segdecay("check", data, "--json").stdout)["images"] == {"train": 12, "test": 4}
+    assert "decoupled" in json.loads(_segdecay("policies", "--json").stdout)
+    assert json.loads(_segdecay("report", run, "--json").stdout)["report"].endswith("report.html")
+
+
+def test_predict_writes_masks_and_overlays_at_the_size_of_the_input(
+    tuned: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    data, run, _ = tuned
+    odd = tmp_path / "odd.png"
+    Image.fromarray(np.full((37, 23, 3), 120, dtype=np.uint8)).save(odd)
+    _segdecay("predict", run, odd, data / "images" / "test", "--out", tmp_path / "out")
+    with Image.open(tmp_path / "out" / "masks" / "odd.png") as mask:
+        assert mask.size == (23, 37)
+        assert mask.mode == "P"
+        assert np.asarray(mask).max() < 3
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 5
+    with Image.open(tmp_path / "out" / "overlays" / "odd.png") as overlay:
+        assert overlay.size == (23, 37)
+
+
+def test_predict_works_without_the_data_and_from_the_model_folder_alone(
+    tuned: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    import shutil
+
+    data, run, _ = tuned
+    shutil.copytree(run / "model", tmp_path / "model")
+    image = next((data / "images" / "test").iterdir())
+    said = _segdecay("predict", tmp_path / "model", image, "--out", tmp_path / "out", "--json", cwd=tmp_path).stdout
+    assert sum(json.loads(said)[0]["pixels"].values()) == 256
+
+
+def test_predict_faults_are_told_together(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    error = _segdecay(
+        "predict", tuned[1], tmp_path / "none.png", tmp_path / "empty", "--out", tmp_path / "out", code=2
+    ).stderr
+    assert "none.png does not exist" in error
+    assert "empty holds no image" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hostile_model_file_is_refused(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(tuned[1] / "model", model)
+    (model / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n")
+    error = _segdecay("predict", model, tuned[0], "--out", tmp_path / "out", code=2).stderr
+    assert "its hash is not the one in model.json" in error
+    card = json.loads((tuned[1] / "model" / "model.json").read_text())
+    card["model"]["name"] = "os:system"
+    (model / "model.json").write_text(json.dumps(card))
+    shutil.copy(tuned[1] / "model" / "model.safetensors", model)
+    error = _segdecay("predict", model, tuned[0], "--out", tmp_path / "out", code=2).stderr
+    assert "a bundle brings no code" in error
+
+
+def test_train_makes_a_model_and_a_report(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:
+    said = _segdecay(
+        "train", tuned[0], "--decay", "decoupled", "--lambda", "0.01", "--out", tmp_path / "run", *QUICK
+    ).stdout
+    assert "train mIoU" in said
+    cell = json.loads((tmp_path / "run" / "refit" / "chosen" / "cell.json").read_text())
+    assert cell["strength"]["lambda"] == pytest.approx(0.01)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "model" / "model.json").exists()
+
+
+def test_train_without_a_strength_says_what_it_needs(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:
+    error = _segdecay("train", tuned[0], "--out", tmp_path / "run", *QUICK, code=2).stderr
+    assert "--lambda" in error
+    assert "saw neither" in error
+
+
+def test_policies_prints_formulas_and_one_in_full() -> None:
+    said = _segdecay("policies").stdout
+    for name in ("none", "l2", "decoupled"):
+        assert name in said
+    assert "Minimises" in _segdecay("policies", "l2").stdout
+    assert "Did you mean 'decoupled'" in _segdecay("policies", "decoupld", code=2).stderr
+
+
+def test_all_faults_of_a_command_are_in_one_message(shapes: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        yaml.safe_dump({"traning": {"epochs": 3}, "optimizer": {"lr": -1}, "schedule": {"name": "cosin"}})
+    )
+    error = _segdecay(
+        "tune", shapes, "--config", config, "--decay", "decoupld", "--out", tmp_path / "run", code=2
+    ).stderr
+    assert "Did you mean 'training'" in error
+    assert "optimizer.lr" in error
+    assert "Did you mean 'cosine'" in error
+    assert "Did you mean 'decoupled'" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tune", "nowhere"], "nowhere"),
+        (["tune", "digit"], "Did you mean 'digits'"),
+        (["tune", "digits", "--size", "big"], "--size takes HxW"),
+        (["tune", "digits", "--set", "search.grid"], "--set takes key.path=value"),
+        (["tune", "digits", "--set", "search.grid=[-1]"], "none below 0"),
+        (["tune", "digits", "--set", "search.grid=[0,1e9]"], "ηλ ≥ 1"),
+        (["tune", "digits", "--folds", "50"], "12"),
+        (["tune", "digits", "--model", "unet-tny"], "Did you mean 'unet-tiny'"),
+        (["tune", "digits", "--device", "cuda:77"], "not there"),
+        (["report", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "x.png", "--out", "o"], "neither a run nor a model"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_nothing_is_written(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = _segdecay(*arguments, code=2, cwd=tmp_path)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_and_a_folder_that_is_no_run_are_refused(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty" in _segdecay("tune", tmp_path / "empty", "--out", tmp_path / "run", code=2).stderr
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.txt").write_text("mine")
+    error = _segdecay("tune", shapes, "--out", other, *QUICK, code=2).stderr
+    assert "is not empty and not a run" in error
+    assert [path.name for path in other.iterdir()] == ["chapter.txt"]
+
+
+def test_a_mask_out_of_range_stops_before_training(shapes: Path, tmp_path: Path) -> None:
+    path = sorted((shapes / "masks").iterdir())[0]
+    mask = np.asarray(Image.open(path)).copy()
+    mask[:2, :2] = 7
+    Image.fromarray(mask).save(path)
+    done = _segdecay("tune", shapes, "--out", tmp_path / "run", *QUICK, code=2)
+    assert path.name in done.stderr
+    assert "7" in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert path.name in _segdecay("check", shapes, code=1).stdout
+
+
+def test_strict_turns_warnings_into_an_error(tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "leak", n_images=12, test_images=4)
+    rows = (data / "groups.csv").read_text().replace("testg0", "traing0")
+    (data / "groups.csv").write_text(rows)
+    assert "warning" in _segdecay("check", data, "--folds", "2").stdout
+    _segdecay("check", data, "--folds", "2", "--strict", code=1)
+    error = _segdecay("tune", data, "--out", tmp_path / "run", *QUICK, "--strict", code=2).stderr
+    assert "--strict" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(shapes: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0:  # root may write anywhere but into a file
+        (tmp_path / "file").write_text("")
+        error = _segdecay("tune", shapes, "--out", tmp_path / "file" / "run", *QUICK, code=2).stderr
+    else:
+        (tmp_path / "file").mkdir(mode=0o500)
+        error = _segdecay("tune", shapes, "--out", tmp_path / "file" / "run", *QUICK, code=2).stderr
+    assert "cannot be written" in error
+    assert "Choose another --out" in error
+
+
+def test_init_guesses_a_description_that_check_accepts(shapes: Path) -> None:
+    done = _segdecay("init", shapes)
+    assert yaml.safe_load(done.stdout)["classes"] == ["ground", "bright", "dark"]
+    assert "#" in done.stderr
+    _segdecay("init", shapes, "--write")
+    assert (shapes / "dataset.yaml").exists()
+    _segdecay("check", shapes, "--folds", "3")
+    assert "exists" in _segdecay("init", shapes, "--write", code=2).stderr
+
+
+def test_a_diverging_strength_is_dropped_and_the_search_goes_on(shapes: Path, tmp_path: Path) -> None:
+    # λ of 30 under SGD with momentum leaves the region of stability; λ = 0 trains
+    said = _segdecay(
+        "tune", shapes, "--out", tmp_path / "run", *QUICK, "--decay", "l2", "--set", "optimizer.name=sgd",
+        "--set", "search.grid=[0,300]", "--set", "training.clip_norm=null", "--set", "training.epochs=30",
+        "--set", "optimizer.lr=0.05", "--set", "schedule.name=constant",
+    ).stdout  # fmt: skip
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    by_value = {setting["strength"]["value"]: setting for setting in verdict["settings"]}
+    assert by_value[0.0]["mean"] is not None
+    assert by_value[300.0]["mean"] is None
+    assert "diverged" in by_value[300.0]["dropped"]
+    assert verdict["strength"]["value"] == 0.0
+    assert "diverged" in said
+    assert "diverged" in (tmp_path / "run" / "report.html").read_text()

@@ -1,0 +1,292 @@
+"""The page in a real browser: it draws, asks for nothing, runs nothing from data, fits, and can be read by everyone."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_browser import Browser, Page
+from report_numbers import CLASSES, PASTE, Shape
+from report_run import write_run, write_training
+
+from segdecay.report import build_report
+
+MANY = tuple(f"class number {index}" for index in range(24))
+SHAPES = {
+    "chosen": Shape(kind="chosen"),
+    "zero": Shape(kind="zero"),
+    "flat": Shape(kind="flat"),
+    "edge": Shape(kind="edge", has_test=False, diverged=None, classes=MANY, values=(0, 0.5, 1, 2, 4, 8, 16, 32, 64)),
+}
+FIGURES = {"train": 1}  # a training without validation draws its objective only
+PAGES = [*SHAPES, "train"]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    found = {name: build_report(write_run(folder / name, shape)) for name, shape in SHAPES.items()}
+    return found | {"train": build_report(write_training(folder / "train"))}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def pages(browser: Browser, reports: dict[str, Path]) -> dict[str, Page]:
+    """Every report, opened and drawn."""
+    found = {name: browser.open(path) for name, path in reports.items()}
+    for page in found.values():
+        page.wait_for("document.documentElement.dataset.drawn !== undefined")
+    return found
+
+
+class Elements(HTMLParser):
+    """All start tags of a page, with their attributes, and the texts of its script elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[str | None, str]] = []
+        self._kind: str | None = None
+        self._inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self._inside = tag == "script"
+        self._kind = dict(attrs).get("type")
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.scripts.append((self._kind, data))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "script"
+
+
+def test_the_page_lies_in_the_run_and_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    path = build_report(run)
+    assert path == run / "report.html"
+    first = hashlib.sha256(path.read_bytes()).digest()
+    build_report(run)
+    assert hashlib.sha256(path.read_bytes()).digest() == first
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_one_file_under_6_mb_that_points_nowhere(reports: dict[str, Path], name: str) -> None:
+    text = reports[name].read_text(encoding="utf-8")
+    assert len(text.encode()) < 6_000_000
+    elements = Elements(text)
+    links = [value or "" for _, attrs in elements.found for key, value in attrs.items() if key in ("src", "href")]
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not any(key.startswith("on") for _, attrs in elements.found for key in attrs)
+    assert len([kind for kind, _ in elements.scripts if kind is None]) == 2
+    for kind, content in elements.scripts:
+        if kind == "application/json":
+            assert set(json.loads(content)) == {"data", "layout"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_figure_is_drawn_without_complaint_or_request(pages: dict[str, Page], name: str) -> None:
+    page = pages[name]
+    figures = FIGURES.get(name, 8)
+    assert page.evaluate("document.documentElement.dataset.drawn") == str(figures)
+    assert page.evaluate("document.querySelectorAll('.plot').length") == figures
+    assert page.evaluate(
+        "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg.main-svg .trace, svg.main-svg .hm'))"
+    )
+    assert page.complaints == []
+    assert [url for url in page.requests if not url.startswith("data:")] == page.requests[:1]
+    assert page.requests[0].startswith("file:")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_from_data_runs_or_becomes_markup(pages: dict[str, Page], name: str) -> None:
+    page = pages[name]
+    assert page.evaluate("window.hacked === undefined")
+    assert page.evaluate("document.querySelectorAll('img:not([src^=\"data:\"]), [onerror], td b, th b').length") == 0
+    assert page.evaluate("document.querySelectorAll('script:not([type])').length") == 2
+    shown = page.evaluate("document.querySelector('#classes table').innerText")
+    classes = MANY if name == "edge" else CLASSES
+    assert all(text.replace("  ", " ") in shown for text in classes)
+
+
+def test_a_script_that_got_into_the_page_would_not_run(
+    browser: Browser, reports: dict[str, Path], tmp_path: Path
+) -> None:
+    text = reports["chosen"].read_text(encoding="utf-8")
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        text.replace("<main", "<script>window.hacked = 9</script><img src=x onerror='window.hacked=8'><main", 1)
+    )
+    page = browser.open(bad)
+    page.wait_for("document.documentElement.dataset.drawn !== undefined")
+    assert page.evaluate("window.hacked === undefined")
+    assert any("Content Security Policy" in line for line in page.complaints)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_page_fits_its_window(pages: dict[str, Page], name: str, width: int) -> None:
+    page = pages[name]
+    page.resize(width)
+    assert page.evaluate("innerWidth") == width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    figures = "[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right)"
+    assert max(page.evaluate(figures)) <= width
+    # nothing but the inside of a table, a block of code or a figure reaches out of the window
+    outside = page.evaluate(
+        "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll, pre, .plot') &&"
+        " e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + '.' + e.className)"
+    )
+    assert outside == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["chosen", "flat", "train"])
+def test_every_text_has_contrast_in_light_and_dark(pages: dict[str, Page], name: str, scheme: str) -> None:
+    page = pages[name]
+    page.emulate(scheme=scheme)
+    assert page.poor_contrasts() == []
+    page.emulate()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_can_be_read_aloud(pages: dict[str, Page], name: str) -> None:
+    page = pages[name]
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert page.evaluate("[...document.images].every(i => i.alt)")
+    assert page.evaluate("[...document.querySelectorAll('th')].every(h => h.scope)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('figure')].every(f => f.querySelector('figcaption').innerText.trim())"
+    )
+    ids = Counter(
+        page.evaluate("[...document.querySelectorAll('[id]')].filter(e => !e.closest('.plot')).map(e => e.id)")
+    )
+    assert max(ids.values()) == 1
+    for target in page.evaluate("[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash.slice(1))"):
+        assert target in ids
+
+
+def test_the_parts_come_in_the_order_in_which_they_are_asked_for(pages: dict[str, Page]) -> None:
+    parts = pages["chosen"].evaluate("[...document.querySelectorAll('main > section')].map(s => s.id)")
+    assert parts == [
+        "verdict",
+        "strength",
+        "classes",
+        "curves",
+        "images",
+        "settings",
+        "paste",
+        "parameters",
+        "data",
+        "repeat",
+    ]
+
+
+def test_the_first_screen_says_verdict_evidence_and_which_score_is_which(pages: dict[str, Page]) -> None:
+    text = pages["chosen"].evaluate("document.querySelector('#verdict').innerText")
+    for words in (
+        "Decay helps: total decay 4",
+        "Selection score, chosen",
+        "Test score, chosen",
+        "paired image bootstrap",
+        "+0.090 (+0.070 to +0.111)",
+        "12 cells, 2 refits, 144 epochs, 4 min 12 s",
+        "D = 4",
+    ):
+        assert words in text
+
+
+def test_without_a_test_part_no_test_score_is_shown(pages: dict[str, Page]) -> None:
+    assert "Test score" not in pages["edge"].evaluate("document.querySelector('#verdict').innerText")
+    assert "test IoU" not in pages["edge"].evaluate("document.querySelector('#classes').innerText")
+
+
+def test_what_is_missing_is_na_and_a_dropped_setting_says_why(pages: dict[str, Page]) -> None:
+    page = pages["chosen"]
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#settings tbody tr')].map(r => r.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert rows[2].startswith("4 chosen one-SE 1 15 0.460 0.012")
+    assert rows[3].startswith("16 4 3.75 n/a n/a n/a n/a n/a dropped: loss became NaN in epoch 3")
+    absent = page.evaluate("document.querySelectorAll('#classes tbody tr')[4].innerText.replace(/\\s+/g, ' ')")
+    assert absent.startswith("absent everywhere n/a n/a n/a n/a n/a n/a 0 0 %")
+    assert "NaN" not in page.evaluate("document.body.innerText").replace("loss became NaN", "")
+
+
+def test_the_lines_to_paste_and_the_command_are_there_as_they_are(pages: dict[str, Page]) -> None:
+    page = pages["chosen"]
+    assert page.evaluate("document.querySelector('#paste-lines').textContent") == PASTE
+    assert page.evaluate("document.querySelector('#command').textContent") == "segdecay tune <data> --out chosen"
+
+
+def test_the_slider_fades_the_masks(pages: dict[str, Page]) -> None:
+    page = pages["chosen"]
+    page.evaluate(
+        "(s => { s.value = 20; s.dispatchEvent(new Event('input')); })(document.querySelector('[data-opacity]'))"
+    )
+    assert page.evaluate("getComputedStyle(document.querySelector('.stack img')).opacity") == "0.2"
+
+
+def test_the_same_image_is_shown_four_times_with_ignored_pixels_bare(pages: dict[str, Page]) -> None:
+    page = pages["chosen"]
+    assert page.evaluate("document.querySelectorAll('.case').length") == 4
+    assert page.evaluate("[...document.querySelectorAll('.case')].every(c => c.querySelectorAll('img').length === 4)")
+    corner = page.evaluate(
+        "(i => { const c = new OffscreenCanvas(i.naturalWidth, i.naturalHeight).getContext('2d'); c.drawImage(i, 0, 0);"
+        " return [...c.getImageData(0, 0, 1, 1).data, ...c.getImageData(39, 0, 1, 1).data]; })"
+        "(document.querySelector('.stack img'))"
+    )
+    assert corner[3] == 0
+    assert corner[4:] == [40, 44, 52, 255]  # background, in the palette of the data set
+
+
+def test_without_decay_taken_the_best_decaying_setting_stands_beside_none(pages: dict[str, Page]) -> None:
+    text = pages["flat"].evaluate("document.querySelector('#images').innerText")
+    assert "best with decay, D = 1" in text
+    assert "chosen" not in text
+
+
+def test_print_shows_the_plain_picture_and_opens_what_is_folded(pages: dict[str, Page], tmp_path: Path) -> None:
+    page = pages["zero"]
+    page.emulate(medium="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('.fallback')).display") == "block"
+    assert page.evaluate("getComputedStyle(document.querySelector('.print-instead')).display") == "none"
+    page.emulate()
+    page.evaluate(
+        "window.opened = 0; addEventListener('beforeprint', () =>"
+        " opened = document.querySelectorAll('details[open]').length)"
+    )
+    assert page.pdf(tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    assert page.evaluate("opened") == page.evaluate("document.querySelectorAll('details').length")
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 0
+
+
+def test_without_scripts_the_plain_picture_and_all_tables_are_there(browser: Browser, reports: dict[str, Path]) -> None:
+    page = browser.open(reports["chosen"], scripts=False)
+    assert page.evaluate("getComputedStyle(document.querySelector('.fallback')).display") == "block"
+    assert page.evaluate("document.querySelectorAll('.plot svg').length") == 0
+    assert page.evaluate("document.querySelectorAll('table').length") == 5
+    assert page.complaints == []
+
+
+def test_a_missing_browser_fails_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(pytest.fail.Exception, match="chromium is missing: apt-get install"):
+        Browser(tmp_path)
