@@ -39,9 +39,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
 
 
 def test_help_imports_no_torch_and_lists_every_command() -> None:
-    code = (
-        "import sys\nimport segdecay.cli.main\nprint([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
-    )
+    heavy = ("torch", "numpy", "pydantic")
+    code = f"import sys\nimport segdecay.cli.main\nprint([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     said = _segdecay("--help").stdout
@@ -271,7 +270,7 @@ def test_an_empty_folder_and_a_folder_that_is_no_run_are_refused(shapes: Path, t
 
 
 def test_a_mask_out_of_range_stops_before_training(shapes: Path, tmp_path: Path) -> None:
-    path = sorted((shapes / "masks").iterdir())[0]
+    path = min((shapes / "masks").iterdir())
     mask = np.asarray(Image.open(path)).copy()
     mask[:2, :2] = 7
     Image.fromarray(mask).save(path)

@@ -23,7 +23,8 @@ from segdecay.errors import ModelError
 from segdecay.models.zoo import build_model
 from segdecay.training import setup
 from segdecay.training.checkpoint import FILE
-from segdecay.training.loop import Interrupted, read_predictions, run_cell
+from segdecay.training.keeping import read_predictions
+from segdecay.training.loop import Interrupted, run_cell
 from segdecay.training.losses import pixel_cross_entropy
 from segdecay.training.metrics import read_confusions, scores_of
 from segdecay.training.optim import learning_rates

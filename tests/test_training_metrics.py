@@ -64,7 +64,6 @@ def test_a_class_that_is_only_predicted_counts_zero() -> None:
 
 
 def test_the_mean_of_batches_is_not_the_score_of_the_set() -> None:
-    # one image holds the class and is missed, one holds it and is hit: by sums .5, by images (0 + 1) / 2 differs in class 0
     matrices = np.array([[[8, 0], [2, 0]], [[0, 0], [0, 10]]])
     assert scores_of(matrices.sum(0)).miou == pytest.approx((8 / 10 + 10 / 12) / 2)
 

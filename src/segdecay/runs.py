@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from segdecay.config import RunConfig, differences, read_yaml, to_plain, to_yaml
+from segdecay.config import RunConfig, to_plain, to_yaml
 from segdecay.errors import ConfigError, RunError
+from segdecay.plain import differences, read_yaml
 from segdecay.records import read_json, write_bytes, write_json
 
 LOCK = ".lock"

@@ -5,52 +5,38 @@ Knows every room by its front door; computes nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from segdecay import decay
 from segdecay.config import RunConfig
-from segdecay.data import Dataset, load_dataset
-from segdecay.data.checks import CheckReport, Finding
-from segdecay.data.folds import FoldPlan, check_folds, fold_plan, plan_to_json
-from segdecay.deploy.bundle import write_bundle
-from segdecay.errors import ConfigError, DataError, DecayError, RunError, SegdecayError, gather
-from segdecay.models.zoo import check_model_name
+from segdecay.data import load_dataset
+from segdecay.data.folds import check_folds
+from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, open_run, write_environment
 from segdecay.selection.examples import write_examples
-from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers, find_devices
+from segdecay.selection.executors import Event, default_workers, find_devices
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.study import Study, grid_of, run_study
-from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
-from segdecay.training.preflight import Preflight, try_cell
-from segdecay.training.setup import (
-    CellTask,
-    axis_for,
-    count_batches,
-    count_steps,
-    multipliers_of,
-    partition_of,
-    strength_of,
+from segdecay.steps import (
+    REFIT_FOLD,
+    Watcher,
+    build_executor,
+    check_names,
+    cost_with,
+    paste_of,
+    plan_folds,
+    pool_of,
+    refit,
+    refuse_warnings,
+    scores_on_test,
+    ship,
+    value_of,
+    write_facts,
 )
-
-REFIT_FOLD = -1  # the number that a final training draws its seeds with
-
-
-class Watcher(Protocol):
-    """Who is told how a run goes."""
-
-    def say(self, line: str) -> None:
-        """One line for a person."""
-
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
-        """Before the first cell: what will be run, and how long it may take."""
-
-    def event(self, event: Event) -> None:
-        """A cell started, moved, finished or failed."""
+from segdecay.training.preflight import try_cell
+from segdecay.training.setup import CellTask, axis_for
 
 
 @dataclass(frozen=True)
@@ -72,22 +58,6 @@ class Tuned:
     verdict: Verdict
     report: Path
     model: Path
-
-
-def check_names(config: RunConfig) -> list[str]:
-    """Every name in a configuration that does not exist, and every pair that has no meaning."""
-    faults = [
-        *check_model_name(config.model.name),
-        *check_optimizer_name(config.optimizer.name),
-        *check_schedule_name(config.schedule.name),
-    ]
-    try:
-        multipliers_of(config.decay)
-        if not check_optimizer_name(config.optimizer.name):
-            axis_for(config.decay, config.optimizer)
-    except (DecayError, ConfigError) as error:
-        faults.append(str(error))
-    return faults
 
 
 def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:
@@ -114,14 +84,14 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
             dataset,
             folds,
             ledger,
-            _executor(execution, devices),
+            build_executor(execution.workers, devices),
             on_event=watcher.event,
             on_grid=lambda _grid: None,
             checkpoint_every_s=execution.checkpoint_every_s,
         )
         grid = grid_of(study)
         trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
-        _write_facts(run, config, dataset, checks, folds, trial)
+        write_facts(run, config, dataset, checks, folds, trial)
         workers = execution.workers or default_workers(devices)
         write_environment(run, execution.command, devices, workers)
 
@@ -136,202 +106,12 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         refits = refit(study, verdict, none=grid[0])
         verdict = replace(
             verdict,
-            test=_test_scores(refits, dataset),
-            cost=_cost_with(verdict.cost, list(refits.values())),
+            test=scores_on_test(refits, dataset),
+            cost=cost_with(verdict.cost, list(refits.values())),
         )
         write_json(run / "verdict.json", verdict)
         ship(run, config, dataset, refits["chosen"], ledger.refit("chosen"))
         return Tuned(run, verdict, build_report(run), run / "model")
-
-
-def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
-    """The folds of this data and configuration; the same every time."""
-    search = config.search
-    return fold_plan(
-        dataset,
-        method=search.method,
-        n_folds=search.folds,
-        seed=config.seed,
-        block_gap=search.block_gap,
-        allow_missing=search.allow_missing,
-    )
-
-
-def refuse_warnings(config: RunConfig, findings: Sequence[Finding], watcher: Watcher) -> None:
-    """Say every warning; under `strict` they are errors.
-
-    Raises:
-        DataError: strict, and there are warnings.
-    """
-    warnings = [finding.message for finding in findings if finding.level == "warning"]
-    if config.search.strict:
-        gather(DataError, warnings, headline="Under --strict these warnings stop the run:" if warnings else "")
-    for message in warnings:
-        watcher.say(f"warning: {message}")
-
-
-def pool_of(dataset: Dataset) -> tuple[int, ...]:
-    """The images that folds are made of and a refit trains on: everything but the test part."""
-    return dataset.part("train", "val")
-
-
-def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecord]:
-    """Train on the whole pool at the taken axis value, and at none when there is a test part to compare on.
-
-    The test part is scored once, after the last step of each.
-
-    Raises:
-        RunError: a refit failed or diverged.
-    """
-    test = study.dataset.part("test")
-    values = {"chosen": verdict.strength.value}
-    if test and verdict.strength.value != none:
-        values["zero"] = none
-    tasks = {role: _refit_task(study, role, value, test) for role, value in values.items()}
-    failures: dict[Path, str] = {}
-
-    def note(event: Event) -> None:
-        if event.kind == "failed":
-            failures[event.task.folder] = event.reason or "failed"
-        study.on_event(event)
-
-    missing = [task for task in tasks.values() if study.ledger.record(task.folder) is None]
-    if missing:
-        study.executor.run(missing, note)
-    records: dict[str, CellRecord] = {}
-    for role, task in tasks.items():
-        record = study.ledger.record(task.folder)
-        if record is None or record.status != "finished":
-            reason = failures.get(task.folder, "unfinished") if record is None else record.reason
-            raise RunError(
-                f"The refit at {values[role]:g} did not succeed: {reason}. The verdict is in {study.ledger.run}; "
-                "train at a neighbouring strength, or lower optimizer.lr in a new run."
-            )
-        records[role] = record
-    return records
-
-
-def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) -> CellTask:
-    axis = axis_for(study.config.decay, study.config.optimizer)
-    return CellTask(
-        folder=study.ledger.refit(role),
-        dataset=study.dataset.root,
-        config=study.config,
-        setting=setting_name(axis.name, value),
-        value=value,
-        fold=REFIT_FOLD,
-        seed=study.config.search.seeds[0],
-        train=pool_of(study.dataset),
-        scored=test,
-        keep_model=True,
-        score_on_the_way=False,
-        checkpoint_every_s=study.checkpoint_every_s,
-    )
-
-
-def _test_scores(refits: dict[str, CellRecord], dataset: Dataset) -> dict[str, Any] | None:
-    """The test scores of the refits by their names; none's are those of "chosen" when none was taken."""
-    if not dataset.part("test"):
-        return None
-    scores = {}
-    for role in ("chosen", "zero"):
-        found = refits.get(role, refits["chosen"]).validation
-        if found is not None:
-            scores[role] = {"miou": found.miou, "iou": dict(zip(dataset.classes, found.iou, strict=True))}
-    return scores
-
-
-def _cost_with(cost: dict[str, Any], refits: Sequence[CellRecord]) -> dict[str, Any]:
-    return {
-        "cells": cost["cells"],
-        "refits": len(refits),
-        "epochs": cost["epochs"] + sum(record.epochs for record in refits),
-        "seconds": round(cost["seconds"] + sum(record.seconds for record in refits), 1),
-    }
-
-
-def ship(run: Path, config: RunConfig, dataset: Dataset, record: CellRecord, folder: Path) -> None:
-    """Make the bundle from a final training."""
-    write_bundle(
-        run / "model",
-        (folder / "model.safetensors").read_bytes(),
-        dataset=dataset,
-        model=config.model,
-        mean=record.extra["mean"],
-        deviation=record.extra["deviation"],
-        size=config.data.size,
-        made_by={
-            "policy": config.decay.policy,
-            "strength": record.strength,
-            "data": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "images": record.parts[0],
-            "epochs": record.epochs,
-        },
-    )
-
-
-def paste_of(config: RunConfig, verdict: Verdict, partition: decay.Partition, n_images: int) -> str:
-    """Lines for the user's own training at the taken strength, for a training on the whole pool."""
-    strength = strength_of(config, verdict.strength.value, n_images)
-    rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
-    options: dict[str, Any] = (
-        {"momentum": config.optimizer.momentum} if config.optimizer.name == "sgd" else {"betas": config.optimizer.betas}
-    )
-    return decay.paste_lines(
-        config.decay.policy,
-        config.optimizer.name,
-        strength.lambda_ or 0.0,
-        config.optimizer.lr,
-        options=options,
-        partition=partition,
-        multipliers=multipliers_of(config.decay),
-        learning_rates=rates,
-    )
-
-
-def _executor(execution: Execution, devices: list[str]) -> Executor:
-    if execution.workers == 0:
-        return InlineExecutor()
-    return LocalExecutor(execution.workers or default_workers(devices), devices)
-
-
-def _write_facts(
-    run: Path, config: RunConfig, dataset: Dataset, checks: CheckReport, folds: FoldPlan | None, trial: Preflight
-) -> None:
-    """What the run rests on, before any training."""
-    write_json(
-        run / "data.json",
-        {
-            "name": dataset.name,
-            "classes": dataset.classes,
-            "palette": dataset.palette,
-            "bands": dataset.bands,
-            "fingerprint": dataset.fingerprint,
-            "images": checks.images,
-            "class_rows": [asdict(row) for row in checks.classes],
-            "findings": [asdict(finding) for finding in checks.findings],
-        },
-    )
-    if folds is not None:
-        write_json(run / "folds.json", plan_to_json(folds, dataset))
-    multipliers = decay.group_multipliers(trial.partition, multipliers_of(config.decay))
-    write_json(
-        run / "partition.json",
-        {
-            "rows": [
-                {
-                    "name": row.name,
-                    "shape": row.shape,
-                    "module": row.module,
-                    "group": row.group,
-                    "reason": row.reason,
-                    "multiplier": multipliers[row.group],
-                }
-                for row in trial.partition.rows
-            ]
-        },
-    )
 
 
 @dataclass(frozen=True)
@@ -377,7 +157,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             checkpoint_every_s=execution.checkpoint_every_s,
         )
         trial = try_cell(task)
-        _write_facts(run, config, dataset, checks, None, trial)
+        write_facts(run, config, dataset, checks, None, trial)
         write_environment(run, execution.command, devices[:1], 1)
         failures: list[str] = []
 
@@ -387,43 +167,10 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             watcher.event(event)
 
         if ledger.record(task.folder) is None:
-            (InlineExecutor() if execution.workers == 0 else LocalExecutor(1, devices[:1])).run([task], note)
+            build_executor(0 if execution.workers == 0 else 1, devices[:1]).run([task], note)
         record = ledger.record(task.folder)
         if record is None or record.status != "finished":
             reason = failures[0] if record is None and failures else record.reason if record else "unfinished"
             raise RunError(f"The training did not succeed: {reason}.")
         ship(run, config, dataset, record, task.folder)
         return Trained(run, record, build_report(run), run / "model")
-
-
-def value_of(config: RunConfig, n_images: int) -> float:
-    """The axis value that `train` was asked for, by value or by λ.
-
-    Raises:
-        ConfigError: neither or both were given.
-    """
-    value, lambda_ = config.decay.value, config.decay.lambda_
-    axis = axis_for(config.decay, config.optimizer)
-    if config.decay.policy == "none" and value is None and lambda_ is None:
-        return axis.none
-    if (value is None) == (lambda_ is None):
-        seen = "both" if value is not None else "neither"
-        raise ConfigError(f"train needs one strength: --lambda, or --strength on the axis ({axis.name}); saw {seen}.")
-    if value is not None:
-        return value
-    rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
-    return axis.from_lambda(lambda_ or 0.0, rates)
-
-
-__all__ = [
-    "Execution",
-    "SegdecayError",
-    "Trained",
-    "Tuned",
-    "Watcher",
-    "check_names",
-    "count_batches",
-    "partition_of",
-    "train",
-    "tune",
-]

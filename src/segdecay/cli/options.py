@@ -57,7 +57,7 @@ def collect_values(
     data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Plain values of a configuration: the file, then --set, then the options that were given."""
-    from segdecay.config import read_yaml, set_key
+    from segdecay.plain import read_yaml, set_key
 
     values = read_yaml(config) if config is not None else {}
     values.pop("command", None)  # a run.yaml names its command
@@ -90,7 +90,7 @@ def build_config(data: str, config: Path | None, assignments: list[str] | None, 
         ConfigError: listing all faults.
     """
     from segdecay.config import RunConfig, parse_config
-    from segdecay.workflow import check_names
+    from segdecay.steps import check_names
 
     size = options.pop("size", None)
     if size is not None:
@@ -108,7 +108,7 @@ def build_config(data: str, config: Path | None, assignments: list[str] | None, 
 def _names_anyway(values: dict[str, Any]) -> list[str]:
     """Faults of names in values that are not a configuration yet, so that all are told at once."""
     from segdecay.config import RunConfig
-    from segdecay.workflow import check_names
+    from segdecay.steps import check_names
 
     names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "policy"}
     kept: dict[str, Any] = {"data": {"path": "x"}}

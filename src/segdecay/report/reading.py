@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from segdecay.config import DecayConfig, read_yaml
+from segdecay.config import DecayConfig
 from segdecay.errors import ConfigError, RunError, gather
+from segdecay.plain import read_yaml
 from segdecay.records import CellRecord, cell_from_json
 from segdecay.report.facts import CurveRow, Data, Environment, Examples, Folds, Partition, Run, Training
 from segdecay.report.verdict_facts import Verdict

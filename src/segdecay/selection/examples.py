@@ -18,7 +18,7 @@ from segdecay.data.dataset import Dataset
 from segdecay.records import write_bytes, write_json
 from segdecay.selection.study import Study
 from segdecay.selection.verdict import Decision
-from segdecay.training.loop import read_predictions
+from segdecay.training.keeping import read_predictions
 from segdecay.training.metrics import intersection_union, iou, mean_present
 from segdecay.training.setup import CellTask
 

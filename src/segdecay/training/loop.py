@@ -7,12 +7,9 @@ training; nothing of other cells or of what they are compared with.
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import shutil
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +23,9 @@ from torch import Tensor
 from segdecay.data.augment import augment
 from segdecay.data.dataset import Dataset, open_dataset
 from segdecay.data.sampling import crop_size, take_batch
-from segdecay.errors import RunError
 from segdecay.records import CellRecord, Scores, cell_from_json, read_json, write_bytes, write_json
 from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
+from segdecay.training.keeping import write_curve, write_predictions
 from segdecay.training.losses import pixel_cross_entropy
 from segdecay.training.metrics import scores_of, write_confusions
 from segdecay.training.scoring import Scored, score_images
@@ -244,8 +241,7 @@ def _finish(cell: _Cell, reason: str | None) -> CellRecord:
         extra |= more
         if task.keep_model:
             _keep_model(cell)
-    lines = "".join(json.dumps(_plain(line), sort_keys=True) + "\n" for line in progress.curve)
-    write_bytes(task.folder / "curve.jsonl", lines.encode())
+    write_curve(task.folder, progress.curve)
     record = CellRecord(
         setting=task.setting,
         strength=cell.parts.strength,
@@ -279,42 +275,12 @@ def _final_scores(cell: _Cell) -> tuple[Scores, Scores | None, dict[str, Any]]:
     progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
     write_confusions(task.folder / "confusion.npz", on_validation.confusions)
     if on_validation.predictions:
-        _keep_predictions(task, on_validation.predictions)
+        write_predictions(task.folder, task.scored, on_validation.predictions)
     predicted = int((matrix.sum(axis=0) > 0).sum())
     present = int((matrix.sum(axis=1) > 0).sum())
     return train, validation, {"collapsed": predicted <= 1 < present, "classes_predicted": predicted}
 
 
-def _keep_predictions(task: CellTask, predictions: tuple[npt.NDArray[np.uint8], ...]) -> None:
-    """The predicted masks of the validation images, kept until the examples are drawn."""
-    content = io.BytesIO()
-    arrays: dict[str, Any] = {str(i): mask for i, mask in zip(task.scored, predictions, strict=True)}
-    np.savez_compressed(content, **arrays)
-    write_bytes(task.folder / "predictions.npz", content.getvalue())
-
-
 def _keep_model(cell: _Cell) -> None:
     tensors = {name: value.detach().cpu().clone() for name, value in cell.parts.bare.state_dict().items()}
     write_bytes(cell.task.folder / "model.safetensors", save(tensors))
-
-
-def _plain(line: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
-    }
-
-
-def read_predictions(task_folder: Any, index: int) -> npt.NDArray[np.uint8]:
-    """One predicted mask (H, W) that a cell kept, by its index in the data set.
-
-    Raises:
-        RunError: the file is missing or damaged.
-    """
-    path = task_folder / "predictions.npz"
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            return np.asarray(kept[str(index)], dtype=np.uint8)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{path} is missing or damaged: {error}. Remove its folder and run the command again."
-        ) from error
