@@ -305,26 +305,48 @@ def test_a_folder_that_cannot_be_written_is_named(shapes: Path, tmp_path: Path) 
 
 def test_init_guesses_a_description_that_check_accepts(shapes: Path) -> None:
     done = _segdecay("init", shapes)
-    assert yaml.safe_load(done.stdout)["classes"] == ["ground", "bright", "dark"]
+    assert yaml.safe_load(done.stdout)["groups"] == "groups.csv"
     assert "#" in done.stderr
     _segdecay("init", shapes, "--write")
     assert (shapes / "dataset.yaml").exists()
-    _segdecay("check", shapes, "--folds", "3")
+    assert "ground" in _segdecay("check", shapes, "--folds", "3").stdout
     assert "exists" in _segdecay("init", shapes, "--write", code=2).stderr
 
 
-def test_a_diverging_strength_is_dropped_and_the_search_goes_on(shapes: Path, tmp_path: Path) -> None:
-    # λ of 30 under SGD with momentum leaves the region of stability; λ = 0 trains
-    said = _segdecay(
-        "tune", shapes, "--out", tmp_path / "run", *QUICK, "--decay", "l2", "--set", "optimizer.name=sgd",
-        "--set", "search.grid=[0,300]", "--set", "training.clip_norm=null", "--set", "training.epochs=30",
-        "--set", "optimizer.lr=0.05", "--set", "schedule.name=constant",
-    ).stdout  # fmt: skip
+def test_a_diverged_training_drops_its_strength_and_the_refit_follows(tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "shapes", n_images=12)
+    command: list[str | Path] = ["tune", data, "--out", tmp_path / "run", *QUICK, "--quiet"]
+    _segdecay(*command)
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    other = next(s for s in verdict["settings"] if s["strength"]["value"] == 2.0)
+    assert other["mean"] is not None
+    # what a cell writes when its loss is no number any more
+    path = tmp_path / "run" / "cells" / "total_decay=2" / "0-0" / "cell.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "status": "diverged", "reason": "the loss became nan", "validation": None}))
+    said = _segdecay(*command).stdout
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     by_value = {setting["strength"]["value"]: setting for setting in verdict["settings"]}
+    assert by_value[2.0]["mean"] is None
+    assert by_value[2.0]["dropped"] == "diverged in 1 of 2 trainings: the loss became nan"
     assert by_value[0.0]["mean"] is not None
-    assert by_value[300.0]["mean"] is None
-    assert "diverged" in by_value[300.0]["dropped"]
     assert verdict["strength"]["value"] == 0.0
-    assert "diverged" in said
-    assert "diverged" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "refit" / "chosen" / "cell.json").read_text())["strength"]["value"] == 0.0
+    assert "Not scored: 2" in said
+    assert "the loss became nan" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_when_every_strength_diverges_the_reasons_are_listed(tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "shapes", n_images=12)
+    settings = ("optimizer.name=sgd", "optimizer.lr=1e30", "training.clip_norm=null", "search.grid=[0,1e-3]")
+    error = _segdecay(
+        "tune",
+        data,
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+        *(word for pair in settings for word in ("--set", pair)),
+        code=2,
+    ).stderr
+    assert "No strength could be scored" in error
+    assert "the loss became" in error

@@ -25,7 +25,7 @@ from segdecay.training import setup
 from segdecay.training.checkpoint import FILE
 from segdecay.training.keeping import read_predictions
 from segdecay.training.loop import Interrupted, run_cell
-from segdecay.training.losses import pixel_cross_entropy
+from segdecay.training.losses import class_weights, pixel_cross_entropy
 from segdecay.training.metrics import read_confusions, scores_of
 from segdecay.training.optim import learning_rates
 from segdecay.training.scoring import score_images
@@ -49,12 +49,13 @@ def _bare_loop(task: CellTask, dataset: Dataset) -> dict[str, Tensor]:
     """The same training written plainly with torch alone: AdamW, no policy, no Fabric."""
     config = task.config
     torch.manual_seed(derive_seed(task.seed, task.fold, "init"))
-    model = build_model(config.model, in_channels=3, classes=3)
+    model = build_model(config.model, in_channels=3, classes=3).to(memory_format=torch.channels_last)
     # one flat list: the order is that in which the norm for clipping is summed
     parameters = [p for group in optimizer_groups(group_parameters(model)) for p in group["params"]]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0, fused=True)
     pixels = pixel_statistics(dataset, task.train)
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (pixels.mean, pixels.deviation))
+    weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
     rates = learning_rates(config.schedule, config.optimizer.lr, setup.count_steps(config, len(task.train)))
     step = 0
     for epoch in range(config.training.epochs):
@@ -65,7 +66,8 @@ def _bare_loop(task: CellTask, dataset: Dataset) -> dict[str, Tensor]:
             values, masks = augment(images.float(), masks, config=config.augment, flip=dataset.flip, generator=draw)
             for group in optimizer.param_groups:
                 group["lr"] = rates[step]
-            loss = pixel_cross_entropy(model((values - mean) / deviation), masks)
+            normal = ((values - mean) / deviation).contiguous(memory_format=torch.channels_last)
+            loss = pixel_cross_entropy(model(normal), masks, weight)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

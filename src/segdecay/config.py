@@ -67,7 +67,7 @@ class OptimizerConfig(Section):
     """The rule of the update, without any decay of its own."""
 
     name: str = Field("adamw", description="adamw, adam or sgd")
-    lr: Positive = Field(0.008, description="peak learning rate")
+    lr: Positive = Field(0.003, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     betas: tuple[float, float] = (0.9, 0.999)
 
@@ -92,11 +92,11 @@ class AugmentConfig(Section):
         "auto", description="auto crops only where image sizes differ or exceed 512"
     )
     flip: Literal["data", "none", "horizontal", "both"] = Field("data", description="data: what dataset.yaml allows")
-    degrees: float = Field(10.0, ge=0, le=180, description="largest turn")
-    scale: float = Field(0.1, ge=0, lt=1, description="largest relative change of size")
-    shift: float = Field(0.05, ge=0, lt=1, description="largest shift, in shares of the side")
-    brightness: float = Field(0.1, ge=0, le=1, description="largest change, in shares of the range")
-    contrast: float = Field(0.1, ge=0, lt=1, description="largest relative change")
+    degrees: float = Field(0.0, ge=0, le=180, description="largest turn")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, in shares of the side")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest change, in shares of the range")
+    contrast: float = Field(0.0, ge=0, lt=1, description="largest relative change")
 
     @pydantic.field_validator("crop", mode="before")
     @classmethod
@@ -107,8 +107,8 @@ class AugmentConfig(Section):
 class TrainingConfig(Section):
     """How long and in which portions one cell trains."""
 
-    epochs: int = Field(60, ge=1, le=100_000)
-    batch_size: int = Field(16, ge=1, le=4096)
+    epochs: int = Field(50, ge=1, le=100_000)
+    batch_size: int = Field(8, ge=1, le=4096)
     accumulate: int = Field(1, ge=1, description="micro-batches summed before a step")
     clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null for none")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

@@ -102,6 +102,8 @@ def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecor
     if test and verdict.strength.value != none:
         values["zero"] = none
     tasks = {role: _refit_task(study, role, value, test) for role, value in values.items()}
+    for task in tasks.values():  # a cell that failed before may have changed the verdict
+        study.ledger.forget_other_setting(task.folder, task.setting)
     failures: dict[Path, str] = {}
 
     def note(event: Event) -> None:

@@ -74,23 +74,22 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     folds = plan_folds(dataset, config)
     refuse_warnings(config, [*checks.findings, *check_folds(folds, dataset)], watcher)
 
+    study = Study(
+        config,
+        dataset,
+        folds,
+        Ledger(run),
+        build_executor(execution.workers, devices),
+        on_event=watcher.event,
+        checkpoint_every_s=execution.checkpoint_every_s,
+    )
+    grid = grid_of(study)
+    trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
+
     with open_run(run, config, "tune"):
-        ledger = Ledger(run)
-        ledger.forget_leftovers()
+        study.ledger.forget_leftovers()
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", folds.fingerprint, "folds")
-        study = Study(
-            config,
-            dataset,
-            folds,
-            ledger,
-            build_executor(execution.workers, devices),
-            on_event=watcher.event,
-            on_grid=lambda _grid: None,
-            checkpoint_every_s=execution.checkpoint_every_s,
-        )
-        grid = grid_of(study)
-        trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
         write_facts(run, config, dataset, checks, folds, trial)
         workers = execution.workers or default_workers(devices)
         write_environment(run, execution.command, devices, workers)
@@ -110,7 +109,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
             cost=cost_with(verdict.cost, list(refits.values())),
         )
         write_json(run / "verdict.json", verdict)
-        ship(run, config, dataset, refits["chosen"], ledger.refit("chosen"))
+        ship(run, config, dataset, refits["chosen"], study.ledger.refit("chosen"))
         return Tuned(run, verdict, build_report(run), run / "model")
 
 

@@ -148,7 +148,8 @@ def logits_of(
     pad_y, pad_x = -height % stride, -width % stride
     if pad_y or pad_x:
         images = F.pad(images, (0, pad_x, 0, pad_y), mode="replicate")
-    logits: Tensor = model(images)
+    # channels last: convolutions on a CPU are about a fifth faster in it (docs/log.md)
+    logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
     return logits[..., :height, :width]
 
 

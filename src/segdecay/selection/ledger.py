@@ -13,6 +13,7 @@ from typing import Any
 
 from segdecay.errors import RunError
 from segdecay.records import CellRecord, cell_from_json, read_json
+from segdecay.training.checkpoint import checkpoint_setting
 from segdecay.training.metrics import I64, read_confusions
 
 
@@ -61,6 +62,16 @@ class Ledger:
     def curve(self, folder: Path) -> list[dict[str, Any]]:
         """The lines of a cell's curve."""
         return [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def forget_other_setting(self, folder: Path, setting: str) -> None:
+        """Remove a final training, finished or not, that was made for another setting."""
+        record = self.record(folder)
+        if record is not None:
+            other = record.setting != setting
+        else:
+            other = (folder / "checkpoint").exists() and checkpoint_setting(folder / "checkpoint") != setting
+        if other:
+            shutil.rmtree(folder)
 
     def forget_predictions(self) -> None:
         """Remove the predicted masks that cells kept for the examples: they are drawn."""

@@ -36,7 +36,6 @@ class Study:
     ledger: Ledger
     executor: Executor
     on_event: Callable[[Event], None]
-    on_grid: Callable[[Sequence[float]], None]
     checkpoint_every_s: float = 5.0
     failures: dict[Path, str] = field(default_factory=dict)
 
@@ -87,7 +86,6 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     grid = grid_of(study)
     asked = len(grid)
     while True:
-        study.on_grid(grid)
         _run_missing(study, grid)
         candidates = [_candidate(study, value) for value in grid]
         if all(candidate.counts is None for candidate in candidates):

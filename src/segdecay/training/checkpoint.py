@@ -38,9 +38,19 @@ def write_checkpoint(
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{key}"] = value
     # cloned: tensors that share memory (tied weights) may not be saved as views of each other
-    tensors = {name: value.clone() for name, value in tensors.items()}
+    tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / FILE, pack_tensors(tensors, progress))
+
+
+def checkpoint_setting(folder: Path) -> str | None:
+    """The setting that a checkpoint was made for; None when it cannot be read."""
+    try:
+        with safe_open(folder / FILE, framework="pt") as kept:
+            found = json.loads((kept.metadata() or {})[KEY])["setting"]
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
+        return None
+    return str(found)
 
 
 def read_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
@@ -68,4 +78,13 @@ def read_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    _take_layout_of_parameters_(optimizer)
     return progress
+
+
+def _take_layout_of_parameters_(optimizer: torch.optim.Optimizer) -> None:
+    """Lay loaded state out in memory as its parameter is: fused kernels walk both in the order of memory."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

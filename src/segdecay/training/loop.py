@@ -43,6 +43,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the cell has kept it
 class Progress:
     """Where an unfinished cell stands; plain values only."""
 
+    setting: str = ""
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -91,7 +92,7 @@ def run_cell(
     parts = build_parts(task, dataset)
     kept = read_checkpoint(task.folder / "checkpoint", parts.bare, parts.optimizer)
     now = time.monotonic()
-    cell = _Cell(task, dataset, parts, Progress(**kept) if kept else Progress(), stop, report, now, now)
+    cell = _Cell(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
     reason = _train(cell)
     record = _finish(cell, reason)
     shutil.rmtree(task.folder / "checkpoint", ignore_errors=True)
@@ -282,5 +283,5 @@ def _final_scores(cell: _Cell) -> tuple[Scores, Scores | None, dict[str, Any]]:
 
 
 def _keep_model(cell: _Cell) -> None:
-    tensors = {name: value.detach().cpu().clone() for name, value in cell.parts.bare.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in cell.parts.bare.state_dict().items()}
     write_bytes(cell.task.folder / "model.safetensors", save(tensors))

@@ -177,6 +177,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
     fabric = build_fabric(config, task.device)
     torch.manual_seed(derive_seed(task.seed, task.fold, "init"))
     bare = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
+    bare = bare.to(memory_format=torch.channels_last)
     partition = partition_of(config, bare)
     multipliers = multipliers_of(config.decay)
     optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))

@@ -1,0 +1,88 @@
+"""The docs say what the code does: every command and key is there, and what can be run is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from segdecay.config import RunConfig
+from segdecay.data.spec import DatasetSpec
+
+ROOT = Path(__file__).parent.parent
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_fits_its_length() -> None:
+    assert len(_read("README.md").splitlines()) < 150
+
+
+def test_the_readme_loop_runs_and_prints_both_terms_of_the_objective() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", _read("README.md"), flags=re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5
+    losses = []
+    for line in lines:
+        original, penalty, total = (float(number) for number in re.findall(r"(\d+\.\d+)", line))
+        assert total == pytest.approx(original + penalty, abs=2e-4)
+        assert penalty > 0
+        losses.append(original)
+    assert losses[-1] < losses[0]
+
+
+def test_every_command_is_documented() -> None:
+    import segdecay.cli.main as cli
+
+    names = [command.name for command in cli.app.registered_commands]
+    assert len(names) >= 7
+    said = _read("README.md")
+    assert [name for name in names if f"segdecay {name}" not in said] == []
+
+
+def test_every_key_of_a_run_is_documented_with_its_default() -> None:
+    said = _read("docs/config.md")
+    for name, section in RunConfig.model_fields.items():
+        if isinstance(section.annotation, type) and issubclass(section.annotation, pydantic.BaseModel):
+            for key, field in section.annotation.model_fields.items():
+                row = re.search(rf"^\| `{name}\.{field.alias or key}` \| `(.*?)` \|", said, flags=re.MULTILINE)
+                assert row, f"{name}.{key}"
+                if isinstance(field.default, (int, float, str)):
+                    assert json.loads(row[1]) == field.default
+
+
+def test_every_key_of_dataset_yaml_is_documented() -> None:
+    said = _read("docs/data.md")
+    assert [key for key in DatasetSpec.model_fields if f"`{key}`" not in said] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    import tomllib
+
+    said = _read("docs/design.md")
+    names = [
+        re.split(r"[><=\[]", line)[0] for line in tomllib.loads(_read("pyproject.toml"))["project"]["dependencies"]
+    ]
+    assert [name for name in names if name not in said] == []
+
+
+def test_figures_in_the_readme_come_from_the_committed_record() -> None:
+    verdict = json.loads(_read("docs/records/digits/verdict.json"))
+    said = _read("README.md")
+    assert f"{verdict['selection']['mean']:.3f}" in said
+    assert f"{verdict['zero']['mean']:.3f}" in said
+    assert verdict["kind"] in said
+
+
+def test_the_picture_is_drawn_from_the_committed_record() -> None:
+    from segdecay.report import read_verdict, score_svg
+
+    assert _read("docs/score.svg") == score_svg(read_verdict(ROOT / "docs" / "records" / "digits"))
