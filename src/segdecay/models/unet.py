@@ -75,9 +75,6 @@ class UNet(nn.Module):
             for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(width, classes, 1)
-        for module in self.modules():  # He et al. 2015; torch's own default starts 2.4 times as small, and unsteadily
-            if isinstance(module, nn.Conv2d) and module is not self.head:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(
         self,
