@@ -60,9 +60,10 @@ def check(
     """
     from segdecay.cli.tables import print_check
     from segdecay.data.checks import Finding
-    from segdecay.data.folds import check_folds, fold_plan
+    from segdecay.data.folds import check_folds
     from segdecay.data.loading import read_dataset
     from segdecay.errors import DataError
+    from segdecay.steps import plan_folds
 
     built = opt.build_config(
         data,
@@ -79,16 +80,8 @@ def check(
     dataset, report = read_dataset(built.data)
     findings, plan = list(report.findings), None
     if dataset is not None:
-        search = built.search
         try:
-            plan = fold_plan(
-                dataset,
-                method=search.method,
-                n_folds=search.folds,
-                seed=built.seed,
-                block_gap=search.block_gap,
-                allow_missing=search.allow_missing,
-            )
+            plan = plan_folds(dataset, built)
             findings += check_folds(plan, dataset)
         except DataError as error:
             findings.append(Finding("wrong", "folds", None, str(error)))
