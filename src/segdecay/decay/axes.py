@@ -55,6 +55,8 @@ class Axis:
     only_none: bool = False
     has_lambda: bool = True
     size: float | None = None  # relative_shrinkage only
+    square: bool = False  # the weight is multiplied by 1 − (η²/η_max)·λ instead of 1 − η·λ
+    peak_lr: float | None = None  # η_max, where it is not the largest of the rates given
 
     def with_size(self, size: float | None) -> Axis:
         """The axis for weights of this median size; unchanged where sizes play no part."""
@@ -117,7 +119,7 @@ class Axis:
             raise DecayError(f"The axis '{self.name}' has no λ: {self.reason}")
         if self.name == "lambda":
             return 1.0
-        total = self.gain * math.fsum(rates)
+        total = self.gain * math.fsum(self.shrinking_rates(rates))
         if self.name != "relative_shrinkage":
             return total
         if self.size is None or not self.size > 0:
@@ -138,15 +140,40 @@ class Axis:
             return math.inf
         return self._scale(rates) / max(rates)
 
+    def shrinking_rates(self, learning_rates: Sequence[float]) -> list[float]:
+        """What λ is multiplied by in each step: η, or η²/η_max on a square axis.
+
+        >>> corrected_axis().shrinking_rates([0.5, 1.0])
+        [0.25, 1.0]
+        """
+        rates = validate_rates(learning_rates)
+        if not self.square:
+            return rates
+        peak = self.peak_lr or max(rates)
+        return [rate * rate / peak for rate in rates]
+
     @property
     def gain(self) -> float:
         """What momentum multiplies the decay by; 1 where the rule acts on the weight."""
         return 1.0 if self.coupling is None else self.coupling.gain
 
 
-def decoupled_axis() -> Axis:
-    """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ."""
-    return Axis("total_decay", "Σ η·λ", TOTAL_DECAY_GRID)
+def decoupled_axis(unit: str = "Σ η·λ", reason: str = "") -> Axis:
+    """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ. A reason says where it is only a bound."""
+    return Axis("total_decay", unit, TOTAL_DECAY_GRID, reason=reason)
+
+
+def corrected_axis(peak_lr: float | None = None, reason: str = "") -> Axis:
+    """D = Σ η_t²/η_max·λ, exact: the rule multiplies weights by 1 − η_t²/η_max·λ.
+
+    Args:
+        peak_lr: η_max; default the largest of the learning rates.
+        reason: which weights it holds for.
+
+    >>> corrected_axis().to_lambda(1.0, [0.25, 0.5, 0.25])
+    1.3333333333333333
+    """
+    return Axis("total_decay", "Σ η²/η_max·λ", TOTAL_DECAY_GRID, reason=reason, square=True, peak_lr=peak_lr)
 
 
 def sgd_axis(coupling: Coupling) -> Axis:
@@ -154,9 +181,9 @@ def sgd_axis(coupling: Coupling) -> Axis:
     return Axis("total_decay", "Σ η·λ/(1−μ)", TOTAL_DECAY_GRID, exact=False, coupling=coupling)
 
 
-def lambda_axis(reason: str) -> Axis:
+def lambda_axis(reason: str, unit: str = "λ added as λ·w to the gradient") -> Axis:
     """λ itself, where D predicts nothing for the reason given."""
-    return Axis("lambda", "λ added as λ·w to the gradient", LAMBDA_GRID, exact=False, reason=reason)
+    return Axis("lambda", unit, LAMBDA_GRID, exact=False, reason=reason)
 
 
 def none_axis() -> Axis:

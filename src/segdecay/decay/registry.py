@@ -9,8 +9,12 @@ from typing import Any
 import torch
 
 from segdecay.decay.axes import Axis
+from segdecay.decay.cautious import Cautious
+from segdecay.decay.corrected import Corrected
+from segdecay.decay.cpr import CPR
 from segdecay.decay.penalties import L2
 from segdecay.decay.policy import Policy, traits_of
+from segdecay.decay.scheduled import Scheduled
 from segdecay.decay.shrinkage import Decoupled, NoDecay
 from segdecay.errors import DecayError, gather, unknown
 
@@ -18,6 +22,10 @@ POLICIES: dict[str, type[Policy]] = {
     NoDecay.name: NoDecay,
     L2.name: L2,
     Decoupled.name: Decoupled,
+    CPR.name: CPR,
+    Cautious.name: Cautious,
+    Corrected.name: Corrected,
+    Scheduled.name: Scheduled,
 }
 # One shrinks, the other bounds; every other pair would regularise the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
@@ -27,7 +35,7 @@ def policy_names() -> tuple[str, ...]:
     """All policies, in the order in which they are listed.
 
     >>> policy_names()
-    ('none', 'l2', 'decoupled')
+    ('none', 'l2', 'decoupled', 'cpr', 'cautious', 'corrected', 'scheduled')
     """
     return tuple(POLICIES)
 
@@ -78,19 +86,26 @@ def describe_policy(name: str) -> str:
     return f"{policy.name}:  {policy.formula}\n  that is:  {policy.plain_formula}\n\n{documentation}"
 
 
-def axis_of(policy: str, optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) -> Axis:
+def axis_of(
+    policy: str,
+    optimizer: torch.optim.Optimizer | str,
+    *,
+    momentum: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> Axis:
     """What this policy on this optimizer is tuned along.
 
     Args:
         policy: a name in POLICIES.
         optimizer: the optimizer, or the name of its class in any case.
         momentum: of SGD, where only the name is given.
+        options: of the policy, as for `attach`.
 
     Raises:
-        DecayError: unknown names, or a combination without meaning (LBFGS).
+        DecayError: unknown names or options, or a combination without meaning (LBFGS).
 
     Example:
         >>> axis_of("decoupled", "adamw").name, axis_of("l2", "adam").name
         ('total_decay', 'lambda')
     """
-    return build_policy(policy).axis(traits_of(optimizer, momentum=momentum))
+    return build_policy(policy, options).axis(traits_of(optimizer, momentum=momentum))

@@ -108,7 +108,7 @@ def idle_weight(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> 
     total_decay(axis, lambda_, learning_rates)  # refuses what has no meaning
     weight = 1.0
     if axis.coupling is None:
-        for rate in learning_rates:
+        for rate in axis.shrinking_rates(learning_rates):
             weight *= 1.0 - rate * lambda_
         return weight
     coupling, buffer = axis.coupling, 0.0

@@ -1,0 +1,149 @@
+"""Constrained parameter regularisation: an upper bound on each matrix, held by a multiplier that learns.
+
+Knows tensors and strengths; of the optimizer only whether it is adaptive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from segdecay.decay.axes import Axis, bound_axis
+from segdecay.decay.cpr_state import ConstraintState, Rule
+from segdecay.decay.foreach import multiply_each_, norms
+from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.errors import DecayError, gather, unknown
+
+Kappa = Literal["inflection_point", "warm_start", "factor"]
+KAPPAS: tuple[str, ...] = get_args(Kappa)
+NOT_ADAPTIVE = ("sgd", "sgdw", "asgd")
+FACTOR_GRID = (math.inf, 2.0, 1.0, 0.5)
+
+
+class CPR(Policy):
+    """Constrained parameter regularisation: each matrix keeps R = Σ θ² below its own bound κ_j.
+
+    For: Adam and AdamW without a strength to tune: with kappa="inflection_point" every matrix finds its bound in its
+        own growth. Matrices of very different size or role, which one λ does not suit.
+    Not for: norm gains and biases, whose R is large for their number of entries: the multiplier may remove them in a
+        step. Runs shorter than 4·interval steps with "inflection_point": no bound is set, nothing acts. SGD with
+        "inflection_point": refused.
+    Minimises: L_original subject to Σ θ² ≤ κ_j for each matrix, approximately (augmented Lagrangian). It is no
+        penalty with a fixed λ: λR is shown as 0.
+    Defaults: strength k, axis kappa_factor: κ_j = k·R_j, smaller is stronger, inf is none, 1 is the authors' rule. R_j
+        is Σ θ² of the matrix at its point of reference. kappa="inflection_point" (default; leave k at 1): the first
+        check at which its norm still grows by more than 1 % an interval, but by less than at the check before; checks
+        every `interval`=200 steps from the fourth on, on norms averaged with `ema`=0.9. kappa="warm_start": after
+        `warm_steps`=1000 steps. kappa="factor": before the first step; k is what there is to tune. `mu`=1 is how fast
+        λ_j learns. A matrix that is below its bound is left alone; an idle weight above it shrinks by 1 − 2λ_j a
+        step. The learning rate plays no part. Norm and bias are left out.
+    Source: Franke, Hefenbrock, Koehler and Hutter, NeurIPS 2024, and their pytorch-cpr 0.3.1 with foreach=True and
+        reg_function l2; differs in: no bound at all, instead of 1e6, before it is set; its documentation says ema 0.9,
+        as here, its code 0.99.
+    """
+
+    name = "cpr"
+    none = math.inf
+    formula = "λ_j ← max(0, λ_j + (μ/n_j)·(Σθ² − κ_j)), θ ← θ − λ_j·2θ, after the update"
+    plain_formula = (
+        "lambda_j = max(0, lambda_j + mu / n_j * (sum(weight^2) - kappa_j)), weight -= lambda_j * 2 * weight"
+    )
+
+    def __init__(
+        self,
+        *,
+        kappa: Kappa = "inflection_point",
+        mu: float = 1.0,
+        interval: int = 200,
+        ema: float = 0.9,
+        warm_steps: int = 1000,
+    ) -> None:
+        """Take the options.
+
+        Args:
+            kappa: how the bounds are found.
+            mu: how fast the multipliers learn; above 0.
+            interval: steps between two checks for the inflection point; 1 or more.
+            ema: share of the old in the running average of a norm, in [0, 1).
+            warm_steps: steps before the bounds are set, with kappa="warm_start"; 1 or more.
+
+        Raises:
+            DecayError: values out of range, all of them.
+        """
+        faults = [] if kappa in KAPPAS else [unknown("kappa", kappa, KAPPAS)]
+        if not (math.isfinite(mu) and mu > 0):
+            faults.append(f"mu must be a finite number above 0; saw {mu}.")
+        if not 0 <= ema < 1:
+            faults.append(f"ema must be at least 0 and below 1; saw {ema}.")
+        for name, steps in (("interval", interval), ("warm_steps", warm_steps)):
+            if not isinstance(steps, int) or steps < 1:
+                faults.append(f"{name} must be a whole number of steps, 1 or more; saw {steps!r}.")
+        gather(DecayError, faults)
+        self.rule = Rule(kappa, mu, interval, ema, warm_steps)
+        self._state = ConstraintState(self.rule)
+
+    def axis(self, optimizer: OptimizerTraits) -> Axis:
+        if self.rule.kappa == "inflection_point" and optimizer.name in NOT_ADAPTIVE:
+            raise DecayError(
+                f"Policy 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps have "
+                f"the size of the learning rate: it waits for norms that grow by more than 1 % an interval. Under "
+                f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, in silence. Use "
+                f"AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."
+            )
+        reason = "it bounds Σ θ² of each matrix by k times its value at a point of reference."
+        return bound_axis("kappa_factor", "k in κ = k·Σθ²", FACTOR_GRID, reason)
+
+    def bind(self, binding: Binding) -> None:
+        """Learn the names, to check a state that is loaded."""
+        self._state.names = frozenset(binding.parameters)
+
+    def scaled(self, strength: float, multiplier: float) -> float | None:
+        """A multiplier of 2 halves the bound; of 0, and no bound, is none."""
+        return strength / multiplier if multiplier and math.isfinite(strength) else None
+
+    def multiplier(self, strength: float, base: float) -> float:
+        return base / strength
+
+    def validate(self, strength: float, lr: float) -> None:
+        del lr
+        if math.isnan(strength) or strength <= 0:
+            raise DecayError(f"The factor k in κ = k·Σθ² must be above 0, or inf for none; saw {strength}.")
+
+    def before_update_(self, bucket: Bucket) -> None:
+        """Meet parameters at their first step; with kappa="factor" their size is the reference."""
+        self._state.meet(bucket)
+
+    def after_update_(self, bucket: Bucket) -> None:
+        """Let the multipliers learn, and shrink what is above its bound."""
+        multiply_each_(bucket.parameters, self._state.advance(bucket.names, norms(bucket.parameters), bucket.strength))
+
+    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
+        """0: a bound is no penalty with a strength."""
+        del names, parameters
+        return 0.0
+
+    def state_dict(self) -> dict[str, object]:
+        """Options, and by parameter name: multiplier λ_j, reference R_j, what detection remembers, and steps."""
+        return {"options": self.rule.options(), "parameters": self._state.by_name()}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            DecayError: it is not of this policy, of other options, or of other parameters.
+        """
+        options, parameters = state.get("options"), state.get("parameters")
+        if not isinstance(parameters, Mapping) or not isinstance(options, Mapping):
+            raise DecayError(f"This is no state of 'cpr': options and parameters are needed; saw {', '.join(state)}.")
+        ours = self.rule.options()
+        faults = [
+            f"{key} is {options.get(key)!r} in the state and {value!r} here. Attach with the same options."
+            for key, value in ours.items()
+            if options.get(key) != value
+        ]
+        faults += [f"{name} is in the state, not in the model." for name in parameters if name not in self._state.names]
+        gather(DecayError, faults)
+        self._state.load({name: dict(rows) for name, rows in parameters.items()})
