@@ -94,18 +94,29 @@ def foretold_updates(bucket: Bucket) -> list[Tensor] | None:
         return None
     if any(isinstance(beta, Tensor) for beta in bucket.group.get("betas", ())):
         return None
-    has_buffers = kind is not SGD or bucket.group["momentum"] != 0
-    key = "momentum_buffer" if kind is SGD else "exp_avg"
-    buffers = [bucket.state(parameter).get(key) if has_buffers else None for parameter in bucket.parameters]
-    sign = -1.0 if bucket.maximize else 1.0
-    updates = scaled(bucket.gradients, sign / bucket.grad_scale)
+    factor = (-1.0 if bucket.maximize else 1.0) / bucket.grad_scale
+    gradients = bucket.gradients if factor == 1.0 else scaled(bucket.gradients, factor)
+    buffers = _buffers(bucket)
+    follow = _sgd_updates if kind is SGD else _adam_updates
     known = [index for index, buffer in enumerate(buffers) if buffer is not None]
-    if known:
-        follow = _sgd_updates if kind is SGD else _adam_updates
-        kept = [buffer for buffer in buffers if buffer is not None]
-        for index, update in zip(known, follow(kept, [updates[index] for index in known], bucket.group), strict=True):
-            updates[index] = update
-    return updates  # where there is no buffer yet, the first one is a positive multiple of the gradient
+    kept = [buffer for buffer in buffers if buffer is not None]
+    if len(kept) == len(buffers):
+        return follow(kept, gradients, bucket.group)
+    updates = scaled(gradients, 1.0)  # the first buffer is a positive multiple of the gradient
+    if not kept:
+        return updates
+    for index, update in zip(known, follow(kept, [gradients[index] for index in known], bucket.group), strict=True):
+        updates[index] = update
+    return updates
+
+
+def _buffers(bucket: Bucket) -> list[Tensor | None]:
+    """The first moment of each parameter; None where there is none (yet)."""
+    states = bucket.optimizer.state
+    if bucket.group.get("momentum") == 0:
+        return [None] * len(bucket.parameters)
+    key = "momentum_buffer" if "momentum" in bucket.group else "exp_avg"
+    return [states[parameter].get(key) if parameter in states else None for parameter in bucket.parameters]
 
 
 def _sgd_updates(buffers: Sequence[Tensor], gradients: Sequence[Tensor], group: Mapping[str, Any]) -> list[Tensor]:

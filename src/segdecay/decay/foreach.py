@@ -76,9 +76,8 @@ def to_agreement_(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
     masks, weights = list(tensors), [other.detach() for other in others]
     torch._foreach_sign_(masks)
     torch._foreach_mul_(masks, weights)
-    torch._foreach_sign_(masks)
-    torch._foreach_add_(masks, 1.0)
-    torch._foreach_clamp_max_(masks, 1.0)
+    for mask in masks:
+        mask.ge_(0)  # foreach has no comparison
 
 
 def subtract_masked_(
@@ -97,16 +96,26 @@ def subtract_masked_(
     torch._foreach_addcmul_(plain, [other.detach() for other in others], kept, value=-amount)
 
 
-def norms(tensors: Sequence[Tensor], order: float = 2) -> Tensor:  # (n,), of at least float32
+def norms(tensors: Sequence[Tensor]) -> Tensor:  # (n,), of at least float32
     """The norms of tensors of one device and data type as one vector; does not wait for the device.
 
-    >>> norms([torch.tensor([3.0, -4.0]), torch.tensor([[2.0]])]), norms([torch.tensor([3.0, -4.0])], 1)
-    (tensor([5., 2.]), tensor([7.]))
+    >>> norms([torch.tensor([3.0, -4.0]), torch.tensor([[2.0]])])
+    tensor([5., 2.])
     """
     half = tensors[0].dtype in HALF_TYPES
     plain = [tensor.detach() for tensor in tensors]
-    found = torch._foreach_norm(plain, order, dtype=torch.float32) if half else torch._foreach_norm(plain, order)  # noqa: SLF001
+    found = torch._foreach_norm(plain, 2, dtype=torch.float32) if half else torch._foreach_norm(plain, 2)  # noqa: SLF001
     return torch.stack(list(found))
+
+
+def sums(tensors: Sequence[Tensor]) -> Tensor:  # (n,), of at least float32
+    """The sums of tensors of one device and data type as one vector; does not wait for the device.
+
+    >>> sums([torch.tensor([3.0, -4.0]), torch.tensor([[2.0]])])
+    tensor([-1.,  2.])
+    """
+    dtype = torch.float32 if tensors[0].dtype in HALF_TYPES else tensors[0].dtype
+    return torch.stack([tensor.sum(dtype=dtype) for tensor in tensors])
 
 
 def multiply_each_(tensors: Sequence[Tensor], factors: Tensor) -> None:

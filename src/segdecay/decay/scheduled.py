@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from segdecay.decay.axes import Axis, lambda_axis, validate_strength
-from segdecay.decay.foreach import HALF_TYPES, multiply_, norms
+from segdecay.decay.foreach import multiply_, norms, sums
 from segdecay.decay.policy import KNOWN_OPTIMIZERS, Binding, Bucket, OptimizerTraits, Policy
 from segdecay.errors import DecayError
 
 WITH_SECOND_MOMENT = ("adam", "adamw", "nadam", "radam")  # of torch: those that keep exp_avg_sq
 LARGEST_SHARE = 1 - 2**-20  # of the weights that one step may remove; float32 resolves it
-Held = tuple[list[Tensor], list[Tensor], list[Mapping[str, Any]]]  # parameters, gradients, states
+Held = tuple[list[Tensor], list[Mapping[str, Any]]]  # gradients, states
 
 
 class Scheduled(Policy):
@@ -105,39 +105,45 @@ def root_mean_second_moment(optimizer: torch.optim.Optimizer, grad_scale: float 
     """
     totals: list[Tensor] = []
     count = 0
-    for group in optimizer.param_groups:
-        beta2 = float(group["betas"][1])
-        for parameters, gradients, states in _by_kind(optimizer, group["params"]):
-            sums = _sums(gradients, states, beta2, grad_scale, amsgrad=bool(group.get("amsgrad", False)))
-            steps = _vector([state["step"] if state else 0.0 for state in states], sums) + 1
-            # 1 − β2^t, whose digits float32 would cancel
-            correction = -torch.expm1(steps * (math.log(beta2) if beta2 else -math.inf))
-            totals.append((sums / correction).sum())
-            count += sum(parameter.numel() for parameter in parameters)
-    total = torch.stack([part.to(totals[0].device) for part in totals]).sum()
+    for (beta2, amsgrad, *_), (gradients, states) in _by_kind(optimizer).items():
+        found = _sums(gradients, states, beta2, grad_scale, amsgrad=amsgrad)
+        steps = torch.stack([state["step"] for state in states]).to(found) + 1 if states[0] else torch.ones_like(found)
+        # 1 − β2^t, whose digits float32 would cancel
+        correction = -torch.expm1(steps * (math.log(beta2) if beta2 else -math.inf))
+        totals.append((found / correction).sum())
+        count += sum(gradient.numel() for gradient in gradients)
+    total = totals[0] if len(totals) == 1 else torch.stack([part.to(totals[0].device) for part in totals]).sum()
     return (total / count).sqrt().add(float(optimizer.defaults.get("eps", 0.0)))
 
 
-def _by_kind(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> list[Held]:
-    """Parameters with gradients, their gradients and states, by device and data type and whether they have a state."""
+def _by_kind(optimizer: torch.optim.Optimizer) -> dict[tuple[Any, ...], Held]:
+    """Gradients and states of parameters that share β2, amsgrad, device, data type and whether they have a state."""
     kinds: dict[tuple[Any, ...], Held] = {}
-    for parameter in parameters:
-        if parameter.grad is None:
-            continue
-        if parameter.grad.layout != torch.strided:
-            raise DecayError("Policy 'scheduled' does not take sparse gradients. Use sparse=False in the embedding.")
-        state = optimizer.state.get(parameter, {})
-        if state and "exp_avg_sq" not in state:
-            raise DecayError(
-                f"Policy 'scheduled' needs the second moment exp_avg_sq; {type(optimizer).__name__} keeps "
-                f"{', '.join(state)}. Use {', '.join(WITH_SECOND_MOMENT)}."
-            )
-        key = (parameter.device, parameter.dtype, parameter.grad.dtype, bool(state))
-        parameters_of, gradients_of, states_of = kinds.setdefault(key, ([], [], []))
-        parameters_of.append(parameter)
-        gradients_of.append(parameter.grad)
-        states_of.append(state)
-    return list(kinds.values())
+    for group in optimizer.param_groups:
+        shared = (float(group["betas"][1]), bool(group.get("amsgrad", False)))
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            state = optimizer.state.get(parameter, {})
+            _validate(optimizer, gradient, state)
+            key = (*shared, gradient.device, gradient.dtype, bool(state))
+            held = kinds.get(key)
+            if held is None:
+                held = kinds[key] = ([], [])
+            held[0].append(gradient)
+            held[1].append(state)
+    return kinds
+
+
+def _validate(optimizer: torch.optim.Optimizer, gradient: Tensor, state: Mapping[str, Any]) -> None:
+    if gradient.layout != torch.strided:
+        raise DecayError("Policy 'scheduled' does not take sparse gradients. Use sparse=False in the embedding.")
+    if state and "exp_avg_sq" not in state:
+        raise DecayError(
+            f"Policy 'scheduled' needs the second moment exp_avg_sq; {type(optimizer).__name__} keeps "
+            f"{', '.join(state)}. Use {', '.join(WITH_SECOND_MOMENT)}."
+        )
 
 
 def _sums(
@@ -146,21 +152,12 @@ def _sums(
     """Σ v of each parameter after the step to come, without bias correction."""
     if amsgrad and states[0]:
         return torch.stack([_largest(g, s, beta2, grad_scale) for g, s in zip(gradients, states, strict=True)])
-    new = norms(gradients).div_(grad_scale).square_().mul_(1 - beta2)
-    # v is nowhere negative, so its sum is its norm of order 1.
-    return new.add_(norms([state["exp_avg_sq"] for state in states], 1), alpha=beta2) if states[0] else new
+    new = norms(gradients).square_().mul_((1 - beta2) / grad_scale**2)
+    return new.add_(sums([state["exp_avg_sq"] for state in states]), alpha=beta2) if states[0] else new
 
 
 def _largest(gradient: Tensor, state: Mapping[str, Any], beta2: float, grad_scale: float) -> Tensor:
     """Σ of the elementwise maximum that amsgrad will divide by."""
     moment = state["exp_avg_sq"] * beta2
     moment.addcmul_(gradient, gradient, value=(1 - beta2) / grad_scale**2)
-    kept = torch.maximum(moment, state["max_exp_avg_sq"])
-    return kept.sum(dtype=torch.float32 if kept.dtype in HALF_TYPES else kept.dtype)
-
-
-def _vector(steps: Sequence[Tensor | float], like: Tensor) -> Tensor:  # (n,)
-    """Step counts as a vector; not read where they are on a device."""
-    if isinstance(steps[0], Tensor):
-        return torch.stack([torch.as_tensor(step) for step in steps]).to(like)
-    return like.new_tensor(steps)
+    return sums([torch.maximum(moment, state["max_exp_avg_sq"])])[0]
