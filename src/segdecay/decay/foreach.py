@@ -96,6 +96,7 @@ def subtract_masked_(
     torch._foreach_addcmul_(plain, [other.detach() for other in others], kept, value=-amount)
 
 
+@torch.no_grad()
 def norms(tensors: Sequence[Tensor]) -> Tensor:  # (n,), of at least float32
     """The norms of tensors of one device and data type as one vector; does not wait for the device.
 
@@ -103,7 +104,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:  # (n,), of at least float32
     tensor([5., 2.])
     """
     half = tensors[0].dtype in HALF_TYPES
-    plain = [tensor.detach() for tensor in tensors]
+    plain = list(tensors)
     found = torch._foreach_norm(plain, 2, dtype=torch.float32) if half else torch._foreach_norm(plain, 2)  # noqa: SLF001
     return torch.stack(list(found))
 

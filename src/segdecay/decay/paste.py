@@ -72,7 +72,7 @@ def paste_lines(
     arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())
     native = NATIVE.get((policy, traits.name))
     if native is None:
-        lines = _attach_lines(policy, CLASSES[traits.name], lambda_, arguments, multipliers)
+        lines = _attach_lines(policy, CLASSES[traits.name], lambda_, lr, arguments, multipliers)
     else:
         lines = _native_lines(native, lambda_, arguments, _exceptions(lambda_, partition, multipliers))
     return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates)])
@@ -109,13 +109,15 @@ def _native_lines(native: str, lambda_: float, arguments: str, exceptions: Mappi
 
 
 def _attach_lines(
-    policy: str, name: str, lambda_: float, arguments: str, multipliers: Mapping[str, float] | None
+    policy: str, name: str, lambda_: float, lr: float, arguments: str, multipliers: Mapping[str, float] | None
 ) -> list[str]:
     given = (
         ""
         if multipliers is None or dict(multipliers) == dict(DEFAULT_MULTIPLIERS)
         else f", multipliers={dict(multipliers)!r}"
     )
+    if policy == "corrected":
+        given += f", options={{'peak_lr': {lr!r}}}"
     return [
         "import torch",
         "from segdecay.decay import attach",
@@ -135,9 +137,12 @@ def _validity(
         f"# λ = {lambda_:.6g} is valid for this optimizer, these learning rates and this number of steps, and for a",
         "# loss that is a mean over the valid pixels.",
     ]
+    if not axis.has_lambda:
+        return [f"# {axis.name} = {lambda_:.6g}, {axis.unit}, does not depend on learning rates or number of steps."]
     if axis.name == "lambda":
         return [*lines, f"# If one of them changes, choose λ again: through {traits.name} no formula carries it over."]
-    divisor = "Σ η" if axis.gain == 1.0 else f"(Σ η · {axis.gain:.6g})"
+    total = "Σ η²/η_max" if axis.square else "Σ η"
+    divisor = total if axis.gain == 1.0 else f"({total} · {axis.gain:.6g})"
     value = "D" if learning_rates is None else f"D = {total_decay(axis, lambda_, learning_rates):.6g}"
     about = "" if axis.exact else ", to first order"
     return [
