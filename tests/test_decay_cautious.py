@@ -33,7 +33,7 @@ class Contrary(Adam):
     """A subclass that does something else with its gradients, so that its update cannot be foretold."""
 
     def _init_group(self, group: Any, params: Any, grads: list[Tensor], *others: Any) -> Any:
-        found = super()._init_group(group, params, grads, *others)
+        found = super()._init_group(group, params, grads, *others)  # type: ignore[no-untyped-call]
         grads[:] = [-gradient for gradient in grads]
         return found
 
@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, Make] = {
     "a subclass": lambda p: Contrary(p, lr=0.1),
     "nadam": lambda p: NAdam(p, lr=0.1),
     "rmsprop": lambda p: RMSprop(p, lr=0.1, momentum=0.9),
-    "adam with betas on a device": lambda p: Adam(
+    "adam with tensors as betas": lambda p: Adam(
         p, lr=0.1, betas=(torch.tensor(0.9), torch.tensor(0.99)), foreach=False
     ),
 }

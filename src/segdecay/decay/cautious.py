@@ -92,8 +92,6 @@ def foretold_updates(bucket: Bucket) -> list[Tensor] | None:
     kind = type(bucket.optimizer)
     if kind not in (SGD, Adam, AdamW) or any(gradient.layout != torch.strided for gradient in bucket.gradients):
         return None
-    if any(isinstance(beta, Tensor) for beta in bucket.group.get("betas", ())):
-        return None
     factor = (-1.0 if bucket.maximize else 1.0) / bucket.grad_scale
     gradients = bucket.gradients if factor == 1.0 else scaled(bucket.gradients, factor)
     buffers = _buffers(bucket)
