@@ -100,7 +100,8 @@ def test_a_learning_rate_that_is_a_tensor_does_the_same() -> None:
         attach(optimizer, model, policy="corrected", strength=2.0, options={"peak_lr": PEAK})
         model[0].weight.grad = torch.zeros_like(model[0].weight)
         optimizer.step()
-        return model[0].weight.detach()
+        found: Tensor = model[0].weight.detach()
+        return found
 
     assert torch.equal(fit(torch.tensor(0.02, dtype=torch.float64)), fit(0.02))
 
