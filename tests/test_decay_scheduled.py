@@ -66,8 +66,18 @@ def test_it_is_adams_of_pytorch_optimizer(kernel: dict[str, Any], amsgrad: bool)
     assert largest_difference(found, adams(0.0, ams_bound=amsgrad, **options)) > 0.01
 
 
-def test_it_is_adams_in_single_precision_too_where_one_minus_beta2_to_the_t_cancels() -> None:
+def test_it_is_adams_in_single_precision_too() -> None:
     assert largest_difference(ours(STRENGTH, torch.float32), adams(STRENGTH, torch.float32)) < 1e-6
+
+
+@pytest.mark.parametrize("beta2", [0.0, 0.999, 0.999999])
+def test_in_single_precision_one_minus_beta2_to_the_t_keeps_its_digits(beta2: float) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = Adam(model.parameters(), lr=0.1, betas=(0.9, beta2), eps=0.0)
+    for _ in range(3):
+        model.weight.grad = torch.tensor([[3.0, 4.0]])
+        assert float(root_mean_second_moment(optimizer)) == pytest.approx(math.sqrt(12.5), rel=1e-6)
+        optimizer.step()
 
 
 def test_amsgrad_keeps_the_largest_second_moment() -> None:
