@@ -28,9 +28,9 @@ class CPR(Policy):
 
     For: Adam and AdamW without a strength to tune: with kappa="inflection_point" every matrix finds its bound in its
         own growth. Matrices of very different size or role, which one λ does not suit.
-    Not for: norm gains and other weights near 1: λ_j answers R with a swing that is stable only while μ·κ_j/n_j is
-        below 1, and λ_j above ½ flips signs. Runs of up to 4·interval steps with "inflection_point": no bound is set
-        in time, nothing acts. SGD with "inflection_point": refused.
+    Not for: norm gains and other weights near 1: an excess μ·(R − κ_j)/n_j above ½ in one step flips signs, and above 1
+        makes weights grow. Runs of up to 4·interval steps with "inflection_point": no bound is set in time, nothing
+        acts. SGD with "inflection_point": refused.
     Minimises: L_original subject to Σ θ² ≤ κ_j for each matrix, approximately (augmented Lagrangian). It is no
         penalty with a fixed λ: λR is shown as 0.
     Defaults: strength k, axis kappa_factor: κ_j = k·R_j, smaller is stronger, inf is none, 1 is the authors' rule. R_j
