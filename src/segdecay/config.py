@@ -107,7 +107,7 @@ class AugmentConfig(Section):
 class TrainingConfig(Section):
     """How long and in which portions one cell trains."""
 
-    epochs: int = Field(50, ge=1, le=100_000)
+    epochs: int = Field(80, ge=1, le=100_000)
     batch_size: int = Field(8, ge=1, le=4096)
     accumulate: int = Field(1, ge=1, description="micro-batches summed before a step")
     clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null for none")

@@ -14,7 +14,7 @@ from typing import Literal
 
 from segdecay.errors import DecayError, gather
 
-TOTAL_DECAY_GRID = (0.0, 0.5, 2.0, 8.0)
+TOTAL_DECAY_GRID = (0.0, 1.0, 4.0, 16.0)
 LAMBDA_GRID = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 FIRST_ORDER_LIMIT = (
     0.1  # of η·λ/(1−√μ)²; there D is off by 2.5 % (μ → 1) to 5 % (μ = 0): the share times (1+μ)/(2(1+√μ)²)

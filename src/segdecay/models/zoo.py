@@ -18,7 +18,7 @@ from segdecay.config import ModelConfig
 from segdecay.errors import ModelError, did_you_mean, unknown
 from segdecay.models.unet import UNet
 
-PRESETS = {"unet-tiny": (8, 3), "unet-small": (16, 4)}  # width, depth
+PRESETS = {"unet-tiny": (12, 3), "unet-small": (16, 4)}  # width, depth
 
 
 def smp_architectures() -> dict[str, Any]:
