@@ -4,24 +4,37 @@ Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 """
 
 from segdecay.decay.attach import attach
-from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
-from segdecay.decay.handle import Handle, Objective, handle_of
-from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
-from segdecay.decay.paste import paste_lines
-from segdecay.decay.policy import Bucket, OptimizerTraits, Policy
-from segdecay.decay.registry import POLICIES, axis_of, build_policy, describe_policy, policy_names
-from segdecay.decay.strength import (
+from segdecay.decay.attached import handle_of, handles_of
+from segdecay.decay.axes import (
     Axis,
     Coupling,
+    bound_axis,
+    decoupled_axis,
+    lambda_axis,
+    none_axis,
+    relative_axis,
+    sgd_axis,
+)
+from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
+from segdecay.decay.handle import Handle, Objective
+from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
+from segdecay.decay.paste import paste_lines
+from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.registry import (
+    POLICIES,
+    axis_of,
+    build_policy,
+    describe_policy,
+    may_combine,
+    option_names,
+    policy_names,
+)
+from segdecay.decay.strength import (
     Described,
     check_first_order,
-    decoupled_axis,
     describe_strength,
     idle_weight,
-    lambda_axis,
     lambda_of_timescale,
-    none_axis,
-    sgd_axis,
     timescale_epochs,
     total_decay,
 )
@@ -31,6 +44,7 @@ __all__ = [
     "GROUPS",
     "POLICIES",
     "Axis",
+    "Binding",
     "Bucket",
     "Coupling",
     "Described",
@@ -43,6 +57,7 @@ __all__ = [
     "attach",
     "axis_of",
     "bare_module",
+    "bound_axis",
     "build_policy",
     "check_first_order",
     "decoupled_axis",
@@ -51,13 +66,17 @@ __all__ = [
     "group_multipliers",
     "group_parameters",
     "handle_of",
+    "handles_of",
     "idle_weight",
     "lambda_axis",
     "lambda_of_timescale",
+    "may_combine",
     "none_axis",
     "optimizer_groups",
+    "option_names",
     "paste_lines",
     "policy_names",
+    "relative_axis",
     "sgd_axis",
     "timescale_epochs",
     "total_decay",

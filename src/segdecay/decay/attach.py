@@ -5,14 +5,16 @@ Knows optimizers, models and partitions; nothing of losses, data, loops or files
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from segdecay.decay.asked import Asked
+from segdecay.decay.attached import refuse_pair
 from segdecay.decay.groups import FROZEN, Partition, group_parameters
-from segdecay.decay.handle import Handle, handle_of
-from segdecay.decay.multipliers import group_multipliers
+from segdecay.decay.handle import Handle, Schedule
 from segdecay.decay.policy import bare_optimizer
 from segdecay.decay.registry import axis_of, build_policy
 from segdecay.errors import DecayError, gather
@@ -23,25 +25,39 @@ def attach(
     model: nn.Module,
     *,
     policy: str,
-    strength: float,
+    strength: float | Schedule | Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
     take_over: bool = False,
+    axis_value: float | None = None,
+    total_decay: float | None = None,
+    timescale_epochs: float | None = None,
+    learning_rates: Sequence[float] | None = None,
+    steps_per_epoch: float | None = None,
 ) -> Handle:
     """Let a policy act in every step of an optimizer. Learning rates are read at each step and never scale λ.
 
     Args:
         optimizer: any torch optimizer but LBFGS, bare or wrapped by Fabric, Lightning or Accelerate.
         model: the module whose parameters it holds, bare, compiled or wrapped.
-        policy: a name in POLICIES.
-        strength: the optimizer's λ, 0 or more: `l2` adds λ·w to the gradient, `decoupled` multiplies w by 1 − lr·λ.
+        policy: a name in POLICIES. `decoupled` and `max_norm` may both be attached; no other pair.
+        strength: what the policy's formula calls λ (c for max_norm): a number, a function of the step counted from 0,
+            or one number for each group, where groups that are not named are left alone.
+        options: of the policy, by keyword; see `describe_policy`.
         partition: of this model; default `group_parameters(model)`.
         multipliers: of the strength by group; default 1 for encoder, body and head, 0 for norm and bias.
         take_over: set the optimizer's own weight_decay to 0 until `detach`.
+        axis_value: instead of strength: a value on the policy's axis (`axis_of`), such as a verdict's.
+        total_decay: instead of strength: D = Σ η·λ; needs learning_rates.
+        timescale_epochs: instead of strength: τ in epochs, above 0; needs learning_rates and steps_per_epoch.
+        learning_rates: of all steps to come. Policies that compare with the peak rate use them too.
+        steps_per_epoch: optimizer steps.
 
     Raises:
         DecayError: unknown names, an optimizer that decays already, is refused, or holds other parameters, a partition
-            of another model, a strength out of range (says the largest allowed), or a policy attached before.
+            of another model, a strength out of range (says the largest allowed) or given twice, or a policy attached
+            before.
 
     Example:
         >>> import torch
@@ -52,33 +68,29 @@ def attach(
         1.9
     """
     optimizer = bare_optimizer(optimizer)
-    axis_of(policy, optimizer)  # refuses unknown policies and optimizers without meaning
-    present = handle_of(optimizer)
-    if present is not None:
-        raise DecayError(
-            f"Policy '{present.policy.name}' is attached to this optimizer already; a second one "
-            f"would decay twice. Call detach() on its handle first."
-        )
-    if any(group.get("differentiable") for group in optimizer.param_groups):
-        raise DecayError(
-            "A differentiable optimizer is refused: policies act outside autograd. Set differentiable=False."
-        )
+    axis = axis_of(policy, optimizer)  # refuses unknown policies and optimizers without meaning
+    refuse_pair(optimizer, policy)
     partition = partition or group_parameters(model)
-    faults = partition.check_fits(model)
-    gather(DecayError, faults[:10], "The partition is not of this model as it is now:" if faults else "")
-    _validate_parameters(optimizer, partition)
-    rule = build_policy(policy)
-    rule.validate(strength, 0.0)
-    handle = Handle(optimizer, partition, rule, group_multipliers(partition, multipliers), take_over=take_over)
+    _validate_parameters(optimizer, model, partition)
+    rule = build_policy(policy, options)
+    asked = Asked(strength, axis_value, total_decay, timescale_epochs, learning_rates, steps_per_epoch)
+    taken, by_group = asked.multipliers(rule, partition, multipliers)
+    handle = Handle(optimizer, partition, rule, by_group, take_over=take_over, learning_rates=learning_rates)
     try:
-        handle.set_strength(strength)
+        handle.set_strength(asked.strength_on(axis.with_size(handle.size()), taken))
     except DecayError:
         handle.detach()
         raise
     return handle
 
 
-def _validate_parameters(optimizer: Optimizer, partition: Partition) -> None:
+def _validate_parameters(optimizer: Optimizer, model: nn.Module, partition: Partition) -> None:
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        raise DecayError(
+            "A differentiable optimizer is refused: policies act outside autograd. Set differentiable=False."
+        )
+    faults = partition.check_fits(model)
+    gather(DecayError, faults[:10], "The partition is not of this model as it is now:" if faults else "")
     known = {id(parameter): row for row, parameter in partition.named_parameters()}
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     strangers = [parameter for parameter in held if id(parameter) not in known]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
 from torch.nn.parameter import Parameter, is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from segdecay.decay.feeds import find_feeds, output_dim
 from segdecay.decay.head import WRAPPERS, Head, bare_name, find_head, is_weight_layer
 from segdecay.errors import DecayError, did_you_mean, gather
 
@@ -49,6 +50,8 @@ class ParameterRow:
     group: str
     reason: str
     trainable: bool
+    feeds: str = ""  # name of the norm layer that takes this weight's output and nothing else; then scale is free
+    output_dim: int = 0  # dimension of the output channels: 1 for transposed convolutions, else 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Partition:
     def table(self) -> str:
         """The rows as text: group, name, shape, module, reason; then tensors and numbers per group."""
         cells = [("group", "parameter", "shape", "module", "why")]
-        cells += [(row.group, row.name, _size(row.shape), row.module, row.reason) for row in self.rows]
+        cells += [(row.group, row.name, _size(row.shape), row.module, _why(row)) for row in self.rows]
         widths = [max(len(line[column]) for line in cells) for column in range(4)]
         lines = [
             "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[4]]) for line in cells
@@ -120,7 +123,13 @@ def bare_module(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def group_parameters(model: nn.Module, *, rules: Mapping[str, str] | None = None, head: str | None = None) -> Partition:
+def group_parameters(
+    model: nn.Module,
+    *,
+    rules: Mapping[str, str] | None = None,
+    head: str | None = None,
+    feeds_norm: Sequence[str] | None = None,
+) -> Partition:
     """Place every parameter of a model in one group: encoder, body, head, norm, bias; frozen if it needs no gradient.
 
     `norm` holds what scales (norm layers, layer scale, other 1-d parameters), `bias` what is added (biases, position
@@ -132,9 +141,12 @@ def group_parameters(model: nn.Module, *, rules: Mapping[str, str] | None = None
         rules: anchored glob over parameter names → group, before anything else; the first that matches wins. A group
             name of one's own makes a new group, whose multiplier must then be given.
         head: name of (or glob over) the modules that make the logits, where they are not found.
+        feeds_norm: globs over the weights whose output goes into a norm layer only, such as "encoder.*.weight".
+            Default: found by order of registration (`segdecay.decay.feeds`).
 
     Raises:
-        DecayError: a rule matches nothing, the head is not found, a parameter is uninitialised, or nothing trains.
+        DecayError: a rule or glob matches nothing, the head is not found, a parameter is uninitialised, or nothing
+            trains.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
@@ -150,6 +162,7 @@ def group_parameters(model: nn.Module, *, rules: Mapping[str, str] | None = None
     found = None
     if head is not None or "head" not in (rules or {}).values():
         found = find_head(bare, head)
+    feeds = find_feeds(bare, feeds_norm)
     rows = []
     for entry in entries:
         group, reason = _place(entry, taken, found)
@@ -157,7 +170,9 @@ def group_parameters(model: nn.Module, *, rules: Mapping[str, str] | None = None
             reason += f"; shared with {', '.join(entry.names[1:])}"
         shape = tuple(entry.parameter.shape)
         module = type(entry.owners[0]).__name__
-        rows.append(ParameterRow(entry.names[0], shape, module, group, reason, entry.parameter.requires_grad))
+        trains, norm = entry.parameter.requires_grad, feeds.get(entry.names[0], "")
+        dim = output_dim(entry.owners[0])
+        rows.append(ParameterRow(entry.names[0], shape, module, group, reason, trains, norm, dim))
     return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries})
 
 
@@ -256,6 +271,10 @@ def _decayed(entry: _Entry, head: Head | None) -> tuple[str, str]:
     if encoder:
         return "encoder", f"{ndim}-d weight of {kind} under '{encoder}'"
     return "body", f"{ndim}-d weight of {kind}"
+
+
+def _why(row: ParameterRow) -> str:
+    return f"{row.reason}; feeds {row.feeds}" if row.feeds else row.reason
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -10,7 +10,6 @@ optimizer under a GradScaler sees scaled gradients and also fires on steps that 
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +19,15 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from segdecay.decay.attached import add_handle, handles_of, remove_handle
 from segdecay.decay.groups import FROZEN, Partition
 from segdecay.decay.own_decay import OwnDecay
-from segdecay.decay.policy import Bucket, Policy, bare_optimizer
-from segdecay.decay.step import Firing, gradient_scale, is_skipped, validate_step
+from segdecay.decay.policy import Binding, Bucket, Policy, bare_optimizer, traits_of
+from segdecay.decay.step import Closure, Firing, gradient_scale, is_skipped, validate_step
 from segdecay.errors import DecayError, did_you_mean, gather
 
 StepArguments = tuple[tuple[Any, ...], dict[str, Any]]
-# Weak on both sides: the optimizer's hooks hold the handle, and the handle its optimizer.
-_handles: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+Schedule = Callable[[int], float]  # λ at a step, counted from 0
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,6 @@ class Objective:
     original: float
     penalty: float
     total: float
-
-
-class _Closure:
-    """A closure after which the policy acts."""
-
-    def __init__(self, handle: Handle, optimizer: Optimizer, closure: Callable[[], Any]) -> None:
-        self.handle, self.optimizer, self.closure = handle, optimizer, closure
-
-    def __call__(self) -> Any:
-        self.handle.restore_gradients_()
-        loss = self.closure()
-        self.handle.act_(self.optimizer)
-        return loss
 
 
 class Handle:
@@ -64,10 +50,11 @@ class Handle:
         multipliers: Mapping[str, float],
         *,
         take_over: bool,
+        learning_rates: Sequence[float] | None = None,
     ) -> None:
         self.policy, self.partition = policy, partition
         self.steps = 0  # optimizer steps that were not skipped
-        self._strength = 0.0
+        self._strength: float | Schedule = policy.none
         self._optimizer = optimizer
         self._own_decay = OwnDecay.take_(optimizer, take_over=take_over)
         self._multiplier = {row.name: multipliers.get(row.group, 0.0) for row in partition.rows}
@@ -76,29 +63,48 @@ class Handle:
         self._put_back: list[tuple[Parameter, Tensor, Tensor]] = []
         self._buckets: list[Bucket] | None = None
         self._firing: Firing | None = None
+        self._hooks: list[Any] = []
+        try:
+            policy.bind(self._binding(optimizer, learning_rates))
+        except DecayError:
+            self._own_decay.restore_(optimizer)
+            raise
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
         ]
-        _handles[optimizer] = weakref.ref(self)
+        add_handle(optimizer, self)
+
+    def _binding(self, optimizer: Optimizer, learning_rates: Sequence[float] | None) -> Binding:
+        return Binding(
+            optimizer,
+            traits_of(optimizer),
+            {row.name: parameter for row, parameter in self.partition.named_parameters()},
+            {row.name: row for row in self.partition.rows},
+            dict(self._multiplier),
+            None if learning_rates is None else tuple(learning_rates),
+        )
 
     @property
     def strength(self) -> float:
-        """λ before the groups' multipliers."""
-        return self._strength
+        """λ of the next step, before the groups' multipliers."""
+        return float(self._strength(self.steps)) if callable(self._strength) else self._strength
 
-    def set_strength(self, strength: float) -> None:
-        """Go on with another λ from the next step.
+    def set_strength(self, strength: float | Schedule) -> None:
+        """Go on with another λ, or a schedule of λ over steps, from the next step.
 
         Raises:
             DecayError: negative, not finite, or η·λ ≥ 1 at the present learning rates.
         """
         optimizer = self._attached_optimizer()
-        self.policy.validate(strength, 0.0)
+        value = float(strength(self.steps)) if callable(strength) else strength
+        self.policy.validate(value, 0.0)
         for group in optimizer.param_groups:
             for multiplier in {self._multiplier[self._name_of(parameter)] for parameter in group["params"]}:
-                validate_step(self.policy, strength * multiplier, group["lr"])
-        self._strength = float(strength)
+                scaled = self.policy.scaled(value, multiplier)
+                if scaled is not None:
+                    validate_step(self.policy, scaled, group["lr"])
+        self._strength = strength if callable(strength) else float(strength)
 
     def strengths(self) -> dict[str, float | None]:
         """λ of every parameter by name; None where nothing acts on it."""
@@ -107,21 +113,25 @@ class Handle:
     def is_attached(self, optimizer: Optimizer | None = None) -> bool:
         """Whether the policy acts on this optimizer (default: its own). A copied or unpickled optimizer lost it."""
         other = self._optimizer if optimizer is None else bare_optimizer(optimizer)
-        return other is self._optimizer and handle_of(other) is self
+        return other is self._optimizer and any(handle is self for handle in handles_of(other))
 
     def penalty(self) -> float:
-        """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ², over what this optimizer decays.
+        """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the policy has another.
 
         Computed without autograd; waits for the device. With `decoupled` it is shown, not minimised.
         """
         optimizer = self._attached_optimizer()
-        present: dict[float, list[Tensor]] = {}
+        present: dict[float, tuple[list[str], list[Tensor]]] = {}
+        now = self.strength
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                strength = self._strength_of(self._name_of(parameter))
+                name = self._name_of(parameter)
+                strength = self.policy.scaled(now, self._multiplier[name])
                 if strength is not None:
-                    present.setdefault(strength, []).append(parameter)
-        return sum(strength * self.policy.penalty(tensors) for strength, tensors in present.items())
+                    names, tensors = present.setdefault(strength, ([], []))
+                    names.append(name)
+                    tensors.append(parameter)
+        return sum(strength * self.policy.penalty(*members) for strength, members in present.items())
 
     def objective(self, original: float | Tensor) -> Objective:
         """L_original, λR and L, for a log."""
@@ -129,20 +139,27 @@ class Handle:
         penalty = self.penalty()
         return Objective(loss, penalty, loss + penalty)
 
+    def size(self) -> float | None:
+        """The median size of what the policy shrinks, where its axis is relative to it; else None."""
+        return self.policy.size(self._binding(self._attached_optimizer(), None))
+
     def detach(self) -> None:
         """Remove the hooks and give the optimizer its own weight decay back, if it was taken over. Twice is once."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
         if self.is_attached():
-            del _handles[self._optimizer]
+            remove_handle(self._optimizer, self)
             self._own_decay.restore_(self._optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Policy, strength, multipliers by parameter name and steps taken, as plain values; and the policy's state."""
+        """Policy, strength, multipliers by parameter name and steps taken, as plain values; and the policy's state.
+
+        Of a schedule, only its present value: attach the same schedule again, it goes on at `steps`.
+        """
         return {
             "policy": self.policy.name,
-            "strength": self._strength,
+            "strength": self.strength,
             "multipliers": dict(self._multiplier),
             "steps": self.steps,
             "state": self.policy.state_dict(),
@@ -174,7 +191,9 @@ class Handle:
         gather(DecayError, faults, "The state does not fit this model by parameter names:" if faults else "")
         self.policy.validate(state["strength"], 0.0)
         self.policy.load_state_dict(state["state"])
-        self._strength, self.steps = float(state["strength"]), int(state["steps"])
+        self.steps = int(state["steps"])
+        if not callable(self._strength):
+            self._strength = float(state["strength"])
         self._multiplier = {name: float(theirs[name]) for name in self._multiplier}
 
     def restore_gradients_(self) -> None:
@@ -192,6 +211,8 @@ class Handle:
             return
         first = self._buckets is None
         self._buckets = self._collect(optimizer)
+        if first:
+            self.policy.begin_step(self._buckets)
         for bucket in self._buckets:
             if first:
                 self.policy.before_update_(bucket)
@@ -208,13 +229,15 @@ class Handle:
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepArguments | None:
         self._own_decay.guard_(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if isinstance(closure, _Closure) or (self._firing is not None and self._firing.is_the_same()):
+        if (isinstance(closure, Closure) and closure.is_of(self)) or (
+            self._firing is not None and self._firing.is_the_same()
+        ):
             return None
         self._buckets, self._put_back, self._firing = None, [], None
         if not callable(closure):
             self.act_(optimizer)
             return None
-        wrapped = _Closure(self, optimizer, closure)
+        wrapped = Closure(self, optimizer, closure)
         if "closure" in kwargs:
             return args, {**kwargs, "closure": wrapped}
         return (args[0], wrapped, *args[2:]), kwargs
@@ -232,20 +255,21 @@ class Handle:
 
     def _collect(self, optimizer: Optimizer) -> list[Bucket]:
         """Decaying parameters with gradients, by strength, optimizer group, device and data type."""
-        scale = gradient_scale(optimizer)
+        scale, now = gradient_scale(optimizer), self.strength
         buckets: dict[tuple[Any, ...], Bucket] = {}
         for index, group in enumerate(optimizer.param_groups):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 name = self._name_of(parameter)
-                strength = self._strength_of(name)
+                strength = self.policy.scaled(now, self._multiplier[name])
                 if strength is None:
                     continue
                 key = (index, strength, parameter.device, parameter.dtype, parameter.grad.dtype)
                 if key not in buckets:
                     validate_step(self.policy, strength, group["lr"])
-                    buckets[key] = Bucket([], [], [], strength, group["lr"], bool(group.get("maximize", False)), scale)
+                    maximize = bool(group.get("maximize", False))
+                    buckets[key] = Bucket([], [], [], strength, group["lr"], maximize, optimizer, group, scale)
                 buckets[key].names.append(name)
                 buckets[key].parameters.append(parameter)
                 buckets[key].gradients.append(parameter.grad)
@@ -253,7 +277,7 @@ class Handle:
 
     def _strength_of(self, name: str) -> float | None:
         """Strength of a parameter; None where nothing acts on it."""
-        return self.policy.scaled(self._strength, self._multiplier[name])
+        return self.policy.scaled(self.strength, self._multiplier[name])
 
     def _name_of(self, parameter: Parameter) -> str:
         name = self._name.get(id(parameter))
@@ -272,9 +296,3 @@ class Handle:
         if not self.is_attached():
             raise DecayError("This handle is detached. Attach again.")
         return self._optimizer
-
-
-def handle_of(optimizer: Optimizer) -> Handle | None:
-    """The handle attached to an optimizer, or None; None also for a copy, which loses its hooks."""
-    found = _handles.get(bare_optimizer(optimizer))
-    return None if found is None else found()

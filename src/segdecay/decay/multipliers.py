@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from segdecay.decay.axes import validate_strength
 from segdecay.decay.groups import FROZEN, GROUPS, Partition
-from segdecay.decay.strength import validate_strength
 from segdecay.errors import DecayError, gather, unknown
 
 DEFAULT_MULTIPLIERS: Mapping[str, float] = MappingProxyType(

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segdecay.decay.axes import Axis, validate_strength
 from segdecay.decay.groups import Partition
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers
 from segdecay.decay.policy import OptimizerTraits, traits_of
 from segdecay.decay.registry import build_policy
-from segdecay.decay.strength import Axis, total_decay, validate_strength
+from segdecay.decay.strength import total_decay
 from segdecay.errors import DecayError
 
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}

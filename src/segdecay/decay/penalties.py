@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from segdecay.decay.axes import Axis, lambda_axis, sgd_axis
 from segdecay.decay.foreach import add_scaled
 from segdecay.decay.policy import Bucket, OptimizerTraits, Policy
-from segdecay.decay.strength import Axis, lambda_axis, sgd_axis
 from segdecay.errors import DecayError
 
 

@@ -1,7 +1,7 @@
-"""What a policy is: the rule by which weights are regularised, in three moments of an optimizer step.
+"""What a policy is: the rule by which weights are regularised, in the moments of an optimizer step.
 
-A new policy is one file with one class below `Policy`, and one line in registry.py. Knows tensors and strengths;
-nothing of models, of hooks, or of which parameter is in which group.
+A new policy is one file with one class below `Policy`, and one line in registry.py. Knows tensors, strengths and the
+rows of a partition; nothing of hooks.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from segdecay.decay.axes import Axis, Coupling, validate_strength
 from segdecay.decay.foreach import half_square_sum
-from segdecay.decay.strength import Axis, Coupling, validate_strength
+from segdecay.decay.groups import ParameterRow
 from segdecay.errors import DecayError, unknown
 
 REFUSED = {
@@ -52,7 +53,30 @@ class Bucket:
     strength: float  # λ of these parameters: the handle's strength times their group's multiplier; above 0
     lr: float | Tensor  # η of their optimizer group at this step
     maximize: bool  # whether the optimizer ascends: it will flip the sign of the gradient
+    optimizer: torch.optim.Optimizer  # for its state; policies never change it
+    group: Mapping[str, Any]  # the optimizer's group: betas, eps, momentum
     grad_scale: float = 1.0
+
+    def state(self, parameter: Parameter) -> Mapping[str, Any]:
+        """What the optimizer keeps for a parameter; empty before its first step."""
+        found: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
+        return found
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a policy is attached to. All mappings are by parameter name, over every parameter of the model."""
+
+    optimizer: torch.optim.Optimizer
+    traits: OptimizerTraits
+    parameters: Mapping[str, Parameter]
+    rows: Mapping[str, ParameterRow]
+    multipliers: Mapping[str, float]  # of the strength; 0 where nothing acts
+    learning_rates: tuple[float, ...] | None = None  # of all steps to come, where attach() was given them
+
+    def decayed(self) -> list[str]:
+        """Names of the trainable parameters on which the policy acts."""
+        return [name for name, factor in self.multipliers.items() if factor and self.rows[name].trainable]
 
 
 @dataclass(frozen=True)
@@ -72,10 +96,12 @@ class Policy(ABC):
     """One rule. Its docstring is its documentation (`describe_policy` prints it), with the sections of `SECTIONS`.
 
     A subclass overrides the moments it acts in. The handle calls them without autograd, once per optimizer step, and
-    only with buckets whose strength is above 0, whose parameters have gradients, and on steps that are not skipped.
+    only with buckets whose strength is not `none`, whose parameters have gradients, and on steps that are not skipped.
+    Options are keyword arguments of __init__, checked there; attach() passes them on.
     """
 
     name: ClassVar[str]
+    none: ClassVar[float] = 0.0  # the strength at which nothing acts; inf where a smaller strength is the harder one
     formula: ClassVar[str]
     plain_formula: ClassVar[str]  # the same in ASCII
 
@@ -85,9 +111,26 @@ class Policy(ABC):
     def axis(self, optimizer: OptimizerTraits) -> Axis:
         """The axis on this optimizer; raises DecayError with the reason where it has no meaning."""
 
+    def bind(self, binding: Binding) -> None:
+        """Meet the optimizer and the parameters, once, at attach(); refuse what has no meaning there.
+
+        Raises:
+            DecayError: the optimizer or the parameters do not fit.
+        """
+        del binding
+
     def scaled(self, strength: float, multiplier: float) -> float | None:
         """Strength of a group from the handle's and the group's multiplier; None where nothing acts on it."""
         return strength * multiplier or None
+
+    def multiplier(self, strength: float, base: float) -> float:
+        """The multiplier that makes `strength` of `base`; the inverse of `scaled`."""
+        return strength / base
+
+    def size(self, binding: Binding) -> float | None:
+        """The median size of what is shrunk, where the axis is relative to it; None elsewhere."""
+        del binding
+        return None
 
     def validate(self, strength: float, lr: float) -> None:
         """Check a strength for a step with this learning rate.
@@ -102,6 +145,10 @@ class Policy(ABC):
                 f"weights in one step. It must stay below {1 / lr:g}."
             )
 
+    def begin_step(self, buckets: Sequence[Bucket]) -> None:
+        """Before anything acts in a step: all buckets of the step, for what must be known of all of them."""
+        del buckets
+
     def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor] | None:
         """New gradients for the step, out of place; the old ones are put back after it. None: unchanged."""
         del bucket
@@ -115,8 +162,9 @@ class Policy(ABC):
         """Change the weights after the optimizer's update, in place."""
         del bucket
 
-    def penalty(self, parameters: Sequence[Tensor]) -> float:
+    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
         """R of parameters that share a strength; ½ Σ θ² unless a policy has another."""
+        del names
         return half_square_sum(parameters)
 
     def state_dict(self) -> dict[str, object]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from segdecay.decay.axes import Axis
 from segdecay.decay.penalties import L2
 from segdecay.decay.policy import Policy, traits_of
 from segdecay.decay.shrinkage import Decoupled, NoDecay
-from segdecay.decay.strength import Axis
-from segdecay.errors import DecayError, unknown
+from segdecay.errors import DecayError, gather, unknown
 
 POLICIES: dict[str, type[Policy]] = {
     NoDecay.name: NoDecay,
     L2.name: L2,
     Decoupled.name: Decoupled,
 }
+# One shrinks, the other bounds; every other pair would regularise the same weights twice.
+COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
 
 
 def policy_names() -> tuple[str, ...]:
@@ -28,15 +32,39 @@ def policy_names() -> tuple[str, ...]:
     return tuple(POLICIES)
 
 
-def build_policy(name: str) -> Policy:
-    """A fresh policy by name.
+def build_policy(name: str, options: Mapping[str, Any] | None = None) -> Policy:
+    """A fresh policy by name, with its own options.
 
     Raises:
-        DecayError: the name is unknown.
+        DecayError: the name or an option is unknown, or an option's value is not allowed.
     """
     if name not in POLICIES:
         raise DecayError(unknown("policy", name, POLICIES))
-    return POLICIES[name]()
+    kind = POLICIES[name]
+    allowed = option_names(name)
+    if options and not allowed:
+        raise DecayError(f"Policy '{name}' has no options; saw {', '.join(options)}.")
+    gather(DecayError, [unknown(f"option of '{name}'", key, allowed) for key in options or {} if key not in allowed])
+    return kind(**(options or {}))
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options of a policy.
+
+    >>> option_names("l2")
+    ()
+    """
+    parameters = inspect.signature(POLICIES[name]).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def may_combine(first: str, second: str) -> bool:
+    """Whether two policies may act on one optimizer.
+
+    >>> may_combine("decoupled", "l2")
+    False
+    """
+    return frozenset((first, second)) in COMBINATIONS
 
 
 def describe_policy(name: str) -> str:

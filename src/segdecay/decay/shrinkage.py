@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from segdecay.decay.axes import Axis, decoupled_axis, none_axis
 from segdecay.decay.foreach import multiply_
 from segdecay.decay.policy import Bucket, OptimizerTraits, Policy
-from segdecay.decay.strength import Axis, decoupled_axis, none_axis
 from segdecay.errors import DecayError
 
 
@@ -38,8 +38,8 @@ class NoDecay(Policy):
         if strength != 0:
             raise DecayError(f"Policy 'none' has no strength; saw {strength:g}, allowed: 0. Choose another policy.")
 
-    def penalty(self, parameters: Sequence[Tensor]) -> float:
-        del parameters
+    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
+        del names, parameters
         return 0.0
 
 

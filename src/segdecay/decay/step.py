@@ -5,14 +5,42 @@ Knows torch optimizers and buckets; nothing of models, partitions or which polic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.policy import Bucket, Policy
+
+
+class Actor(Protocol):
+    """What acts in a step."""
+
+    def restore_gradients_(self) -> None:
+        """Undo what was done to the gradients."""
+
+    def act_(self, optimizer: Optimizer) -> None:
+        """Act, before the update."""
+
+
+class Closure:
+    """A closure after which a policy acts."""
+
+    def __init__(self, actor: Actor, optimizer: Optimizer, closure: Callable[[], Any]) -> None:
+        self.actor, self.optimizer, self.closure = actor, optimizer, closure
+
+    def is_of(self, actor: Actor) -> bool:
+        """Whether this actor acts after the closure already, itself or one wrapped inside."""
+        return self.actor is actor or (isinstance(self.closure, Closure) and self.closure.is_of(actor))
+
+    def __call__(self) -> Any:
+        self.actor.restore_gradients_()
+        loss = self.closure()
+        self.actor.act_(self.optimizer)
+        return loss
 
 
 @dataclass(frozen=True)

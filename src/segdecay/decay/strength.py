@@ -10,98 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from segdecay.decay.axes import Axis, validate_rates
 from segdecay.errors import DecayError, gather
 
-TOTAL_DECAY_GRID = (0.0, 1.0, 4.0, 16.0)
-LAMBDA_GRID = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 FIRST_ORDER_LIMIT = (
     0.1  # of η·λ/(1−√μ)²; there D is off by 2.5 % (μ → 1) to 5 % (μ = 0): the share times (1+μ)/(2(1+√μ)²)
 )
-
-
-@dataclass(frozen=True)
-class Coupling:
-    """How a penalty in the gradient passes through SGD's momentum buffer."""
-
-    momentum: float = 0.0
-    dampening: float = 0.0
-    nesterov: bool = False
-
-    @property
-    def gain(self) -> float:
-        """What a constant gradient is multiplied by in the long run: (1 − dampening)/(1 − μ).
-
-        >>> round(Coupling(momentum=0.9).gain, 6)
-        10.0
-        """
-        return (1.0 - self.dampening) / (1.0 - self.momentum) if self.momentum else 1.0
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What a policy on an optimizer is tuned along.
-
-    `exact` says whether D is exact (decoupled) or first order (coupled L2 under SGD, valid while η·λ is far below
-    (1−√μ)²: see `check_first_order`). On the axis `lambda` there is no D, and `reason` says why.
-    """
-
-    name: Literal["total_decay", "lambda"]
-    unit: str
-    default_grid: tuple[float, ...]
-    stronger: Literal["higher", "lower"] = "higher"
-    none: float = 0.0
-    exact: bool = True
-    reason: str = ""
-    coupling: Coupling | None = None  # None: the rule multiplies the weight itself
-    only_none: bool = False
-
-    def to_lambda(self, value: float, learning_rates: Sequence[float]) -> float:
-        """The optimizer's λ for a value on this axis and the learning rates of all steps to come.
-
-        Raises:
-            DecayError: the value is negative, NaN, infinite or too large (η·λ ≥ 1), or the rates are unusable.
-
-        Example:
-            >>> decoupled_axis().to_lambda(1.0, [0.125, 0.25, 0.125])
-            2.0
-        """
-        rates = validate_rates(learning_rates)
-        validate_strength(value, self.name)
-        if self.only_none and value != self.none:
-            raise DecayError(f"Policy 'none' has no strength; saw {value:g}, allowed: 0. Choose another policy.")
-        if value >= self.largest(rates):
-            raise DecayError(
-                f"{self.name} = {value:g} is too strong for these learning rates: η·λ would reach 1 and remove the "
-                f"weights in one step. It must stay below {self.largest(rates):.6g}."
-            )
-        return value if self.name == "lambda" else value / (self.gain * math.fsum(rates))
-
-    def from_lambda(self, lambda_: float, learning_rates: Sequence[float]) -> float:
-        """The value on this axis of an optimizer's λ; the inverse of `to_lambda`.
-
-        >>> decoupled_axis().from_lambda(2.0, [0.125, 0.25, 0.125])
-        1.0
-        """
-        rates = validate_rates(learning_rates)
-        validate_strength(lambda_, "λ")
-        return lambda_ if self.name == "lambda" else lambda_ * self.gain * math.fsum(rates)
-
-    def largest(self, learning_rates: Sequence[float]) -> float:
-        """The value at which η·λ = 1 at the peak learning rate; every strength must be below it.
-
-        >>> decoupled_axis().largest([0.125, 0.25, 0.125])
-        2.0
-        """
-        rates = validate_rates(learning_rates)
-        per_lambda = 1.0 if self.name == "lambda" else self.gain * math.fsum(rates)
-        return per_lambda / max(rates)
-
-    @property
-    def gain(self) -> float:
-        """What momentum multiplies the decay by; 1 where the rule acts on the weight."""
-        return 1.0 if self.coupling is None else self.coupling.gain
 
 
 @dataclass(frozen=True)
@@ -109,30 +24,10 @@ class Described:
     """One strength in every unit it has; None where the unit has no meaning (or τ is infinite)."""
 
     value: float
-    lambda_: float
+    lambda_: float | None
     timescale_epochs: float | None
     total_decay: float | None
     remaining: float | None  # share left of a weight that gets no gradient, by the exact recursion
-
-
-def decoupled_axis() -> Axis:
-    """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ."""
-    return Axis("total_decay", "Σ η·λ", TOTAL_DECAY_GRID)
-
-
-def sgd_axis(coupling: Coupling) -> Axis:
-    """D = Σ η_t·λ/(1−μ), to first order: λ·w in the gradient of SGD."""
-    return Axis("total_decay", "Σ η·λ/(1−μ)", TOTAL_DECAY_GRID, exact=False, coupling=coupling)
-
-
-def lambda_axis(reason: str) -> Axis:
-    """λ itself, where D predicts nothing for the reason given."""
-    return Axis("lambda", "λ added as λ·w to the gradient", LAMBDA_GRID, exact=False, reason=reason)
-
-
-def none_axis() -> Axis:
-    """The axis of no decay: its only value is 0."""
-    return Axis("total_decay", "Σ η·λ", (0.0,), only_none=True)
 
 
 def describe_strength(
@@ -147,11 +42,15 @@ def describe_strength(
         DecayError: as `Axis.to_lambda`, or steps_per_epoch is not positive.
 
     Example:
+        >>> from segdecay.decay.axes import decoupled_axis
         >>> describe_strength(decoupled_axis(), 2.0, [0.1, 0.1, 0.1, 0.1], steps_per_epoch=2)
         Described(value=2.0, lambda_=5.0, timescale_epochs=1.0, total_decay=2.0, remaining=0.0625)
     """
+    if not axis.has_lambda or (axis.name == "relative_shrinkage" and axis.size is None):
+        axis.validate(value)
+        return Described(value, None, None, None, None)
     lambda_ = axis.to_lambda(value, learning_rates)
-    if axis.name == "lambda":
+    if axis.name != "total_decay":
         return Described(value, lambda_, None, None, None)
     timescale = timescale_epochs(axis, lambda_, max(learning_rates), steps_per_epoch) if lambda_ > 0 else None
     return Described(
@@ -169,7 +68,7 @@ def total_decay(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> 
     Raises:
         DecayError: the axis has no D (coupled L2 through an adaptive optimizer); says why.
     """
-    if axis.name == "lambda":
+    if axis.name != "total_decay":
         raise DecayError(f"D has no meaning here: {axis.reason} Tune λ itself (axis 'lambda'), or use 'decoupled'.")
     return axis.from_lambda(lambda_, learning_rates)
 
@@ -181,6 +80,7 @@ def timescale_epochs(axis: Axis, lambda_: float, peak_lr: float, steps_per_epoch
         DecayError: the axis has no τ, or a number is not positive.
 
     Example:
+        >>> from segdecay.decay.axes import decoupled_axis
         >>> timescale_epochs(decoupled_axis(), 5.0, 0.1, 2)
         1.0
     """
@@ -190,6 +90,7 @@ def timescale_epochs(axis: Axis, lambda_: float, peak_lr: float, steps_per_epoch
 def lambda_of_timescale(axis: Axis, timescale: float, peak_lr: float, steps_per_epoch: float) -> float:
     """The optimizer's λ for a timescale τ in epochs; the inverse of `timescale_epochs`.
 
+    >>> from segdecay.decay.axes import decoupled_axis
     >>> lambda_of_timescale(decoupled_axis(), 1.0, 0.1, 2)
     5.0
     """
@@ -222,6 +123,7 @@ def idle_weight(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> 
 def check_first_order(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> tuple[str, ...]:
     """A finding where exp(−D) no longer says what is left: η·λ is not far below (1−√μ)². Else empty.
 
+    >>> from segdecay.decay.axes import Coupling, sgd_axis
     >>> check_first_order(sgd_axis(Coupling(0.99)), 0.1, [0.004] * 10)[0][:62]
     'η·λ = 0.0004 is not far below (1−√μ)² = 2.51e-05 (16 times it)'
     >>> check_first_order(sgd_axis(Coupling(0.9)), 1e-4, [0.01] * 10)
@@ -241,33 +143,9 @@ def check_first_order(axis: Axis, lambda_: float, learning_rates: Sequence[float
     return (finding,)
 
 
-def validate_strength(value: float, name: str = "strength") -> None:
-    """Raises DecayError unless the value is a finite number that is not negative."""
-    if not math.isfinite(value) or value < 0:
-        raise DecayError(f"{name} must be a finite number, 0 or more; saw {value}.")
-
-
-def validate_rates(learning_rates: Sequence[float]) -> list[float]:
-    """The learning rates as floats.
-
-    Raises:
-        DecayError: none are given, one is negative or not finite, or all are 0.
-    """
-    rates = [float(rate) for rate in learning_rates]
-    if not rates:
-        raise DecayError("No learning rates: give those of all steps to come, such as [0.01] * steps.")
-    bad = [(step, rate) for step, rate in enumerate(rates) if not math.isfinite(rate) or rate < 0]
-    gather(
-        DecayError, [f"Learning rate of step {step} is {rate}; it must be finite, 0 or more." for step, rate in bad[:5]]
-    )
-    if max(rates) == 0:
-        raise DecayError(f"All {len(rates)} learning rates are 0: nothing would be learned or decayed.")
-    return rates
-
-
 def _reciprocal(axis: Axis, name: str, value: float, peak_lr: float, steps_per_epoch: float) -> float:
     """1/(gain·η·steps·value): τ of λ, and λ of τ."""
-    if axis.name == "lambda":
+    if axis.name != "total_decay":
         raise DecayError(f"τ has no meaning here: {axis.reason} Tune λ itself (axis 'lambda'), or use 'decoupled'.")
     numbers = {name: value, "peak learning rate": peak_lr, "steps per epoch": steps_per_epoch}
     faults = [

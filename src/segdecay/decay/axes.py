@@ -1,0 +1,211 @@
+"""Axes: what a policy on an optimizer is tuned along, and how a value on it becomes the optimizer's λ and back.
+
+Pure arithmetic: knows nothing of torch, models, optimizers' state or data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from segdecay.errors import DecayError, gather
+
+TOTAL_DECAY_GRID = (0.0, 1.0, 4.0, 16.0)
+LAMBDA_GRID = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """How a penalty in the gradient passes through SGD's momentum buffer."""
+
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+
+    @property
+    def gain(self) -> float:
+        """What a constant gradient is multiplied by in the long run: (1 − dampening)/(1 − μ).
+
+        >>> round(Coupling(momentum=0.9).gain, 6)
+        10.0
+        """
+        return (1.0 - self.dampening) / (1.0 - self.momentum) if self.momentum else 1.0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a policy on an optimizer is tuned along.
+
+    `exact` says whether D is exact (decoupled) or first order (coupled L2 under SGD, valid while η·λ is far below
+    (1−√μ)²: see `check_first_order`). On the axis `lambda` there is no D, and `reason` says why. Names: total_decay,
+    lambda; relative_shrinkage, Σ η·λ over the median initial size of what is shrunk, which `with_size` must give before
+    it has a λ; and axes without any λ, such as max_norm, whose value is what `attach` takes.
+    """
+
+    name: str
+    unit: str
+    default_grid: tuple[float, ...]
+    stronger: Literal["higher", "lower"] = "higher"
+    none: float = 0.0
+    exact: bool = True
+    reason: str = ""
+    coupling: Coupling | None = None  # None: the rule multiplies the weight itself
+    only_none: bool = False
+    has_lambda: bool = True
+    size: float | None = None  # relative_shrinkage only
+
+    def with_size(self, size: float | None) -> Axis:
+        """The axis for weights of this median size; unchanged where sizes play no part."""
+        return replace(self, size=size) if self.name == "relative_shrinkage" else self
+
+    def to_strength(self, value: float, learning_rates: Sequence[float]) -> float:
+        """What `attach` takes for a value on this axis: λ, or the value itself where there is no λ.
+
+        Raises:
+            DecayError: as `to_lambda`.
+        """
+        if self.has_lambda:
+            return self.to_lambda(value, learning_rates)
+        self.validate(value)
+        return value
+
+    def validate(self, value: float) -> None:
+        """Raises DecayError unless a value is on this axis: 0 or more; above 0 or inf where lower is stronger."""
+        if self.stronger == "lower":
+            if math.isnan(value) or value <= 0:
+                raise DecayError(f"{self.name} must be above 0; saw {value:g}. {self.none:g} means none.")
+            return
+        validate_strength(value, self.name)
+        if self.only_none and value != self.none:
+            raise DecayError(f"Policy 'none' has no strength; saw {value:g}, allowed: 0. Choose another policy.")
+
+    def to_lambda(self, value: float, learning_rates: Sequence[float]) -> float:
+        """The optimizer's λ for a value on this axis and the learning rates of all steps to come.
+
+        Raises:
+            DecayError: the value is negative, NaN, infinite or too large (η·λ ≥ 1), or the rates are unusable.
+
+        Example:
+            >>> decoupled_axis().to_lambda(1.0, [0.125, 0.25, 0.125])
+            2.0
+        """
+        rates = validate_rates(learning_rates)
+        self.validate(value)
+        scale = self._scale(rates)
+        if value >= self.largest(rates):
+            raise DecayError(
+                f"{self.name} = {value:g} is too strong for these learning rates: η·λ would reach 1 and remove the "
+                f"weights in one step. It must stay below {self.largest(rates):.6g}."
+            )
+        return value / scale
+
+    def from_lambda(self, lambda_: float, learning_rates: Sequence[float]) -> float:
+        """The value on this axis of an optimizer's λ; the inverse of `to_lambda`.
+
+        >>> decoupled_axis().from_lambda(2.0, [0.125, 0.25, 0.125])
+        1.0
+        """
+        rates = validate_rates(learning_rates)
+        validate_strength(lambda_, "λ")
+        return lambda_ * self._scale(rates)
+
+    def _scale(self, rates: Sequence[float]) -> float:
+        """The axis value of λ = 1."""
+        if not self.has_lambda:
+            raise DecayError(f"The axis '{self.name}' has no λ: {self.reason}")
+        if self.name == "lambda":
+            return 1.0
+        total = self.gain * math.fsum(rates)
+        if self.name != "relative_shrinkage":
+            return total
+        if self.size is None or not self.size > 0:
+            raise DecayError(
+                f"On the axis relative_shrinkage λ depends on the size of the weights: give it by with_size(); saw "
+                f"{self.size}."
+            )
+        return total / self.size
+
+    def largest(self, learning_rates: Sequence[float]) -> float:
+        """The value at which η·λ = 1 at the peak learning rate; every strength must be below it.
+
+        >>> decoupled_axis().largest([0.125, 0.25, 0.125])
+        2.0
+        """
+        rates = validate_rates(learning_rates)
+        if not self.has_lambda or self.name == "relative_shrinkage":
+            return math.inf
+        return self._scale(rates) / max(rates)
+
+    @property
+    def gain(self) -> float:
+        """What momentum multiplies the decay by; 1 where the rule acts on the weight."""
+        return 1.0 if self.coupling is None else self.coupling.gain
+
+
+def decoupled_axis() -> Axis:
+    """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ."""
+    return Axis("total_decay", "Σ η·λ", TOTAL_DECAY_GRID)
+
+
+def sgd_axis(coupling: Coupling) -> Axis:
+    """D = Σ η_t·λ/(1−μ), to first order: λ·w in the gradient of SGD."""
+    return Axis("total_decay", "Σ η·λ/(1−μ)", TOTAL_DECAY_GRID, exact=False, coupling=coupling)
+
+
+def lambda_axis(reason: str) -> Axis:
+    """λ itself, where D predicts nothing for the reason given."""
+    return Axis("lambda", "λ added as λ·w to the gradient", LAMBDA_GRID, exact=False, reason=reason)
+
+
+def none_axis() -> Axis:
+    """The axis of no decay: its only value is 0."""
+    return Axis("total_decay", "Σ η·λ", (0.0,), only_none=True)
+
+
+def validate_strength(value: float, name: str = "strength") -> None:
+    """Raises DecayError unless the value is a finite number that is not negative."""
+    if not math.isfinite(value) or value < 0:
+        raise DecayError(f"{name} must be a finite number, 0 or more; saw {value}.")
+
+
+def validate_rates(learning_rates: Sequence[float]) -> list[float]:
+    """The learning rates as floats.
+
+    Raises:
+        DecayError: none are given, one is negative or not finite, or all are 0.
+    """
+    rates = [float(rate) for rate in learning_rates]
+    if not rates:
+        raise DecayError("No learning rates: give those of all steps to come, such as [0.01] * steps.")
+    bad = [(step, rate) for step, rate in enumerate(rates) if not math.isfinite(rate) or rate < 0]
+    gather(
+        DecayError, [f"Learning rate of step {step} is {rate}; it must be finite, 0 or more." for step, rate in bad[:5]]
+    )
+    if max(rates) == 0:
+        raise DecayError(f"All {len(rates)} learning rates are 0: nothing would be learned or decayed.")
+    return rates
+
+
+RELATIVE_GRID = (0.0, 0.1, 0.3, 1.0, 3.0)
+
+
+def relative_axis(coupling: Coupling | None = None) -> Axis:
+    """Σ η·λ (times 1/(1−μ) under SGD) over the median initial size of what is shrunk: the way to zero in sizes.
+
+    At 1 a weight of median size that gets no gradient just reaches zero. `with_size` gives it its λ.
+
+    >>> relative_axis().with_size(0.5).to_lambda(1.0, [0.1, 0.1])
+    2.5
+    """
+    return Axis("relative_shrinkage", "Σ η·λ / median size", RELATIVE_GRID, coupling=coupling)
+
+
+def bound_axis(name: str, unit: str, grid: tuple[float, ...], reason: str) -> Axis:
+    """An axis without λ on which smaller is stronger and inf means none: bounds and factors.
+
+    >>> bound_axis("max_norm", "c", (float("inf"), 4.0, 2.0), "it bounds norms.").to_strength(2.0, [0.1])
+    2.0
+    """
+    return Axis(name, unit, grid, stronger="lower", none=math.inf, has_lambda=False, reason=reason)
