@@ -4,6 +4,7 @@ Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 """
 
 from segdecay.decay.attach import attach
+from segdecay.decay.conventions import CONVENTIONS, Convention, Numbers, convention_names, convention_of
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective, handle_of
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
@@ -25,16 +26,20 @@ from segdecay.decay.strength import (
     timescale_epochs,
     total_decay,
 )
+from segdecay.decay.translation import check_translation, from_convention, to_convention, translate
 
 __all__ = [
+    "CONVENTIONS",
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
     "POLICIES",
     "Axis",
     "Bucket",
+    "Convention",
     "Coupling",
     "Described",
     "Handle",
+    "Numbers",
     "Objective",
     "OptimizerTraits",
     "ParameterRow",
@@ -45,9 +50,13 @@ __all__ = [
     "bare_module",
     "build_policy",
     "check_first_order",
+    "check_translation",
+    "convention_names",
+    "convention_of",
     "decoupled_axis",
     "describe_policy",
     "describe_strength",
+    "from_convention",
     "group_multipliers",
     "group_parameters",
     "handle_of",
@@ -60,5 +69,7 @@ __all__ = [
     "policy_names",
     "sgd_axis",
     "timescale_epochs",
+    "to_convention",
     "total_decay",
+    "translate",
 ]
