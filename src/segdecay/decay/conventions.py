@@ -76,15 +76,13 @@ class Convention:
 
     def check_numbers(self, numbers: Numbers) -> list[str]:
         """Faults of the numbers that the formula in question needs: missing ones, and those out of range."""
-        faults, form = [], self.forms.get(numbers.reduction or "")
-        if "" in self.forms:
-            form = self.forms[""]
-        elif numbers.reduction is None:
-            faults.append(f"{self.name} needs reduction ({MEANINGS['reduction']}): {', '.join(self.forms)}.")
-        elif form is None:
-            faults.append(f"{self.name}: {unknown('reduction', numbers.reduction, self.forms)}")
-        needs = self.needs[1:] if form is None else form.needs  # all that may turn out to be needed
-        return [*faults, *(fault for key in needs if (fault := self._check_number(key, getattr(numbers, key))))]
+        form = self.forms.get("" if "" in self.forms else numbers.reduction or "")
+        if form is not None:
+            return [fault for key in form.needs if (fault := self._check_number(key, getattr(numbers, key)))]
+        if numbers.reduction is not None:
+            return [f"{self.name}: {unknown('reduction', numbers.reduction, self.forms)}"]
+        each = (key + "".join(f" with {need}" for need in form.needs) for key, form in self.forms.items())
+        return [f"{self.name} needs reduction ({MEANINGS['reduction']}): {', '.join(each)}."]
 
     def to_ours(self, value: float, numbers: Numbers | None = None) -> float:
         """Our λ, under a policy in `rules`.
@@ -168,6 +166,19 @@ def _constant(factor: float, formula: str) -> Form:
     return Form(formula, lambda _: factor)
 
 
+def _ultralytics_factor(numbers: Mapping[str, float]) -> float:
+    """batch·accumulate/64, where accumulate is what ultralytics takes for this batch size."""
+    batch, accumulate = numbers["batch_size"], numbers["accumulate"]
+    own = max(round(NOMINAL_BATCH / batch), 1)
+    if accumulate != own:
+        raise DecayError(
+            f"ultralytics accumulates {own} x {batch:g} images a step (nbs = {NOMINAL_BATCH}); saw {accumulate:g} x "
+            f"{batch:g}, so its steps would be others. Accumulate {own}, or set nbs={batch * accumulate:g} there: then "
+            f"its weight_decay is λ."
+        )
+    return batch * accumulate / NOMINAL_BATCH
+
+
 _ADAPTIVE = ("adam", "nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta")
 _ABSOLUTE = {  # scikit-learn: 1/(2n)·Σe² + alpha·(…)
     "mean": _constant(2.0, "λ = 2·alpha"),
@@ -215,17 +226,11 @@ _LISTED = (
     Convention(
         "ultralytics",
         "weight_decay",
-        "ultralytics multiplies weight_decay by batch·accumulate/64 and gives it to torch's optimizer, whose gradient "
-        "is of a detection or segmentation loss times the batch size, summed over accumulation.",
+        "ultralytics gives weight_decay·batch·accumulate/nbs to torch's optimizer, nbs = 64, and sets accumulate itself. "
+        "Its detection and segmentation losses are times the batch size, and add up over accumulation.",
         {"l2": (), "decoupled": ("adam",)},
         "ultralytics 8, BaseTrainer",
-        {
-            "": Form(
-                "λ = value·batch·accumulate/64",
-                lambda numbers: numbers["batch_size"] * numbers["accumulate"] / NOMINAL_BATCH,
-                ("batch_size", "accumulate"),
-            )
-        },
+        {"": Form("λ = value·batch·accumulate/64", _ultralytics_factor, ("batch_size", "accumulate"))},
     ),
     Convention(
         "keras-l2",

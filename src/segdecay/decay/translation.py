@@ -27,7 +27,7 @@ def check_translation(name: str, *, policy: str, optimizer: torch.optim.Optimize
         >>> check_translation("torch-adamw", policy="decoupled", optimizer="adamw")
         ()
         >>> check_translation("sklearn-lasso", policy="l2", optimizer="sgd")[0]
-        "sklearn-lasso is a strength of 'l1', not of 'l2': no formula leads from one to the other."
+        "sklearn-lasso is a strength of 'l1', which no formula turns into 'l2'."
     """
     reason = _reason(convention_of(name), policy, traits_of(optimizer))
     return (reason,) if reason else ()
@@ -139,16 +139,15 @@ def _reason(convention: Convention, policy: str, traits: OptimizerTraits) -> str
     sibling = SIBLING.get(policy, "")
     if _acts_as(convention, policy, traits) or (traits.is_sgd and _acts_as(convention, sibling, traits)):
         return ""
+    rules = " or ".join(f"'{rule}'" for rule in convention.rules)
     if policy not in convention.rules and sibling not in convention.rules:
-        of = " or ".join(f"'{rule}'" for rule in convention.rules)
-        return f"{convention.name} is a strength of {of}, not of '{policy}': no formula leads from one to the other."
+        return f"{convention.name} is a strength of {rules}, which no formula turns into '{policy}'."
     if _acts_as(convention, sibling, traits):
         return (
-            f"{convention.name} is a strength of '{sibling}', not of '{policy}'. {traits.name} divides what is in the "
-            f"gradient by its own size, and leaves alone what multiplies the weights: no formula leads from one to the "
-            f"other. Choose λ again."
+            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{policy}' on {traits.name}: it "
+            f"divides what is in the gradient by its own size, but not what multiplies the weights. Choose λ again."
         )
     of = ", ".join(dict.fromkeys(name for names in convention.rules.values() for name in names))
     has_total_decay = (policy == "decoupled" or traits.is_sgd) and ("decoupled" in convention.rules or of == "sgd")
     remedy = "Keep D there" if has_total_decay else "Choose λ again"
-    return f"{convention.name} is of {of}, not of {traits.name}, and their learning rates do not compare. {remedy}."
+    return f"{convention.name} is of {of}, whose learning rates do not compare with those of {traits.name}. {remedy}."
