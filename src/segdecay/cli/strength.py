@@ -139,7 +139,7 @@ def _convention_lines(rows: Sequence[Translated]) -> list[str]:
     lines, apart = [], dict[str, list[str]]()
     for row in rows:
         if row.value is None:
-            apart.setdefault(row.reason.removeprefix(f"{row.name} "), []).append(row.name)
+            apart.setdefault(row.reason.removeprefix(f"{row.name} ").removeprefix("is "), []).append(row.name)
         else:
             lines.append(f"{row.name:<20}{row.symbol} = {row.value:.6g}")
     return [*lines, *(f"no value for {', '.join(names)}: {reason}" for reason, names in apart.items())]

@@ -226,8 +226,8 @@ _LISTED = (
     Convention(
         "ultralytics",
         "weight_decay",
-        "ultralytics gives weight_decay·batch·accumulate/nbs to torch's optimizer, nbs = 64, and sets accumulate itself. "
-        "Its detection and segmentation losses are times the batch size, and add up over accumulation.",
+        "ultralytics gives weight_decay·batch·accumulate/64 to torch's optimizer, and sets accumulate itself. Its "
+        "detection and segmentation losses are times the batch size, and add up over accumulation.",
         {"l2": (), "decoupled": ("adam",)},
         "ultralytics 8, BaseTrainer",
         {"": Form("λ = value·batch·accumulate/64", _ultralytics_factor, ("batch_size", "accumulate"))},

@@ -144,8 +144,8 @@ def _reason(convention: Convention, policy: str, traits: OptimizerTraits) -> str
         return f"{convention.name} is a strength of {rules}, which no formula turns into '{policy}'."
     if _acts_as(convention, sibling, traits):
         return (
-            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{policy}' on {traits.name}: it "
-            f"divides what is in the gradient by its own size, but not what multiplies the weights. Choose λ again."
+            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{policy}' on {traits.name}: "
+            f"it divides what is in the gradient by its own size, but not what multiplies the weights. Choose λ again."
         )
     of = ", ".join(dict.fromkeys(name for names in convention.rules.values() for name in names))
     has_total_decay = (policy == "decoupled" or traits.is_sgd) and ("decoupled" in convention.rules or of == "sgd")

@@ -149,7 +149,7 @@ def report_strength(
         largest_total_decay=axis.largest(rates) if axis.name == "total_decay" else None,
         exact=axis.exact,
         reason=axis.reason,
-        findings=decay.check_first_order(axis, lambda_, rates),
+        findings=_check_first_order(axis, lambda_, rates, config),
         conventions=tuple(_translate(name, lambda_, config, numbers) for name in names or decay.convention_names()),
     )
 
@@ -160,6 +160,15 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float], config: RunConfig) -> tuple[str, ...]:
+    """Where D is not exact: of this strength itself, or of its coupled counterparts under SGD."""
+    if axis.coupling is not None or config.optimizer.name != "sgd":
+        return decay.check_first_order(axis, lambda_, rates)
+    coupled = decay.sgd_axis(decay.Coupling(momentum_of(config.optimizer)))
+    findings = decay.check_first_order(coupled, lambda_ / coupled.gain, rates)
+    return tuple(f"Written as coupled decay (torch-sgd and its like): {finding}" for finding in findings)
 
 
 def _fill(numbers: decay.Numbers, config: RunConfig) -> decay.Numbers:
