@@ -86,7 +86,7 @@ def strength(
     from dataclasses import asdict
 
     from segdecay.decay import Numbers
-    from segdecay.training.strengths import Asked, check_request, report_strength
+    from segdecay.training.strengths import Asked, check_policy, check_request, report_strength
 
     asked = Asked(lambda_, timescale, total_decay, from_)
     plan = {"optimizer.name": optimizer, "optimizer.momentum": momentum, "optimizer.lr": lr, "schedule.name": schedule,
@@ -98,6 +98,7 @@ def strength(
         lines = [line.removeprefix("- ") for line in str(error).splitlines()]
         gather(ConfigError, [*lines, *check_request(images, asked, to or ())])
         raise
+    gather(ConfigError, [*check_request(images, asked, to or ()), *check_policy(built.decay.policy)])
     numbers = Numbers(n_samples=samples, reduction=reduction, weight_sum=weight_sum)
     report = report_strength(built, images or 0, asked, numbers=numbers, names=to or ())
     typer.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else "\n".join(_lines(report)))
