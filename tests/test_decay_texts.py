@@ -151,6 +151,8 @@ def test_the_registry_builds_each_policy_afresh_under_its_own_name(name: str) ->
 
 def test_the_public_names_are_these() -> None:
     assert set(segdecay.decay.__all__) == {
+        "CONVENTIONS", "Convention", "Numbers", "check_translation", "convention_names", "convention_of",
+        "from_convention", "to_convention", "translate",
         "Axis", "Bucket", "Coupling", "DEFAULT_MULTIPLIERS", "Described", "GROUPS", "Handle", "Objective",
         "OptimizerTraits", "POLICIES", "ParameterRow", "Partition", "Policy", "attach", "axis_of", "bare_module",
         "build_policy", "check_first_order", "decoupled_axis", "describe_policy", "describe_strength",

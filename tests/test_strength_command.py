@@ -102,6 +102,11 @@ def test_batch_accumulation_and_epochs_set_the_steps() -> None:
     assert found.timescale_epochs == pytest.approx((coarse.timescale_epochs or math.nan) / 2)
 
 
+def test_batch_and_accumulation_of_the_training_reach_the_conventions() -> None:
+    found = report(Asked(lambda_=1e-3), training={"batch_size": 24, "accumulate": 3})
+    assert value_of(found, "ultralytics") == pytest.approx(1e-3 * 64 / 72)
+
+
 def test_coupled_through_adam_has_no_total_decay_and_says_why() -> None:
     found = report(Asked(lambda_=1e-4), optimizer={"name": "adam"}, decay={"policy": "l2"})
     assert (found.timescale_epochs, found.total_decay, found.remaining, found.largest_total_decay) == (None,) * 4
@@ -159,6 +164,12 @@ def test_all_faults_are_one_message_and_exit_code_2() -> None:
     assert len(done.stderr.strip().splitlines()) == 7
     for word in ("optimizer.lr", "'adan'", "'decoupled'", "--images", "'torch-sgd'", "NAME=VALUE", "'keras-l2'"):
         assert word in done.stderr
+
+
+def test_an_unknown_optimizer_is_told_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        cli.app(["strength", "--optimizer", "adan", "--images", "8", "--lambda", "1"], standalone_mode=False)
+    assert str(caught.value) == "Unknown optimizer 'adan'; allowed: adamw, adam, sgd. Did you mean 'adam'?"
 
 
 def test_json_holds_the_report_and_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,20 +104,17 @@ def report_strength(
     asked: Asked,
     *,
     numbers: decay.Numbers | None = None,
-    names: Sequence[str] = (),  # of conventions; none: all
+    names: Sequence[str] = (),
 ) -> StrengthReport:
-    """A strength on the training that this configuration asks for.
+    """A strength on the training that this configuration asks for, and in the named conventions (none: in all).
 
     Args:
-        config: optimizer, schedule, epochs, batch size, accumulation and policy are read.
-        n_images: of the training part.
-        asked: the strength.
-        numbers: further numbers of conventions; learning rate, batch, accumulation and momentum come from `config`.
+        config: optimizer, schedule, epochs, batch size, accumulation and policy are read; `n_images` is of training.
+        numbers: those of conventions that the configuration does not hold: n_samples, weight_sum, reduction.
         names: the conventions to translate to.
 
     Raises:
-        ConfigError: the plan or the strength is incomplete; all faults at once.
-        DecayError: the strength is out of range (says the largest allowed) or has no meaning here.
+        ConfigError, DecayError: incomplete (all faults at once); out of range (says the largest) or without meaning.
 
     Example:
         >>> from segdecay.config import parse_config
@@ -127,11 +124,12 @@ def report_strength(
     """
     gather(ConfigError, [*check_request(n_images, asked, names), *check_policy(config.decay.policy)])
     axis, steps = axis_for(config.decay, config.optimizer), count_steps(config, n_images)
+    per_epoch = steps / config.training.epochs
     rates = learning_rates(config.schedule, config.optimizer.lr, steps)
-    numbers = _fill(numbers or decay.Numbers(), config)
-    lambda_ = _lambda_of(asked, axis, rates, steps / config.training.epochs, config, numbers)
+    numbers = _fill(numbers, config)
+    lambda_ = _lambda_of(asked, axis, rates, per_epoch, config, numbers)
     decay.build_policy(config.decay.policy).validate(lambda_, max(rates))
-    described = decay.describe_strength(axis, axis.from_lambda(lambda_, rates), rates, steps / config.training.epochs)
+    described = decay.describe_strength(axis, axis.from_lambda(lambda_, rates), rates, per_epoch)
     return StrengthReport(
         policy=config.decay.policy,
         optimizer=config.optimizer.name,
@@ -171,8 +169,9 @@ def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float],
     return tuple(f"Written as coupled decay (torch-sgd and its like): {finding}" for finding in findings)
 
 
-def _fill(numbers: decay.Numbers, config: RunConfig) -> decay.Numbers:
-    """What the configuration says anyway."""
+def _fill(numbers: decay.Numbers | None, config: RunConfig) -> decay.Numbers:
+    """The numbers with what the configuration says anyway."""
+    numbers = numbers or decay.Numbers()
     return decay.Numbers(
         base_lr=config.optimizer.lr,
         batch_size=config.training.batch_size,
