@@ -111,7 +111,6 @@ def report_strength(
     Args:
         config: optimizer, schedule, epochs, batch size, accumulation and policy are read; `n_images` is of training.
         numbers: those of conventions that the configuration does not hold: n_samples, weight_sum, reduction.
-        names: the conventions to translate to.
 
     Raises:
         ConfigError, DecayError: incomplete (all faults at once); out of range (says the largest) or without meaning.
@@ -124,8 +123,7 @@ def report_strength(
     """
     gather(ConfigError, [*check_request(n_images, asked, names), *check_policy(config.decay.policy)])
     axis, steps = axis_for(config.decay, config.optimizer), count_steps(config, n_images)
-    per_epoch = steps / config.training.epochs
-    rates = learning_rates(config.schedule, config.optimizer.lr, steps)
+    rates, per_epoch = learning_rates(config.schedule, config.optimizer.lr, steps), steps / config.training.epochs
     numbers = _fill(numbers, config)
     lambda_ = _lambda_of(asked, axis, rates, per_epoch, config, numbers)
     decay.build_policy(config.decay.policy).validate(lambda_, max(rates))
