@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segdecay import decay
-from segdecay.config import RunConfig
+from segdecay.config import OptimizerConfig, RunConfig
 from segdecay.data import Dataset
 from segdecay.data.checks import CheckReport, Finding
 from segdecay.data.folds import FoldPlan, fold_plan, plan_to_json
@@ -51,8 +51,8 @@ def check_names(config: RunConfig) -> list[str]:
     ]
     try:
         multipliers_of(config.decay)
-        if not check_optimizer_name(config.optimizer.name):
-            axis_for(config.decay, config.optimizer)
+        is_known = not check_optimizer_name(config.optimizer.name)
+        axis_for(config.decay, config.optimizer if is_known else OptimizerConfig())
     except (DecayError, ConfigError) as error:
         faults.append(str(error))
     return faults

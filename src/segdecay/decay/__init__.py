@@ -15,6 +15,7 @@ from segdecay.decay.axes import (
     relative_axis,
     sgd_axis,
 )
+from segdecay.decay.conventions import CONVENTIONS, Convention, Numbers, convention_names, convention_of
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
@@ -38,17 +39,21 @@ from segdecay.decay.strength import (
     timescale_epochs,
     total_decay,
 )
+from segdecay.decay.translation import check_translation, from_convention, to_convention, translate
 
 __all__ = [
+    "CONVENTIONS",
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
     "POLICIES",
     "Axis",
     "Binding",
     "Bucket",
+    "Convention",
     "Coupling",
     "Described",
     "Handle",
+    "Numbers",
     "Objective",
     "OptimizerTraits",
     "ParameterRow",
@@ -60,9 +65,13 @@ __all__ = [
     "bound_axis",
     "build_policy",
     "check_first_order",
+    "check_translation",
+    "convention_names",
+    "convention_of",
     "decoupled_axis",
     "describe_policy",
     "describe_strength",
+    "from_convention",
     "group_multipliers",
     "group_parameters",
     "handle_of",
@@ -79,5 +88,7 @@ __all__ = [
     "relative_axis",
     "sgd_axis",
     "timescale_epochs",
+    "to_convention",
     "total_decay",
+    "translate",
 ]
