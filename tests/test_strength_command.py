@@ -134,7 +134,7 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_policies() -> No
         ("--images 10 --lambda nan", DecayError, "must be a finite number, 0 or more; saw nan"),
         ("--images 10 --timescale 0", DecayError, "τ in epochs must be a finite number above 0; saw 0.0"),
         ("--images 10 --lambda 1000", DecayError, "η·λ = 3: it would.*must stay below 333.333"),
-        ("--images 10 --total-decay 1e9", DecayError, "It must stay below 51"),
+        ("--images 10 --total-decay 1e9", DecayError, "It must stay below 81"),
         ("--images 10 --from adamw-paper=1", DecayError, "must stay below 333.333"),
         ("--images 10 --from torch-adam=1e-4", DecayError, "no formula turns into 'decoupled' on adamw"),
         ("--images 10 --policy l2 --total-decay 1", DecayError, "D has no meaning here: adamw divides"),
@@ -175,7 +175,7 @@ def test_an_unknown_optimizer_is_told_once() -> None:
 def test_json_holds_the_report_and_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(printed("strength --images 80 --lambda 0.5 --to adamw-paper --to torch-sgd --json", capsys))
     assert found["lambda_"] == 0.5
-    assert found["steps"] == 500
+    assert found["steps"] == 800
     assert [row["name"] for row in found["conventions"]] == ["adamw-paper", "torch-sgd"]
     assert found["conventions"][0]["value"] == pytest.approx(0.0015)
     assert found["conventions"][1]["value"] is None
