@@ -1,23 +1,21 @@
-"""transformers' callback against plain torch loops: the same weights, bit for bit, through accelerate's wrapped step."""
+"""transformers' callback against torch's own decay, bit for bit, through accelerate's wrapped step."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
-from torch.utils.data import Dataset, IterableDataset
-from trainers import Net, decayed_groups, make_batches, make_net, same, train_plainly
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from torch import nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+from trainers import decayed_groups, make_net, same, train_plainly
+from trainers_transformers import Endless, Rates, StopAt, adamw, make_trainer, sgd, trained
+from transformers import Trainer, TrainerCallback
 
 from segdecay.decay import group_parameters, handle_of
 from segdecay.decay.policy import bare_optimizer
@@ -25,101 +23,6 @@ from segdecay.errors import DecayError
 from segdecay.integrations.transformers import Decay
 
 pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
-
-
-class Segmenter(nn.Module):
-    """The loss inside the model, as transformers wants it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net: Net = make_net()
-
-    def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        logits = self.net(images)
-        return {"loss": F.cross_entropy(logits, masks), "logits": logits}
-
-
-class Images(Dataset[dict[str, Tensor]]):
-    def __init__(self) -> None:
-        self.items = [(image, mask) for batch in make_batches() for image, mask in zip(*batch, strict=True)]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        image, mask = self.items[index]
-        return {"images": image, "masks": mask}
-
-
-class Endless(IterableDataset[dict[str, Tensor]]):
-    def __iter__(self) -> Any:
-        while True:
-            yield from (Images()[index] for index in range(12))
-
-
-class Unshuffled(Trainer):
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
-
-
-class Rates(TrainerCallback):
-    """The learning rate of every optimizer step, as it was."""
-
-    def __init__(self) -> None:
-        self.seen: list[float] = []
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        del args, state, control
-        self.seen.append(float(kwargs["optimizer"].param_groups[0]["lr"]))
-
-
-class StopAt(TrainerCallback):
-    """Save and stop, as a run that is cut short."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        if state.global_step == self.step:
-            control.should_save = control.should_training_stop = True
-
-
-def make_trainer(
-    folder: Path,
-    *callbacks: TrainerCallback,
-    build: Callable[[nn.Module], Optimizer] | None = None,
-    schedule: Callable[[Optimizer], LRScheduler] | None = None,
-    data: Any = None,
-    **options: Any,
-) -> Trainer:
-    model = Segmenter()
-    settings: dict[str, Any] = {"output_dir": str(folder), "num_train_epochs": 2, "per_device_train_batch_size": 4}
-    settings |= {"use_cpu": True, "report_to": [], "disable_tqdm": True, "save_strategy": "no", "max_grad_norm": 0.0}
-    settings |= {"lr_scheduler_type": "constant", "learning_rate": 0.01, "dataloader_pin_memory": False}
-    optimizer = build(model.net) if build else None
-    scheduler = schedule(optimizer) if schedule and optimizer else None
-    return Unshuffled(
-        model,
-        TrainingArguments(**{**settings, **options}),
-        train_dataset=data or Images(),
-        callbacks=list(callbacks),
-        optimizers=(optimizer, scheduler),
-    )
-
-
-def trained(trainer: Trainer, **options: Any) -> Net:
-    trainer.train(**options)
-    assert isinstance(trainer.model, Segmenter)
-    return trainer.model.net
-
-
-def sgd(model: nn.Module) -> Optimizer:
-    return SGD(model.parameters(), lr=0.1, momentum=0.9)
-
-
-def adamw(model: nn.Module) -> Optimizer:
-    return AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
 
 
 # --- equal to torch's own decay ---------------------------------------------------------------------------------------
@@ -138,9 +41,7 @@ def test_training_equals_torchs_own_weight_decay_bit_for_bit(
     tmp_path: Path, policy: str, build: Any, build_own: Any, clip: float, accumulate: int
 ) -> None:
     decay = Decay(policy, strength=0.1)
-    trainer = make_trainer(
-        tmp_path, decay, build=build, max_grad_norm=clip, gradient_accumulation_steps=accumulate
-    )
+    trainer = make_trainer(tmp_path, decay, build=build, max_grad_norm=clip, gradient_accumulation_steps=accumulate)
     net = trained(trainer)
     own = make_trainer(
         tmp_path,
@@ -180,10 +81,12 @@ def test_bf16_equals_a_plain_loop_under_autocast(tmp_path: Path) -> None:
 # --- resuming and detaching -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [{"strength": 2.0}, {"total_decay": 0.3}, {"timescale_epochs": 20.0}])
-@pytest.mark.parametrize("rebuilt", [False, True])
+@pytest.mark.parametrize(
+    ("target", "rebuilt"),
+    [({"strength": 2.0}, True), ({"total_decay": 0.3}, False), ({"timescale_epochs": 20.0}, True)],
+)
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, float], rebuilt: bool) -> None:
-    settings = {"lr_scheduler_type": "cosine", "num_train_epochs": 4, "weight_decay": 0.3}
+    settings: dict[str, Any] = {"lr_scheduler_type": "cosine", "num_train_epochs": 4, "weight_decay": 0.3}
     whole = Decay("decoupled", take_over=True, **target)
     unbroken = trained(make_trainer(tmp_path / "whole", whole, **settings))
     cut = make_trainer(tmp_path / "cut", Decay("decoupled", take_over=True, **target), StopAt(5), **settings)
@@ -197,6 +100,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, 
     used = [one for one in trainer.callback_handler.callbacks if isinstance(one, Decay)]
     assert used[0].handles[0].steps == whole.handles[0].steps == 12
     assert used[0].handles[0].strength == whole.handles[0].strength
+    assert trainer.optimizer is not None
     decays = {group["weight_decay"] for group in bare_optimizer(trainer.optimizer).param_groups}
     assert decays == {0.3, 0.0}
 
@@ -249,6 +153,7 @@ def test_after_training_the_optimizer_is_as_it_was_and_can_be_trained_again(tmp_
     trainer = make_trainer(tmp_path, decay, weight_decay=0.3)
     for _ in range(2):
         trainer.train()
+        assert trainer.optimizer is not None
         assert decay.handles[0].steps == 6
         assert not decay.handles[0].is_attached()
         assert handle_of(trainer.optimizer) is None
@@ -270,6 +175,7 @@ def test_training_that_raised_is_followed_by_training_that_works(tmp_path: Path)
         trainer.train()
     assert decay.handles[0].is_attached()
     decay.detach()
+    assert trainer.optimizer is not None
     assert handle_of(trainer.optimizer) is None
     breaking.broken = False
     trainer.train()
@@ -286,7 +192,7 @@ def test_training_that_raised_is_followed_by_training_that_works(tmp_path: Path)
         {"lr_scheduler_type": "cosine", "warmup_steps": 3},
         {"lr_scheduler_type": "polynomial", "gradient_accumulation_steps": 2},
         {"lr_scheduler_type": "linear", "max_steps": 7},
-        {"build": sgd, "schedule": lambda optimizer: ExponentialLR(optimizer, 0.8)},
+        {"build": sgd, "schedule": partial(ExponentialLR, gamma=0.8)},
         {"lr_scheduler_type": "linear", "max_steps": 7, "data": Endless()},
     ],
 )
@@ -313,7 +219,7 @@ def test_a_schedule_that_follows_a_metric_is_asked_for_its_rates(tmp_path: Path)
         tmp_path,
         Decay("decoupled", total_decay=0.1),
         build=adamw,
-        schedule=torch.optim.lr_scheduler.ReduceLROnPlateau,
+        schedule=ReduceLROnPlateau,
     )
     with pytest.raises(DecayError, match=r"ReduceLROnPlateau follows a metric.*learning_rates=\["):
         trainer.train()
@@ -321,15 +227,13 @@ def test_a_schedule_that_follows_a_metric_is_asked_for_its_rates(tmp_path: Path)
 
 def test_data_without_a_length_is_asked_for_steps_an_epoch(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, Decay("decoupled", timescale_epochs=5.0), max_steps=4, data=Endless())
-    with pytest.raises(DecayError, match="no length.*steps_per_epoch="):
+    with pytest.raises(DecayError, match=r"no length.*steps_per_epoch="):
         trainer.train()
 
 
 def test_a_scheduler_of_another_optimizer_is_refused(tmp_path: Path) -> None:
-    stranger = ExponentialLR(SGD([nn.Parameter(torch.zeros(1))], lr=0.1), 0.9)
-    trainer = make_trainer(
-        tmp_path, Decay("decoupled", total_decay=0.1), build=adamw, schedule=lambda optimizer: stranger
-    )
+    stranger = ExponentialLR(sgd(nn.Linear(1, 1)), 0.9)
+    trainer = make_trainer(tmp_path, Decay("decoupled", total_decay=0.1), build=adamw, schedule=lambda _: stranger)
     with pytest.raises(DecayError, match="ExponentialLR is no scheduler of the trainer's optimizer"):
         trainer.train()
 

@@ -63,7 +63,7 @@ def train_plainly(
         for number, (images, masks) in enumerate(batches, start=1):
             with precision():
                 loss = F.cross_entropy(model(images.to(dtype)), masks)
-            (loss / accumulate).backward()
+            torch.autograd.backward(loss / accumulate)
             if number % accumulate == 0 or number == len(batches):
                 if clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip)
