@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW
+from torch.optim import LBFGS, SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, SequentialLR
 
+from segdecay.decay import handle_of
 from segdecay.errors import DecayError
 from segdecay.integrations.attaching import Attachments
 from segdecay.integrations.json_state import from_json, to_json
@@ -18,7 +19,7 @@ from segdecay.integrations.schedules import Ahead, ScheduleCopy
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     return done.stdout
 
 
@@ -89,6 +90,25 @@ def test_options_reach_attach() -> None:
     assert attachments.handles[0].strengths() == {"0.weight": 0.5, "0.bias": None, "1.weight": 0.05, "1.bias": None}
     attachments.detach_()
     assert optimizer.param_groups[0]["weight_decay"] == 0.2
+
+
+def test_attaching_again_lets_the_first_handles_go() -> None:
+    net = nn.Linear(2, 1)
+    optimizer = SGD(net.parameters(), lr=0.1)
+    attachments = Attachments("l2", {"strength": 0.5})
+    attachments.attach_([optimizer], net, never())
+    (first,) = attachments.handles
+    attachments.attach_([optimizer], net, never())
+    assert not first.is_attached()
+    assert handle_of(optimizer) is attachments.handles[0]
+
+
+def test_where_one_optimizer_is_refused_none_is_attached() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    optimizers = [SGD(net[0].parameters(), lr=0.1), LBFGS(net[1].parameters())]
+    with pytest.raises(DecayError, match=r"Optimizer 2 of 2 \(LBFGS\)"):
+        Attachments("l2", {"strength": 0.5}).attach_(optimizers, net, never())
+    assert handle_of(optimizers[0]) is None
 
 
 def test_total_decay_on_an_axis_without_it_is_refused_with_the_reason() -> None:

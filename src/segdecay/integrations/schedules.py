@@ -96,5 +96,4 @@ def _stand_in(optimizer: Optimizer) -> Optimizer:
     stand_in = torch.optim.SGD([{"params": [torch.zeros(1)]} for _ in optimizer.param_groups], lr=0.0)
     for ours, theirs in zip(stand_in.param_groups, optimizer.param_groups, strict=True):
         ours.update({key: copy.deepcopy(value) for key, value in theirs.items() if key != "params"})
-    stand_in.defaults = dict(optimizer.defaults)  # schedulers that cycle the momentum look here for its name
     return stand_in
