@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 import pytorch_lightning
@@ -113,6 +115,15 @@ def test_a_compiled_part_is_grouped_under_its_bare_names() -> None:
     assert same(module.net, plain)
 
 
+@pytest.fixture
+def alone_again() -> Iterator[None]:
+    """Takes back the process group and variables that DDP leaves: accelerate would find them and wrap its models."""
+    with mock.patch.dict(os.environ):
+        yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone_again")
 def test_a_module_wrapped_for_ddp_is_grouped_bare() -> None:
     decay = Decay("decoupled", strength=0.1)
     module = fit(decay, adamw, strategy="ddp")
