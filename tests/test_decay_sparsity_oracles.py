@@ -197,14 +197,18 @@ def group_lasso_by_projection(strength: float) -> tuple[Array, NDArray[np.bool_]
         "fun": lambda u: bound**2 - np.square(np.einsum("ngp,n->gp", blocks, u)).sum(axis=1),
         "jac": lambda u: -2 * np.einsum("ngp,gp->gn", blocks, np.einsum("ngp,n->gp", blocks, u)),
     }
-    options: Any = {"ftol": 1e-16, "maxiter": 500}
-    found = minimize(
-        lambda u: 0.5 * np.square(u - y).sum(),
+
+    def distance(u: Array) -> float:
+        return 0.5 * float(np.square(u - y).sum())
+
+    solve: Any = minimize  # its stubs know no dictionary of vector constraints
+    found = solve(
+        distance,
         0.1 * y,
         jac=lambda u: u - y,
         constraints=[slack],
         method="SLSQP",
-        options=options,
+        tol=1e-16,
     )
     inside = np.linalg.norm(np.einsum("ngp,n->gp", blocks, found.x), axis=1) < bound * (1 - 1e-5)
     active = blocks[:, ~inside].reshape(SAMPLES, -1)
