@@ -142,9 +142,9 @@ def test_axes_by_optimizer() -> None:
 
 
 def test_lines_to_paste_attach_the_policy_and_say_what_to_keep() -> None:
-    lines = paste_lines("l1", "sgd", 0.5, 0.1, learning_rates=[0.1] * 10)
+    lines = paste_lines("l1", "sgd", 0.5, 0.1, learning_rates=[0.1] * 30)
     assert "attach(optimizer, model, policy='l1', strength=0.5)" in lines
-    assert "keep Σ η·λ = 0.5 over all steps" in lines
+    assert "keep Σ η·λ = 1.5 over all steps" in lines
 
 
 def test_channels_at_zero_stay_numbers() -> None:
