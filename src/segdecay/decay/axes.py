@@ -154,9 +154,9 @@ def sgd_axis(coupling: Coupling) -> Axis:
     return Axis("total_decay", "Σ η·λ/(1−μ)", TOTAL_DECAY_GRID, exact=False, coupling=coupling)
 
 
-def lambda_axis(reason: str) -> Axis:
+def lambda_axis(reason: str, unit: str = "λ added as λ·w to the gradient") -> Axis:
     """λ itself, where D predicts nothing for the reason given."""
-    return Axis("lambda", "λ added as λ·w to the gradient", LAMBDA_GRID, exact=False, reason=reason)
+    return Axis("lambda", unit, LAMBDA_GRID, exact=False, reason=reason)
 
 
 def none_axis() -> Axis:

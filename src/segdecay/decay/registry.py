@@ -9,15 +9,20 @@ from typing import Any
 import torch
 
 from segdecay.decay.axes import Axis
+from segdecay.decay.group_lasso import GroupLasso
 from segdecay.decay.penalties import L2
 from segdecay.decay.policy import Policy, traits_of
 from segdecay.decay.shrinkage import Decoupled, NoDecay
+from segdecay.decay.sparsity import L1, ElasticNet
 from segdecay.errors import DecayError, gather, unknown
 
 POLICIES: dict[str, type[Policy]] = {
     NoDecay.name: NoDecay,
     L2.name: L2,
     Decoupled.name: Decoupled,
+    L1.name: L1,
+    ElasticNet.name: ElasticNet,
+    GroupLasso.name: GroupLasso,
 }
 # One shrinks, the other bounds; every other pair would regularise the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
@@ -27,7 +32,7 @@ def policy_names() -> tuple[str, ...]:
     """All policies, in the order in which they are listed.
 
     >>> policy_names()
-    ('none', 'l2', 'decoupled')
+    ('none', 'l2', 'decoupled', 'l1', 'elastic_net', 'group_lasso')
     """
     return tuple(POLICIES)
 
@@ -78,19 +83,26 @@ def describe_policy(name: str) -> str:
     return f"{policy.name}:  {policy.formula}\n  that is:  {policy.plain_formula}\n\n{documentation}"
 
 
-def axis_of(policy: str, optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) -> Axis:
+def axis_of(
+    policy: str,
+    optimizer: torch.optim.Optimizer | str,
+    *,
+    momentum: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> Axis:
     """What this policy on this optimizer is tuned along.
 
     Args:
         policy: a name in POLICIES.
         optimizer: the optimizer, or the name of its class in any case.
         momentum: of SGD, where only the name is given.
+        options: of the policy, by keyword.
 
     Raises:
-        DecayError: unknown names, or a combination without meaning (LBFGS).
+        DecayError: unknown names or options, or a combination without meaning (LBFGS).
 
     Example:
         >>> axis_of("decoupled", "adamw").name, axis_of("l2", "adam").name
         ('total_decay', 'lambda')
     """
-    return build_policy(policy).axis(traits_of(optimizer, momentum=momentum))
+    return build_policy(policy, options).axis(traits_of(optimizer, momentum=momentum))
