@@ -181,6 +181,13 @@ def test_the_score_is_that_of_the_last_step_of_the_second_stage(tmp_path: Path, 
     assert record.validation.loss == pytest.approx(again.loss, rel=1e-5)
 
 
+def test_progress_is_told_over_both_stages(tmp_path: Path, shapes: Path) -> None:
+    task, _ = small_task(tmp_path / "cell", _config(shapes))
+    told: list[tuple[int, int]] = []
+    run_cell(task, report=lambda epoch, epochs: told.append((epoch, epochs)))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
 def test_a_test_part_is_not_scored_between_the_stages(tmp_path: Path, shapes: Path) -> None:
     task, _ = small_task(tmp_path / "cell", _config(shapes), score_on_the_way=False)
     record = run_cell(task)
