@@ -61,6 +61,9 @@ class LossConfig(Section):
     """The original loss: cross-entropy, mean over the valid pixels."""
 
     class_weights: Literal["none", "median", "inverse_sqrt"] = "inverse_sqrt"
+    logit_adjustment: NonNegative = Field(
+        0.0, description="τ of τ·log(class share), added to the logits in the loss; 1 is the usual value, 0 is off"
+    )
 
 
 class OptimizerConfig(Section):
@@ -130,6 +133,22 @@ class DecayConfig(Section):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
+class BalancingConfig(Section):
+    """A second stage of every training, of the head alone, for rare classes (docs/rare.md)."""
+
+    epochs: int = Field(0, ge=0, le=100_000, description="of the second stage, after training.epochs; 0 is off")
+    beta: float = Field(0.9999, ge=0, lt=1, description="β of the class-balanced loss; 0 weighs all classes alike")
+    count: Literal["images", "components"] = Field("images", description="what the loss counts of a class")
+    decay: NonNegative = Field(0.1, description="λ on the head's weights: they are multiplied by 1 − lr·λ every step")
+    lr: Positive | None = Field(None, description="peak learning rate; null takes optimizer.lr")
+    max_norm_share: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="cap of row norms, from the smallest (0) to the largest (1) at its start; null: none",
+    )
+
+
 class SearchConfig(Section):
     """Which settings see which folds, and by which rule one of them is taken."""
 
@@ -169,6 +188,7 @@ class RunConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     decay: DecayConfig = DecayConfig()
+    balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 

@@ -22,6 +22,7 @@ from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.ledger import setting_name
 from segdecay.selection.study import Study
+from segdecay.training.balancing import check_balancing
 from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import CellTask, axis_for, count_steps, multipliers_of, strength_of
@@ -49,6 +50,7 @@ def check_names(config: RunConfig) -> list[str]:
         *check_optimizer_name(config.optimizer.name),
         *check_schedule_name(config.schedule.name),
     ]
+    faults += check_balancing(config)
     try:
         multipliers_of(config.decay)
         is_known = not check_optimizer_name(config.optimizer.name)
