@@ -77,11 +77,6 @@ def test_all_faults_of_the_options_are_told_at_once_before_any_training() -> Non
     assert "strength and total_decay" in said
 
 
-def test_no_strength_at_all_is_a_fault() -> None:
-    with pytest.raises(DecayError, match="saw none of them"):
-        Attachments("l2", {})
-
-
 def test_options_reach_attach() -> None:
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     attachments = Attachments("decoupled", {"strength": 0.5, "multipliers": {"head": 0.1}, "take_over": True})
