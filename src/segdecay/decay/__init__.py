@@ -5,6 +5,12 @@ Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 
 from segdecay.decay.attach import attach
 from segdecay.decay.attached import handle_of, handles_of
+from segdecay.decay.audit import Audit, audit
+from segdecay.decay.audit_form import Form
+from segdecay.decay.audit_loss import LossReport
+from segdecay.decay.audit_mechanism import Decay
+from segdecay.decay.audit_subject import Finding
+from segdecay.decay.audit_table import AuditRow
 from segdecay.decay.axes import (
     Axis,
     Coupling,
@@ -43,18 +49,25 @@ __all__ = [
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
     "POLICIES",
+    "Audit",
+    "AuditRow",
     "Axis",
     "Binding",
     "Bucket",
     "Coupling",
+    "Decay",
     "Described",
+    "Finding",
+    "Form",
     "Handle",
+    "LossReport",
     "Objective",
     "OptimizerTraits",
     "ParameterRow",
     "Partition",
     "Policy",
     "attach",
+    "audit",
     "axis_of",
     "bare_module",
     "bound_axis",
