@@ -89,8 +89,8 @@ def _parts(name: str) -> tuple[Any, ...]:
     if not isinstance(returned, tuple | list) or not 2 <= len(returned) <= len(PARTS):
         length = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
         raise ModelError(
-            f"audit {name} returned a {type(returned).__name__}{length}; (model, optimizer) or (model, optimizer, loss) "
-            f"is needed, with the shapes of output and target after them if the loss is unusual."
+            f"audit {name} returned a {type(returned).__name__}{length}; (model, optimizer) or (model, optimizer, "
+            f"loss) is needed, with the shapes of output and target after them if the loss is unusual."
         )
     kinds: tuple[tuple[str, type], ...] = (("model", nn.Module), ("optimizer", Optimizer))
     faults = [

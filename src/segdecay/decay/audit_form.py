@@ -122,9 +122,10 @@ def _ratio(numerator: Tensor, weight: Tensor, tolerance: float) -> float | None:
 
 def _sign(weight: Tensor, gradient: Tensor, tolerance: float) -> float | None:
     """The constant c where gradient = c·sign(weight) wherever the weight is not 0."""
-    signed = (gradient * weight.sign())[weight != 0]
-    constant = float(signed.mean())
-    return constant if float((signed - constant).abs().max()) <= tolerance * abs(constant) else None
+    sign = weight.sign()
+    constant = float((gradient * sign).sum() / sign.count_nonzero())
+    distance = (gradient * sign - constant * sign.abs()).abs().max()
+    return constant if float(distance) <= tolerance * abs(constant) else None
 
 
 def _rows(weight: Tensor, gradient: Tensor, tolerance: float) -> float | None:

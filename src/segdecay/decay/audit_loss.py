@@ -37,7 +37,7 @@ class LossReport:
     read_as_numbers: tuple[str, ...] = ()  # read out by .item(); may be in the value
     read_buffers: tuple[str, ...] = ()
     gradient_norm: float = 0.0  # of the penalty, over all parameters
-    batch_factor: float = 1.0  # what the penalty's gradient is multiplied by when the batch is twice as large
+    batch_factor: float = 1.0  # of the penalty's gradient when the batch is twice as large; 1 where it cannot be seen
 
 
 class _UnusableLossError(Exception):
@@ -166,7 +166,10 @@ class _Probe:
         return [zero if curve is None else curve for zero, curve in zip(flat, found, strict=True)]
 
     def _batch_factor(self, sample: Sample, gradients: Gradients) -> float:
-        doubled = self._gradients(sample.doubled(), twice=False)
+        try:
+            doubled = self._gradients(sample.doubled(), twice=False)
+        except Exception:  # noqa: BLE001 - a loss may know its batch size; then this cannot be seen
+            return 1.0
         pairs = [(a.detach(), b) for a, b in zip(gradients, doubled, strict=True) if a is not None and b is not None]
         inner = sum(float((a * b).float().sum()) for a, b in pairs)
         return inner / sum(float(a.float().square().sum()) for a, _ in pairs) if pairs else 0.0

@@ -101,7 +101,7 @@ def import_build(name: str, option: str = "--model") -> Callable[..., Any]:
         raise ModelError(f"{option} {name}: {module_name} cannot be imported from {here}: {kind}{error}") from error
     build: Any = getattr(module, function_name, None)
     if not callable(build):
-        near = did_you_mean(function_name, vars(module))
+        near = did_you_mean(function_name, [word for word, value in vars(module).items() if callable(value)])
         raise ModelError(f"{option} {name}: {module_name} has no function '{function_name}'.{near}")
     function: Callable[..., Any] = build
     return function
