@@ -99,6 +99,7 @@ def test_a_loss_without_penalty_reaches_nothing() -> None:
     [
         (binary_cross_entropy_with_logits, 1, "output (2, 1, 16, 16), target (2, 1, 16, 16) of 0 and 1"),
         (mse_loss, 3, "output (2, 3, 16, 16), target (2, 3, 16, 16) of 0 and 1"),
+        (nn.BCELoss(), 1, "output (2, 1, 16, 16) between 0 and 1, target (2, 1, 16, 16) of 0 and 1"),
         (nn.MultiMarginLoss(), 3, "output (2, 3), target (2,) of class indices"),
     ],
 )
@@ -352,6 +353,22 @@ def test_an_audit_works_under_no_grad_and_inference_mode() -> None:
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
             assert "norm_not_squared" in probe(penalised, net).codes("wrong")
+
+
+def test_expanded_buffers_are_no_obstacle() -> None:
+    net = small_net()
+    net.register_buffer("grid", torch.zeros(1).expand(5))
+    assert probe(cross_entropy, net).loss.status == "examined"
+
+
+def test_a_loss_that_knows_its_batch_size_is_examined() -> None:
+    net = small_net()
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        penalty = 0.1 * total([p.norm() for p in net.parameters()])
+        return cross_entropy(output.reshape(2, 2, 16, 16), target) + penalty
+
+    assert probe(loss, net).codes("wrong") == ("norm_not_squared",)
 
 
 def test_untouched_gives_back_nan_weights_too() -> None:

@@ -18,7 +18,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Sample:
-    """An output (scores, with gradients) and a target, and what they are in words."""
+    """An output (scores or probabilities, with gradients) and a target, and what they are in words."""
 
     output: Any
     target: Any
@@ -38,6 +38,9 @@ class _Maker:
     def scores(self, shape: Sequence[int]) -> Tensor:
         draw = torch.Generator().manual_seed(SEED)
         return torch.randn(*shape, generator=draw).to(self.device, self.dtype).requires_grad_()
+
+    def probabilities(self, shape: Sequence[int]) -> Tensor:
+        return self.scores(shape).detach().sigmoid().requires_grad_()
 
     def labels(self, shape: Sequence[int]) -> Tensor:
         count = int(torch.tensor(shape).prod()) if shape else 1
@@ -63,11 +66,12 @@ def samples(
     else:
         outputs = [output]
     found = []
-    for shape in outputs:
-        for kind, wanted in _targets(shape, target):
-            fill = make.labels if kind == "class indices" else make.shares
-            words = f"output {_words(shape)}, target {_words(wanted)} of {kind}"
-            found.append(Sample(_fill(shape, make.scores), _fill(wanted, fill), words))
+    for fill_output, kind in ((make.scores, ""), (make.probabilities, " between 0 and 1")):
+        for shape in outputs:
+            for target_kind, wanted in _targets(shape, target):
+                fill = make.labels if target_kind == "class indices" else make.shares
+                words = f"output {_words(shape)}{kind}, target {_words(wanted)} of {target_kind}"
+                found.append(Sample(_fill(shape, fill_output), _fill(wanted, fill), words))
     return found
 
 

@@ -48,7 +48,8 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(trains)
         with torch.no_grad():
             for tensor, copy in zip(tensors, copies, strict=True):
-                tensor.data.copy_(copy)
+                if not torch.equal(tensor.data, copy):  # an expanded buffer cannot be written to, and need not be
+                    tensor.data.copy_(copy)
         for member, held in buffers:
             for name, value in held.items():
                 setattr(member, name, value)
