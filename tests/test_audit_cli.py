@@ -142,7 +142,7 @@ def test_total_decay_and_timescale_come_with_epochs_and_steps(
         (["program_of_a_test:swapped"], "the model is a SGD"),
         (["program_of_a_test:foreign"], "None of the 6 parameters of SGD is in Sequential"),
         (["program_of_a_test:claen"], "has no function 'claen'. Did you mean 'clean'?"),
-        (["program_of_a_test:number"], "has no function 'number'"),
+        (["program_of_a_test:number"], "has no function 'number'.\n"),
         (["program_of_a_test"], "takes package.module:build"),
         (["nothing.here:build"], "nothing.here cannot be imported"),
         (["broken_of_a_test:build"], "cannot be imported from"),

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from segdecay.decay import Audit, Finding, attach, audit, group_parameters, optimizer_groups
+from segdecay.decay import Audit, Decay, Finding, attach, audit, group_parameters, optimizer_groups
+from segdecay.decay.audit_findings import may_decay_together
 from segdecay.decay.audit_penalties import FORM_FINDINGS
 from segdecay.errors import DecayError
 
@@ -82,6 +83,14 @@ def named_groups(name_is_spared: Callable[[str], bool], net: nn.Module) -> Audit
         {"params": [p for name, p in named if not name_is_spared(name)], "weight_decay": 0.05},
         {"params": [p for name, p in named if name_is_spared(name)], "weight_decay": 0.0},
     ]
+    return audit(net, torch.optim.AdamW(groups, lr=0.01))
+
+
+def in_own_group(net: Attention) -> Audit:
+    groups = optimizer_groups(group_parameters(net), strength=0.05)
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p is not net.query_proj.weight]
+    groups.append({"params": [net.query_proj.weight], "weight_decay": 0.0})
     return audit(net, torch.optim.AdamW(groups, lr=0.01))
 
 
@@ -234,6 +243,10 @@ CASES: dict[str, tuple[str, str, Program, Program]] = {  # code, level, with the
         lambda: named_groups(lambda name: "bias" not in name and "norm" not in name, Attention()),
         lambda: named_groups(lambda name: "bias" in name or "norm" in name, Attention()),
     ),
+    "a layer is spared in a group of its own": (
+        "filter_spares_weights", "doubtful",
+        lambda: in_own_group(Attention()), lambda: named_groups(lambda name: name.endswith("bias"), Attention()),
+    ),
     "one layer is spared": (
         "filter_spares_weights", "doubtful",
         lambda: named_groups(lambda name: name.startswith("head"), Attention()),
@@ -384,6 +397,15 @@ def test_an_attached_policy_is_part_of_the_table() -> None:
     assert only(audit(net, optimizer), "decays_twice")[0].parameters == ("0.weight", "3.weight")
     handle.detach()
     assert audit(net, optimizer).rows[0].decays[0].source == "optimizer"
+
+
+def test_policies_that_combine_do_not_decay_twice() -> None:
+    def policies(*names: str) -> bool:
+        return may_decay_together([Decay("policy", name, 0.1, name) for name in names])
+
+    assert policies("decoupled", "max_norm")
+    assert not policies("decoupled", "l2")
+    assert not may_decay_together([Decay("policy", "decoupled", 0.1, ""), Decay("loss", "squared", 0.1, "")])
 
 
 def test_a_policy_through_adam_is_as_doubtful_as_adams_own_decay() -> None:

@@ -269,3 +269,12 @@ def test_the_mechanism_that_is_told_is_what_the_optimizer_does(name: str) -> Non
         for step in range(STEPS)
     ]
     assert (sum(as_told) > 0.75 * STEPS) == (kind == "decoupled")
+
+
+def test_a_wrapped_optimizer_decays_as_the_one_inside() -> None:
+    optimizer = of_timm("lookahead_momentum")([nn.Parameter(torch.ones(2, 2))], 0.1)
+    assert type(optimizer).__name__ == "Lookahead"
+    assert mechanism_of(optimizer, optimizer.param_groups[0]) == "coupled"
+    (decay,) = own_decays(optimizer, optimizer.param_groups[0])
+    assert decay.axis is not None
+    assert (decay.axis.name, round(decay.axis.gain)) == ("total_decay", 10)

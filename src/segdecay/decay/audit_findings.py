@@ -16,7 +16,7 @@ def check_twice(subject: Subject) -> list[Finding]:
     by_pair: dict[tuple[str, ...], list[AuditRow]] = {}
     for row in subject.rows:
         acting = [decay for decay in row.decays if decay.acts]
-        if len(acting) > 1 and not _combine(acting):
+        if len(acting) > 1 and not may_decay_together(acting):
             by_pair.setdefault(tuple(decay.label for decay in acting), []).append(row)
     findings = []
     for labels, rows in by_pair.items():
@@ -29,7 +29,8 @@ def check_twice(subject: Subject) -> list[Finding]:
     return findings
 
 
-def _combine(acting: Sequence[Decay]) -> bool:
+def may_decay_together(acting: Sequence[Decay]) -> bool:
+    """Whether these are two policies that combine, such as decoupled and max_norm."""
     return (
         len(acting) == 2 and all(d.source == "policy" for d in acting) and may_combine(*(d.mechanism for d in acting))
     )

@@ -75,8 +75,7 @@ def examine_loss(
         untouched(*guarded),
         stop_at_calls(watched) as called,
         warnings.catch_warnings(),
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
+        torch.inference_mode(mode=False),  # which also ends no_grad
     ):
         warnings.simplefilter("ignore")
         report = probe.first_that_works(offered, called)
