@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from segdecay.decay import Audit, Decay, Finding, attach, audit, group_parameters, optimizer_groups
-from segdecay.decay.audit_findings import may_decay_together
+from segdecay.decay import POLICIES, Audit, Finding, attach, audit, group_parameters, optimizer_groups
 from segdecay.decay.audit_penalties import FORM_FINDINGS
+from segdecay.decay.shrinkage import Decoupled
 from segdecay.errors import DecayError
 
 Program = Callable[[], Audit]
@@ -399,13 +399,17 @@ def test_an_attached_policy_is_part_of_the_table() -> None:
     assert audit(net, optimizer).rows[0].decays[0].source == "optimizer"
 
 
-def test_policies_that_combine_do_not_decay_twice() -> None:
-    def policies(*names: str) -> bool:
-        return may_decay_together([Decay("policy", name, 0.1, name) for name in names])
+def test_policies_that_combine_do_not_decay_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bound(Decoupled):
+        name = "max_norm"
 
-    assert policies("decoupled", "max_norm")
-    assert not policies("decoupled", "l2")
-    assert not may_decay_together([Decay("policy", "decoupled", 0.1, ""), Decay("loss", "squared", 0.1, "")])
+    monkeypatch.setitem(POLICIES, "max_norm", Bound)
+    net = small_net()
+    optimizer = sgd(net)
+    handles = [attach(optimizer, net, policy=policy, strength=0.01) for policy in ("decoupled", "max_norm")]
+    found = audit(net, optimizer)
+    assert len(found.rows[0].decays) == len(handles) == 2
+    assert found.codes("wrong") == ()
 
 
 def test_a_policy_through_adam_is_as_doubtful_as_adams_own_decay() -> None:

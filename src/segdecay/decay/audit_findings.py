@@ -30,10 +30,8 @@ def check_twice(subject: Subject) -> list[Finding]:
 
 
 def may_decay_together(acting: Sequence[Decay]) -> bool:
-    """Whether these are two policies that combine, such as decoupled and max_norm."""
-    return (
-        len(acting) == 2 and all(d.source == "policy" for d in acting) and may_combine(*(d.mechanism for d in acting))
-    )
+    """Whether one of two shrinks and the other bounds, as decoupled and max_norm do."""
+    return len(acting) == 2 and may_combine(*(decay.mechanism for decay in acting))
 
 
 def check_default(subject: Subject) -> list[Finding]:
