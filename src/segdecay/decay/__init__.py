@@ -5,6 +5,12 @@ Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 
 from segdecay.decay.attach import attach
 from segdecay.decay.attached import handle_of, handles_of
+from segdecay.decay.audit import Audit, audit
+from segdecay.decay.audit_form import Form
+from segdecay.decay.audit_loss import LossReport
+from segdecay.decay.audit_mechanism import Decay
+from segdecay.decay.audit_subject import Finding
+from segdecay.decay.audit_table import AuditRow
 from segdecay.decay.axes import (
     Axis,
     Coupling,
@@ -46,13 +52,19 @@ __all__ = [
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
     "POLICIES",
+    "Audit",
+    "AuditRow",
     "Axis",
     "Binding",
     "Bucket",
     "Convention",
     "Coupling",
+    "Decay",
     "Described",
+    "Finding",
+    "Form",
     "Handle",
+    "LossReport",
     "Numbers",
     "Objective",
     "OptimizerTraits",
@@ -60,6 +72,7 @@ __all__ = [
     "Partition",
     "Policy",
     "attach",
+    "audit",
     "axis_of",
     "bare_module",
     "bound_axis",
