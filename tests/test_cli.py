@@ -44,7 +44,7 @@ def test_help_imports_no_torch_and_lists_every_command() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     said = _segdecay("--help").stdout
-    for name in ("init", "check", "tune", "train", "predict", "report", "policies"):
+    for name in ("init", "check", "tune", "train", "predict", "report", "policies", "strength", "audit"):
         assert name in said
 
 
@@ -53,7 +53,9 @@ def test_importing_the_package_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-@pytest.mark.parametrize("name", ["init", "check", "tune", "train", "predict", "report", "policies"])
+@pytest.mark.parametrize(
+    "name", ["init", "check", "tune", "train", "predict", "report", "policies", "strength", "audit"]
+)
 def test_every_command_has_help_with_an_example(name: str) -> None:
     assert "Example: segdecay" in _segdecay(name, "--help").stdout
 

@@ -25,8 +25,8 @@ from segdecay.training import setup
 from segdecay.training.checkpoint import FILE
 from segdecay.training.keeping import read_predictions
 from segdecay.training.loop import Interrupted, run_cell
-from segdecay.training.losses import class_weights, pixel_cross_entropy
-from segdecay.training.metrics import read_confusions, scores_of
+from segdecay.training.losses import class_weights, logit_adjustment, pixel_cross_entropy
+from segdecay.training.metrics import image_confusions, read_confusions, scores_of
 from segdecay.training.optim import learning_rates
 from segdecay.training.scoring import score_images
 from segdecay.training.seeds import derive_seed, generator
@@ -56,6 +56,7 @@ def _bare_loop(task: CellTask, dataset: Dataset) -> dict[str, Tensor]:
     pixels = pixel_statistics(dataset, task.train)
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (pixels.mean, pixels.deviation))
     weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
+    adjustment = logit_adjustment(config.loss.logit_adjustment, pixels.counts, weight)
     rates = learning_rates(config.schedule, config.optimizer.lr, setup.count_steps(config, len(task.train)))
     step = 0
     for epoch in range(config.training.epochs):
@@ -67,7 +68,7 @@ def _bare_loop(task: CellTask, dataset: Dataset) -> dict[str, Tensor]:
             for group in optimizer.param_groups:
                 group["lr"] = rates[step]
             normal = ((values - mean) / deviation).contiguous(memory_format=torch.channels_last)
-            loss = pixel_cross_entropy(model(normal), masks, weight)
+            loss = pixel_cross_entropy(model(normal), masks, weight, adjustment)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -83,6 +84,29 @@ def test_strength_zero_is_bitwise_the_bare_optimizer_through_the_whole_loop(
     task, dataset = small_task(tmp_path / "cell", small_config(shapes, decay={"policy": policy}), value=0.0)
     run_cell(task)
     assert _equal(_weights(task), _bare_loop(task, dataset))
+
+
+@pytest.mark.parametrize("weights", ["none", "inverse_sqrt"])
+def test_an_adjusted_cell_trains_on_the_adjusted_loss_and_predicts_by_bare_logits(
+    tmp_path: Path, shapes: Path, weights: str
+) -> None:
+    config = small_config(shapes, loss={"logit_adjustment": 1.0, "class_weights": weights})
+    task, dataset = small_task(tmp_path / "cell", config, value=0.0)
+    record = run_cell(task)
+    assert _equal(_weights(task), _bare_loop(task, dataset))
+    model = build_model(task.config.model, in_channels=3, classes=3)
+    model.load_state_dict(_weights(task))
+    mean, deviation = (torch.tensor(record.extra[k]).view(1, 3, 1, 1) for k in ("mean", "deviation"))
+    pixels = pixel_statistics(dataset, task.train)
+    weight = class_weights(weights, pixels.counts, pixels.counts_where_present)
+    images, masks = take_batch(dataset, list(task.scored), crop=None, generator=None)
+    with torch.inference_mode():
+        logits = model.eval()((images.float() - mean) / deviation)
+    loss = pixel_cross_entropy(logits, masks, weight, logit_adjustment(1.0, pixels.counts, weight))
+    assert record.validation is not None
+    assert record.validation.loss == pytest.approx(loss.item(), rel=1e-5)
+    matrices = image_confusions(logits.argmax(dim=1), masks, 3).numpy()
+    assert np.array_equal(matrices, read_confusions(task.folder / "confusion.npz"))
 
 
 def test_a_vanishing_strength_goes_the_decaying_path_and_agrees(tmp_path: Path, shapes: Path) -> None:

@@ -61,6 +61,9 @@ class LossConfig(Section):
     """The original loss: cross-entropy, mean over the valid pixels."""
 
     class_weights: Literal["none", "median", "inverse_sqrt"] = "inverse_sqrt"
+    logit_adjustment: NonNegative = Field(
+        0.0, description="τ of τ·log(class share), added to the logits in the loss; 1 is the usual value, 0 is off"
+    )
 
 
 class OptimizerConfig(Section):
@@ -107,7 +110,7 @@ class AugmentConfig(Section):
 class TrainingConfig(Section):
     """How long and in which portions one cell trains."""
 
-    epochs: int = Field(50, ge=1, le=100_000)
+    epochs: int = Field(80, ge=1, le=100_000)
     batch_size: int = Field(8, ge=1, le=4096)
     accumulate: int = Field(1, ge=1, description="micro-batches summed before a step")
     clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null for none")
@@ -128,6 +131,22 @@ class DecayConfig(Section):
     lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class BalancingConfig(Section):
+    """A second stage of every training, of the head alone, for rare classes (docs/rare.md)."""
+
+    epochs: int = Field(0, ge=0, le=100_000, description="of the second stage, after training.epochs; 0 is off")
+    beta: float = Field(0.9999, ge=0, lt=1, description="β of the class-balanced loss; 0 weighs all classes alike")
+    count: Literal["images", "components"] = Field("images", description="what the loss counts of a class")
+    decay: NonNegative = Field(0.1, description="λ on the head's weights: they are multiplied by 1 − lr·λ every step")
+    lr: Positive | None = Field(None, description="peak learning rate; null takes optimizer.lr")
+    max_norm_share: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="cap of row norms, from the smallest (0) to the largest (1) at its start; null: none",
+    )
 
 
 class SearchConfig(Section):
@@ -169,6 +188,7 @@ class RunConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     decay: DecayConfig = DecayConfig()
+    balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 

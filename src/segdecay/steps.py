@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segdecay import decay
-from segdecay.config import RunConfig
+from segdecay.config import OptimizerConfig, RunConfig
 from segdecay.data import Dataset
 from segdecay.data.checks import CheckReport, Finding
 from segdecay.data.folds import FoldPlan, fold_plan, plan_to_json
@@ -22,6 +22,7 @@ from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.ledger import setting_name
 from segdecay.selection.study import Study
+from segdecay.training.balancing import check_balancing
 from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import CellTask, axis_for, count_steps, multipliers_of, strength_of
@@ -49,10 +50,11 @@ def check_names(config: RunConfig) -> list[str]:
         *check_optimizer_name(config.optimizer.name),
         *check_schedule_name(config.schedule.name),
     ]
+    faults += check_balancing(config)
     try:
         multipliers_of(config.decay)
-        if not check_optimizer_name(config.optimizer.name):
-            axis_for(config.decay, config.optimizer)
+        is_known = not check_optimizer_name(config.optimizer.name)
+        axis_for(config.decay, config.optimizer if is_known else OptimizerConfig())
     except (DecayError, ConfigError) as error:
         faults.append(str(error))
     return faults

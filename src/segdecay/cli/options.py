@@ -19,7 +19,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, as in --set search.grid=[0,1,8].")
 ]
 Folds = Annotated[int | None, typer.Option("--folds", help="Number of folds. Default: 3.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 50.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[
     str | None, typer.Option("--model", help="unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.")

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import cell_from_json, read_json
 from segdecay.selection.executors import Event
-from segdecay.training.setup import count_batches, strength_of
+from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
     from segdecay.selection.study import Study
@@ -77,9 +77,9 @@ class ConsoleWatcher:
         """What will be run: cells, refits, an estimate of time and disk."""
         n_cells = len(grid) * len(study.folds.folds) * len(study.config.search.seeds)
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
-        training = study.config.training
-        batches = count_batches(study.fold_images, training.batch_size) * training.epochs
-        pool = count_batches(len(study.dataset.part("train", "val")), training.batch_size) * training.epochs
+        size, epochs = study.config.training.batch_size, count_epochs(study.config)
+        batches = count_batches(study.fold_images, size) * epochs
+        pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
         seconds = trial.seconds_a_batch * (batches * (n_cells - finished) / workers + pool)
         self._total, self._workers = n_cells + refits, workers
         strengths = [strength_of(study.config, value, study.fold_images) for value in grid]
@@ -101,7 +101,7 @@ class ConsoleWatcher:
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line for a cell that ended."""
-        task, epochs = event.task, event.task.config.training.epochs
+        task, epochs = event.task, count_epochs(event.task.config)
         name = f"{task.setting} {'refit' if task.fold < 0 else f'fold {task.fold + 1}'}"
         if len(task.config.search.seeds) > 1:
             name += f" seed {task.seed}"

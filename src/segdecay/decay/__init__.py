@@ -5,6 +5,12 @@ Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 
 from segdecay.decay.attach import attach
 from segdecay.decay.attached import handle_of, handles_of
+from segdecay.decay.audit import Audit, audit
+from segdecay.decay.audit_form import Form
+from segdecay.decay.audit_loss import LossReport
+from segdecay.decay.audit_mechanism import Decay
+from segdecay.decay.audit_subject import Finding
+from segdecay.decay.audit_table import AuditRow
 from segdecay.decay.axes import (
     Axis,
     Coupling,
@@ -16,6 +22,7 @@ from segdecay.decay.axes import (
     relative_axis,
     sgd_axis,
 )
+from segdecay.decay.conventions import CONVENTIONS, Convention, Numbers, convention_names, convention_of
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
@@ -39,32 +46,47 @@ from segdecay.decay.strength import (
     timescale_epochs,
     total_decay,
 )
+from segdecay.decay.translation import check_translation, from_convention, to_convention, translate
 
 __all__ = [
+    "CONVENTIONS",
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
     "POLICIES",
+    "Audit",
+    "AuditRow",
     "Axis",
     "Binding",
     "Bucket",
+    "Convention",
     "Coupling",
+    "Decay",
     "Described",
+    "Finding",
+    "Form",
     "Handle",
+    "LossReport",
+    "Numbers",
     "Objective",
     "OptimizerTraits",
     "ParameterRow",
     "Partition",
     "Policy",
     "attach",
+    "audit",
     "axis_of",
     "bare_module",
     "bound_axis",
     "build_policy",
     "check_first_order",
+    "check_translation",
+    "convention_names",
+    "convention_of",
     "corrected_axis",
     "decoupled_axis",
     "describe_policy",
     "describe_strength",
+    "from_convention",
     "group_multipliers",
     "group_parameters",
     "handle_of",
@@ -81,5 +103,7 @@ __all__ = [
     "relative_axis",
     "sgd_axis",
     "timescale_epochs",
+    "to_convention",
     "total_decay",
+    "translate",
 ]

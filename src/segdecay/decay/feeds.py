@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
-from segdecay.decay.head import bare_name
+from segdecay.decay.head import bare_name, is_weight_layer
 from segdecay.errors import DecayError, did_you_mean, gather
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -22,12 +23,19 @@ OTHER_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
 SEE_THROUGH = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-def output_dim(owner: nn.Module) -> int:
+def output_dim(owner: nn.Module, shape: Sequence[int] = ()) -> int:
     """The dimension of a weight that counts the module's output channels.
 
-    >>> output_dim(nn.Conv2d(3, 8, 3)), output_dim(nn.ConvTranspose2d(3, 8, 3))
-    (0, 1)
+    A parameter of a module that is no layer of weights, with one side above 1, is one number a channel: that side.
+
+    >>> output_dim(nn.Conv2d(3, 8, 3)), output_dim(nn.ConvTranspose2d(3, 8, 3)), output_dim(nn.Module(), (1, 8, 1, 1))
+    (0, 1, 1)
     """
+    sides = [dim for dim, side in enumerate(shape) if side > 1]
+    if len(sides) == 1 and not (
+        is_weight_layer(owner) or isinstance(owner, (nn.Embedding, nn.RNNBase, ParametrizationList))
+    ):
+        return sides[0]
     return 1 if isinstance(owner, TRANSPOSED) else 0
 
 

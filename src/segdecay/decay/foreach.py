@@ -7,6 +7,7 @@ torch.optim's documentation recommends them. Lists may mix devices and data type
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -148,3 +149,104 @@ def by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     for tensor in tensors:
         kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor.detach())
     return list(kinds.values())
+
+
+def reciprocal_steps(
+    tensors: Sequence[Tensor],
+    lr: float | Tensor,
+    *,
+    root: bool = False,
+    divisors: Sequence[Any] | None = None,
+    eps: float = 0.0,
+) -> list[Tensor]:
+    """New tensors lr/(√x/divisor + eps), or without the root; in at least float32.
+
+    Divisors are one number, or tensor without dimensions, for each tensor.
+
+    >>> reciprocal_steps([torch.tensor([4.0])], 0.5, root=True, divisors=[0.5], eps=1.0)
+    [tensor([0.1000])]
+    """
+    values = [tensor.float() if tensor.dtype in HALF_TYPES else tensor for tensor in tensors]
+    steps = list(torch._foreach_sqrt(values) if root else torch._foreach_add(values, 0.0))  # noqa: SLF001
+    if divisors is not None:
+        torch._foreach_div_(steps, list(divisors))
+    if eps:
+        torch._foreach_add_(steps, eps)
+    torch._foreach_reciprocal_(steps)
+    torch._foreach_mul_(steps, lr)
+    return steps
+
+
+def shrink_(tensors: Sequence[Tensor], steps: float | Tensor | Sequence[Tensor], l1: float, l2: float) -> None:
+    """The proximal step of l1·Σ|x| + l2·½Σx², in place: soft(x, t·l1)/(1 + t·l2), t a number or one tensor each.
+
+    Tensors share device and data type. Exact zeros where |x| ≤ t·l1.
+
+    >>> w = torch.tensor([2.0, -0.25]); shrink_([w], 0.5, 1.0, 2.0); w
+    tensor([0.7500, 0.0000])
+    """
+    if isinstance(steps, Tensor) or tensors[0].dtype in HALF_TYPES:
+        # foreach kernels take no tensor as one bound for all, and in half precision would round t·l1 to 8 bits.
+        for index, tensor in enumerate(tensors):
+            shrink_one_(tensor, steps if isinstance(steps, float | Tensor) else steps[index], l1, l2)
+        return
+    values = [tensor.detach() for tensor in tensors]
+    if l1:
+        _soften_(values, steps * l1 if isinstance(steps, float) else list(torch._foreach_mul(list(steps), l1)))  # noqa: SLF001
+    if not l2:
+        return
+    if isinstance(steps, float):
+        torch._foreach_div_(values, 1 + steps * l2)
+    else:
+        divisors = list(torch._foreach_mul(list(steps), l2))  # noqa: SLF001
+        torch._foreach_add_(divisors, 1.0)
+        torch._foreach_div_(values, divisors)
+
+
+def shrink_one_(tensor: Tensor, step: float | Tensor, l1: float, l2: float) -> None:
+    """`shrink_` of one tensor, in at least float32: one rounding for half precision."""
+    exact = tensor.float() if tensor.dtype in HALF_TYPES else tensor.detach()
+    if l1:
+        exact = exact - torch.minimum(torch.maximum(exact, _as(-step * l1, exact)), _as(step * l1, exact))
+    if l2:
+        exact = exact / (1 + step * l2)
+    tensor.copy_(exact)
+
+
+def _as(value: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def _soften_(tensors: list[Tensor], bounds: float | list[Tensor]) -> None:
+    """Subtract clamp(x, −bound, bound) from every x, in place; negates the bounds."""
+    if isinstance(bounds, float):
+        removed = torch._foreach_clamp_max(tensors, bounds)  # noqa: SLF001
+        torch._foreach_clamp_min_(removed, -bounds)
+    else:
+        removed = torch._foreach_clamp_max(tensors, bounds)  # noqa: SLF001
+        torch._foreach_neg_(bounds)
+        torch._foreach_clamp_min_(removed, bounds)
+    torch._foreach_sub_(tensors, removed)
+
+
+def absolute_sum(tensors: Sequence[Tensor]) -> float:
+    """Σ |x| over all entries, summed as `half_square_sum` sums. Waits for the device.
+
+    >>> absolute_sum([torch.tensor([3.0, -4.0]), torch.tensor([[2.0]])])
+    9.0
+    """
+    total = 0.0
+    for group in by_kind(tensors):
+        half = group[0].dtype in HALF_TYPES
+        norms = torch._foreach_norm(group, 1, dtype=torch.float32) if half else torch._foreach_norm(group, 1)  # noqa: SLF001
+        total += float(torch.stack(list(norms)).cpu().double().sum())
+    return total
+
+
+def signs(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """New tensors of −1, 0 and 1.
+
+    >>> signs([torch.tensor([-3.0, 0.0, 2.0])])
+    [tensor([-1.,  0.,  1.])]
+    """
+    return list(torch._foreach_sign(list(tensors)))  # noqa: SLF001

@@ -51,7 +51,7 @@ class ParameterRow:
     reason: str
     trainable: bool
     feeds: str = ""  # name of the norm layer that takes this weight's output and nothing else; then scale is free
-    output_dim: int = 0  # dimension of the output channels: 1 for transposed convolutions, else 0
+    output_dim: int = 0  # dimension of the output channels: 1 for transposed convolutions; 0 for other layers
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def group_parameters(
         shape = tuple(entry.parameter.shape)
         module = type(entry.owners[0]).__name__
         trains, norm = entry.parameter.requires_grad, feeds.get(entry.names[0], "")
-        dim = output_dim(entry.owners[0])
+        dim = output_dim(entry.owners[0], shape)
         rows.append(ParameterRow(entry.names[0], shape, module, group, reason, trains, norm, dim))
     return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries})
 

@@ -141,6 +141,9 @@ def _validity(
         return [f"# {axis.name} = {lambda_:.6g}, {axis.unit}, does not depend on learning rates or number of steps."]
     if axis.name == "lambda":
         return [*lines, f"# If one of them changes, choose λ again: through {traits.name} no formula carries it over."]
+    if axis.name == "relative_shrinkage":
+        total = "" if learning_rates is None else f" = {lambda_ * sum(learning_rates):.6g}"
+        return [*lines, f"# If schedule, epochs or batch size change, keep Σ η·λ{total} over all steps."]
     total = "Σ η²/η_max" if axis.square else "Σ η"
     divisor = total if axis.gain == 1.0 else f"({total} · {axis.gain:.6g})"
     value = "D" if learning_rates is None else f"D = {total_decay(axis, lambda_, learning_rates):.6g}"

@@ -45,11 +45,20 @@ class L2(Policy):
         Raises:
             DecayError: a gradient is sparse.
         """
-        sparse = [n for n, g in zip(bucket.names, bucket.gradients, strict=True) if g.layout != torch.strided]
-        if sparse:
-            raise DecayError(
-                f"Sparse gradients cannot carry λ·w, which is dense: {', '.join(sparse)}. Use sparse=False in the "
-                f"embedding, or the policy 'decoupled'."
-            )
-        sign = -1.0 if bucket.maximize else 1.0
-        return add_scaled(bucket.gradients, bucket.parameters, sign * bucket.grad_scale * bucket.strength)
+        return shifted_by(bucket, bucket.parameters, "λ·w")
+
+
+def shifted_by(bucket: Bucket, directions: Sequence[Tensor], what: str) -> list[Tensor]:
+    """The gradients g + λ·direction, scaled as the gradients are; minus where the optimizer will flip the sign.
+
+    Raises:
+        DecayError: a gradient is sparse, so that it cannot carry `what` is added.
+    """
+    sparse = [n for n, g in zip(bucket.names, bucket.gradients, strict=True) if g.layout != torch.strided]
+    if sparse:
+        raise DecayError(
+            f"Sparse gradients cannot carry {what}, which is dense: {', '.join(sparse)}. Use sparse=False in the "
+            f"embedding, or the policy 'decoupled'."
+        )
+    sign = -1.0 if bucket.maximize else 1.0
+    return add_scaled(bucket.gradients, directions, sign * bucket.grad_scale * bucket.strength)

@@ -12,16 +12,21 @@ from segdecay.decay.axes import Axis
 from segdecay.decay.cautious import Cautious
 from segdecay.decay.corrected import Corrected
 from segdecay.decay.cpr import CPR
+from segdecay.decay.group_lasso import GroupLasso
 from segdecay.decay.penalties import L2
 from segdecay.decay.policy import Policy, traits_of
 from segdecay.decay.scheduled import Scheduled
 from segdecay.decay.shrinkage import Decoupled, NoDecay
+from segdecay.decay.sparsity import L1, ElasticNet
 from segdecay.errors import DecayError, gather, unknown
 
 POLICIES: dict[str, type[Policy]] = {
     NoDecay.name: NoDecay,
     L2.name: L2,
     Decoupled.name: Decoupled,
+    L1.name: L1,
+    ElasticNet.name: ElasticNet,
+    GroupLasso.name: GroupLasso,
     CPR.name: CPR,
     Cautious.name: Cautious,
     Corrected.name: Corrected,
@@ -35,7 +40,7 @@ def policy_names() -> tuple[str, ...]:
     """All policies, in the order in which they are listed.
 
     >>> policy_names()
-    ('none', 'l2', 'decoupled', 'cpr', 'cautious', 'corrected', 'scheduled')
+    ('none', 'l2', 'decoupled', 'l1', 'elastic_net', 'group_lasso', 'cpr', 'cautious', 'corrected', 'scheduled')
     """
     return tuple(POLICIES)
 
@@ -99,7 +104,7 @@ def axis_of(
         policy: a name in POLICIES.
         optimizer: the optimizer, or the name of its class in any case.
         momentum: of SGD, where only the name is given.
-        options: of the policy, as for `attach`.
+        options: of the policy, by keyword.
 
     Raises:
         DecayError: unknown names or options, or a combination without meaning (LBFGS).

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from segdecay.config import ModelConfig
 from segdecay.errors import ModelError, did_you_mean, unknown
 from segdecay.models.unet import UNet
 
-PRESETS = {"unet-tiny": (8, 3), "unet-small": (16, 4)}  # width, depth
+PRESETS = {"unet-tiny": (12, 3), "unet-small": (16, 4)}  # width, depth
 
 
 def smp_architectures() -> dict[str, Any]:
@@ -77,19 +78,37 @@ def _build_smp(config: ModelConfig, in_channels: int, classes: int) -> nn.Module
     return model
 
 
-def _build_own(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
-    module_name, _, function_name = config.name.partition(":")
+def import_build(name: str, option: str = "--model") -> Callable[..., Any]:
+    """The function named by package.module:build, found in the current folder or among what is installed.
+
+    Args:
+        name: the module, a colon, the function.
+        option: how the user gave it, for the errors.
+
+    Raises:
+        ModelError: not of that form, a module that cannot be imported, or a function that is not there.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not (colon and module_name and function_name):
+        raise ModelError(f"{option} takes package.module:build, for example train:build; saw '{name}'.")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ModelError(f"--model {config.name}: {module_name} cannot be imported from {here}: {error}") from error
-    build = getattr(module, function_name, None)
+    except Exception as error:
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise ModelError(f"{option} {name}: {module_name} cannot be imported from {here}: {kind}{error}") from error
+    build: Any = getattr(module, function_name, None)
     if not callable(build):
-        near = did_you_mean(function_name, vars(module))
-        raise ModelError(f"--model {config.name}: {module_name} has no function '{function_name}'.{near}")
+        near = did_you_mean(function_name, [word for word, value in vars(module).items() if callable(value)])
+        raise ModelError(f"{option} {name}: {module_name} has no function '{function_name}'.{near}")
+    function: Callable[..., Any] = build
+    return function
+
+
+def _build_own(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
+    build = import_build(config.name)
     try:
         model = build(in_channels=in_channels, classes=classes)
     except TypeError as error:

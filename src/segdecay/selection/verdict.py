@@ -61,6 +61,50 @@ def is_strong_edge(candidates: Sequence[Candidate]) -> bool:
     return len(candidates) > 1 and best_index(candidates) == len(candidates) - 1
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Scores of the usable candidates, by index: of every fold, and of every resample of the validation images."""
+
+    folds: dict[int, ev.F64]
+    resampled: dict[int, ev.F64]
+    draws: Sequence[ev.I64]
+    confidence: float
+    looked_at: int
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        best: int,
+        confidence: float,
+        looked_at: int,
+        resamples: int,
+        seed: int,
+    ) -> _Scored:
+        counts = {i: candidate.counts for i, candidate in enumerate(candidates) if candidate.counts is not None}
+        draws = ev.image_draws([len(seeds[0].hit) for seeds in counts.get(best, ())], resamples, seed)
+        folds = {i: ev.fold_scores(setting) for i, setting in counts.items()}
+        resampled = {i: ev.bootstrap_scores(setting, draws) for i, setting in counts.items()}
+        return cls(folds, resampled, draws, confidence, looked_at)
+
+    def against(self, reference: int) -> dict[int, Interval]:
+        """The paired difference of every other candidate to one; empty where that one has no score."""
+        others = [i for i in self.folds if i != reference]
+        if not others or reference not in self.folds:
+            return {}
+        differences = np.stack([self.folds[i] - self.folds[reference] for i in others])
+        variance = np.array([np.var(self.resampled[i] - self.resampled[reference], ddof=1) for i in others])
+        found = ev.paired_intervals(differences, variance, confidence=self.confidence, looked_at=self.looked_at)
+        return dict(zip(others, found, strict=True))
+
+    def own(self, index: int) -> Interval:
+        """The mean of one candidate; unknown where it has no score."""
+        if index not in self.folds:
+            return Interval(None, None, None)
+        variance = float(np.var(self.resampled[index], ddof=1))
+        return ev.mean_interval(self.folds[index], variance, confidence=self.confidence, looked_at=self.looked_at)
+
+
 def decide(
     candidates: Sequence[Candidate],  # from none (first) to the strongest
     class_names: Sequence[str],
@@ -75,28 +119,14 @@ def decide(
     None is best: `zero`. The best cannot be told apart from none: `flat`. The best is better than none, and is the
     strongest setting of a grid that could not be extended further: `edge`. Otherwise `chosen`.
     """
-    usable = [i for i, c in enumerate(candidates) if c.counts is not None]
     none, best = 0, best_index(candidates)
     looked_at = max(1, len(candidates) - 1)
-    n_images = [len(seeds[0].hit) for seeds in candidates[best].counts or ()]
-    draws = ev.image_draws(n_images, resamples, seed)
-    folds = {i: ev.fold_scores(c.counts) for i, c in enumerate(candidates) if c.counts is not None}
-    boots = {i: ev.bootstrap_scores(c.counts, draws) for i, c in enumerate(candidates) if c.counts is not None}
-
-    def against(reference: int) -> dict[int, Interval]:
-        others = [i for i in usable if i != reference]
-        if not others or reference not in folds:
-            return {}
-        differences = np.stack([folds[i] - folds[reference] for i in others])
-        variance = np.array([np.var(boots[i] - boots[reference], ddof=1) for i in others])
-        found = ev.paired_intervals(differences, variance, confidence=confidence, looked_at=looked_at)
-        return dict(zip(others, found, strict=True))
-
-    to_none, to_best = against(none), against(best)
+    scored = _Scored.of(candidates, best, confidence, looked_at, resamples, seed)
+    to_none, to_best = scored.against(none), scored.against(best)
     best_difference = to_none.get(best)
     kind = _kind(best, none, best_difference, len(candidates))
     # the strongest within one paired standard error of the best
-    within = [i for i in usable if i == best or _within_one_error(to_best.get(i))]
+    within = [i for i in scored.folds if i == best or _within_one_error(to_best.get(i))]
     one_se = max(within)
     taken = best if kind in ("chosen", "edge") else none
     if rule == "one-se" and kind in ("chosen", "edge"):
@@ -104,29 +134,26 @@ def decide(
     if candidates[taken].counts is None:
         taken = best
 
-    def own(index: int) -> Interval:
-        return ev.mean_interval(
-            folds[index], float(np.var(boots[index], ddof=1)), confidence=confidence, looked_at=looked_at
-        )
-
     return Decision(
         kind=kind,
         best=best,
         taken=taken,
         one_se=one_se,
         none=none,
-        selection=own(taken),
-        zero=own(none) if none in folds else Interval(None, None, None),
+        selection=scored.own(taken),
+        zero=scored.own(none),
         best_difference=best_difference,
-        settings=tuple(_summary(c, own(i) if i in folds else None, to_none.get(i)) for i, c in enumerate(candidates)),
-        classes=_class_summaries(candidates, taken if taken != none else best, class_names, draws, confidence),
+        settings=tuple(
+            _summary(c, scored.own(i) if i in scored.folds else None, to_none.get(i)) for i, c in enumerate(candidates)
+        ),
+        classes=_class_summaries(candidates, taken if taken != none else best, class_names, scored.draws, confidence),
         indistinguishable=tuple(
             candidates[i].strength.value
             for i, d in to_none.items()
             if d.interval and d.interval[0] <= 0 <= d.interval[1]
         ),
         looked_at=looked_at,
-        n_folds=len(n_images),
+        n_folds=len(scored.draws),
     )
 
 

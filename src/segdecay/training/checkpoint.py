@@ -7,6 +7,7 @@ nothing of data or scores.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,12 @@ def checkpoint_setting(folder: Path) -> str | None:
     return str(found)
 
 
-def read_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+def read_checkpoint(
+    folder: Path, model: nn.Module, optimizer_at: Callable[[dict[str, Any]], torch.optim.Optimizer]
+) -> dict[str, Any] | None:
     """Load what `write_checkpoint` kept into model and optimizer, in place; None when there is nothing usable.
 
+    `optimizer_at` is told the progress, once the model's weights are loaded, and gives the optimizer that was in use.
     A damaged file counts as nothing: the cell then starts anew, which costs time and loses no result.
     """
     path = folder / FILE
@@ -77,6 +81,7 @@ def read_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value
+    optimizer = optimizer_at(progress)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     _take_layout_of_parameters_(optimizer)
     return progress

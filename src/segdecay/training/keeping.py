@@ -1,6 +1,6 @@
-"""What a finished cell leaves beside its record: its curve, and its predictions until the examples are drawn.
+"""What a finished cell leaves beside its record: its curve, its weights, its predictions until the examples are drawn.
 
-Knows files of one cell; nothing of models.
+Knows files of one cell; nothing of training.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.torch import save
+from torch import nn
 
 from segdecay.errors import RunError
 from segdecay.records import write_bytes
@@ -32,6 +34,12 @@ def _plain(line: dict[str, Any]) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
     }
+
+
+def write_weights(folder: Path, model: nn.Module) -> None:
+    """The model's weights and buffers, as model.safetensors."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    write_bytes(folder / "model.safetensors", save(tensors))
 
 
 def write_predictions(folder: Path, indices: Sequence[int], predictions: Sequence[U8]) -> None:

@@ -1,4 +1,4 @@
-"""The original loss: cross-entropy over valid pixels, and class weights from counts.
+"""The original loss: cross-entropy over valid pixels, with class weights and logit adjustment from counts.
 
 Knows logits and index masks; nothing of models, files or decay.
 """
@@ -40,10 +40,54 @@ def class_weights(
     return torch.from_numpy(weights.astype(np.float32))
 
 
+def logit_adjustment(
+    tau: float,
+    pixels: npt.NDArray[np.int64],  # (C,) valid pixels of each class in the training masks
+    weight: Tensor | None = None,  # (C,) class weights of the same loss
+) -> Tensor | None:  # (C,) float32, added to the logits inside the loss only
+    """τ·log π, with π the share of each class in the loss: its pixels times its class weight, over their sum.
+
+    Without class weights π is the pixel frequency. Weights move what the loss takes for the prior, so only what they
+    leave is adjusted: with the weights 1/frequency nothing is left and all classes are shifted alike. A class without
+    a pixel takes the smallest positive share before shares are scaled to a sum of 1, so that its logarithm is finite.
+    None when τ is 0.
+
+    >>> logit_adjustment(1.0, np.array([75, 25])).exp().tolist()
+    [0.75, 0.25]
+
+    Source: Menon et al., ICLR 2021, eq. 10, and theorem 1 for the weights; differs in: pixels instead of images.
+    """
+    if tau == 0:
+        return None
+    share = pixels.astype(np.float64) * (1.0 if weight is None else weight.cpu().numpy().astype(np.float64))
+    present = pixels > 0
+    share[~present] = share[present].min()
+    return torch.from_numpy((tau * np.log(share / share.sum())).astype(np.float32))
+
+
+def effective_number_weights(
+    counts: npt.NDArray[np.int64],  # (C,) images or objects of each class
+    beta: float,  # 0 <= β < 1; 0 weighs all alike, towards 1 the weights become 1/count
+) -> Tensor:  # (C,) float32
+    """(1 − β)/(1 − βⁿ), scaled to a mean of 1 over the classes that are there; a class with n = 0 gets 1.
+
+    >>> effective_number_weights(np.array([1, 2]), 0.5).tolist()  # effective numbers 1 and 1.5
+    [1.2000000476837158, 0.800000011920929]
+
+    Source: Cui et al., CVPR 2019, eq. 2 and 4.
+    """
+    weights = np.ones(len(counts), dtype=np.float64)
+    present = counts > 0
+    effective = (1 - np.power(beta, counts[present].astype(np.float64))) / (1 - beta)
+    weights[present] = (1 / effective) / (1 / effective).mean()
+    return torch.from_numpy(weights.astype(np.float32))
+
+
 def pixel_cross_entropy(
     logits: Tensor,  # (N, C, H, W) float
     target: Tensor,  # (N, H, W) int64, class indices or IGNORE
     weight: Tensor | None = None,  # (C,)
+    adjustment: Tensor | None = None,  # (C,) from `logit_adjustment`
 ) -> Tensor:
     """Cross-entropy, weighted mean over the valid pixels (torch's convention); 0 with finite gradients without any.
 
@@ -51,13 +95,17 @@ def pixel_cross_entropy(
     >>> round(pixel_cross_entropy(logits, torch.tensor([[[0, IGNORE]]])).item(), 4)
     0.6931
     """
-    total, mass = loss_sums(logits, target, weight)
+    total, mass = loss_sums(logits, target, weight, adjustment)
     return total / mass.clamp_min(torch.finfo(total.dtype).tiny)
 
 
-def loss_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def loss_sums(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, adjustment: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The sum of the weighted losses of the valid pixels, and the sum of their weights (both scalars)."""
-    logits = logits.float()
+    logits = logits.float()  # before the adjustment, which half precision would round
+    if adjustment is not None:
+        logits = logits + adjustment.view(1, -1, 1, 1)
     total = F.cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
     valid = target != IGNORE
     if weight is None:

@@ -16,9 +16,11 @@ from segdecay.data.dataset import open_dataset
 from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Partition
 from segdecay.errors import ModelError
+from segdecay.training.balancing import begin_second_stage_, head_norms
+from segdecay.training.head import cap_rows_
 from segdecay.training.losses import pixel_cross_entropy
 from segdecay.training.seeds import generator
-from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_batches, partition_of
+from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
 
 TIMED_STEPS = 3
 
@@ -65,14 +67,22 @@ def try_cell(task: CellTask) -> Preflight:
                     f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
                     "(N, classes, H, W)."
                 )
-            loss = pixel_cross_entropy(logits, masks, parts.weight)
-            parts.fabric.backward(loss)
-            parts.wrapped.step()
-            parts.wrapped.zero_grad(set_to_none=True)
+            _step(parts, logits, masks)
             times.append(time.perf_counter() - start)
         size = sum(value.numel() * value.element_size() for value in parts.bare.state_dict().values())
         partition = partition_of(task.config, parts.bare)
+        if task.config.balancing.epochs:
+            begin_second_stage_(parts, trial, dataset, head_norms(partition))
+            parts.model.eval()
+            _step(parts, apply_in_training(parts.model, normal), masks)
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
     return Preflight(partition, min(times), 3 * size)
+
+
+def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> None:
+    parts.fabric.backward(pixel_cross_entropy(logits, masks, parts.weight, parts.adjustment))
+    parts.wrapped.step()
+    cap_rows_(parts.caps)
+    parts.wrapped.zero_grad(set_to_none=True)

@@ -25,7 +25,7 @@ class Scored:
     """What a model does on some images, in their order."""
 
     confusions: npt.NDArray[np.int64]  # (N, C, C)
-    loss: float  # mean over all valid pixels, weighted as in training
+    loss: float  # mean over all valid pixels, weighted and adjusted as in training
     predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
 
 
@@ -51,6 +51,7 @@ def score_images(
     mean: Tensor,  # (1, B, 1, 1)
     deviation: Tensor,  # (1, B, 1, 1)
     weight: Tensor | None,  # (C,)
+    adjustment: Tensor | None = None,  # (C,) enters the loss, never the prediction
     batch_size: int,
     keep_predictions: bool = False,
 ) -> Scored:
@@ -64,7 +65,7 @@ def score_images(
         images, masks = take_batch(dataset, batch, crop=None, generator=None)
         masks = masks.to(mean.device)
         logits = logits_of(model, (images.to(mean.device).float() - mean) / deviation)
-        loss, weights = loss_sums(logits, masks, weight)
+        loss, weights = loss_sums(logits, masks, weight, adjustment)
         total, mass = total + float(loss), mass + float(weights)
         predicted = logits.argmax(dim=1)
         confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())

@@ -22,7 +22,8 @@ from segdecay.data.dataset import IGNORE, Dataset
 from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import build_model, logits_of
 from segdecay.records import Strength
-from segdecay.training.losses import class_weights
+from segdecay.training.head import RowCap
+from segdecay.training.losses import class_weights, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
 from segdecay.training.seeds import derive_seed, generator
 
@@ -81,10 +82,15 @@ def count_batches(n_images: int, batch_size: int) -> int:
     return -(-n_images // batch_size)
 
 
-def count_steps(config: RunConfig, n_images: int) -> int:
-    """Optimizer steps of a whole training."""
+def count_steps(config: RunConfig, n_images: int, *, epochs: int | None = None) -> int:
+    """Optimizer steps of so many epochs; by default those of the first stage, over which a strength is tuned."""
     batches = count_batches(n_images, config.training.batch_size)
-    return config.training.epochs * -(-batches // config.training.accumulate)
+    return (config.training.epochs if epochs is None else epochs) * -(-batches // config.training.accumulate)
+
+
+def count_epochs(config: RunConfig) -> int:
+    """Epochs of a whole cell, both stages."""
+    return config.training.epochs + config.balancing.epochs
 
 
 def epoch_batches(task: CellTask, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -146,11 +152,15 @@ class Parts:
     wrapped: Any  # Fabric's view of the optimizer
     handle: decay.Handle
     rates: tuple[float, ...]
-    weight: Tensor | None
+    weight: Tensor | None  # (C,)
+    adjustment: Tensor | None  # (C,)
     mean: Tensor  # (1, B, 1, 1)
     deviation: Tensor  # (1, B, 1, 1)
     pixels: Pixels
-    strength: Strength
+    strength: Strength  # of the first stage
+    stage: int = 1
+    caps: tuple[RowCap, ...] = ()  # of the head's rows in the second stage
+    examples: tuple[int, ...] = ()  # (C,) what the loss of the second stage counted
 
 
 def prepare_torch(config: RunConfig, device: str) -> None:
@@ -193,6 +203,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
     model, wrapped = fabric.setup(bare, optimizer)
     pixels = pixel_statistics(dataset, task.train)
     weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
+    adjustment = logit_adjustment(config.loss.logit_adjustment, pixels.counts, weight)
 
     def on_device(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=fabric.device).view(1, -1, 1, 1)
@@ -206,6 +217,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
         handle=handle,
         rates=learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train))),
         weight=None if weight is None else weight.to(fabric.device),
+        adjustment=None if adjustment is None else adjustment.to(fabric.device),
         mean=on_device(pixels.mean),
         deviation=on_device(pixels.deviation),
         pixels=pixels,

@@ -1,0 +1,146 @@
+"""`strength`. Knows options and words; the arithmetic is in segdecay.training.strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segdecay.cli import options as opt
+from segdecay.errors import ConfigError, gather
+
+if TYPE_CHECKING:
+    from segdecay.training.strengths import StrengthReport, Translated
+
+_EXAMPLE = "Example: segdecay strength --images 367 --epochs 100 --lr 0.001 --lambda 0.05"
+_PLAN: dict[str, Any] = {"rich_help_panel": "The training"}
+_ASKED: dict[str, Any] = {"rich_help_panel": "The strength, by one of"}
+_TOOLS: dict[str, Any] = {"rich_help_panel": "Other tools"}
+
+Images = Annotated[int | None, typer.Option("--images", help="Number of training images. Needed.", **_PLAN)]
+Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw, adam or sgd. Default: adamw.", **_PLAN)]
+Momentum = Annotated[float | None, typer.Option("--momentum", help="μ of sgd. Default: 0.9.", **_PLAN)]
+Policy = Annotated[
+    str | None, typer.Option("--policy", help="decoupled, or l2 (coupled). Default: decoupled.", **_PLAN)
+]
+Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: 0.003.", **_PLAN)]
+Schedule = Annotated[str | None, typer.Option("--schedule", help="cosine, poly or constant. Default: cosine.", **_PLAN)]
+Warmup = Annotated[
+    float | None, typer.Option("--warmup", help="Share of the steps that rise from 0. Default: 0.1.", **_PLAN)
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images of a batch. Default: 8.", **_PLAN)]
+Accumulate = Annotated[int | None, typer.Option("--accumulate", help="Batches summed a step. Default: 1.", **_PLAN)]
+Lambda = Annotated[float | None, typer.Option("--lambda", help="λ as the optimizer takes it.", **_ASKED)]
+Timescale = Annotated[float | None, typer.Option("--timescale", help="τ in epochs.", **_ASKED)]
+TotalDecay = Annotated[float | None, typer.Option("--total-decay", help="D over the whole training.", **_ASKED)]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="NAME=VALUE", help="As another tool writes it, see --to.", **_ASKED)
+]
+To = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="NAME", help="Only these tools' conventions. Default: all.", **_TOOLS),
+]
+Samples = Annotated[
+    int | None, typer.Option("--n-samples", help="Terms of the loss: samples, or valid pixels.", **_TOOLS)
+]
+Reduction = Annotated[
+    str | None,
+    typer.Option("--reduction", help="Of the loss: mean, half_mean, sum, half_sum or weighted_mean.", **_TOOLS),
+]
+WeightSum = Annotated[
+    float | None, typer.Option("--weight-sum", help="Class weights summed over all samples.", **_TOOLS)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("strength", epilog=_EXAMPLE)(strength)
+
+
+def strength(
+    images: Images = None,
+    optimizer: Optimizer = None,
+    momentum: Momentum = None,
+    policy: Policy = None,
+    lr: Lr = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    epochs: opt.Epochs = None,
+    batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
+    lambda_: Lambda = None,
+    timescale: Timescale = None,
+    total_decay: TotalDecay = None,
+    from_: From = None,
+    to: To = None,
+    samples: Samples = None,
+    reduction: Reduction = None,
+    weight_sum: WeightSum = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    as_json: opt.Json = False,
+) -> None:
+    """λ, τ and D of a strength, what it leaves of an idle weight, and how other tools write it."""
+    import json
+    from dataclasses import asdict
+
+    from segdecay.decay import Numbers
+    from segdecay.training.strengths import Asked, check_policy, check_request, report_strength
+
+    asked = Asked(lambda_, timescale, total_decay, from_)
+    plan = {"optimizer.name": optimizer, "optimizer.momentum": momentum, "optimizer.lr": lr, "schedule.name": schedule,
+            "schedule.warmup": warmup, "training.epochs": epochs, "training.batch_size": batch_size,
+            "training.accumulate": accumulate, "decay.policy": policy}  # fmt: skip
+    try:
+        built = opt.build_config("any", config, assignments, plan)
+    except ConfigError as error:
+        lines = [line.removeprefix("- ") for line in str(error).splitlines()]
+        gather(ConfigError, [*lines, *check_request(images, asked, to or ())])
+        raise
+    gather(ConfigError, [*check_request(images, asked, to or ()), *check_policy(built.decay.policy)])
+    numbers = Numbers(n_samples=samples, reduction=reduction, weight_sum=weight_sum)
+    report = report_strength(built, images or 0, asked, numbers=numbers, names=to or ())
+    typer.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else "\n".join(_lines(report)))
+
+
+def _lines(report: StrengthReport) -> list[str]:
+    """The report as text; a unit without meaning says why."""
+    acts = "multiplies w by 1 − η·λ" if report.policy == "decoupled" else "adds λ·w to the gradient"
+    below = f"η·λ must stay below 1: λ below {report.largest_lambda:.6g}"
+    if report.largest_total_decay is not None:
+        below += f", D below {report.largest_total_decay:.6g}"
+    momentum = f" with μ = {report.momentum:g}" if report.momentum else ""
+    schedule = f"{report.steps:,} steps in {report.epochs} epochs, {report.schedule} from lr {report.peak_lr:.6g}"
+    return [
+        f"{report.policy} on {report.optimizer}{momentum}: {schedule}",
+        f"λ      {report.lambda_:.6g}, which {acts}",
+        f"η·λ    {report.peak_shrinkage:.6g} at the peak; {below}",
+        *_decay_lines(report),
+        *(f"note   {finding}" for finding in report.findings),
+        "",
+        "The same strength elsewhere",
+        *_convention_lines(report.conventions),
+    ]
+
+
+def _decay_lines(report: StrengthReport) -> list[str]:
+    if report.total_decay is None or report.remaining is None:
+        return [f"D, τ   have no meaning here: {report.reason}"]
+    tau = "without end" if report.timescale_epochs is None else f"{report.timescale_epochs:.4g} epochs"
+    return [
+        f"D      {report.total_decay:.6g}{'' if report.exact else ', to first order'}",
+        f"τ      {tau}, at the peak learning rate",
+        f"idle   {report.remaining:.2%} is left at the end of a weight that gets no gradient",
+    ]
+
+
+def _convention_lines(rows: Sequence[Translated]) -> list[str]:
+    """A line a convention; those that have no value for the same reason share one, at the end."""
+    lines, apart = [], dict[str, list[str]]()
+    for row in rows:
+        if row.value is None:
+            apart.setdefault(row.reason.removeprefix(f"{row.name} ").removeprefix("is "), []).append(row.name)
+        else:
+            lines.append(f"{row.name:<20}{row.symbol} = {row.value:.6g}")
+    return [*lines, *(f"no value for {', '.join(names)}: {reason}" for reason, names in apart.items())]

@@ -1,0 +1,293 @@
+"""What other tools call a strength, as our λ and back: one line of arithmetic a convention.
+
+Ours is the optimizer's λ: `l2` adds λ·w to the gradient of the loss, `decoupled` multiplies w by 1 − η·λ, `l1` and
+`elastic_net` add λ·Σ|w| and λ·(ratio·Σ|w| + (1−ratio)·½Σw²) to the loss. Knows numbers and names only; whether a
+convention has a meaning beside a policy and an optimizer is the business of translation.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from segdecay.decay.axes import validate_strength
+from segdecay.errors import DecayError, gather, unknown
+
+NOMINAL_BATCH = 64  # ultralytics' nbs: weight_decay is meant for a step on 64 images
+MEANINGS = {
+    "base_lr": "the learning rate that the schedule multiplies",
+    "batch_size": "images of one micro-batch, all devices together",
+    "accumulate": "micro-batches summed before a step",
+    "n_samples": "terms of the loss: samples, or valid pixels",
+    "weight_sum": "sum of the class weights of all samples, Σ w_y",
+    "reduction": "how the loss is reduced",
+    "momentum": "μ of SGD",
+}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a translation may need beside the value; leave out what yours does not. All above 0, μ in [0, 1).
+
+    `reduction` is one of mean, half_mean, sum, half_sum (with ½ before the squared error), weighted_mean (torch's
+    `weight=` in cross-entropy: divided by the sum of the weights).
+    """
+
+    base_lr: float | None = None
+    batch_size: int | None = None
+    accumulate: int | None = None
+    n_samples: int | None = None
+    weight_sum: float | None = None
+    reduction: str | None = None
+    momentum: float | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """One formula: λ is `factor` times the value, or `factor` divided by it."""
+
+    formula: str
+    factor: Callable[[Mapping[str, float]], float]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How one tool writes a strength.
+
+    `rules` names the policies that act as the tool does, each with the optimizers on which it does; no optimizers: on
+    all. `forms` has one formula a reduction of the loss, or a single one under "".
+    """
+
+    name: str
+    symbol: str  # what the tool calls the number
+    meaning: str
+    rules: Mapping[str, tuple[str, ...]]
+    source: str
+    forms: Mapping[str, Form] = field(default_factory=lambda: {"": Form("λ = value", lambda _: 1.0)})
+    reciprocal: bool = False  # λ = factor / value
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Every number that some formula of this convention uses."""
+        own = ("reduction",) if "" not in self.forms else ()
+        return (*own, *dict.fromkeys(key for form in self.forms.values() for key in form.needs))
+
+    def check_numbers(self, numbers: Numbers) -> list[str]:
+        """Faults of the numbers that the formula in question needs: missing ones, and those out of range."""
+        form = self.forms.get("" if "" in self.forms else numbers.reduction or "")
+        if form is not None:
+            return [fault for key in form.needs if (fault := self._check_number(key, getattr(numbers, key)))]
+        if numbers.reduction is not None:
+            return [f"{self.name}: {unknown('reduction', numbers.reduction, self.forms)}"]
+        each = (key + "".join(f" with {need}" for need in form.needs) for key, form in self.forms.items())
+        return [f"{self.name} needs reduction ({MEANINGS['reduction']}): {', '.join(each)}."]
+
+    def to_ours(self, value: float, numbers: Numbers | None = None) -> float:
+        """Our λ, under a policy in `rules`.
+
+        Raises:
+            DecayError: the value is negative, NaN or infinite (or 0 where it stands below the line), or numbers are
+                missing or out of range; all are named at once.
+
+        Example:
+            >>> CONVENTIONS["keras-l2"].to_ours(0.25)
+            0.5
+            >>> CONVENTIONS["sklearn-ridge"].to_ours(2.0, Numbers(reduction="mean", n_samples=40))
+            0.1
+        """
+        return self._apply(value, self.symbol, numbers, forward=True)
+
+    def from_ours(self, lambda_: float, numbers: Numbers | None = None) -> float:
+        """The value that the tool takes for our λ; the inverse of `to_ours`, with the same errors.
+
+        >>> CONVENTIONS["keras-l2"].from_ours(0.5)
+        0.25
+        """
+        return self._apply(lambda_, "λ", numbers, forward=False)
+
+    def _apply(self, value: float, called: str, numbers: Numbers | None, *, forward: bool) -> float:
+        numbers = numbers or Numbers()
+        faults = self.check_numbers(numbers)
+        if not math.isfinite(value) or value < 0:
+            faults.insert(0, f"{called} of {self.name} must be a finite number, 0 or more; saw {value}.")
+        elif value == 0 and self.reciprocal:
+            faults.insert(0, f"{called} = 0 has no finite counterpart: {self.formula(numbers)}. Use no penalty there.")
+        gather(DecayError, faults)
+        form = self.forms["" if "" in self.forms else str(numbers.reduction)]
+        factor = form.factor({key: float(getattr(numbers, key)) for key in form.needs})
+        forward_factor = factor if forward else 1.0 / factor
+        result = factor / value if self.reciprocal else value * forward_factor
+        validate_strength(result, f"the translation of {called} = {value:g}")
+        return result
+
+    def formula(self, numbers: Numbers | None = None) -> str:
+        """The formula for this reduction; all of them where none is named."""
+        reduction = (numbers.reduction if numbers else None) or ""
+        if reduction in self.forms:
+            return self.forms[reduction].formula
+        return "; ".join(f"{key}: {form.formula}" if key else form.formula for key, form in self.forms.items())
+
+    def _check_number(self, key: str, number: float | None) -> str:
+        if number is None:
+            return f"{self.name} needs {key} ({MEANINGS[key]})."
+        if not (math.isfinite(number) and number > 0):
+            return f"{key} must be a finite number above 0; saw {number}."
+        return ""
+
+
+def convention_names() -> tuple[str, ...]:
+    """All conventions, in the order in which they are listed.
+
+    >>> convention_names()[:3]
+    ('torch-sgd', 'torch-adam', 'torch-adamw')
+    """
+    return tuple(CONVENTIONS)
+
+
+def convention_of(name: str) -> Convention:
+    """A convention by name.
+
+    Raises:
+        DecayError: the name is unknown; names the nearest.
+    """
+    if name not in CONVENTIONS:
+        raise DecayError(unknown("convention", name, CONVENTIONS))
+    return CONVENTIONS[name]
+
+
+def _given(key: str, formula: str) -> Form:
+    """λ = the one number times the value."""
+    return Form(formula, lambda numbers: numbers[key], (key,))
+
+
+def _constant(factor: float, formula: str) -> Form:
+    return Form(formula, lambda _: factor)
+
+
+def _ultralytics_factor(numbers: Mapping[str, float]) -> float:
+    """batch·accumulate/64, where accumulate is what ultralytics takes for this batch size."""
+    batch, accumulate = numbers["batch_size"], numbers["accumulate"]
+    own = max(round(NOMINAL_BATCH / batch), 1)
+    if accumulate != own:
+        raise DecayError(
+            f"ultralytics accumulates {own} x {batch:g} images a step (nbs = {NOMINAL_BATCH}); saw {accumulate:g} x "
+            f"{batch:g}, so its steps would be others. Accumulate {own}, or set nbs={batch * accumulate:g} there: then "
+            f"its weight_decay is λ."
+        )
+    return batch * accumulate / NOMINAL_BATCH
+
+
+_ADAPTIVE = ("adam", "nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta")
+_ABSOLUTE = {  # scikit-learn: 1/(2n)·Σe² + alpha·(…)
+    "mean": _constant(2.0, "λ = 2·alpha"),
+    "half_mean": _constant(1.0, "λ = alpha"),
+    "sum": Form("λ = 2·n·alpha", lambda numbers: 2.0 * numbers["n_samples"], ("n_samples",)),
+    "half_sum": _given("n_samples", "λ = n·alpha"),
+}
+_LISTED = (
+    Convention(
+        "torch-sgd",
+        "weight_decay",
+        "torch.optim.SGD adds λ·w to the gradient, before momentum.",
+        {"l2": ("sgd",)},
+        "torch.optim.SGD",
+    ),
+    Convention(
+        "torch-adam",
+        "weight_decay",
+        "torch.optim.Adam and its kin add λ·w to the gradient and then divide by its size.",
+        {"l2": _ADAPTIVE},
+        "torch.optim.Adam",
+    ),
+    Convention(
+        "torch-adamw",
+        "weight_decay",
+        "torch.optim.AdamW multiplies w by 1 − η·λ.",
+        {"decoupled": ("adam",)},
+        "torch.optim.AdamW",
+    ),
+    Convention(
+        "timm-sgdw",
+        "weight_decay",
+        "timm.optim.SGDW multiplies w by 1 − η·λ, past the momentum (corrected_weight_decay=False).",
+        {"decoupled": ("sgd",)},
+        "timm.optim.SGDW, 1.0.31",
+    ),
+    Convention(
+        "adamw-paper",
+        "λ",
+        "The paper, and Composer's DecoupledAdamW, multiply w by 1 − m·λ, with m the schedule's multiplier alone.",
+        {"decoupled": ()},
+        "Loshchilov and Hutter, ICLR 2019, Algorithms 1 and 2",
+        {"": Form("λ = value / base_lr", lambda numbers: 1.0 / numbers["base_lr"], ("base_lr",))},
+    ),
+    Convention(
+        "ultralytics",
+        "weight_decay",
+        "ultralytics gives weight_decay·batch·accumulate/64 to torch's optimizer, and sets accumulate itself. Its "
+        "detection and segmentation losses are times the batch size, and add up over accumulation.",
+        {"l2": (), "decoupled": ("adam",)},
+        "ultralytics 8, BaseTrainer",
+        {"": Form("λ = value·batch·accumulate/64", _ultralytics_factor, ("batch_size", "accumulate"))},
+    ),
+    Convention(
+        "keras-l2",
+        "l2",
+        "kernel_regularizer=l2(x) adds x·Σw², without a ½, to the loss.",
+        {"l2": ()},
+        "keras.regularizers.L2",
+        {"": _constant(2.0, "λ = 2·x")},
+    ),
+    Convention(
+        "keras-weight-decay",
+        "weight_decay",
+        "Every optimizer of Keras, Adam and SGD too, multiplies w by 1 − η·weight_decay.",
+        {"decoupled": ()},
+        "keras.optimizers.Optimizer, Keras 3",
+    ),
+    Convention(
+        "sklearn-ridge",
+        "alpha",
+        "Ridge minimises Σe² + alpha·Σw², the intercept apart.",
+        {"l2": ()},
+        "sklearn.linear_model.Ridge",
+        {
+            "mean": Form("λ = 2·alpha/n", lambda numbers: 2.0 / numbers["n_samples"], ("n_samples",)),
+            "half_mean": Form("λ = alpha/n", lambda numbers: 1.0 / numbers["n_samples"], ("n_samples",)),
+            "sum": _constant(2.0, "λ = 2·alpha"),
+            "half_sum": _constant(1.0, "λ = alpha"),
+        },
+    ),
+    Convention(
+        "sklearn-logistic",
+        "C",
+        "LogisticRegression minimises C·Σ(cross-entropy) + ½Σw², the intercept apart; weighted_mean: class_weight=w.",
+        {"l2": ()},
+        "sklearn.linear_model.LogisticRegression",
+        {
+            "mean": Form("λ = 1/(n·C)", lambda numbers: 1.0 / numbers["n_samples"], ("n_samples",)),
+            "sum": _constant(1.0, "λ = 1/C"),
+            "weighted_mean": Form("λ = 1/(C·Σw_y)", lambda numbers: 1.0 / numbers["weight_sum"], ("weight_sum",)),
+        },
+        reciprocal=True,
+    ),
+    Convention(
+        "sklearn-lasso",
+        "alpha",
+        "Lasso minimises Σe²/(2n) + alpha·Σ|w|.",
+        {"l1": ()},
+        "sklearn.linear_model.Lasso",
+        _ABSOLUTE,
+    ),
+    Convention(
+        "sklearn-elasticnet",
+        "alpha",
+        "ElasticNet minimises Σe²/(2n) + alpha·(ratio·Σ|w| + (1−ratio)·½Σw²); λ = l1 + l2, and the ratio stays.",
+        {"elastic_net": ()},
+        "sklearn.linear_model.ElasticNet",
+        _ABSOLUTE,
+    ),
+)
+CONVENTIONS: Mapping[str, Convention] = {convention.name: convention for convention in _LISTED}

@@ -1,0 +1,179 @@
+"""One policy on all optimizers of a trainer: attaching, taking up a checkpoint, detaching.
+
+Knows optimizers, models and handles; nothing of Lightning or transformers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from segdecay.decay import POLICIES, Handle, attach, axis_of, handle_of, lambda_of_timescale
+from segdecay.decay.policy import bare_optimizer
+from segdecay.errors import DecayError, gather, unknown
+from segdecay.integrations.schedules import Ahead
+
+TARGETS = ("total_decay", "timescale_epochs")  # strengths that need the learning rates to come
+HELPERS = ("learning_rates", "steps_per_epoch")
+
+
+class Attachments:
+    """A policy and its options, and the handles made from them.
+
+    Raises:
+        DecayError: an unknown policy or option, or more than one of strength, total_decay and timescale_epochs.
+    """
+
+    def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
+        gather(DecayError, _check_options(policy, options))
+        self.policy, self.options = policy, dict(options)
+        self.handles: list[Handle] = []
+
+    def attach_(
+        self,
+        optimizers: Sequence[Optimizer],
+        model: nn.Module,
+        ahead: Ahead,
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Attach to every optimizer, or to none where one is refused.
+
+        Args:
+            saved: what `state_dict` gave; its strengths then replace those asked for.
+
+        Raises:
+            DecayError: as `attach`; optimizers that share parameters; a state of another number of optimizers.
+        """
+        self.detach_()
+        self.handles = []
+        states = _handle_states(saved, len(optimizers)) if saved else [None] * len(optimizers)
+        gather(DecayError, self._check_together(optimizers, model))
+        try:
+            for number, (optimizer, state) in enumerate(zip(optimizers, states, strict=True), start=1):
+                try:
+                    options = self._attach_options(optimizer, ahead, state)
+                    self.handles.append(attach(optimizer, model, policy=self.policy, **options))
+                    if state is not None:
+                        self.handles[-1].load_state_dict(state)
+                except DecayError as error:
+                    if len(optimizers) == 1:
+                        raise
+                    name = type(bare_optimizer(optimizer)).__name__
+                    raise DecayError(f"Optimizer {number} of {len(optimizers)} ({name}): {error}") from error
+        except DecayError:
+            self.detach_()
+            raise
+
+    def detach_(self) -> None:
+        """Detach every handle; they stay to be read. Twice is once."""
+        for handle in self.handles:
+            handle.detach()
+
+    def is_attached(self) -> bool:
+        """Whether any handle acts."""
+        return any(handle.is_attached() for handle in self.handles)
+
+    def validate_attached(self, optimizers: Sequence[Optimizer]) -> None:
+        """Raises DecayError where an optimizer was replaced since, and would train without decay."""
+        strangers = [type(one).__name__ for one in optimizers if handle_of(one) not in self.handles]
+        if strangers:
+            raise DecayError(
+                f"The trainer's optimizers were replaced after decay was attached ({', '.join(strangers)}). Call "
+                f"segdecay.decay.attach yourself where the last of them is made."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The handles' states, in the order of the optimizers."""
+        return {"handles": [handle.state_dict() for handle in self.handles]}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Let attached handles go on from `state_dict`."""
+        for handle, state in zip(self.handles, _handle_states(saved, len(self.handles)), strict=True):
+            self._warn_of_other_strength(state)
+            handle.load_state_dict(state)
+
+    def _check_together(self, optimizers: Sequence[Optimizer], model: nn.Module) -> list[str]:
+        faults = []
+        if len(optimizers) > 1 and self.options.get("learning_rates") is not None:
+            faults.append(
+                f"learning_rates are of one optimizer, and this trainer has {len(optimizers)}. Give strength=λ, which "
+                f"is the same for all, or call segdecay.decay.attach for each."
+            )
+        counts: dict[int, int] = {}
+        for optimizer in optimizers:
+            for held in {id(one) for group in optimizer.param_groups for one in group["params"]}:
+                counts[held] = counts.get(held, 0) + 1
+        shared = [name for name, parameter in model.named_parameters() if counts.get(id(parameter), 0) > 1]
+        if shared:
+            faults.append(
+                f"{len(shared)} parameters are in more than one optimizer and would decay in each of them: "
+                f"{', '.join(shared[:5])}{', …' if len(shared) > 5 else ''}. Give every parameter to one optimizer, or "
+                f"call segdecay.decay.attach on the one that is to decay it."
+            )
+        return faults
+
+    def _attach_options(self, optimizer: Optimizer, ahead: Ahead, state: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The options of `attach`, with λ in place of a total decay or timescale."""
+        target = next((name for name in TARGETS if self.options.get(name) is not None), None)
+        if state is not None:
+            self._warn_of_other_strength(state)
+        if target is None:
+            return dict(self.options)
+        options = {key: value for key, value in self.options.items() if key not in (*TARGETS, *HELPERS)}
+        if state is not None:
+            return {**options, "strength": state.get("strength", 0.0)}
+        return {**options, "strength": self._lambda(target, optimizer, ahead)}
+
+    def _lambda(self, target: str, optimizer: Optimizer, ahead: Ahead) -> float:
+        axis = axis_of(self.policy, optimizer)
+        if axis.name == "lambda":
+            raise DecayError(f"{target} has no meaning here: {axis.reason} Give strength=λ, or use 'decoupled'.")
+        given = self.options.get("learning_rates")
+        rates = ahead.learning_rates(optimizer) if given is None else [float(rate) for rate in given]
+        if target == "total_decay":
+            return axis.to_lambda(self.options[target], rates)
+        steps = self.options.get("steps_per_epoch")
+        steps = ahead.steps_per_epoch() if steps is None else steps
+        return lambda_of_timescale(axis, self.options[target], max(rates, default=0.0), steps)
+
+    def _warn_of_other_strength(self, state: Mapping[str, Any]) -> None:
+        asked, saved = self.options.get("strength"), state.get("strength")
+        if isinstance(asked, numbers.Real) and isinstance(saved, numbers.Real) and asked != saved:
+            warnings.warn(
+                f"The checkpoint's strength {saved:g} is used, not the {asked:g} asked for. To change it in mid-run, "
+                f"call set_strength on the handle after the start.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def _check_options(policy: str, options: Mapping[str, Any]) -> list[str]:
+    faults = [] if policy in POLICIES else [unknown("policy", policy, POLICIES)]
+    ours = inspect.signature(attach).parameters.values()
+    allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY and one.name != "policy"]
+    allowed += [name for name in (*TARGETS, *HELPERS) if name not in allowed]
+    faults += [unknown("option", name, allowed) for name in options if name not in allowed]
+    strengths = [name for name in ("strength", *TARGETS) if options.get(name) is not None]
+    is_needed = inspect.signature(attach).parameters["strength"].default is inspect.Parameter.empty
+    if len(strengths) > 1 or (is_needed and not strengths):
+        saw = " and ".join(strengths) or "none of them"
+        faults.append(f"Give exactly one of strength (λ), total_decay (D) and timescale_epochs (τ); saw {saw}.")
+    return faults
+
+
+def _handle_states(saved: Mapping[str, Any], expected: int) -> list[Mapping[str, Any]]:
+    states = saved.get("handles")
+    if not isinstance(states, list):
+        raise DecayError(f"This is no state of a Decay callback: 'handles' is missing; saw {', '.join(saved)}.")
+    if len(states) != expected:
+        raise DecayError(
+            f"The checkpoint holds decay for {len(states)} optimizers, this trainer has {expected}. Resume with the "
+            f"same configuration."
+        )
+    return states

@@ -1,0 +1,154 @@
+"""A Lightning callback that lets a policy act in every optimizer step of a Trainer.
+
+Knows Lightning's hooks; what is attached and how is `attaching`'s matter. Works with `lightning` and, where that is not
+installed, with `pytorch_lightning`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+
+from segdecay.decay import Handle
+from segdecay.decay.policy import bare_optimizer
+from segdecay.errors import DecayError, need
+from segdecay.integrations.attaching import Attachments
+from segdecay.integrations.schedules import REMEDY, Ahead, ScheduleCopy
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+else:
+    _alone = importlib.util.find_spec("lightning") is None and importlib.util.find_spec("pytorch_lightning")
+    Callback = need("pytorch_lightning" if _alone else "lightning.pytorch", extra="lightning").Callback
+
+
+class Decay(Callback):
+    """Attach a policy to every optimizer at the start of `fit`, go on from checkpoints, detach at the end.
+
+    Acts once per optimizer step: after backward and clipping, whatever the accumulation, in automatic and manual
+    optimization. The LightningModule is what is grouped, so a `partition` must be of it and not of a part. The
+    strength in a checkpoint replaces the one asked for.
+
+    Args:
+        policy: a name in `segdecay.decay.POLICIES`.
+        options: those of `segdecay.decay.attach`; one of strength, total_decay and timescale_epochs. For the last two
+            the learning rates to come are read from a copy of the schedulers, where `learning_rates` are not given.
+
+    Raises:
+        DecayError: unknown names; later, at the start of `fit`, as `attach`, or optimizers that share parameters, or
+            learning rates that cannot be known beforehand (manual optimization, a schedule that follows a metric,
+            `lr_scheduler_step` or `optimizer_step` overridden, training without an end).
+
+    Example:
+        >>> decay = Decay("decoupled", strength=1e-2)  # Trainer(callbacks=[decay])
+        >>> decay.handles
+        []
+    """
+
+    def __init__(self, policy: str, **options: Any) -> None:
+        self._attachments = Attachments(policy, options)
+        self._saved: dict[str, Any] | None = None
+
+    @property
+    def handles(self) -> list[Handle]:
+        """One per optimizer, in their order; empty before `fit`, detached after it."""
+        return self._attachments.handles
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del trainer, pl_module, stage
+        self._saved = None  # a checkpoint that was only validated is not resumed from
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before the optimizers' checkpoint is loaded, so that decay taken over is the configured one."""
+        ahead = Ahead(
+            lambda optimizer: _learning_rates(trainer, pl_module, optimizer),
+            lambda: _steps_per_epoch(trainer, pl_module),
+        )
+        self._attachments.attach_(trainer.optimizers, pl_module, ahead, self._saved)
+        self._saved = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        self._attachments.validate_attached(trainer.optimizers)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        del trainer, pl_module, exception
+        self._attachments.detach_()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del trainer, pl_module, stage
+        self._attachments.detach_()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._attachments.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Of attached handles at once (strategies that restore late), else when `fit` starts."""
+        if self._attachments.is_attached():
+            self._attachments.load_state_dict(state_dict)
+        else:
+            self._saved = dict(state_dict)
+
+
+def _steps_per_epoch(trainer: Trainer, module: LightningModule) -> float:
+    if not module.automatic_optimization:
+        raise DecayError(
+            "With manual optimization the number of steps an epoch is not known. Pass steps_per_epoch=…, or give "
+            "strength=λ instead."
+        )
+    _total_steps(trainer)  # loads the data, where that was not done
+    if not math.isfinite(trainer.num_training_batches):
+        raise DecayError(
+            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=…, or give "
+            "total_decay= or strength= instead."
+        )
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
+def _total_steps(trainer: Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if not math.isfinite(steps) or steps < 0:
+        raise DecayError(f"Training has no end: neither max_steps nor max_epochs and data of a length. {REMEDY}")
+    return int(steps)
+
+
+def _learning_rates(trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> list[float]:
+    """The rate of every step of this fit, by the order in which Lightning's loop lets schedulers step."""
+    if not module.automatic_optimization:
+        raise DecayError(f"With manual optimization the steps to come are not known. {REMEDY}")
+    changed = [name for name in ("lr_scheduler_step", "optimizer_step") if _is_overridden(module, name)]
+    if changed:
+        raise DecayError(f"{type(module).__name__} overrides {' and '.join(changed)}, which may set any rate. {REMEDY}")
+    total, batches, accumulated = _total_steps(trainer), trainer.num_training_batches, trainer.accumulate_grad_batches
+    bare = bare_optimizer(optimizer)
+    configs = [one for one in trainer.lr_scheduler_configs if bare_optimizer(one.scheduler.optimizer) is bare]
+    copied = ScheduleCopy(optimizer, [one.scheduler for one in configs], keep=(module, trainer))
+    rates: list[float] = []
+    batch = epoch = 0
+    while len(rates) < total:
+        batch += 1
+        is_last = batch == batches
+        if batch % accumulated == 0 or is_last:
+            rates.append(copied.rate())
+            if len(rates) == total:
+                break
+            _step_(copied, configs, "step", batch)
+        if is_last:
+            epoch += 1
+            _step_(copied, configs, "epoch", epoch)
+            batch = 0
+    return rates
+
+
+def _step_(copied: ScheduleCopy, configs: list[Any], interval: str, count: int) -> None:
+    for index, config in enumerate(configs):
+        if config.interval == interval and count % config.frequency == 0:
+            copied.step_(index)
+
+
+def _is_overridden(module: LightningModule, name: str) -> bool:
+    return not getattr(type(module), name).__qualname__.startswith("LightningModule.")

@@ -1,0 +1,157 @@
+"""A callback for transformers.Trainer that lets a policy act in every optimizer step.
+
+Knows transformers' callbacks; what is attached and how is `attaching`'s matter. Its state travels in the checkpoint's
+trainer_state.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from segdecay.decay import Handle
+from segdecay.decay.own_decay import KEYS
+from segdecay.decay.policy import bare_optimizer
+from segdecay.errors import DecayError, need
+from segdecay.integrations.attaching import Attachments
+from segdecay.integrations.json_state import from_json, to_json
+from segdecay.integrations.schedules import REMEDY, Ahead, ScheduleCopy
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_callback import ExportableState
+else:
+    TrainerCallback = need("transformers", extra="transformers").TrainerCallback
+    ExportableState = need("transformers.trainer_callback", extra="transformers").ExportableState
+
+
+class Decay(TrainerCallback, ExportableState):
+    """Attach a policy to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the end.
+
+    Acts once per optimizer step: after backward and clipping, whatever the accumulation. The strength in a checkpoint
+    replaces the one asked for. TrainingArguments' `weight_decay` is 0 by default; where it is not, pass
+    take_over=True. When `train` raises, the policy stays attached until the next `train` or `detach`.
+
+    Args:
+        policy: a name in `segdecay.decay.POLICIES`.
+        options: those of `segdecay.decay.attach`; one of strength, total_decay and timescale_epochs. For the last two
+            the learning rates to come are read from a copy of the scheduler, where `learning_rates` are not given.
+
+    Raises:
+        DecayError: unknown names; later, at the start of `train`, as `attach`, or learning rates that cannot be known
+            beforehand (a schedule that follows a metric), or an option that
+            `restore_callback_states_from_checkpoint=True` has lost.
+
+    Example:
+        >>> decay = Decay("decoupled", total_decay=2.0)  # Trainer(..., callbacks=[decay])
+        >>> decay.handles
+        []
+    """
+
+    def __init__(self, policy: str, **options: Any) -> None:
+        self._attachments = Attachments(policy, options)
+        self._own_decay: list[dict[str, float]] = []
+        self.lost: list[str] = []  # options that a callback rebuilt from JSON has not got
+        self.checkpointed: dict[str, Any] = {}
+
+    @property
+    def handles(self) -> list[Handle]:
+        """One, for the trainer's optimizer; empty before `train`, detached after it."""
+        return self._attachments.handles
+
+    def detach(self) -> None:
+        """Remove the policy; needed only after a `train` that raised. Twice is once."""
+        self._attachments.detach_()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        del control
+        if self.lost:
+            raise DecayError(
+                f"restore_callback_states_from_checkpoint=True makes this callback anew from JSON, which cannot hold "
+                f"{', '.join(self.lost)}. Leave it False: the state of Decay is taken up either way."
+            )
+        self.detach()
+        model, optimizer = kwargs["model"], kwargs["optimizer"]
+        saved = _saved_state(state) if state.global_step > 0 else None
+        if saved is not None:
+            _restore_own_decay_(optimizer, saved.get("own_decay", []))
+        self._own_decay = [{key: group[key] for key in KEYS if key in group} for group in optimizer.param_groups]
+        ahead = Ahead(
+            lambda held: _learning_rates(state, model, held, kwargs.get("lr_scheduler")),
+            lambda: _steps_per_epoch(args, kwargs.get("train_dataloader")),
+        )
+        self._attachments.attach_([optimizer], model, ahead, saved)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        del args, state, control, kwargs
+        self.detach()
+
+    def state(self) -> dict[str, Any]:
+        """What trainer_state.json keeps; tensors in it as base64."""
+        options = self._attachments.options
+        kept = {key: value for key, value in options.items() if _survives_json(value)}
+        saved = {**self._attachments.state_dict(), "own_decay": self._own_decay}
+        return {
+            "args": {"policy": self._attachments.policy, **kept},
+            "attributes": {
+                "lost": [key for key in options if key not in kept],
+                "checkpointed": to_json(saved) if self.handles else {},
+            },
+        }
+
+
+def _saved_state(state: TrainerState) -> dict[str, Any] | None:
+    """The state in the checkpoint that training goes on from; None where it was written without a Decay."""
+    by_name: Any = state.stateful_callbacks or {}
+    stored = by_name.get(Decay.__name__)
+    if isinstance(stored, list):
+        raise DecayError(f"The checkpoint holds {len(stored)} Decay callbacks; one is allowed.")
+    found = stored["attributes"].get("checkpointed") if stored else None
+    return dict(from_json(found)) if found else None
+
+
+def _restore_own_decay_(optimizer: Optimizer, values: list[Mapping[str, float]]) -> None:
+    """Give the groups the decay of before the first start: the checkpoint holds 0 where it was taken over."""
+    for group, own in zip(optimizer.param_groups, values, strict=False):
+        group.update(own)
+
+
+def _survives_json(value: object) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _steps_per_epoch(args: TrainingArguments, loader: Any) -> float:
+    try:
+        batches = len(loader)
+    except TypeError as error:
+        raise DecayError(
+            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=…, or give "
+            "total_decay= or strength= instead."
+        ) from error
+    return math.ceil(batches / args.gradient_accumulation_steps)
+
+
+def _learning_rates(state: TrainerState, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> list[float]:
+    """The rate of every step to come; the trainer lets the scheduler step after each."""
+    held = getattr(scheduler, "optimizer", None)
+    if not isinstance(held, Optimizer) or bare_optimizer(held) is not bare_optimizer(optimizer):
+        raise DecayError(f"{type(scheduler).__name__} is no scheduler of the trainer's optimizer. {REMEDY}")
+    copied = ScheduleCopy(held, [scheduler], keep=(model,))
+    rates = []
+    for step in range(state.global_step, state.max_steps):
+        if step > state.global_step:
+            copied.step_(0)
+        rates.append(copied.rate())
+    return rates

@@ -1,0 +1,71 @@
+"""What a cell leaves when its last step is done: scores, predictions, weights, and the record that makes it finished.
+
+Knows one trained cell; nothing of how it was trained.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segdecay.records import CellRecord, Scores, write_json
+from segdecay.training.balancing import log_frequencies
+from segdecay.training.cell import Cell
+from segdecay.training.keeping import write_curve, write_predictions, write_weights
+from segdecay.training.metrics import scores_of, write_confusions
+from segdecay.training.setup import count_batches
+
+
+def finish(cell: Cell, reason: str | None) -> CellRecord:
+    """Score at the last step and write everything; cell.json comes last and makes the cell finished."""
+    task, progress = cell.task, cell.progress
+    train = validation = None
+    extra: dict[str, Any] = {
+        "mean": list(cell.parts.pixels.mean),
+        "deviation": list(cell.parts.pixels.deviation),
+        "batches": count_batches(len(task.train), task.config.training.batch_size),
+        "log_frequencies": log_frequencies(cell.parts.pixels.counts),
+        "stages": [*progress.stages, cell.facts_of_stage()],
+    }
+    if reason is None:
+        train, validation, more = _final_scores(cell)
+        extra |= more
+        if task.keep_model:
+            write_weights(task.folder, cell.parts.bare)
+    write_curve(task.folder, progress.curve)
+    record = CellRecord(
+        setting=task.setting,
+        strength=cell.parts.strength,
+        fold=task.fold,
+        seed=task.seed,
+        status="finished" if reason is None else "diverged",
+        reason=reason,
+        train=train,
+        validation=validation,
+        epochs=progress.epoch,
+        steps=progress.step,
+        seconds=cell.elapsed(),
+        parts=(len(task.train), len(task.scored)),
+        extra=extra,
+    )
+    write_json(task.folder / "cell.json", record)
+    return record
+
+
+def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, dict[str, Any]]:
+    """Train and validation scores alike, after the last step; matrices and predictions are kept beside."""
+    task, progress = cell.task, cell.progress
+    on_train = cell.score(task.train)
+    train = scores_of(on_train.confusions.sum(axis=0), on_train.loss)
+    progress.curve[-1]["train_miou"] = train.miou
+    if not task.scored:
+        return train, None, {}
+    on_validation = cell.score(task.scored, keep_predictions=not task.keep_model)
+    matrix = on_validation.confusions.sum(axis=0)
+    validation = scores_of(matrix, on_validation.loss)
+    progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
+    write_confusions(task.folder / "confusion.npz", on_validation.confusions)
+    if on_validation.predictions:
+        write_predictions(task.folder, task.scored, on_validation.predictions)
+    predicted = int((matrix.sum(axis=0) > 0).sum())
+    present = int((matrix.sum(axis=1) > 0).sum())
+    return train, validation, {"collapsed": predicted <= 1 < present, "classes_predicted": predicted}

@@ -1,0 +1,149 @@
+"""The two options for rare classes as a user types them, on the built-in data."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+QUICK = ("training.epochs=3", "training.batch_size=16", "model.width=4", "model.depth=2", "optimizer.lr=0.01")
+
+# a driver that keeps a checkpoint after every step, so that a kill finds one of the second stage
+DRIVER = """
+import sys
+from pathlib import Path
+from segdecay.cli.options import build_config
+from segdecay.cli.watching import build_watcher
+from segdecay.workflow import Execution, train
+if __name__ == "__main__":
+    data, run, *settings = sys.argv[1:]
+    config = build_config(data, None, settings, {})
+    with build_watcher(quiet=True, as_json=False) as watcher:
+        train(config, Path(run), Execution(workers=1, device="cpu", checkpoint_every_s=0.0), watcher)
+"""
+
+
+def _command(run: Path, *settings: str) -> list[str]:
+    command = [sys.executable, "-m", "segdecay.cli.main", "train", "digits", "--lambda", "0.5", "--workers", "0"]
+    return [*command, "--out", str(run), *(word for pair in (*QUICK, *settings) for word in ("--set", pair))]
+
+
+def _train(run: Path, *settings: str, code: int = 0) -> str:
+    done = subprocess.run(_command(run, *settings), capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
+
+
+def _cell(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "refit" / "chosen" / "cell.json").read_text(encoding="utf-8"))
+    return values
+
+
+def _model(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training with neither option, and the decoded data for all others."""
+    folder = tmp_path_factory.mktemp("rare")
+    os.environ["SEGDECAY_CACHE"] = str(folder / "cache")
+    _train(folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def _same_cache(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGDECAY_CACHE", str(plain.parent / "cache"))
+
+
+@pytest.mark.usefixtures("_same_cache")
+def test_train_digits_with_balancing(plain: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    _train(run, "balancing.epochs=2", "balancing.count=components")
+    cell, before = _cell(run), _cell(plain)
+    first, second = cell["extra"]["stages"]
+    assert (cell["status"], cell["epochs"], cell["steps"]) == ("finished", 5, before["steps"] * 5 // 3)
+    assert first["row_norms"] == before["extra"]["stages"][0]["row_norms"]
+    assert len(second["row_norms"]["head.weight"]) == 11
+    digits = second["examples"][1:]
+    assert sum(digits[:3]) > 2 * sum(digits[-3:])  # the tail of the data
+    assert second["class_weights"][10] > second["class_weights"][1]
+    moved = {name for name, value in _model(run).items() if not torch.equal(value, _model(plain)[name])}
+    assert moved == {"head.weight", "head.bias"}
+    lines = [json.loads(line) for line in (run / "refit" / "chosen" / "curve.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines] == [1, 1, 1, 2, 2]
+    assert (run / "report.html").exists()
+
+
+@pytest.mark.usefixtures("_same_cache")
+def test_train_digits_with_logit_adjustment(plain: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    _train(run, "loss.logit_adjustment=1.0")  # all else as in the plain run
+    cell = _cell(run)
+    assert cell["status"] == "finished"
+    assert cell["extra"]["batches"] == 15
+    shares = [math.exp(value) for value in cell["extra"]["log_frequencies"]]
+    assert sum(shares) == pytest.approx(1.0)
+    assert max(shares) == shares[0]
+    assert not torch.equal(_model(run)["head.weight"], _model(plain)["head.weight"])
+    assert (run / "report.html").exists()
+
+
+@pytest.mark.usefixtures("_same_cache")
+def test_both_at_once_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    said = _train(tmp_path / "run", "balancing.epochs=2", "loss.logit_adjustment=1.0", code=2)
+    assert "both correct for class frequencies" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def _epoch_kept(state: Path) -> int:
+    """The epoch that the checkpoint of a running cell stands in; 0 without one."""
+    try:
+        with safe_open(state, framework="pt") as kept:
+            epoch: int = json.loads((kept.metadata() or {})["progress"])["epoch"]
+    except (OSError, SafetensorError):
+        return 0
+    return epoch
+
+
+def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER, encoding="utf-8")
+
+    def command(run: Path) -> list[str]:
+        pairs = (*QUICK, "training.epochs=2", "balancing.epochs=30", "balancing.lr=0.05", "decay.lambda=0.5")
+        return [sys.executable, str(driver), str(shapes), str(run), *pairs]
+
+    for name in ("unbroken", "killed"):
+        run = tmp_path / name
+        if name == "killed":
+            process = subprocess.Popen(
+                command(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+            start = time.monotonic()
+            while _epoch_kept(run / "refit" / "chosen" / "checkpoint" / "state.safetensors") < 10:
+                assert process.poll() is None
+                assert time.monotonic() - start < 240
+                time.sleep(0.001)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            assert not (run / "refit" / "chosen" / "cell.json").exists()
+        subprocess.run(command(run), capture_output=True, timeout=240, check=True)
+    one, other = (_model(tmp_path / name) for name in ("unbroken", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    expected, found = (_cell(tmp_path / name) for name in ("unbroken", "killed"))
+    assert found["extra"] == expected["extra"]
+    assert found["validation"] == expected["validation"]

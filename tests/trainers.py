@@ -1,0 +1,81 @@
+"""A small segmentation net, its batches and the plain training loop that trainers are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Batch = tuple[Tensor, Tensor]
+BuildOptimizer = Callable[[nn.Module], Optimizer]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Conv2d(3, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.conv(images)).relu())
+        return logits
+
+
+def make_net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def make_batches(count: int = 3) -> list[Batch]:
+    generator = torch.Generator().manual_seed(7)
+    images = torch.randn(count, 4, 2, 6, 6, generator=generator)
+    return [(batch, (batch[:, 0] > 0).long()) for batch in images]
+
+
+def decayed_groups(model: nn.Module, strength: float) -> list[dict[str, Any]]:
+    """torch's own weight decay on weights and not on norm and bias."""
+    return [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": strength},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+
+
+def train_plainly(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    epochs: int = 2,
+    clip: float | None = None,
+    accumulate: int = 1,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Train on `make_batches` and return the number of steps."""
+    steps = 0
+    for _ in range(epochs):
+        batches = make_batches()
+        for number, (images, masks) in enumerate(batches, start=1):
+            with precision():
+                loss = F.cross_entropy(model(images.to(dtype)), masks)
+            torch.autograd.backward(loss / accumulate)
+            if number % accumulate == 0 or number == len(batches):
+                if clip is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip)
+                optimizer.step()
+                optimizer.zero_grad()
+                steps += 1
+    return steps
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def same(ours: nn.Module, theirs: nn.Module) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(weights(ours), weights(theirs), strict=True))
