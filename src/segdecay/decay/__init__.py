@@ -17,6 +17,7 @@ from segdecay.decay.axes import (
 )
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective
+from segdecay.decay.max_norm import max_norm_of
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
 from segdecay.decay.paste import paste_lines
 from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
@@ -70,6 +71,7 @@ __all__ = [
     "idle_weight",
     "lambda_axis",
     "lambda_of_timescale",
+    "max_norm_of",
     "may_combine",
     "none_axis",
     "optimizer_groups",

@@ -45,11 +45,16 @@ class L2(Policy):
         Raises:
             DecayError: a gradient is sparse.
         """
-        sparse = [n for n, g in zip(bucket.names, bucket.gradients, strict=True) if g.layout != torch.strided]
-        if sparse:
-            raise DecayError(
-                f"Sparse gradients cannot carry λ·w, which is dense: {', '.join(sparse)}. Use sparse=False in the "
-                f"embedding, or the policy 'decoupled'."
-            )
+        refuse_sparse(bucket)
         sign = -1.0 if bucket.maximize else 1.0
         return add_scaled(bucket.gradients, bucket.parameters, sign * bucket.grad_scale * bucket.strength)
+
+
+def refuse_sparse(bucket: Bucket) -> None:
+    """Raises DecayError where a gradient is sparse, to which a penalty's dense gradient cannot be added."""
+    sparse = [n for n, g in zip(bucket.names, bucket.gradients, strict=True) if g.layout != torch.strided]
+    if sparse:
+        raise DecayError(
+            f"Sparse gradients cannot carry λ·w, which is dense: {', '.join(sparse)}. Use sparse=False in the "
+            f"embedding, or the policy 'decoupled'."
+        )

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from segdecay.decay.axes import Axis
+from segdecay.decay.l2_sp import L2SP
+from segdecay.decay.max_norm import MaxNorm
 from segdecay.decay.penalties import L2
 from segdecay.decay.policy import Policy, traits_of
 from segdecay.decay.shrinkage import Decoupled, NoDecay
@@ -18,6 +20,8 @@ POLICIES: dict[str, type[Policy]] = {
     NoDecay.name: NoDecay,
     L2.name: L2,
     Decoupled.name: Decoupled,
+    L2SP.name: L2SP,
+    MaxNorm.name: MaxNorm,
 }
 # One shrinks, the other bounds; every other pair would regularise the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
@@ -26,7 +30,7 @@ COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
 def policy_names() -> tuple[str, ...]:
     """All policies, in the order in which they are listed.
 
-    >>> policy_names()
+    >>> policy_names()[:3]
     ('none', 'l2', 'decoupled')
     """
     return tuple(POLICIES)
@@ -78,13 +82,20 @@ def describe_policy(name: str) -> str:
     return f"{policy.name}:  {policy.formula}\n  that is:  {policy.plain_formula}\n\n{documentation}"
 
 
-def axis_of(policy: str, optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) -> Axis:
+def axis_of(
+    policy: str,
+    optimizer: torch.optim.Optimizer | str,
+    *,
+    momentum: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> Axis:
     """What this policy on this optimizer is tuned along.
 
     Args:
         policy: a name in POLICIES.
         optimizer: the optimizer, or the name of its class in any case.
         momentum: of SGD, where only the name is given.
+        options: of the policy; some change the axis.
 
     Raises:
         DecayError: unknown names, or a combination without meaning (LBFGS).
@@ -93,4 +104,4 @@ def axis_of(policy: str, optimizer: torch.optim.Optimizer | str, *, momentum: fl
         >>> axis_of("decoupled", "adamw").name, axis_of("l2", "adam").name
         ('total_decay', 'lambda')
     """
-    return build_policy(policy).axis(traits_of(optimizer, momentum=momentum))
+    return build_policy(policy, options).axis(traits_of(optimizer, momentum=momentum))
