@@ -15,6 +15,7 @@ from segdecay.decay.axes import (
     relative_axis,
     sgd_axis,
 )
+from segdecay.decay.dropout import Dropout, ridge_of_dropout
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective
 from segdecay.decay.max_norm import max_norm_of
@@ -49,6 +50,7 @@ __all__ = [
     "Bucket",
     "Coupling",
     "Described",
+    "Dropout",
     "Handle",
     "Objective",
     "OptimizerTraits",
@@ -79,6 +81,7 @@ __all__ = [
     "paste_lines",
     "policy_names",
     "relative_axis",
+    "ridge_of_dropout",
     "sgd_axis",
     "timescale_epochs",
     "total_decay",

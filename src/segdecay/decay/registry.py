@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from segdecay.decay.axes import Axis
+from segdecay.decay.dropout import Dropout
 from segdecay.decay.l2_sp import L2SP
 from segdecay.decay.max_norm import MaxNorm
 from segdecay.decay.penalties import L2
@@ -22,6 +23,7 @@ POLICIES: dict[str, type[Policy]] = {
     Decoupled.name: Decoupled,
     L2SP.name: L2SP,
     MaxNorm.name: MaxNorm,
+    Dropout.name: Dropout,
 }
 # One shrinks, the other bounds; every other pair would regularise the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)

@@ -90,7 +90,7 @@ def run_cell(
     task.folder.mkdir(parents=True, exist_ok=True)
     dataset = open_dataset(task.dataset)
     parts = build_parts(task, dataset)
-    kept = read_checkpoint(task.folder / "checkpoint", parts.bare, parts.optimizer)
+    kept = read_checkpoint(task.folder / "checkpoint", parts.bare, parts.optimizer, parts.handle)
     now = time.monotonic()
     cell = _Cell(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
     reason = _train(cell)
@@ -222,7 +222,7 @@ def _keep_if_due(cell: _Cell) -> None:
     if not asked and time.monotonic() - cell.saved < cell.task.checkpoint_every_s:
         return
     state = {**cell.progress.__dict__, "seconds": _elapsed(cell)}
-    write_checkpoint(cell.task.folder / "checkpoint", cell.parts.bare, cell.parts.optimizer, state)
+    write_checkpoint(cell.task.folder / "checkpoint", cell.parts.bare, cell.parts.optimizer, cell.parts.handle, state)
     cell.saved = time.monotonic()
     if asked:
         raise Interrupted
