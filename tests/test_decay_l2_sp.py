@@ -119,11 +119,12 @@ def test_coupled_through_adam_reaches_the_same_point() -> None:
     assert model.fitted() == pytest.approx(np.append(weights, intercept), abs=1e-6)
 
 
-def test_new_weights_go_to_zero_with_a_strength_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["coupled", "decoupled"])
+def test_new_weights_go_to_zero_with_a_strength_of_their_own(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(f"{__name__}.START", np.array([1.0, -1.0, 0.0, 0.0]))
     model = Parts(np.array([1.0, -1.0, 0.7, -0.4]))  # the head starts anywhere
     optimizer = SGD(model.parameters(), lr=0.1)
-    handle = attach(optimizer, model, policy="l2_sp", strength=0.2, options={"new_ratio": 3.0})
+    handle = attach(optimizer, model, policy="l2_sp", strength=0.2, options={"new_ratio": 3.0, "mode": mode})
     converge(model, optimizer, 700)
     weights, intercept = ridge_around_start(np.array([0.2, 0.2, 0.6, 0.6]))
     assert model.fitted() == pytest.approx(np.append(weights, intercept), abs=1e-7)

@@ -37,8 +37,8 @@ class L2SP(Policy):
         distance of a weight without gradient; exact when decoupled, to first order when coupled under SGD; axis lambda
         when coupled through adaptive optimizers. Norm and bias are left out. The reference is kept in at least
         float32 beside the weights, so averages of weights never touch it, and in the state: resuming needs no copy.
-    Source: Li, Grandvalet and Davoine, ICML 2018, eq. 4, who take α = β = 1e-4 with SGD, momentum .9 and learning rate
-        .01; differs in: norm and bias are left out, and the decoupled form is ours.
+    Source: Li, Grandvalet and Davoine, ICML 2018, who take α = β = 1e-4 with SGD, momentum .9 and learning rate .01;
+        differs in: norm and bias are left out, and the decoupled form is ours.
     """
 
     name = "l2_sp"

@@ -14,8 +14,8 @@ from segdecay.decay.foreach import HALF_TYPES
 from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
 from segdecay.errors import DecayError, gather
 
-# Srivastava et al. found 3 to 4 best. Each next one is half: a row of He's initialisation has norm √2, so that 2 binds
-# only what has grown and 1 binds from the first step on.
+# Srivastava et al. give 3 to 4 as typical. Each next one is half: a row of He's initialisation has norm √2, so that 2
+# binds only what has grown and 1 binds from the first step on.
 MAX_NORM_GRID = (math.inf, 4.0, 2.0, 1.0)
 
 
@@ -28,9 +28,9 @@ class MaxNorm(Policy):
         scale changes only the effective learning rate.
     Minimises: L_original subject to ‖w_k‖ ≤ c for every row, by projection. There is no λR; its penalty is 0.
     Defaults: no bound; axis max_norm, c itself, where less is stronger and inf is none; grid inf, 4, 2, 1: 4 is the
-        upper end of what the source found, and a row of He's initialisation has norm √2. A group's multiplier m means
-        c/m. Norms are over all but the dimension of the output channels. Norm, bias and every 1-d parameter are left
-        out. The optimizer's own weight decay may go on beside it.
+        upper end of what the source calls typical, and a row of He's initialisation has norm √2. A group's multiplier m
+        means c/m. Norms are over all but the dimension of the output channels. Norm, bias and every 1-d parameter are
+        left out. The optimizer's own weight decay may go on beside it.
     Source: Srivastava et al., JMLR 2014, section 5.1; torch.renorm; Alshammari et al., CVPR 2022, for long tails, whose
         c `max_norm_of` computes.
     """
