@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segdecay.decay.axes import Axis
+from segdecay.decay.axes import Axis, validate_strength
 from segdecay.decay.groups import Partition
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers
 from segdecay.decay.policy import OptimizerTraits, traits_of
@@ -66,8 +66,10 @@ def paste_lines(
     options = dict(options or {})
     traits = traits_of(optimizer_name, momentum=float(options.get("momentum", 0.0)))
     rule = build_policy(policy, policy_options)
-    rule.validate(lambda_, 0.0)
     axis = rule.axis(traits)
+    if axis.has_lambda:
+        validate_strength(lambda_, "λ")
+    rule.validate(lambda_, 0.0)
     if traits.name not in CLASSES:
         raise DecayError(f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}'. Use attach() there.")
     if multipliers is not None and partition is None:
