@@ -125,7 +125,7 @@ def test_an_optimizer_itself_gives_the_same_axis_as_its_name_and_momentum() -> N
 @pytest.mark.parametrize(
     ("policy", "optimizer", "momentum", "message"),
     [
-        ("l22", "sgd", 0.0, "Unknown policy 'l22'; allowed: none, l2, decoupled.*Did you mean 'l2'"),
+        ("l22", "sgd", 0.0, "Unknown policy 'l22'; allowed: none, l2, decoupled, .*Did you mean 'l2'"),
         ("l2", "adamm", 0.0, "Unknown optimizer 'adamm'.*Did you mean"),
         ("decoupled", "LBFGS", 0.0, "LBFGS is refused"),
         ("l2", "sgd", 1.0, "momentum must be at least 0 and below 1; saw 1.0"),

@@ -122,6 +122,7 @@ class DecayConfig(Section):
     """Which rule, on which parameters, how hard relative to the searched strength."""
 
     policy: str = Field("decoupled", description="see: segdecay policies")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the policy, see: segdecay policies NAME")
     groups: dict[str, float] = Field(
         default_factory=dict, description="multiplier of the strength by group; default body 1, head 1, norm 0, bias 0"
     )
@@ -172,7 +173,7 @@ class SearchConfig(Section):
     @pydantic.field_validator("grid")
     @classmethod
     def _grid_is_sane(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value is not None and (len(set(value)) != len(value) or not value or min(value) < 0):
+        if value is not None and (len(set(value)) != len(value) or not value or not all(one >= 0 for one in value)):
             raise ValueError("must be different numbers, none below 0")
         return value
 

@@ -18,9 +18,35 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 
+# What stands before a value of an axis: in words, and as a sign.
+AXIS_NAMES = {
+    "total_decay": ("total decay D", "D"),
+    "lambda": ("λ", "λ"),
+    "relative_shrinkage": ("relative shrinkage", "shrinkage"),
+    "max_norm": ("max norm c", "c"),
+    "dropout": ("dropout p", "p"),
+}
+
+
+def axis_names(axis: str) -> tuple[str, str]:
+    """How an axis is called, and the sign for it.
+
+    >>> axis_names("max_norm"), axis_names("some_axis")
+    (('max norm c', 'c'), ('some axis', 'some axis'))
+    """
+    words = axis.replace("_", " ")
+    return AXIS_NAMES.get(axis, (words, words))
+
+
 @dataclass(frozen=True)
 class Strength:
-    """One strength in every unit that it has; None where the unit has no meaning for the policy."""
+    """One strength in every unit that it has; None where the unit has no meaning for the policy.
+
+    A value of inf (no bound) is null in JSON, where infinity cannot be said.
+
+    >>> Strength.from_json(Strength("max_norm", math.inf).to_json()).value
+    inf
+    """
 
     axis: str
     value: float
@@ -31,7 +57,7 @@ class Strength:
     def to_json(self) -> dict[str, Any]:
         return {
             "axis": self.axis,
-            "value": self.value,
+            "value": self.value if math.isfinite(self.value) else None,
             "lambda": self.lambda_,
             "timescale_epochs": self.timescale_epochs,
             "total_decay": self.total_decay,
@@ -39,8 +65,18 @@ class Strength:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Strength:
-        names = ("axis", "value", "timescale_epochs", "total_decay")
-        return cls(lambda_=values["lambda"], **{name: values[name] for name in names})
+        names = ("axis", "timescale_epochs", "total_decay")
+        value = math.inf if values["value"] is None else values["value"]
+        return cls(value=value, lambda_=values["lambda"], **{name: values[name] for name in names})
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it regularises nothing.
+
+        >>> Strength("total_decay", 0.0, 0.0).is_none, Strength("max_norm", 4.0).is_none
+        (True, False)
+        """
+        return self.value in (0, math.inf) or self.lambda_ == 0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Knows every room by its front door; decides nothing about statistics or training
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,15 @@ from segdecay.selection.study import Study
 from segdecay.training.balancing import check_balancing
 from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
 from segdecay.training.preflight import Preflight
-from segdecay.training.setup import CellTask, axis_for, count_steps, multipliers_of, strength_of
+from segdecay.training.setup import (
+    CellTask,
+    axis_for,
+    check_dropout,
+    count_steps,
+    model_at,
+    multipliers_of,
+    strength_of,
+)
 
 REFIT_FOLD = -1  # the number that a final training draws its seeds with
 
@@ -49,6 +57,7 @@ def check_names(config: RunConfig) -> list[str]:
         *check_model_name(config.model.name),
         *check_optimizer_name(config.optimizer.name),
         *check_schedule_name(config.schedule.name),
+        *check_dropout(config),
     ]
     faults += check_balancing(config)
     try:
@@ -175,7 +184,7 @@ def ship(run: Path, config: RunConfig, dataset: Dataset, record: CellRecord, fol
         run / "model",
         (folder / "model.safetensors").read_bytes(),
         dataset=dataset,
-        model=config.model,
+        model=model_at(config, record.strength.value),
         mean=record.extra["mean"],
         deviation=record.extra["deviation"],
         size=config.data.size,
@@ -190,9 +199,10 @@ def ship(run: Path, config: RunConfig, dataset: Dataset, record: CellRecord, fol
     )
 
 
-def paste_of(config: RunConfig, verdict: Verdict, partition: decay.Partition, n_images: int) -> str:
+def paste_of(config: RunConfig, verdict: Verdict, trial: Preflight, n_images: int) -> str:
     """Lines for the user's own training at the taken strength, for a training on the whole pool."""
-    strength = strength_of(config, verdict.strength.value, n_images)
+    strength = strength_of(config, verdict.strength.value, n_images, size=trial.size)
+    has_lambda = axis_for(config.decay, config.optimizer).has_lambda
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
     options: dict[str, Any] = (
         {"momentum": config.optimizer.momentum} if config.optimizer.name == "sgd" else {"betas": config.optimizer.betas}
@@ -200,12 +210,13 @@ def paste_of(config: RunConfig, verdict: Verdict, partition: decay.Partition, n_
     return decay.paste_lines(
         config.decay.policy,
         config.optimizer.name,
-        strength.lambda_ or 0.0,
+        (strength.lambda_ or 0.0) if has_lambda else strength.value,
         config.optimizer.lr,
         options=options,
-        partition=partition,
+        partition=trial.partition,
         multipliers=multipliers_of(config.decay),
         learning_rates=rates,
+        policy_options=config.decay.options,
     )
 
 
@@ -254,11 +265,11 @@ def write_facts(
     )
 
 
-def value_of(config: RunConfig, n_images: int) -> float:
-    """The axis value that `train` was asked for, by value or by λ.
+def value_of(config: RunConfig, n_images: int, size: Callable[[], float | None] = lambda: None) -> float:
+    """The axis value that `train` was asked for, by value or by λ; `size` is asked where λ depends on it.
 
     Raises:
-        ConfigError: neither or both were given.
+        ConfigError: neither or both were given, or λ where there is none.
     """
     value, lambda_ = config.decay.value, config.decay.lambda_
     axis = axis_for(config.decay, config.optimizer)
@@ -269,5 +280,9 @@ def value_of(config: RunConfig, n_images: int) -> float:
         raise ConfigError(f"train needs one strength: --lambda, or --strength on the axis ({axis.name}); saw {seen}.")
     if value is not None:
         return value
+    if not axis.has_lambda:
+        raise ConfigError(
+            f"decay.policy={config.decay.policy} has no λ: {axis.reason} Give --strength on the axis ({axis.name})."
+        )
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
-    return axis.from_lambda(lambda_ or 0.0, rates)
+    return axis.with_size(size()).from_lambda(lambda_ or 0.0, rates)

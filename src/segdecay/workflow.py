@@ -36,7 +36,7 @@ from segdecay.steps import (
     write_facts,
 )
 from segdecay.training.preflight import try_cell
-from segdecay.training.setup import CellTask, axis_for
+from segdecay.training.setup import CellTask, axis_for, initial_size
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     )
     grid = grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
+    study.size = trial.size
 
     with open_run(run, config, "tune"):
         study.ledger.forget_leftovers()
@@ -98,7 +99,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         watcher.plan(study, grid, trial, 1 + has_test, workers)
         verdict, decision = run_study(study)
         write_examples(study, decision, run / "examples")
-        verdict = replace(verdict, paste=paste_of(config, verdict, trial.partition, len(pool_of(dataset))))
+        verdict = replace(verdict, paste=paste_of(config, verdict, trial, len(pool_of(dataset))))
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
 
@@ -139,7 +140,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         ledger = Ledger(run)
         ledger.forget_leftovers()
         indices, scored = dataset.part("train"), dataset.part("val")
-        value = value_of(config, len(indices))
+        value = value_of(config, len(indices), lambda: initial_size(config, dataset))
         axis = axis_for(config.decay, config.optimizer)
         task = CellTask(
             folder=ledger.refit("chosen"),

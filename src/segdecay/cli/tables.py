@@ -14,7 +14,7 @@ from rich.table import Table
 from segdecay.data.checks import CheckReport, Finding
 from segdecay.data.dataset import Dataset
 from segdecay.data.folds import FoldPlan
-from segdecay.records import SettingSummary, Strength, Verdict
+from segdecay.records import SettingSummary, Strength, Verdict, axis_names
 
 COLOURS = {"wrong": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -33,8 +33,16 @@ def strength_cells(strength: Strength) -> tuple[str, str, str]:
 def settings_table(verdict: Verdict) -> Table:
     """Every strength with its scores."""
     table = Table(title=f"mIoU by strength ({verdict.policy})", title_justify="left")
-    axis = "D" if verdict.strength.axis == "total_decay" else verdict.strength.axis
-    for name in (axis, "τ epochs", "λ", "mIoU", "± SE", "train", "gap", "difference to none"):
+    for name in (
+        axis_names(verdict.strength.axis)[1],
+        "τ epochs",
+        "λ",
+        "mIoU",
+        "± SE",
+        "train",
+        "gap",
+        "difference to none",
+    ):
         table.add_column(name, justify="right")
     for row in verdict.settings:
         table.add_row(*strength_cells(row.strength), *_scores(row), style=_style(row, verdict))

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from segdecay.cli.tables import classes_table, settings_table
-from segdecay.records import cell_from_json, read_json
+from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.selection.executors import Event
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
@@ -82,9 +82,9 @@ class ConsoleWatcher:
         pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
         seconds = trial.seconds_a_batch * (batches * (n_cells - finished) / workers + pool)
         self._total, self._workers = n_cells + refits, workers
-        strengths = [strength_of(study.config, value, study.fold_images) for value in grid]
-        label = "D" if strengths[0].axis == "total_decay" else strengths[0].axis
-        shown = ", ".join(f"{s.value:g} (λ {s.lambda_ or 0:.3g})" for s in strengths)
+        strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
+        label = axis_names(strengths[0].axis)[1]
+        shown = ", ".join(f"{s.value:g}" + ("" if s.lambda_ is None else f" (λ {s.lambda_:.3g})") for s in strengths)
         self.say(
             f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
             f"{study.folds.method}; {study.config.decay.policy}, {label} = {shown}"

@@ -23,8 +23,10 @@ from segdecay.decay.axes import (
     sgd_axis,
 )
 from segdecay.decay.conventions import CONVENTIONS, Convention, Numbers, convention_names, convention_of
+from segdecay.decay.dropout import Dropout, ridge_of_dropout
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective
+from segdecay.decay.max_norm import max_norm_of
 from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
 from segdecay.decay.paste import paste_lines
 from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
@@ -62,6 +64,7 @@ __all__ = [
     "Coupling",
     "Decay",
     "Described",
+    "Dropout",
     "Finding",
     "Form",
     "Handle",
@@ -94,6 +97,7 @@ __all__ = [
     "idle_weight",
     "lambda_axis",
     "lambda_of_timescale",
+    "max_norm_of",
     "may_combine",
     "none_axis",
     "optimizer_groups",
@@ -101,6 +105,7 @@ __all__ = [
     "paste_lines",
     "policy_names",
     "relative_axis",
+    "ridge_of_dropout",
     "sgd_axis",
     "timescale_epochs",
     "to_convention",

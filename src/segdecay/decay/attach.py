@@ -68,7 +68,7 @@ def attach(
         1.9
     """
     optimizer = bare_optimizer(optimizer)
-    axis = axis_of(policy, optimizer, options=options)  # refuses unknown policies, and optimizers without meaning
+    axis = axis_of(policy, optimizer, options=options)  # refuses what is unknown or has no meaning
     refuse_pair(optimizer, policy)
     partition = partition or group_parameters(model)
     _validate_parameters(optimizer, model, partition)

@@ -57,6 +57,7 @@ class Axis:
     size: float | None = None  # relative_shrinkage only
     square: bool = False  # the weight is multiplied by 1 − (η²/η_max)·λ instead of 1 − η·λ
     peak_lr: float | None = None  # η_max, where it is not the largest of the rates given
+    below: float = math.inf  # every value is below it
 
     def with_size(self, size: float | None) -> Axis:
         """The axis for weights of this median size; unchanged where sizes play no part."""
@@ -80,6 +81,8 @@ class Axis:
                 raise DecayError(f"{self.name} must be above 0; saw {value:g}. {self.none:g} means none.")
             return
         validate_strength(value, self.name)
+        if value >= self.below:
+            raise DecayError(f"{self.name} must be from 0 to below {self.below:g}; saw {value:g}.")
         if self.only_none and value != self.none:
             raise DecayError(f"Policy 'none' has no strength; saw {value:g}, allowed: 0. Choose another policy.")
 
@@ -130,14 +133,14 @@ class Axis:
         return total / self.size
 
     def largest(self, learning_rates: Sequence[float]) -> float:
-        """The value at which η·λ = 1 at the peak learning rate; every strength must be below it.
+        """The value at which η·λ = 1 at the peak learning rate, or the axis ends; every strength must be below it.
 
         >>> decoupled_axis().largest([0.125, 0.25, 0.125])
         2.0
         """
         rates = validate_rates(learning_rates)
         if not self.has_lambda or self.name == "relative_shrinkage":
-            return math.inf
+            return self.below
         return self._scale(rates) / max(rates)
 
     def shrinking_rates(self, learning_rates: Sequence[float]) -> list[float]:

@@ -36,7 +36,38 @@ def add_scaled(tensors: Sequence[Tensor], others: Sequence[Tensor], factor: floa
     >>> add_scaled([torch.tensor([1.0])], [torch.tensor([2.0])], 0.5)
     [tensor([2.])]
     """
-    return list(torch._foreach_add(list(tensors), list(others), alpha=factor))  # noqa: SLF001
+    if any(tensor.dtype != other.dtype for tensor, other in zip(tensors, others, strict=True)):
+        pairs = zip(tensors, others, strict=True)  # a float32 other beside a half tensor: the sum is rounded once
+        return [torch.add(tensor, other, alpha=factor).to(tensor.dtype) for tensor, other in pairs]
+    return list(torch._foreach_add(list(tensors), list(others), alpha=factor)) if tensors else []  # noqa: SLF001
+
+
+def offsets(tensors: Sequence[Tensor], anchors: Sequence[Tensor]) -> list[Tensor]:
+    """New tensors a − b, in the wider type of the two; nothing is changed.
+
+    >>> offsets([torch.tensor([3.0])], [torch.tensor([2.0])])
+    [tensor([1.])]
+    """
+    if any(tensor.dtype != anchor.dtype for tensor, anchor in zip(tensors, anchors, strict=True)):
+        return [tensor.detach() - anchor for tensor, anchor in zip(tensors, anchors, strict=True)]
+    return list(torch._foreach_sub([t.detach() for t in tensors], list(anchors))) if tensors else []  # noqa: SLF001
+
+
+def pull_(tensors: Sequence[Tensor], anchors: Sequence[Tensor], factor: float | Tensor) -> None:
+    """Move every tensor by a share `factor` of its way to its anchor, in place; anchors are at least as wide.
+
+    >>> w = torch.tensor([2.0]); pull_([w], [torch.tensor([1.0])], 0.25); w
+    tensor([1.7500])
+    """
+    if not tensors:
+        return
+    moved = offsets(tensors, anchors)
+    torch._foreach_mul_(moved, factor)
+    if any(tensor.dtype != offset.dtype for tensor, offset in zip(tensors, moved, strict=True)):
+        for tensor, offset in zip(tensors, moved, strict=True):
+            tensor.detach().sub_(offset)  # computed in the wider type, rounded once
+    else:
+        torch._foreach_sub_([tensor.detach() for tensor in tensors], moved)
 
 
 def scaled(tensors: Sequence[Tensor], factor: float) -> list[Tensor]:

@@ -56,7 +56,7 @@ class Handle:
         self.steps = 0  # optimizer steps that were not skipped
         self._strength: float | Schedule = policy.none
         self._optimizer = optimizer
-        self._own_decay = OwnDecay.take_(optimizer, take_over=take_over)
+        self._own_decay = OwnDecay.take_(optimizer, take_over=take_over, beside=policy.bounds)
         self._multiplier = {row.name: multipliers.get(row.group, 0.0) for row in partition.rows}
         self._frozen = {row.name for row in partition.rows if row.group == FROZEN}
         self._name = {id(parameter): row.name for row, parameter in partition.named_parameters()}
@@ -116,7 +116,7 @@ class Handle:
         return other is self._optimizer and any(handle is self for handle in handles_of(other))
 
     def penalty(self) -> float:
-        """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the policy has another.
+        """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the policy has another; 0 for bounds.
 
         Computed without autograd; waits for the device. With `decoupled` it is shown, not minimised.
         """

@@ -23,14 +23,17 @@ class OwnDecay:
 
     taken_over: bool
     values: tuple[tuple[int, str, float], ...]  # index of the group, key, value
+    beside: bool = False  # left alone: the policy only bounds weights
 
     @classmethod
-    def take_(cls, optimizer: Optimizer, *, take_over: bool) -> OwnDecay:
-        """Set the optimizer's decay to 0 in place and remember it.
+    def take_(cls, optimizer: Optimizer, *, take_over: bool, beside: bool = False) -> OwnDecay:
+        """Set the optimizer's decay to 0 in place and remember it; beside a bound only when asked to take over.
 
         Raises:
-            DecayError: it decays and take_over is False.
+            DecayError: it decays, take_over is False, and the policy is no bound.
         """
+        if beside and not take_over:
+            return cls(taken_over=False, values=(), beside=True)
         found = _decaying(optimizer)
         if found and not take_over:
             raise DecayError(f"{_what(optimizer)} {REMEDY}")
@@ -43,6 +46,8 @@ class OwnDecay:
         Raises:
             DecayError: it decays again and was not taken over.
         """
+        if self.beside:
+            return
         found = _decaying(optimizer)
         if found and not self.taken_over:
             raise DecayError(f"{_what(optimizer)} It did not when the policy was attached. {REMEDY}")

@@ -40,19 +40,21 @@ def paste_lines(
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
     learning_rates: Sequence[float] | None = None,
+    policy_options: Mapping[str, Any] | None = None,
 ) -> str:
     """Parameter groups and optimizer for a `model`, with explicit weight_decay, as Python to paste.
 
     Args:
         policy: a name in POLICIES.
         optimizer_name: sgd, adam or adamw.
-        lambda_: the optimizer's λ.
+        lambda_: the optimizer's λ; c of max_norm, p of dropout.
         lr: the peak learning rate.
         options: further arguments of the optimizer, such as momentum or betas.
         partition: of the model: names where the decay is not by dimension are written out. Without it, parameters of
             two and more dimensions decay.
         multipliers: of the strength by group; needs the partition.
         learning_rates: of all steps, to state D.
+        policy_options: of the policy, as `attach` takes them.
 
     Raises:
         DecayError: unknown names, a strength out of range, or multipliers without a partition.
@@ -61,18 +63,32 @@ def paste_lines(
         >>> print(paste_lines("decoupled", "adamw", 0.5, 0.01).splitlines()[3])
             if parameter.requires_grad:
     """
-    validate_strength(lambda_, "λ")
     options = dict(options or {})
     traits = traits_of(optimizer_name, momentum=float(options.get("momentum", 0.0)))
-    axis = build_policy(policy).axis(traits)
+    rule = build_policy(policy, policy_options)
+    axis = rule.axis(traits)
+    if axis.has_lambda:
+        validate_strength(lambda_, "λ")
+    rule.validate(lambda_, 0.0)
     if traits.name not in CLASSES:
         raise DecayError(f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}'. Use attach() there.")
     if multipliers is not None and partition is None:
         raise DecayError("Multipliers act on groups: give the partition too, from group_parameters(model).")
     arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())
-    native = NATIVE.get((policy, traits.name))
+    if rule.in_model:
+        lines = _native_lines(NATIVE["none", traits.name], 0.0, arguments, {})
+        return "\n".join(
+            [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d at every block's end)."]
+        )
+    native = NATIVE.get((policy if lambda_ != rule.none else "none", traits.name))
     if native is None:
-        lines = _attach_lines(policy, CLASSES[traits.name], lambda_, lr, arguments, multipliers)
+        attach_options = dict(policy_options or {})
+        if policy == "corrected":
+            attach_options.setdefault("peak_lr", lr)
+        given = "" if not attach_options else f", options={attach_options!r}"
+        lines = _attach_lines(policy, CLASSES[traits.name], lambda_, arguments, multipliers, given)
+    elif lambda_ == rule.none:
+        lines = _native_lines(native, 0.0, arguments, {})
     else:
         lines = _native_lines(native, lambda_, arguments, _exceptions(lambda_, partition, multipliers))
     return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates)])
@@ -109,15 +125,13 @@ def _native_lines(native: str, lambda_: float, arguments: str, exceptions: Mappi
 
 
 def _attach_lines(
-    policy: str, name: str, lambda_: float, lr: float, arguments: str, multipliers: Mapping[str, float] | None
+    policy: str, name: str, lambda_: float, arguments: str, multipliers: Mapping[str, float] | None, options: str
 ) -> list[str]:
-    given = (
+    given = options + (
         ""
         if multipliers is None or dict(multipliers) == dict(DEFAULT_MULTIPLIERS)
         else f", multipliers={dict(multipliers)!r}"
     )
-    if policy == "corrected":
-        given += f", options={{'peak_lr': {lr!r}}}"
     return [
         "import torch",
         "from segdecay.decay import attach",
@@ -131,14 +145,14 @@ def _validity(
     policy: str, axis: Axis, traits: OptimizerTraits, lambda_: float, learning_rates: Sequence[float] | None
 ) -> list[str]:
     """Comments that say when the lines stop being valid, and what to keep then."""
-    if policy == "none" or lambda_ == 0:
+    if policy == "none" or lambda_ in (0, axis.none):
         return ["# Nothing decays. Keep weight_decay=0.0 explicit: AdamW's default is 0.01."]
+    if not axis.has_lambda:
+        return [f"# {axis.name} = {lambda_:.6g} does not depend on schedule, epochs or batch size."]
     lines = [
         f"# λ = {lambda_:.6g} is valid for this optimizer, these learning rates and this number of steps, and for a",
         "# loss that is a mean over the valid pixels.",
     ]
-    if not axis.has_lambda:
-        return [f"# {axis.name} = {lambda_:.6g}, {axis.unit}, does not depend on learning rates or number of steps."]
     if axis.name == "lambda":
         return [*lines, f"# If one of them changes, choose λ again: through {traits.name} no formula carries it over."]
     if axis.name == "relative_shrinkage":

@@ -54,11 +54,16 @@ def shifted_by(bucket: Bucket, directions: Sequence[Tensor], what: str) -> list[
     Raises:
         DecayError: a gradient is sparse, so that it cannot carry `what` is added.
     """
+    refuse_sparse(bucket, what)
+    sign = -1.0 if bucket.maximize else 1.0
+    return add_scaled(bucket.gradients, directions, sign * bucket.grad_scale * bucket.strength)
+
+
+def refuse_sparse(bucket: Bucket, what: str = "λ·w") -> None:
+    """Raises DecayError where a gradient is sparse, to which a penalty's dense gradient cannot be added."""
     sparse = [n for n, g in zip(bucket.names, bucket.gradients, strict=True) if g.layout != torch.strided]
     if sparse:
         raise DecayError(
             f"Sparse gradients cannot carry {what}, which is dense: {', '.join(sparse)}. Use sparse=False in the "
             f"embedding, or the policy 'decoupled'."
         )
-    sign = -1.0 if bucket.maximize else 1.0
-    return add_scaled(bucket.gradients, directions, sign * bucket.grad_scale * bucket.strength)

@@ -102,6 +102,8 @@ class Policy(ABC):
 
     name: ClassVar[str]
     none: ClassVar[float] = 0.0  # the strength at which nothing acts; inf where a smaller strength is the harder one
+    bounds: ClassVar[bool] = False  # whether it only bounds weights, so that the optimizer may decay them beside it
+    in_model: ClassVar[bool] = False  # whether it acts in the model's forward pass; attach() refuses it
     formula: ClassVar[str]
     plain_formula: ClassVar[str]  # the same in ASCII
 
@@ -166,6 +168,10 @@ class Policy(ABC):
         """R of parameters that share a strength; ½ Σ θ² unless a policy has another."""
         del names
         return half_square_sum(parameters)
+
+    def summary(self) -> str:
+        """What the policy found at attach(), for a person; empty where there is nothing to tell."""
+        return ""
 
     def state_dict(self) -> dict[str, object]:
         """What must survive a resume beyond strength and multipliers; JSON values and tensors."""

@@ -163,12 +163,13 @@ def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
     if verdict is None:
         return {}
     axis = words.axis_title(verdict.axis)
+    weak = words.none_mark(verdict.none.strength.value if verdict.none else None)
     return {
         "score": _panel(
             "score-against-strength",
             "",
             "Thick: mean over the folds, bars ± one standard error. Thin: each fold. Further right decays harder"
-            f" ({axis}, logarithmic, 0 placed at the left). One-SE: strongest within one paired standard error of"
+            f" ({axis}, logarithmic, {weak} placed at the left). One-SE: strongest within one paired standard error of"
             " the best." + (" Hollow: not told apart from none." if verdict.kind == "flat" else ""),
             figures.score_figure(verdict),
             score_svg(verdict),

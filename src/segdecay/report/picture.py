@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from segdecay.report.scale import BLUE, ORANGE, VERMILION, padded, positions, ticks
 from segdecay.report.verdict_facts import Interval, Verdict
-from segdecay.report.words import axis_title, difference, interval, number, score, visible
+from segdecay.report.words import axis_title, difference, interval, none_mark, number, score, visible
 
 INK, SOFT, HAIR, PAPER = "#22262b", "#5c636b", "#d9dce0", "#ffffff"
 FONT = "system-ui, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif"
@@ -126,8 +126,11 @@ def _grid(frame: Frame, verdict: Verdict, at: Sequence[float]) -> list[str]:
         parts.append(_text(frame.x(x), bottom + 20, number(item.strength.value)))
         if item.strength.lambda_ is not None and verdict.axis != "lambda":
             parts.append(_text(frame.x(x), bottom + 37, f"λ {number(item.strength.lambda_, 2)}", size=11, colour=SOFT))
+    weak = none_mark(verdict.none.strength.value if verdict.none else None)
     middle = (LEFT + frame.width - RIGHT) / 2
-    parts.append(_text(middle, bottom + 57, f"{axis_title(verdict.axis)}, logarithmic; 0 at the left", colour=SOFT))
+    parts.append(
+        _text(middle, bottom + 57, f"{axis_title(verdict.axis)}, logarithmic; {weak} at the left", colour=SOFT)
+    )
     return parts
 
 

@@ -21,17 +21,23 @@ GREY = "#80868e"
 def positions(values: Sequence[float]) -> tuple[float, ...]:
     """Base-10 logarithms of positive strengths; 0 stands one typical step to the left of the smallest.
 
+    Where inf (no bound) is among them less is stronger: inf stands at the left, the others from large to small.
+
     >>> positions([0, 1, 10, 100])
     (-1.0, 0.0, 1.0, 2.0)
     >>> positions([0])
     (0.0,)
+    >>> positions([math.inf, 10, 1])
+    (-2.0, -1.0, 0.0)
     """
-    logs = sorted(math.log10(value) for value in values if value > 0)
+    sign = -1 if any(math.isinf(value) for value in values) else 1
+    at = {value: sign * math.log10(value) + 0.0 for value in values if 0 < value < math.inf}
+    logs = sorted(at.values())
     if not logs:
         return tuple(0.0 for _ in values)
     steps = [after - before for before, after in itertools.pairwise(logs)]
     left = logs[0] - (statistics.median(steps) if steps else 1.0)
-    return tuple(math.log10(value) if value > 0 else left for value in values)
+    return tuple(at.get(value, left) for value in values)
 
 
 def padded(values: Sequence[float | None], share: float = 0.08) -> tuple[float, float]:

@@ -5,6 +5,7 @@ Values that are not available are None. Knows nothing of files, figures or pages
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,10 @@ Interval = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known
 def _with_lambda(values: Any) -> Any:
     """The JSON of a strength, its key "lambda" spelt as the record's field."""
     if isinstance(values, Mapping) and "lambda" in values:
-        return {**{key: value for key, value in values.items() if key != "lambda"}, "lambda_": values["lambda"]}
+        rest = {key: value for key, value in values.items() if key != "lambda"}
+        if "value" in rest and rest["value"] is None:
+            rest["value"] = math.inf  # no bound
+        return {**rest, "lambda_": values["lambda"]}
     return values
 
 
@@ -47,7 +51,7 @@ def is_none(strength: Strength) -> bool:
     >>> is_none(Strength("total_decay", 0.0, 0.0)), is_none(Strength("total_decay", 4.0, 1.0))
     (True, False)
     """
-    return strength.value == 0 or strength.lambda_ == 0
+    return strength.is_none
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,11 @@ class Verdict:
     @property
     def axis(self) -> str:
         return self.strength.axis
+
+    @property
+    def has_lambda(self) -> bool:
+        """Whether a λ stands beside the axis values."""
+        return self.axis != "lambda" and any(item.strength.lambda_ is not None for item in self.settings)
 
     def setting_of(self, strength: Strength | None) -> Setting | None:
         """The setting with this value on the axis."""

@@ -11,6 +11,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from segdecay.records import axis_names
+
 MISSING = "n/a"
 LABEL_LENGTH = 22  # characters of a class name that fit beside a figure on a telephone
 
@@ -145,9 +147,9 @@ def axis_title(axis: str) -> str:
     """How an axis is called on the page.
 
     >>> axis_title("total_decay"), axis_title("lambda"), axis_title("max_norm")
-    ('total decay D', 'λ', 'max norm')
+    ('total decay D', 'λ', 'max norm c')
     """
-    return {"total_decay": "total decay D", "lambda": "λ"}.get(axis, axis.replace("_", " "))
+    return axis_names(axis)[0]
 
 
 def axis_symbol(axis: str) -> str:
@@ -156,7 +158,16 @@ def axis_symbol(axis: str) -> str:
     >>> axis_symbol("total_decay"), axis_symbol("lambda")
     ('D', 'λ')
     """
-    return {"total_decay": "D", "lambda": "λ"}.get(axis, axis.replace("_", " "))
+    return axis_names(axis)[1]
+
+
+def none_mark(none: float | None) -> str:
+    """What stands at the weak end of an axis: 0, or no bound.
+
+    >>> none_mark(0.0), none_mark(math.inf)
+    ('0', 'no bound (∞)')
+    """
+    return "no bound (∞)" if none is not None and math.isinf(none) else "0"
 
 
 def rows_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
@@ -202,7 +213,8 @@ def text_of(value: object) -> str:
         bounds = value["interval"]
         return difference(value["mean"]) + (f" ({interval(bounds, signed=True)})" if bounds else "")
     if isinstance(value, Mapping) and {"axis", "value"} <= set(value):
-        return f"{axis_symbol(visible(str(value['axis'])))} = {text_of(value['value'])}"
+        shown = "∞" if value["value"] is None else text_of(value["value"])  # no bound is null in JSON
+        return f"{axis_symbol(visible(str(value['axis'])))} = {shown}"
     if isinstance(value, Mapping):
         return "; ".join(f"{words}: {text}" for words, text in rows_of(value))
     if isinstance(value, Iterable) and not isinstance(value, str):

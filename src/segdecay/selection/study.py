@@ -37,6 +37,7 @@ class Study:
     executor: Executor
     on_event: Callable[[Event], None]
     checkpoint_every_s: float = 5.0
+    size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     failures: dict[Path, str] = field(default_factory=dict)
 
     @property
@@ -67,10 +68,18 @@ class Study:
 
 
 def grid_of(study: Study) -> list[float]:
-    """The grid that the search starts with."""
+    """The grid that the search starts with.
+
+    Raises:
+        ConfigError: a strength whose steps would make ηλ reach 1, or none that acts.
+        DecayError: a value that is not on the axis.
+    """
     axis = axis_for(study.config.decay, study.config.optimizer)
     smallest = min(len(fold.train) for fold in study.folds.folds)
     largest = largest_value(study.config, smallest)
+    for value in study.config.search.grid or ():
+        if value != axis.none and not axis.has_lambda:
+            axis.validate(value)
     return start_grid(study.config.search.grid, axis.default_grid, none=axis.none, largest=largest)
 
 
@@ -124,7 +133,7 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 def _candidate(study: Study, value: float) -> Candidate:
     """One setting from its records; a diverged or failed cell takes it out of the choice."""
     tasks = study.tasks(value)
-    strength = strength_of(study.config, value, study.fold_images)
+    strength = strength_of(study.config, value, study.fold_images, size=study.size)
     records: list[CellRecord] = []
     for task in tasks:
         record = study.ledger.record(task.folder)

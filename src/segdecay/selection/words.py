@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segdecay.records import Interval, Strength
+from segdecay.records import Interval, Strength, axis_names
 from segdecay.selection.verdict import Decision
 
-AXIS_LABELS = {"total_decay": "total decay D", "lambda": "λ"}
+KINDS = {"max_norm": "bound", "dropout": "dropout"}  # by axis: what else than decay is compared with none
 
 
 def show_strength(strength: Strength) -> str:
@@ -16,9 +16,8 @@ def show_strength(strength: Strength) -> str:
     >>> show_strength(Strength("total_decay", 4.0, lambda_=0.5))
     'total decay D = 4 (λ = 0.5)'
     """
-    label = AXIS_LABELS.get(strength.axis, strength.axis)
     beside = f" (λ = {strength.lambda_:.3g})" if strength.axis != "lambda" and strength.lambda_ is not None else ""
-    return f"{label} = {strength.value:g}{beside}"
+    return f"{axis_names(strength.axis)[0]} = {strength.value:g}{beside}"
 
 
 def _signed(difference: Interval) -> str:
@@ -58,21 +57,23 @@ def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
 
 
 def _core(decision: Decision, best: str, difference: Interval | None) -> str:
+    axis = decision.settings[decision.best].strength.axis
+    kind = KINDS.get(axis, "decay")
+    alike = list(decision.indistinguishable)  # from the weakest to the strongest
     if decision.kind == "zero":
-        alike = [value for value in decision.indistinguishable if value > 0]
-        rest = f" Strengths up to {max(alike):g} cannot be told apart from it." if alike else ""
-        return f"No decay scores best ({_looked(decision)}).{rest}"
+        direction = "down" if decision.settings[decision.none].strength.value > 0 else "up"
+        rest = f" Strengths {direction} to {alike[-1]:g} cannot be told apart from it." if alike else ""
+        return f"No {kind} scores best ({_looked(decision)}).{rest}"
     if difference is None:
-        return f"{best} is chosen; training without decay could not be scored."
+        return f"{best} is chosen; training without {kind} could not be scored."
     if decision.kind == "flat":
-        alike = list(decision.indistinguishable)
-        spread = f"from {min(alike):g} to {max(alike):g}" if len(alike) > 1 else f"at {alike[0]:g}"
+        spread = f"from {alike[0]:g} to {alike[-1]:g}" if len(alike) > 1 else f"at {alike[0]:g}"
         return (
-            f"Decay makes no difference that these data can show: the best, {best}, differs from none by "
+            f"{kind.capitalize()} makes no difference that these data can show: the best, {best}, differs from none by "
             f"{_signed(difference)}; {_looked(decision)}. Strengths {spread} cannot be told apart from none, "
             "so none is refitted."
         )
-    better = f"{best} beats no decay by {_signed(difference)}; {_looked(decision)}."
+    better = f"{best} beats no {kind} by {_signed(difference)}; {_looked(decision)}."
     if decision.taken != decision.best:
         taken = show_strength(decision.settings[decision.taken].strength)
         better += f" By the one-SE rule the refit takes {taken}."

@@ -16,9 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from segdecay.decay import Handle
+from segdecay.errors import DecayError
 from segdecay.records import write_bytes
 
 FILE = "state.safetensors"
+POLICY = "policy"  # in the JSON: the state of the policy, its tensors replaced by their names
 KEY = "progress"  # one metadata key with sorted JSON: several keys would differ in order from process to process
 
 
@@ -30,14 +33,15 @@ def pack_tensors(tensors: dict[str, Tensor], progress: dict[str, Any]) -> bytes:
 
 
 def write_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, handle: Handle, progress: dict[str, Any]
 ) -> None:
-    """Keep model, optimizer state and progress in `folder`/state.safetensors."""
+    """Keep model, optimizer, policy state and progress in `folder`/state.safetensors."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{key}"] = value
+    progress = {**progress, POLICY: _lift(handle.state_dict(), "policy", tensors)}
     # cloned: tensors that share memory (tied weights) may not be saved as views of each other
     tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,12 +59,13 @@ def checkpoint_setting(folder: Path) -> str | None:
 
 
 def read_checkpoint(
-    folder: Path, model: nn.Module, optimizer_at: Callable[[dict[str, Any]], torch.optim.Optimizer]
+    folder: Path, model: nn.Module, parts_at: Callable[[dict[str, Any]], tuple[torch.optim.Optimizer, Handle]]
 ) -> dict[str, Any] | None:
-    """Load what `write_checkpoint` kept into model and optimizer, in place; None when there is nothing usable.
+    """Load what `write_checkpoint` kept into model, optimizer and policy, in place; None when nothing is usable.
 
-    `optimizer_at` is told the progress, once the model's weights are loaded, and gives the optimizer that was in use.
-    A damaged file counts as nothing: the cell then starts anew, which costs time and loses no result.
+    `parts_at` is told the progress, once the model's weights are loaded, and gives optimizer and handle that were in
+    use. A damaged file counts as nothing: the cell then starts anew, which costs time and loses no result; build the
+    model anew for that, as it may hold a part of the file.
     """
     path = folder / FILE
     if not path.is_file():
@@ -69,6 +74,7 @@ def read_checkpoint(
         with safe_open(path, framework="pt") as kept:
             tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a mapping
             progress: dict[str, Any] = json.loads((kept.metadata() or {})[KEY])
+        policy = _lower(progress.pop(POLICY), tensors)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
         return None
     own = model.state_dict()
@@ -76,15 +82,41 @@ def read_checkpoint(
     if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
         return None
     model.load_state_dict(weights)
+    optimizer, handle = parts_at(progress)
+    try:
+        handle.load_state_dict(policy)
+    except DecayError:
+        return None
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value
-    optimizer = optimizer_at(progress)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     _take_layout_of_parameters_(optimizer)
     return progress
+
+
+def _lift(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Plain values with the tensors in them moved to `tensors`, under the names that stand in their places."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": path}
+    if isinstance(value, dict):
+        return {key: _lift(item, f"{path}.{key}", tensors) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_lift(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]
+    return value
+
+
+def _lower(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of `_lift`."""
+    if isinstance(value, dict):
+        name = value.get("tensor")
+        if len(value) == 1 and isinstance(name, str) and name in tensors:
+            return tensors[name]
+        return {key: _lower(item, tensors) for key, item in value.items()}
+    return [_lower(item, tensors) for item in value] if isinstance(value, list) else value
 
 
 def _take_layout_of_parameters_(optimizer: torch.optim.Optimizer) -> None:

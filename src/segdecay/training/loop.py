@@ -22,6 +22,7 @@ from torch import Tensor
 from segdecay.data.augment import augment
 from segdecay.data.dataset import open_dataset
 from segdecay.data.sampling import crop_size, take_batch
+from segdecay.decay import Handle
 from segdecay.records import CellRecord, cell_from_json, read_json
 from segdecay.training.balancing import begin_second_stage_
 from segdecay.training.cell import Cell, Progress
@@ -63,12 +64,14 @@ def run_cell(
     dataset = open_dataset(task.dataset)
     parts = build_parts(task, dataset)
 
-    def optimizer_at(progress: dict[str, Any]) -> torch.optim.Optimizer:
+    def parts_at(progress: dict[str, Any]) -> tuple[torch.optim.Optimizer, Handle]:
         if progress.get("stages"):
             begin_second_stage_(parts, task, dataset, progress["stages"][0]["row_norms"])
-        return parts.optimizer
+        return parts.optimizer, parts.handle
 
-    kept = read_checkpoint(task.folder / "checkpoint", parts.bare, optimizer_at)
+    kept = read_checkpoint(task.folder / "checkpoint", parts.bare, parts_at)
+    if kept is None and (task.folder / "checkpoint").exists():
+        parts = build_parts(task, dataset)  # what a checkpoint without use has loaded is dropped
     now = time.monotonic()
     cell = Cell(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
     reason = _train(cell)
@@ -201,7 +204,7 @@ def _keep_if_due(cell: Cell) -> None:
     if not asked and time.monotonic() - cell.saved < cell.task.checkpoint_every_s:
         return
     state = {**cell.progress.__dict__, "seconds": cell.elapsed()}
-    write_checkpoint(cell.task.folder / "checkpoint", cell.parts.bare, cell.parts.optimizer, state)
+    write_checkpoint(cell.task.folder / "checkpoint", cell.parts.bare, cell.parts.optimizer, cell.parts.handle, state)
     cell.saved = time.monotonic()
     if asked:
         raise Interrupted

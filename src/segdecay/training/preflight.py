@@ -32,6 +32,7 @@ class Preflight:
     partition: Partition
     seconds_a_batch: float
     checkpoint_bytes: int
+    size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
 
 
 def try_cell(task: CellTask) -> Preflight:
@@ -47,6 +48,7 @@ def try_cell(task: CellTask) -> Preflight:
     trial = replace(task, folder=Path(tempfile.gettempdir()))
     try:
         parts = build_parts(trial, dataset)
+        initial_size = parts.handle.size()
         batches = count_batches(len(task.train), task.config.training.batch_size)
         smallest = max(1, len(task.train) // batches)
         crop = crop_size(dataset, task.train, task.config.augment)
@@ -78,7 +80,7 @@ def try_cell(task: CellTask) -> Preflight:
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
-    return Preflight(partition, min(times), 3 * size)
+    return Preflight(partition, min(times), 3 * size, initial_size)
 
 
 def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> None:

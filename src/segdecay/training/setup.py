@@ -17,10 +17,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.config import DecayConfig, OptimizerConfig, RunConfig
+from segdecay.config import DecayConfig, ModelConfig, OptimizerConfig, RunConfig
 from segdecay.data.dataset import IGNORE, Dataset
 from segdecay.errors import ConfigError, ModelError
-from segdecay.models.zoo import build_model, logits_of
+from segdecay.models.zoo import PRESETS, build_model, logits_of
 from segdecay.records import Strength
 from segdecay.training.head import RowCap
 from segdecay.training.losses import class_weights, logit_adjustment
@@ -104,14 +104,41 @@ def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
     """The axis that this policy and optimizer are tuned along.
 
     Raises:
-        DecayError: unknown policy, or a pair that has no meaning.
+        DecayError: unknown policy or option, or a pair that has no meaning.
     """
-    return decay.axis_of(config.policy, optimizer.name, momentum=momentum_of(optimizer))
+    return decay.axis_of(config.policy, optimizer.name, momentum=momentum_of(optimizer), options=config.options)
 
 
-def strength_of(config: RunConfig, value: float, n_images: int) -> Strength:
-    """An axis value in every unit that it has, for a training on `n_images` images."""
-    axis = axis_for(config.decay, config.optimizer)
+def check_dropout(config: RunConfig) -> list[str]:
+    """Faults of a configuration that searches dropout."""
+    if config.decay.policy != decay.Dropout.name:
+        return []
+    faults = []
+    if config.model.name not in PRESETS:
+        faults.append(
+            f"decay.policy=dropout sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); saw "
+            f"model.name={config.model.name}. Give your own model its dropout, one run for each p."
+        )
+    if config.model.dropout:
+        faults.append(
+            f"decay.policy=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave it out."
+        )
+    return faults
+
+
+def model_at(config: RunConfig, value: float) -> ModelConfig:
+    """The model of a setting: with its dropout, where that is what the axis is about."""
+    if config.decay.policy != decay.Dropout.name:
+        return config.model
+    return config.model.model_copy(update={"dropout": value})
+
+
+def strength_of(config: RunConfig, value: float, n_images: int, *, size: float | None = None) -> Strength:
+    """An axis value in every unit that it has, for a training on `n_images` images.
+
+    `size` is the median initial size of what is shrunk; on an axis relative to it there is no λ without.
+    """
+    axis = axis_for(config.decay, config.optimizer).with_size(size)
     steps = count_steps(config, n_images)
     rates = learning_rates(config.schedule, config.optimizer.lr, steps)
     described = decay.describe_strength(axis, value, rates, steps / config.training.epochs)
@@ -139,6 +166,16 @@ def multipliers_of(config: DecayConfig) -> dict[str, float]:
     if wrong:
         raise ConfigError(f"decay.groups: multipliers must not be negative; saw {wrong}.")
     return {**decay.DEFAULT_MULTIPLIERS, **config.groups}
+
+
+def initial_size(config: RunConfig, dataset: Dataset) -> float | None:
+    """The median initial size of what a fresh model's policy shrinks, where the axis is relative to it; else None."""
+    if axis_for(config.decay, config.optimizer).name != "relative_shrinkage":
+        return None
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
+    _, handle = attach_policy(config, model, 0.0, [config.optimizer.lr])
+    return handle.size()
 
 
 @dataclass
@@ -186,20 +223,11 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
     prepare_torch(config, task.device)
     fabric = build_fabric(config, task.device)
     torch.manual_seed(derive_seed(task.seed, task.fold, "init"))
-    bare = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
+    bare = build_model(model_at(config, task.value), in_channels=dataset.bands, classes=len(dataset.classes))
     bare = bare.to(memory_format=torch.channels_last)
-    partition = partition_of(config, bare)
-    multipliers = multipliers_of(config.decay)
-    optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))
-    strength = strength_of(config, task.value, len(task.train))
-    handle = decay.attach(
-        optimizer,
-        bare,
-        policy=config.decay.policy,
-        strength=strength.lambda_ or 0.0,
-        partition=partition,
-        multipliers=multipliers,
-    )
+    rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
+    optimizer, handle = attach_policy(config, bare, task.value, rates)
+    strength = strength_of(config, task.value, len(task.train), size=handle.size())
     model, wrapped = fabric.setup(bare, optimizer)
     pixels = pixel_statistics(dataset, task.train)
     weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
@@ -215,7 +243,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
         optimizer=optimizer,
         wrapped=wrapped,
         handle=handle,
-        rates=learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train))),
+        rates=rates,
         weight=None if weight is None else weight.to(fabric.device),
         adjustment=None if adjustment is None else adjustment.to(fabric.device),
         mean=on_device(pixels.mean),
@@ -223,6 +251,30 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
         pixels=pixels,
         strength=strength,
     )
+
+
+def attach_policy(
+    config: RunConfig, model: nn.Module, value: float, rates: Sequence[float]
+) -> tuple[torch.optim.Optimizer, decay.Handle]:
+    """The optimizer of a model, with the policy at an axis value; dropout, which is in the model, attaches nothing.
+
+    Raises:
+        DecayError: the policy does not fit the model, or the value the learning rates.
+    """
+    partition = partition_of(config, model)
+    optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))
+    in_model = decay.POLICIES[config.decay.policy].in_model
+    handle = decay.attach(
+        optimizer,
+        model,
+        policy="none" if in_model else config.decay.policy,
+        options=None if in_model else config.decay.options,
+        axis_value=0.0 if in_model else value,
+        partition=partition,
+        multipliers=multipliers_of(config.decay),
+        learning_rates=rates,
+    )
+    return optimizer, handle
 
 
 def apply_in_training(

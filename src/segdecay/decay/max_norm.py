@@ -1,0 +1,130 @@
+"""MaxNorm: the norm of every output row stays below a bound. Knows tensors, rows and bounds only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from segdecay.decay.axes import Axis, bound_axis
+from segdecay.decay.foreach import HALF_TYPES
+from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.errors import DecayError, gather
+
+# Srivastava et al. give 3 to 4 as typical. Each next one is half: a row of He's initialisation has norm √2, so that 2
+# binds only what has grown and 1 binds from the first step on.
+MAX_NORM_GRID = (math.inf, 4.0, 2.0, 1.0)
+
+
+class MaxNorm(Policy):
+    """Bound on norms: after every step each output row or filter w_k is scaled back to norm c where it is longer.
+
+    For: keeping single filters or classes from growing, whatever the gradient; heads whose row norms grow with class
+        frequency (long tails), beside 'decoupled', the one policy it combines with.
+    Not for: shrinking what is short: rows inside the bound are left alone. Convolutions before a norm layer, whose
+        scale changes only the effective learning rate.
+    Minimises: L_original subject to ‖w_k‖ ≤ c for every row, by projection. There is no λR; its penalty is 0.
+    Defaults: no bound; axis max_norm, c itself, where less is stronger and inf is none; grid inf, 4, 2, 1: 4 is the
+        upper end of what the source calls typical, and a row of He's initialisation has norm √2. A group's multiplier m
+        means c/m. Norms are over all but the dimension of the output channels. Norm, bias and every 1-d parameter are
+        left out. The optimizer's own weight decay may go on beside it.
+    Source: Srivastava et al., JMLR 2014, section 5.1; torch.renorm; Alshammari et al., CVPR 2022, for long tails, whose
+        c `max_norm_of` computes.
+    """
+
+    name = "max_norm"
+    none: ClassVar[float] = math.inf
+    bounds: ClassVar[bool] = True
+    formula = "θ ← θ − η·u, then w_k ← w_k·min(1, c/‖w_k‖)"
+    plain_formula = "weight -= lr * update; row = row * min(1, c / norm(row))"
+
+    def __init__(self) -> None:
+        self._output_dims: dict[str, int] = {}
+
+    def axis(self, optimizer: OptimizerTraits) -> Axis:
+        del optimizer
+        return bound_axis(self.name, "c, the largest norm of an output row", MAX_NORM_GRID, "it bounds norms.")
+
+    def bind(self, binding: Binding) -> None:
+        self._output_dims = {name: row.output_dim for name, row in binding.rows.items()}
+
+    def scaled(self, strength: float, multiplier: float) -> float | None:
+        return strength / multiplier if multiplier and math.isfinite(strength) else None
+
+    def multiplier(self, strength: float, base: float) -> float:
+        return base / strength
+
+    def validate(self, strength: float, lr: float) -> None:
+        del lr
+        if math.isnan(strength) or strength <= 0:
+            raise DecayError(f"The bound c must be above 0; saw {strength:g}. inf means no bound.")
+
+    def after_update_(self, bucket: Bucket) -> None:
+        for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
+            if parameter.ndim > 1:
+                bound_rows_(parameter, bucket.strength, self._output_dims[name])
+
+    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
+        """0: a constraint adds nothing to the objective inside its bound."""
+        del names, parameters
+        return 0.0
+
+
+def bound_rows_(weight: Tensor, bound: float, dim: int = 0) -> None:
+    """Scale the rows along `dim` that are longer than `bound` back to it, in place; the others keep every bit.
+
+    >>> w = torch.tensor([[3.0, 4.0], [0.3, 0.4]]); bound_rows_(w, 1.0); w
+    tensor([[0.6000, 0.8000],
+            [0.3000, 0.4000]])
+    """
+    # nothing here waits for the device
+    weight.detach().mul_((bound / row_norms(weight, dim)).clamp_(max=1.0))
+
+
+def row_norms(
+    weight: Tensor,  # of at least two dimensions
+    dim: int = 0,
+) -> Tensor:  # shaped to be multiplied with weight
+    """Euclidean norms of the rows along `dim`, in at least float32.
+
+    >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]])).flatten()
+    tensor([5., 2.])
+    """
+    others = tuple(axis for axis in range(weight.ndim) if axis != dim % weight.ndim)
+    kind = torch.float32 if weight.dtype in HALF_TYPES else weight.dtype
+    norms: Tensor = torch.linalg.vector_norm(weight.detach(), dim=others, keepdim=True, dtype=kind)
+    return norms
+
+
+def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
+    """The bound c = min‖w_k‖ + share·(max‖w_k‖ − min‖w_k‖) over the rows of a trained weight.
+
+    Args:
+        weight: of at least two dimensions, usually of the head after a first stage.
+        share: 0 bounds every row by the shortest, 1 none.
+        dim: of the output channels.
+
+    Raises:
+        DecayError: fewer than two dimensions, share outside [0, 1], or norms that give no bound.
+
+    Example:
+        >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)
+        3.0
+
+    Source: Alshammari et al., CVPR 2022: share .1, in their code.
+    """
+    faults = []
+    if weight.ndim < 2:
+        faults.append(f"Rows need a weight of at least two dimensions; saw shape {tuple(weight.shape)}.")
+    if not 0 <= share <= 1:
+        faults.append(f"share must be from 0 to 1; saw {share:g}.")
+    gather(DecayError, faults)
+    norms = row_norms(weight, dim)
+    low, high = float(norms.min()), float(norms.max())
+    bound = low + share * (high - low)
+    if not (math.isfinite(bound) and bound > 0):
+        raise DecayError(f"Row norms from {low:g} to {high:g} give c = {bound:g}, which is no bound. Train first.")
+    return bound

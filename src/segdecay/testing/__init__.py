@@ -1,0 +1,5 @@
+"""The contracts that parts keep, for us and for third parties: subclass one in a test module."""
+
+from segdecay.testing.policy_contract import PolicyContract
+
+__all__ = ["PolicyContract"]

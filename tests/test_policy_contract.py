@@ -1,0 +1,179 @@
+"""Every policy of the registry under the contract that is shipped for third parties. A new policy adds a class."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from segdecay.decay import POLICIES, Bucket, Handle, ParameterRow, Policy
+from segdecay.decay.penalties import L2
+from segdecay.decay.shrinkage import Decoupled
+from segdecay.testing import PolicyContract
+
+torch.set_num_threads(1)
+
+
+class TestNone(PolicyContract):
+    policy, strength, acts = "none", 0.0, False
+
+
+class TestL2(PolicyContract):
+    policy, strength = "l2", 1.0
+
+
+class TestDecoupled(PolicyContract):
+    policy, strength = "decoupled", 2.0
+
+
+class _AroundTheStart(PolicyContract):
+    policy, strength = "l2_sp", 2.0
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        origin = torch.zeros_like(start) if row.group == "head" else start
+        return origin + super().left(row, weight - origin, start, rates)
+
+
+class TestL2SP(_AroundTheStart):
+    """Coupled under SGD, decoupled under AdamW."""
+
+
+class TestL2SPCoupled(_AroundTheStart):
+    options: ClassVar[dict[str, Any]] = {"mode": "coupled"}
+
+
+class TestL2SPDecoupled(_AroundTheStart):
+    options: ClassVar[dict[str, Any]] = {"mode": "decoupled"}
+
+
+class TestMaxNorm(PolicyContract):
+    policy, strength = "max_norm", 0.5
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del start, rates
+        rows = weight.movedim(row.output_dim, 0).clone()
+        for index, filters in enumerate(rows):
+            rows[index] = filters * min(1.0, self.strength / math.sqrt(float((filters**2).sum())))
+        return rows.movedim(0, row.output_dim)
+
+
+def test_every_policy_that_attaches_is_under_contract() -> None:
+    def below(kind: type[PolicyContract]) -> set[str]:
+        return {getattr(kind, "policy", "")}.union(*[below(child) for child in kind.__subclasses__()])
+
+    asked = {name for name, policy in POLICIES.items() if not policy.in_model}
+    assert asked - below(PolicyContract) == set()
+
+
+# --- the contract catches what it is for ------------------------------------------------------------------------------
+
+
+class _NeverNone(Decoupled):
+    """Shrinks at strength none too."""
+
+    def scaled(self, strength: float, multiplier: float) -> float | None:
+        return super().scaled(strength + 0.01, multiplier)
+
+
+class _Unscaled(L2):
+    """Forgets that gradients may be scaled."""
+
+    def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor]:
+        return [g + bucket.strength * p for g, p in zip(bucket.gradients, bucket.parameters, strict=True)]
+
+
+class _Forgetful(Decoupled):
+    """Shrinks more with every step and keeps no state."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def before_update_(self, bucket: Bucket) -> None:
+        self.calls += 1
+        for parameter in bucket.parameters:
+            parameter.mul_(1 - 0.001 * self.calls)
+
+
+class _Stray(Decoupled):
+    """Shrinks the whole group of the optimizer."""
+
+    def before_update_(self, bucket: Bucket) -> None:
+        for parameter in bucket.group["params"]:
+            parameter.mul_(0.9)
+
+
+class _FirstOnly(Decoupled):
+    """Shrinks the first weight of a bucket only."""
+
+    def before_update_(self, bucket: Bucket) -> None:
+        bucket.parameters[0].mul_(1 - bucket.lr * bucket.strength)
+
+
+class _Undocumented(Decoupled):
+    """Says nothing."""
+
+
+class _Idle(Decoupled):
+    """Does nothing."""
+
+    def before_update_(self, bucket: Bucket) -> None:
+        pass
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def register(kind: type[Policy]) -> PolicyContract:
+        kind.name = "broken"
+        monkeypatch.setitem(POLICIES, "broken", kind)
+        contract = type("Contract", (PolicyContract,), {"policy": "broken", "strength": 2.0})()
+        assert isinstance(contract, PolicyContract)
+        return contract
+
+    return register
+
+
+@pytest.mark.parametrize(
+    ("kind", "promise"),
+    [
+        (_NeverNone, "test_strength_none_is_bitwise_the_bare_optimizer"),
+        (_Unscaled, "test_under_a_grad_scaler_it_acts_on_unscaled_gradients_and_never_on_a_skipped_step"),
+        (_Forgetful, "test_a_resumed_run_is_bitwise_the_unbroken_one"),
+        (_Forgetful, "test_an_idle_weight_follows_the_law"),
+        (_Stray, "test_what_is_excluded_frozen_or_without_gradient_keeps_every_bit"),
+        (_FirstOnly, "test_a_list_of_weights_is_treated_as_each_alone_also_with_mixed_types"),
+        (_Idle, "test_it_acts_alike_with_and_without_a_closure"),
+        (_Undocumented, "test_its_documentation_and_axis_are_complete"),
+    ],
+)
+def test_a_policy_that_breaks_a_promise_is_caught(registered: Any, kind: type[Policy], promise: str) -> None:
+    with pytest.raises(AssertionError):
+        getattr(registered(kind), promise)()
+
+
+def test_acting_on_a_skipped_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segdecay.decay.handle.is_skipped", lambda _optimizer: False)
+    with pytest.raises(AssertionError, match="A step skipped for inf changed weights"):
+        TestDecoupled().test_under_a_grad_scaler_it_acts_on_unscaled_gradients_and_never_on_a_skipped_step()
+
+
+def test_acting_twice_a_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Handle.act_
+
+    def twice(handle: Handle, optimizer: torch.optim.Optimizer) -> None:
+        original(handle, optimizer)
+        handle._buckets = None
+        original(handle, optimizer)
+
+    monkeypatch.setattr(Handle, "act_", twice)
+    with pytest.raises(AssertionError, match="the law says"):
+        TestDecoupled().test_an_idle_weight_follows_the_law()
+
+
+def test_the_contract_has_no_promise_that_nothing_here_breaks() -> None:
+    promises = [name for name, _ in inspect.getmembers(PolicyContract) if name.startswith("test_")]
+    assert len(promises) == 10
