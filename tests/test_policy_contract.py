@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segdecay.decay import POLICIES, Bucket, Handle, ParameterRow, Policy
 from segdecay.decay.penalties import L2
@@ -60,6 +60,98 @@ class TestMaxNorm(PolicyContract):
         for index, filters in enumerate(rows):
             rows[index] = filters * min(1.0, self.strength / math.sqrt(float((filters**2).sum())))
         return rows.movedim(0, row.output_dim)
+
+
+class TestL1(PolicyContract):
+    policy, strength = "l1", 0.5
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del row, start
+        return weight.sign() * (weight.abs() - self.strength * sum(rates)).clamp(min=0)
+
+
+class TestL1Subgradient(PolicyContract):
+    policy, strength = "l1", 0.01
+    options: ClassVar[dict[str, Any]] = {"method": "subgradient"}
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del row, start
+        for rate in rates:
+            weight = weight - rate * self.strength * weight.sign()
+        return weight
+
+
+class TestElasticNet(PolicyContract):
+    policy, strength = "elastic_net", 0.5
+    options: ClassVar[dict[str, Any]] = {"l1_ratio": 0.25}
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del row, start
+        for rate in rates:
+            soft = weight.sign() * (weight.abs() - rate * 0.25 * self.strength).clamp(min=0)
+            weight = soft / (1 + rate * 0.75 * self.strength)
+        return weight
+
+
+class TestGroupLasso(PolicyContract):
+    """On a network without norm layers: a gain belongs to its filter's group, and is shrunk although it is excluded."""
+
+    policy, strength = "group_lasso", 0.5
+
+    def build(self) -> nn.Module:
+        return nn.Sequential(*[layer for layer in super().build().children() if not isinstance(layer, nn.BatchNorm2d)])
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del start
+        rows = weight.movedim(row.output_dim, 0).clone()
+        for rate in rates:
+            for index, filters in enumerate(rows):
+                size = math.sqrt(float((filters**2).sum()))
+                rows[index] = filters * max(0.0, 1 - rate * self.strength * math.sqrt(filters.numel()) / size)
+        return rows.movedim(0, row.output_dim)
+
+
+class TestCautious(PolicyContract):
+    """An idle weight agrees in sign with an update of zero: equality counts."""
+
+    policy, strength = "cautious", 2.0
+
+
+class TestCorrected(PolicyContract):
+    policy, strength = "corrected", 2.0
+    options: ClassVar[dict[str, Any]] = {"peak_lr": 0.1}
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del start
+        factors = [rate * rate / 0.1 if row.feeds else rate for rate in rates]
+        return weight * math.prod(1 - factor * self.strength for factor in factors)
+
+
+class TestScheduled(PolicyContract):
+    """Without any gradient the pull is the largest that is allowed."""
+
+    policy, strength = "scheduled", 0.001
+    optimizers = ("Adam", "AdamW")
+    idle_optimizer = "AdamW"
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del row, start
+        return weight * (2.0**-20) ** len(rates)
+
+
+class TestCPR(PolicyContract):
+    policy, strength = "cpr", 0.5
+    options: ClassVar[dict[str, Any]] = {"kappa": "factor"}
+    optimizers = ("Adam", "AdamW")
+    idle_optimizer = "AdamW"
+
+    def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
+        del row, start
+        pull, bound = 0.0, self.strength * float((weight**2).sum())
+        for _ in rates:
+            pull = max(0.0, pull + (float((weight**2).sum()) - bound) / weight.numel())
+            weight = weight - pull * 2 * weight
+        return weight
 
 
 def test_every_policy_that_attaches_is_under_contract() -> None:
