@@ -189,7 +189,7 @@ def test_progress_is_told_over_both_stages(tmp_path: Path, shapes: Path) -> None
 
 
 def test_a_test_part_is_not_scored_between_the_stages(tmp_path: Path, shapes: Path) -> None:
-    task, _ = small_task(tmp_path / "cell", _config(shapes), score_on_the_way=False)
+    task, _ = small_task(tmp_path / "cell", _config(shapes), scores_on_the_way=0)
     record = run_cell(task)
     assert "validation" not in record.extra["stages"][0]
     assert [line["validation_miou"] is None for line in _curve(task)] == [True] * 4 + [False]

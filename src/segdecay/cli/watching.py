@@ -132,7 +132,7 @@ class ConsoleWatcher:
         if record.status == "diverged":
             return f"diverged: {record.reason}"
         train = f"train mIoU {record.train.miou:.3f}" if record.train else ""
-        kind = "test" if event.task.fold < 0 and not event.task.score_on_the_way else "validation"
+        kind = "test" if event.task.fold < 0 and not event.task.scores_on_the_way else "validation"
         scored = f"{kind} mIoU {record.validation.miou:.3f}, " if record.validation else ""
         return f"{scored}{train}, {show_duration(record.seconds)}"
 

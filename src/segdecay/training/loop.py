@@ -34,8 +34,6 @@ from segdecay.training.metrics import scores_of
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
-SCORES_ON_THE_WAY = 8  # validation scores in a curve, beside the last
-
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the cell has kept its state
     """The cell was asked to stop; its state is in its checkpoint."""
@@ -101,7 +99,7 @@ def _train(cell: Cell) -> str | None:
 def _end_first_stage(cell: Cell) -> None:
     """Note what the first stage reached, and go on with the parts of the second."""
     facts = cell.facts_of_stage()
-    if cell.task.score_on_the_way and cell.task.scored:
+    if cell.task.scores_on_the_way and cell.task.scored:
         scored = cell.score(cell.task.scored)
         validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
         facts["validation"] = {
@@ -178,9 +176,9 @@ def _curve_line(cell: Cell, batches: int) -> dict[str, Any]:
     task, parts, progress = cell.task, cell.parts, cell.progress
     epochs = count_epochs(task.config)
     loss, penalty = progress.loss_sum / batches, parts.handle.penalty()
-    due = (progress.epoch + 1) % max(1, epochs // SCORES_ON_THE_WAY) == 0 and progress.epoch + 1 < epochs
+    wanted = task.scores_on_the_way if task.scored else 0
     validation = None
-    if due and task.score_on_the_way and task.scored:
+    if wanted and progress.epoch + 1 < epochs and (progress.epoch + 1) % max(1, epochs // wanted) == 0:
         scored = cell.score(task.scored)
         validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
     return {

@@ -43,7 +43,7 @@ class CellTask:
     scored: tuple[int, ...]  # validation images, or the test part of a refit
     device: str = "cpu"
     keep_model: bool = False  # a refit: its weights are the product
-    score_on_the_way: bool = True  # validation scores in the curve; never for a test part
+    scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
 
 
