@@ -147,13 +147,15 @@ class Surface:
     """What is known of V settings in F folds; NaN in `scores` where a setting has no such fold.
 
     scores (V, F); deviations (V, F, R): resampled scores around their mean, scaled by √(n/(n−1)), 0 where absent;
-    influences: for each fold (V, n); noise (V, R): standard normal draws that stand for the luck of a training.
+    influences: for each fold (V, n); noise (V, R): standard normal draws that stand for the luck of a training;
+    clusters: as influences, of whole groups, where single images are resampled although their groups are known.
     """
 
     scores: F64
     deviations: F64
     influences: tuple[F64, ...]
     noise: F64
+    clusters: tuple[F64, ...] | None = None
 
     @property
     def has(self) -> npt.NDArray[np.bool_]:
@@ -168,6 +170,7 @@ def surface_of(
     criterion: Criterion = MIOU,
     resamples: int,
     seed: int,
+    groups: Sequence[Sequence[object]] | None = None,  # by fold, of every image, where images are the units
 ) -> tuple[Surface, dict[int, I64]]:
     """The surface of settings that may lack folds, and the draws of every fold."""
     folds = sorted({fold for cells in settings for fold in cells})
@@ -186,5 +189,25 @@ def surface_of(
             influences[column][v] = influence(cells[fold], criterion)
     marks = [zlib.crc32(name.encode()) for name in names]
     noise = [np.random.Generator(np.random.PCG64([seed, mark])).standard_normal(resamples) for mark in marks]
-    surface = Surface(scores, deviations, tuple(influences), np.array(noise).reshape(len(settings), resamples))
+    draws_of_luck = np.array(noise).reshape(len(settings), resamples)
+    clusters = None if groups is None else _cluster_influences(settings, folds, groups, criterion)
+    surface = Surface(scores, deviations, tuple(influences), draws_of_luck, clusters)
     return surface, dict(zip(folds, draws, strict=True))
+
+
+def _cluster_influences(
+    settings: Sequence[dict[int, Sequence[Counts]]],
+    folds: Sequence[int],
+    groups: Sequence[Sequence[object]],
+    criterion: Criterion,
+) -> tuple[F64, ...]:
+    """For each fold (V, groups): the influence of whole groups; 0 where a setting lacks the fold."""
+    found = []
+    for fold in folds:
+        absent = np.zeros(len(set(groups[fold])))
+        rows = [
+            influence([cell.by_group(groups[fold]) for cell in cells[fold]], criterion) if fold in cells else absent
+            for cells in settings
+        ]
+        found.append(np.stack(rows))
+    return tuple(found)

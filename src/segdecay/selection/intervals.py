@@ -13,8 +13,9 @@ in every resample. Figures that chose between this and other statistics: docs/ve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,8 @@ I64 = npt.NDArray[np.int64]
 OWN_SHARE = 0.5  # of a setting's own spread beyond the images; the rest is the median over settings
 # how firmly we hold, before folds are seen, that the images explain how they differ, in degrees of freedom
 PRIOR_OF_DIFFERENCES = 10.0
-PRIOR_OF_SCORES = 4.0  # weaker: folds also differ by their groups, which resampled images do not show
+PRIOR_OF_SCORES = 4.0  # weaker: folds also differ by what resampled images do not show
+LEAST_CLUSTER_FREEDOM = 4  # groups less folds; with fewer, only the spread over folds speaks of groups
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,30 @@ def _estimates(
 
 
 def own_estimates(surface: Surface) -> Estimates:
-    """The mean score of every setting over the folds that it has."""
-    return _estimates(surface.scores, surface.deviations, surface.influences, surface.noise, PRIOR_OF_SCORES)
+    """The mean score of every setting over the folds that it has.
+
+    Images of a group are alike, which hardly matters to a difference and much to a score. Where images are resampled
+    although groups are known, the variance is not below that of whole groups (jackknife) or, with very few groups, of
+    the folds.
+    """
+    found = _estimates(surface.scores, surface.deviations, surface.influences, surface.noise, PRIOR_OF_SCORES)
+    if surface.clusters is None:
+        return found
+    errors, freedom = found.errors.copy(), found.freedom.copy()
+    for v, has in enumerate(surface.has):
+        clusters = [fold[v] for fold, seen in zip(surface.clusters, has, strict=True) if seen]
+        if not clusters:
+            continue
+        if sum(len(fold) - 1 for fold in clusters) >= LEAST_CLUSTER_FREEDOM:
+            error = math.sqrt(sum(fold.var(ddof=1) / len(fold) for fold in clusters if len(fold) > 1)) / len(clusters)
+            own = image_freedom(clusters)
+        elif len(clusters) > 1:
+            error, own = surface.scores[v, has].std(ddof=1) / math.sqrt(len(clusters)), len(clusters) - 1.0
+        else:
+            continue
+        if error > errors[v]:
+            errors[v], freedom[v] = error, min(own, freedom[v])
+    return replace(found, errors=errors, freedom=freedom)
 
 
 def difference_estimates(surface: Surface, reference: int) -> Estimates:

@@ -70,10 +70,18 @@ class Scored:
     allowed: Bools | None  # (V, R) in every resample; None without a limit on classes
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate], criterion: Criterion, *, resamples: int, seed: int) -> Scored:
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        criterion: Criterion,
+        *,
+        resamples: int,
+        seed: int,
+        groups: Sequence[Sequence[object]] | None = None,
+    ) -> Scored:
         cells = [candidate.cells for candidate in candidates]
         names = [f"{candidate.strength.value:.12g}" for candidate in candidates]
-        surface, draws = ev.surface_of(cells, names, criterion=criterion, resamples=resamples, seed=seed)
+        surface, draws = ev.surface_of(cells, names, criterion=criterion, resamples=resamples, seed=seed, groups=groups)
         own, to_none = iv.own_estimates(surface), iv.difference_estimates(surface, 0)
         complete = surface.has.all(axis=1)
         means = np.where(complete | ~np.isfinite(to_none.means), own.means, own.means[0] + to_none.means)

@@ -83,8 +83,8 @@ def decide(
     candidates = from_none_to_strongest(candidates)
     resampled = ev.resampled_by(groups)
     if groups is not None and resampled == "groups":
-        candidates = [by_group(candidate, groups) for candidate in candidates]
-    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed)
+        candidates, groups = [by_group(candidate, groups) for candidate in candidates], None
+    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups)
     none, best = 0, scored.best
     tail = iv.joint_tail(scored.to_none, confidence)
     differences = [scored.to_none.interval(i, tail, JOINT) for i in range(len(candidates))]
@@ -96,35 +96,36 @@ def decide(
         taken = one_se
     if not np.isfinite(scored.means[taken]):
         taken = best
-    honest, corrected = _honest(scored, none if taken == none else best, tail, confidence)
+    honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
     if taken not in (none, best):
-        corrected = scored.own.interval(taken, iv.joint_tail(scored.own, confidence), ONE_SE)
-    shown = taken if taken != none else best
+        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence), ONE_SE)
+    classes = _class_summaries(candidates, taken if taken != none else best, class_names, confidence, resamples, seed)
     return Decision(
         kind=kind,
         best=best,
         taken=taken,
         one_se=one_se,
         none=none,
-        selection=_inside(corrected),
+        selection=_inside(selection),
         zero=_inside(scored.own.interval(none, 1 - confidence, OWN)),
         best_difference=best_difference,
         settings=tuple(_summary(c, i, scored, differences[i], confidence) for i, c in enumerate(candidates)),
-        classes=tuple(
-            _class_summary(candidates, shown, c, name, confidence, resamples, seed)
-            for c, name in enumerate(class_names)
-        ),
-        indistinguishable=tuple(
-            candidates[i].strength.value
-            for i, d in enumerate(differences)
-            if scored.rivals[i] and d.interval and d.interval[0] <= 0 <= d.interval[1]
-        ),
+        classes=classes,
+        indistinguishable=_indistinguishable(candidates, scored, differences),
         looked_at=max(1, len(candidates) - 1),
         n_folds=scored.surface.scores.shape[1],
         honest=honest,
         resampled=resampled,
         criterion=criterion,
     )
+
+
+def _indistinguishable(
+    candidates: Sequence[Candidate], scored: Scored, differences: Sequence[Interval]
+) -> tuple[float, ...]:
+    """The values whose difference to none may be 0; what a race dropped is not among them."""
+    alike = [bool(d.interval and d.interval[0] <= 0 <= d.interval[1]) for d in differences]
+    return tuple(c.strength.value for i, c in enumerate(candidates) if scored.rivals[i] and alike[i])
 
 
 def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) -> str:
@@ -149,7 +150,7 @@ def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple
     with np.errstate(invalid="ignore"):
         quantiles = np.array([iv.t_quantile(tail, f) for f in scored.to_none.freedom])
         repeated = scored.taken_in_resamples(deviations, scored.to_none.errors * quantiles)
-    means, own, other = np.nan_to_num(scored.means), scored.own, scored.to_none
+    means, own = np.nan_to_num(scored.means), scored.own
     found = iv.corrected(
         means, deviations, repeated, taken, error=own.errors[taken], freedom=own.freedom[taken], confidence=confidence
     )
@@ -159,20 +160,8 @@ def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple
         "of": SELECTED,
         "mean": found.mean,
         "interval": _inside(interval).interval,
-        "difference": None,
         "selected_in": [float(share) for share in found.shares],  # share of the resamples, by setting
     }
-    if taken != 0 and np.isfinite(other.means[taken]):
-        gain = iv.corrected(
-            np.nan_to_num(other.means),
-            deviations - deviations[0],
-            repeated,
-            taken,
-            error=other.errors[taken],
-            freedom=other.freedom[taken],
-            confidence=confidence,
-        )
-        honest["difference"] = {"mean": gain.mean, "interval": gain.interval}
     return honest, interval
 
 
@@ -200,16 +189,19 @@ def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval,
     )
 
 
-def _class_summary(
-    candidates: Sequence[Candidate], shown: int, index: int, name: str, confidence: float, resamples: int, seed: int
-) -> ClassSummary:
-    """A class at the shown strength and at none; the interval is of a single class, not adjusted over them."""
+def _class_summaries(
+    candidates: Sequence[Candidate], shown: int, names: Sequence[str], confidence: float, resamples: int, seed: int
+) -> tuple[ClassSummary, ...]:
+    """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
     none, other = candidates[0].cells, candidates[shown].cells
-    support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())
-    means = [_known(float(class_means(c, list(c))[index])) if c else None for c in (other, none)]
-    interval = None
-    if shown != 0 and None not in means:
-        only = Criterion("classes", (index,), (name,))
-        surface, _ = ev.surface_of([none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed)
-        interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence, OWN).interval
-    return ClassSummary(name, support, means[0], means[1], interval)
+    means = [class_means(cells, list(cells)) if cells else np.full(len(names), np.nan) for cells in (other, none)]
+    summaries = []
+    for index, name in enumerate(names):
+        support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())
+        interval = None
+        if shown != 0 and np.isfinite(means[0][index]) and np.isfinite(means[1][index]):
+            only = Criterion("classes", (index,), (name,))
+            surface, _ = ev.surface_of([none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed)
+            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence, OWN).interval
+        summaries.append(ClassSummary(name, support, _known(means[0][index]), _known(means[1][index]), interval))
+    return tuple(summaries)
