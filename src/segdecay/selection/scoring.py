@@ -78,6 +78,7 @@ class Scored:
         resamples: int,
         seed: int,
         groups: Sequence[Sequence[object]] | None = None,
+        class_names: Sequence[str] = (),
     ) -> Scored:
         cells = [candidate.cells for candidate in candidates]
         names = [f"{candidate.strength.value:.12g}" for candidate in candidates]
@@ -85,7 +86,7 @@ class Scored:
         own, to_none = iv.own_estimates(surface), iv.difference_estimates(surface, 0)
         complete = surface.has.all(axis=1)
         means = np.where(complete | ~np.isfinite(to_none.means), own.means, own.means[0] + to_none.means)
-        reasons = _forbidden(cells, criterion)
+        reasons = _forbidden(cells, criterion, class_names)
         may = [c.dropped is None and r is None for c, r in zip(candidates, reasons, strict=True)]
         rivals = np.array(may) & np.isfinite(means)
         allowed = None if criterion.most_loss is None else _allowed_in_resamples(cells, criterion, draws)
@@ -120,7 +121,9 @@ def class_means(cells: dict[int, Sequence[ev.Counts]], folds: Sequence[int]) -> 
     return mean_present(ev.fold_class_iou([cells[fold] for fold in folds]), axis=0)
 
 
-def _forbidden(cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion) -> tuple[str | None, ...]:
+def _forbidden(
+    cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, class_names: Sequence[str]
+) -> tuple[str | None, ...]:
     """Why the limit on losses of classes forbids a setting, over the folds that it shares with none."""
     reasons: list[str | None] = []
     for own in cells:
@@ -130,8 +133,12 @@ def _forbidden(cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Crite
             continue
         loss = class_means(cells[0], common) - class_means(own, common)
         is_over = not criterion.is_allowed(-loss[None], np.zeros_like(loss))[0]
-        text = f"a class loses {np.nanmax(loss):.3f} IoU; {criterion.most_loss:g} is allowed"
-        reasons.append(text if is_over else None)
+        if not is_over:
+            reasons.append(None)
+            continue
+        worst = int(np.nanargmax(loss))
+        name = class_names[worst] if class_names else f"class {worst}"
+        reasons.append(f"{name} loses {loss[worst]:.3f} IoU; {criterion.most_loss:g} is allowed")
     return tuple(reasons)
 
 

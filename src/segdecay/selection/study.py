@@ -17,10 +17,13 @@ from segdecay.data.folds import FoldPlan
 from segdecay.errors import RunError
 from segdecay.records import CellRecord, Verdict
 from segdecay.selection import evidence as ev
+from segdecay.selection.criteria import build_criterion
+from segdecay.selection.evidence import MIOU
 from segdecay.selection.executors import Event, Executor
 from segdecay.selection.grid import MOST_EXTENSIONS, next_strength, start_grid
 from segdecay.selection.ledger import Ledger, setting_name
-from segdecay.selection.verdict import Candidate, Decision, decide, is_strong_edge
+from segdecay.selection.scoring import Candidate
+from segdecay.selection.verdict import STATISTIC, Decision, decide, is_strong_edge
 from segdecay.selection.words import sentence_of
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
@@ -94,6 +97,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     largest = largest_value(study.config, smallest)
     grid = grid_of(study)
     asked = len(grid)
+    criterion = build_criterion(study.config.search, study.dataset.classes)
     while True:
         _run_missing(study, grid)
         candidates = [_candidate(study, value) for value in grid]
@@ -101,7 +105,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
             reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
             raise RunError(f"No strength could be scored:\n{reasons}")
         more = next_strength(grid, none=axis.none, largest=largest)
-        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates):
+        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates, criterion):
             break
         grid = [*grid, more]
     decision = decide(
@@ -111,8 +115,15 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         resamples=study.config.search.resamples,
         seed=derive_seed(study.config.seed, "resamples") % 2**32,
         rule=study.config.search.rule,
+        criterion=criterion,
+        groups=_groups_of(study),
     )
     return _verdict(study, grid, decision), decision
+
+
+def _groups_of(study: Study) -> list[list[str]]:
+    """The group of every validation image, fold by fold, in the order of the kept matrices."""
+    return [[study.dataset.items[index].group for index in fold.validation] for fold in study.folds.folds]
 
 
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
@@ -166,7 +177,7 @@ def _verdict(study: Study, grid: Sequence[float], decision: Decision) -> Verdict
     difference = decision.best_difference
     return Verdict(
         kind=decision.kind,
-        criterion=config.search.criterion,
+        criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
         policy=config.decay.policy,
         strength=settings[decision.taken].strength,
         one_se=settings[decision.one_se].strength,
@@ -179,7 +190,7 @@ def _verdict(study: Study, grid: Sequence[float], decision: Decision) -> Verdict
         settings=settings,
         classes=decision.classes,
         seeds=config.search.seeds,
-        honest=None,
+        honest=decision.honest,
         test=None,
         cost={
             "cells": len(records),
@@ -188,7 +199,8 @@ def _verdict(study: Study, grid: Sequence[float], decision: Decision) -> Verdict
         },
         indistinguishable=decision.indistinguishable,
         evidence={
-            "statistic": "paired differences of fold mIoU; variance: the larger of image bootstrap and fold spread",
+            "statistic": STATISTIC,
+            "resampled": decision.resampled,
             "rule": config.search.rule,
             "confidence": config.search.confidence,
             "resamples": config.search.resamples,

@@ -21,7 +21,12 @@ from segdecay.training.metrics import mean_present
 
 __all__ = ["Candidate", "Decision", "best_index", "decide", "is_strong_edge"]
 
+STATISTIC = (
+    "paired differences of fold scores; variance: resampled images (or groups) and what folds spread beyond them; "
+    "t with all strengths covered at once"
+)
 OWN = "a setting named beforehand"
+DIFFERENCE = "a difference named beforehand"
 JOINT = "all differences to none at once, so also that of the selected setting"
 SELECTED = "the selected setting, corrected for having been selected"
 ONE_SE = "all settings at once, so also the one that the one-SE rule selects"
@@ -84,7 +89,7 @@ def decide(
     resampled = ev.resampled_by(groups)
     if groups is not None and resampled == "groups":
         candidates, groups = [by_group(candidate, groups) for candidate in candidates], None
-    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups)
+    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names)
     none, best = 0, scored.best
     tail = iv.joint_tail(scored.to_none, confidence)
     differences = [scored.to_none.interval(i, tail, JOINT) for i in range(len(candidates))]
@@ -185,7 +190,7 @@ def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval,
         collapsed=candidate.collapsed,
         difference=known,
         interval=own.interval,
-        difference_named=None if known is None else scored.to_none.interval(i, 1 - confidence, OWN).interval,
+        difference_named=None if known is None else scored.to_none.interval(i, 1 - confidence, DIFFERENCE).interval,
     )
 
 
@@ -202,6 +207,6 @@ def _class_summaries(
         if shown != 0 and np.isfinite(means[0][index]) and np.isfinite(means[1][index]):
             only = Criterion("classes", (index,), (name,))
             surface, _ = ev.surface_of([none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed)
-            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence, OWN).interval
+            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence, DIFFERENCE).interval
         summaries.append(ClassSummary(name, support, _known(means[0][index]), _known(means[1][index]), interval))
     return tuple(summaries)
