@@ -2,6 +2,7 @@
 
     python benchmarks/calibration.py                          # all surfaces, 1,000 repeats each, about 12 minutes
     python benchmarks/calibration.py null --repeats 2000
+    python benchmarks/calibration.py --records benchmarks/records/digits.npz    # real trainings, see record_grid.py
 
 One repeat: images of pixels in classes with a long tail are drawn in groups, ridge classifiers (closed form) are
 fitted at every strength on true folds over groups, per-image confusion matrices are kept as `segdecay tune` keeps them,
@@ -16,9 +17,11 @@ selection, for the difference too).
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -238,13 +241,43 @@ def _summed(candidate: Candidate, groups: list[I64]) -> Candidate:
     return Candidate(candidate.strength, cells, None, None, 0)
 
 
+def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> None:
+    """The verdict on every subset of `n_folds` recorded folds and every single seed, as `tune` runs by default."""
+    with np.load(path, allow_pickle=False) as kept:
+        grid, fold_of, names = kept["values"].tolist(), kept["fold_of"], [str(name) for name in kept["classes"]]
+        seeds, groups, lengths = len(kept["seeds"]), kept["group_of"], kept["confusion_length"].astype(np.int64)
+        flat = np.zeros((len(lengths), len(names) ** 2), dtype=np.int64)
+        flat[np.repeat(np.arange(len(lengths)), lengths), kept["confusion_index"]] = kept["confusion_count"]
+    by_fold = [np.flatnonzero(fold_of == fold) for fold in range(int(fold_of.max()) + 1)]
+    cells, start = {}, 0
+    for cell in itertools.product(grid, range(len(by_fold)), range(seeds)):
+        n = len(by_fold[cell[1]])
+        cells[cell] = ev.Counts.of(flat[start : start + n].reshape(n, len(names), len(names)))
+        start += n
+    kinds: dict[str, int] = defaultdict(int)
+    for folds, seed in itertools.product(itertools.combinations(range(len(by_fold)), n_folds), range(seeds)):
+        candidates = [
+            Candidate(Strength("total_decay", v), [[cells[v, fold, seed]] for fold in folds], None, None, 0)
+            for v in values
+        ]
+        of = [groups[by_fold[fold]].tolist() for fold in folds]
+        kinds[decide(candidates, names, confidence=CONFIDENCE, resamples=2000, seed=0, groups=of).kind] += 1
+    print(f"{path.name}, D = {values}, subsets of {n_folds} folds, one seed each: {dict(kinds)}")
+
+
 def main() -> None:
     """All worlds that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("worlds", nargs="*", default=[], help=f"any of: {', '.join(WORLDS)}")
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--records", type=Path, help="recorded grid to decide on instead")
+    parser.add_argument("--strengths", default="0,1,4,16", help="of the recorded grid; the default grid of tune")
+    parser.add_argument("--folds", type=int, default=3, help="of the recorded grid")
     asked = parser.parse_args()
+    if asked.records is not None:
+        power_on_records(asked.records, tuple(float(value) for value in asked.strengths.split(",")), asked.folds)
+        return
     for name in asked.worlds or WORLDS:
         calibrate(name, WORLDS[name], asked.repeats, asked.seed)
 

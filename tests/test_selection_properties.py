@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ N_IMAGES = 12
 SHARES = st.lists(st.floats(0.3, 0.9), min_size=2, max_size=5)
 
 
-def _cell(random: np.random.Generator, right: float | tuple[float, ...], n_images: int = N_IMAGES) -> ev.Counts:
+def _cell(random: np.random.Generator, right: float | ev.F64, n_images: int = N_IMAGES) -> ev.Counts:
     """Images of 60 pixels in three classes; each class has its own share of right pixels."""
     matrices = np.zeros((n_images, 3, 3), dtype=np.int64)
     for true, share in enumerate(np.broadcast_to(right, 3)):
@@ -31,7 +32,7 @@ def _cell(random: np.random.Generator, right: float | tuple[float, ...], n_image
     return ev.Counts.of(matrices)
 
 
-def _candidates(rights: list[float] | list[tuple[float, ...]], seed: int, folds: int = 3) -> list[Candidate]:
+def _candidates(rights: Sequence[float | tuple[float, ...]], seed: int, folds: int = 3) -> list[Candidate]:
     random = np.random.default_rng(seed)
     return [
         Candidate(

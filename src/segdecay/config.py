@@ -161,7 +161,7 @@ class SearchConfig(Section):
     rule: Literal["best", "one-se"] = "best"
     criterion: Literal["miou", "worst", "weighted", "classes"] = Field(
         "miou",
-        description="mIoU, the worst class, the mean weighted by pixels, or the mean of named classes: miou, worst, weighted, classes",
+        description="mIoU, the worst class, the mean weighted by pixels, or the mean of named classes",
     )
     criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
     max_class_loss: float | None = Field(

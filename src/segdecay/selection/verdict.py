@@ -96,11 +96,9 @@ def decide(
     best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
     kind = _kind(best, none, best_difference, len(candidates))
     one_se = scored.one_se(best)
-    taken = best if kind in ("chosen", "edge") else none
-    if rule == "one-se" and kind in ("chosen", "edge"):
-        taken = one_se
-    if not np.isfinite(scored.means[taken]):
-        taken = best
+    taken = none
+    if kind in ("chosen", "edge") or not np.isfinite(scored.means[none]):
+        taken = one_se if rule == "one-se" else best
     honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
     if taken not in (none, best):
         selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence), ONE_SE)
