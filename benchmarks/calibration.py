@@ -224,7 +224,7 @@ def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
         tally.note("selected difference, bbc", repeated, truth, decision.best, paired=True)
         for other, found in found_by.items():
             tail = (1 - CONFIDENCE) / (len(truth) - 1) if other != "images" else iv.joint_tail(found, CONFIDENCE)
-            interval = found.interval(decision.best, tail, other).interval
+            interval = found.interval(decision.best, tail).interval
             tally.note(f"selected difference, {other}", interval, truth, decision.best, paired=True)
             tally.kinds[other].append(interval is not None and interval[0] > 0)
     seconds = time.process_time() - started

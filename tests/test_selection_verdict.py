@@ -188,7 +188,7 @@ def _false_alarms(folds: int, strengths: int, repeats: int, seed: int) -> float:
         scores = random.normal(0, 0.03, folds) + random.normal(0, 0.012, (strengths + 1, folds))
         found = iv.difference_estimates(replace(frame, scores=scores), 0)
         best = int(np.nanargmax(found.means))
-        interval = found.interval(best, iv.joint_tail(found, 0.95), "all").interval
+        interval = found.interval(best, iv.joint_tail(found, 0.95)).interval
         alarms += interval is not None and interval[0] > 0
     return alarms / repeats
 

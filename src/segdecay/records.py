@@ -208,7 +208,6 @@ class Interval:
     mean: float | None
     standard_error: float | None
     interval: tuple[float, float] | None
-    of: str | None = None  # what the interval is of: something named beforehand, or something selected
 
 
 @dataclass(frozen=True)

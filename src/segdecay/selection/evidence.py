@@ -55,8 +55,8 @@ class Counts:
         >>> Counts(*3 * [np.array([[1], [2], [4]])]).by_group(["a", "b", "a"]).hit.tolist()
         [[5], [2]]
         """
-        _, number = np.unique([str(group) for group in groups], return_inverse=True)
-        member = np.eye(number.max(initial=-1) + 1, dtype=np.int64)[number]
+        number = {group: index for index, group in enumerate(dict.fromkeys(groups))}  # in order of appearance
+        member = np.eye(len(number), dtype=np.int64)[[number[group] for group in groups]]
         return Counts(member.T @ self.hit, member.T @ self.union, member.T @ self.true)
 
 

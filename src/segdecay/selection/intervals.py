@@ -45,13 +45,13 @@ class Estimates:
     deviations: F64
     training: F64
 
-    def interval(self, index: int, tail: float, of: str) -> Interval:
-        """One mean with its t interval that leaves out `tail` on both sides together; `of` says of what it is."""
+    def interval(self, index: int, tail: float) -> Interval:
+        """One mean with its t interval that leaves out `tail` on both sides together."""
         mean, error = float(self.means[index]), float(self.errors[index])
         if not np.isfinite(mean):
             return Interval(None, None, None)
         half = error * t_quantile(tail, float(self.freedom[index]))
-        return Interval(mean, error, (mean - half, mean + half), of)
+        return Interval(mean, error, (mean - half, mean + half))
 
 
 def t_quantile(tail: float, freedom: float) -> float:

@@ -201,6 +201,7 @@ def _verdict(study: Study, grid: Sequence[float], decision: Decision) -> Verdict
         evidence={
             "statistic": STATISTIC,
             "resampled": decision.resampled,
+            "intervals_of": decision.intervals_of,
             "rule": config.search.rule,
             "confidence": config.search.confidence,
             "resamples": config.search.resamples,

@@ -49,9 +49,23 @@ class Decision:
     indistinguishable: tuple[float, ...]
     looked_at: int
     n_folds: int
-    honest: dict[str, Any] | None
-    resampled: str  # "groups" or "images"
-    criterion: Criterion
+    honest: dict[str, Any] | None = None
+    resampled: str = "images"  # or "groups"
+    criterion: Criterion = ev.MIOU
+
+    @property
+    def intervals_of(self) -> dict[str, str]:
+        """Of what each interval of verdict.json is, by its key."""
+        return {
+            "selection": SELECTED if self.taken in (self.none, self.best) else ONE_SE,
+            "honest": SELECTED,
+            "zero": OWN,
+            "zero.difference_interval": JOINT,
+            "settings.interval": OWN,
+            "settings.difference": JOINT,
+            "settings.difference_named": DIFFERENCE,
+            "classes.difference_interval": DIFFERENCE,
+        }
 
 
 def _known(value: float) -> float | None:
@@ -81,9 +95,9 @@ def decide(
 ) -> Decision:
     """The decision on finished settings, in any order.
 
-    None is best: `zero`. The best cannot be told apart from none: `flat`. The best is better than none, and is the
-    strongest setting of a grid that could not be extended further: `edge`. Otherwise `chosen`. groups: for each fold
-    the group of every validation image, in the order of the counts; None where images are on their own.
+    None is best: `zero`. Not told apart from none: `flat`. Better, and the strongest of a grid that could not be
+    extended: `edge`. Otherwise `chosen`. groups: for each fold the group of every validation image, in the order of
+    the counts; None where images are on their own.
     """
     candidates = from_none_to_strongest(candidates)
     resampled = ev.resampled_by(groups)
@@ -92,7 +106,7 @@ def decide(
     scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names)
     none, best = 0, scored.best
     tail = iv.joint_tail(scored.to_none, confidence)
-    differences = [scored.to_none.interval(i, tail, JOINT) for i in range(len(candidates))]
+    differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
     best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
     kind = _kind(best, none, best_difference, len(candidates))
     one_se = scored.one_se(best)
@@ -101,8 +115,8 @@ def decide(
         taken = one_se if rule == "one-se" else best
     honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
     if taken not in (none, best):
-        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence), ONE_SE)
-    classes = _class_summaries(candidates, taken if taken != none else best, class_names, confidence, resamples, seed)
+        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence))
+    shown = taken if taken != none else best
     return Decision(
         kind=kind,
         best=best,
@@ -110,10 +124,10 @@ def decide(
         one_se=one_se,
         none=none,
         selection=_inside(selection),
-        zero=_inside(scored.own.interval(none, 1 - confidence, OWN)),
+        zero=_inside(scored.own.interval(none, 1 - confidence)),
         best_difference=best_difference,
         settings=tuple(_summary(c, i, scored, differences[i], confidence) for i, c in enumerate(candidates)),
-        classes=classes,
+        classes=_class_summaries(candidates, shown, class_names, confidence, resamples, seed),
         indistinguishable=_indistinguishable(candidates, scored, differences),
         looked_at=max(1, len(candidates) - 1),
         n_folds=scored.surface.scores.shape[1],
@@ -157,7 +171,7 @@ def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple
     found = iv.corrected(
         means, deviations, repeated, taken, error=own.errors[taken], freedom=own.freedom[taken], confidence=confidence
     )
-    interval = Interval(float(scored.means[taken]), float(own.errors[taken]), found.interval, SELECTED)
+    interval = Interval(float(scored.means[taken]), float(own.errors[taken]), found.interval)
     honest: dict[str, Any] = {
         "method": "bbc-cv",
         "of": SELECTED,
@@ -174,7 +188,7 @@ def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval,
         return SettingSummary(
             candidate.strength, None, None, None, dropped, candidate.train_mean, None, None, candidate.collapsed, None
         )
-    mean, own = float(scored.means[i]), _inside(scored.own.interval(i, 1 - confidence, OWN))
+    mean, own = float(scored.means[i]), _inside(scored.own.interval(i, 1 - confidence))
     known = difference if difference.mean is not None else None
     return SettingSummary(
         strength=candidate.strength,
@@ -188,7 +202,7 @@ def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval,
         collapsed=candidate.collapsed,
         difference=known,
         interval=own.interval,
-        difference_named=None if known is None else scored.to_none.interval(i, 1 - confidence, DIFFERENCE).interval,
+        difference_named=None if known is None else scored.to_none.interval(i, 1 - confidence).interval,
     )
 
 
@@ -205,6 +219,6 @@ def _class_summaries(
         if shown != 0 and np.isfinite(means[0][index]) and np.isfinite(means[1][index]):
             only = Criterion("classes", (index,), (name,))
             surface, _ = ev.surface_of([none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed)
-            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence, DIFFERENCE).interval
+            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence).interval
         summaries.append(ClassSummary(name, support, _known(means[0][index]), _known(means[1][index]), interval))
     return tuple(summaries)
