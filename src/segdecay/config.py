@@ -6,7 +6,7 @@ runs are the same when this configuration and the data are; workers, device and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
@@ -162,13 +162,20 @@ class SearchConfig(Section):
     block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
     seeds: tuple[int, ...] = (0,)
     rule: Literal["best", "one-se"] = "best"
-    criterion: Literal["miou"] = "miou"
+    criterion: Literal["miou", "worst", "weighted", "classes"] = Field(
+        "miou",
+        description="mIoU, the worst class, the mean weighted by pixels, or the mean of named classes",
+    )
+    criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
+    max_class_loss: float | None = Field(
+        None, ge=0, le=1, description="largest loss of IoU against none that any class may have; null: no limit"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
     strict: bool = Field(False, description="warnings about the data are errors")
     allow_missing: bool = Field(False, description="go on where a class cannot be scored in every fold")
 
-    @pydantic.field_validator("grid", "seeds", mode="before")
+    @pydantic.field_validator("grid", "seeds", "criterion_classes", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -179,6 +186,12 @@ class SearchConfig(Section):
         if value is not None and (len(set(value)) != len(value) or not value or not all(one >= 0 for one in value)):
             raise ValueError("must be different numbers, none below 0")
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _classes_fit_the_criterion(self) -> Self:
+        if (self.criterion == "classes") != bool(self.criterion_classes):
+            raise ValueError("criterion: classes and criterion_classes: [names] go together; give both or neither")
+        return self
 
 
 class RunConfig(Section):

@@ -223,7 +223,9 @@ class SettingSummary:
     gap: float | None  # train minus validation mIoU
     classes: tuple[float | None, ...] | None  # IoU of each class, mean over folds that hold it
     collapsed: int  # cells that predict a single class
-    difference: Interval | None  # to none, paired; None for none itself
+    difference: Interval | None  # to none, paired, all strengths at once; None for none itself
+    interval: tuple[float, float] | None = None  # of the mean, as if this setting had been named beforehand
+    difference_named: tuple[float, float] | None = None  # of the difference, as if it had been named beforehand
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ class Verdict:
     settings: tuple[SettingSummary, ...]
     classes: tuple[ClassSummary, ...]
     seeds: tuple[int, ...]
-    honest: None
+    honest: dict[str, Any] | None  # method, mean, interval: the score corrected for having been selected
     test: dict[str, Any] | None
     cost: dict[str, Any]
     indistinguishable: tuple[float, ...]  # axis values that cannot be told apart from none

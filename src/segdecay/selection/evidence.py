@@ -1,51 +1,72 @@
-"""Arithmetic of the verdict: fold scores, image bootstrap, paired differences and their intervals.
+"""From kept counts to the surface that a verdict is read from: fold scores, resamples and influence of images.
 
-Pure numpy and scipy: per-image true positives and unions in, numbers out. Knows nothing of files or training.
-
-The statistic, the same for all data. y[s, f] is the mIoU of setting s in fold f, from the summed matrix of its images
-(mean over seeds). The difference of two settings is the mean over folds of y[s, f] - y[r, f]. Its variance is the
-larger of two estimates: what resampling the validation images gives (the same images for both settings, 1 draw a fold),
-and the spread of the fold differences divided by the number of folds, where each setting's own spread is drawn
-half-way to the median spread of all settings, so that three folds do not decide alone how sure we are. The interval
-uses Student's t, with the confidence shared between all strengths that were looked at (Bonferroni).
+Pure numpy: per-image (or per-group) true positives, unions and true pixels in, arrays out. Knows nothing of files,
+training or decisions. What is resampled is called a unit: an image, or a whole group where groups are known and a fold
+has at least LEAST_GROUPS of them.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from segdecay.records import Interval
+from segdecay.selection.criteria import Criterion
 from segdecay.training.metrics import intersection_union, iou, mean_present
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-OWN_SPREAD_SHARE = 0.5  # of a setting's own fold spread; the rest is the median over settings
+MIOU = Criterion()
+LEAST_GROUPS = 8  # in a fold; with fewer, resampling groups says nothing about how they spread
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Per-image counts of one cell: true positives and unions of every class (N, C); true pixels of each class (C,)."""
+    """Counts of one cell by unit: true positives, unions and true pixels of every class, each (N, C)."""
 
     hit: I64
     union: I64
-    support: I64
+    true: I64
 
     @classmethod
     def of(cls, confusions: I64) -> Counts:
         """From (N, C, C) confusion matrices."""
-        return cls(*intersection_union(confusions), confusions.sum(axis=(0, 2)))
+        return cls(*intersection_union(confusions), confusions.sum(axis=2))
+
+    @property
+    def support(self) -> I64:
+        """(C,) true pixels of each class."""
+        return np.asarray(self.true.sum(axis=0))
 
     def class_iou(self) -> F64:
-        """(C,) IoU of the summed images; NaN for a class that is absent."""
+        """(C,) IoU of the summed units; NaN for a class that is absent."""
         return iou(self.hit.sum(axis=0), self.union.sum(axis=0))
+
+    def score(self, criterion: Criterion = MIOU) -> float:
+        """The criterion of the summed units."""
+        return float(criterion.score(self.class_iou(), self.support.astype(np.float64)))
+
+    def by_group(self, groups: Sequence[object]) -> Counts:
+        """The same counts with the images of a group summed: one unit a group.
+
+        >>> Counts(*3 * [np.array([[1], [2], [4]])]).by_group(["a", "b", "a"]).hit.tolist()
+        [[5], [2]]
+        """
+        number = {group: index for index, group in enumerate(dict.fromkeys(groups))}  # in order of appearance
+        member = np.eye(len(number), dtype=np.int64)[[number[group] for group in groups]]
+        return Counts(member.T @ self.hit, member.T @ self.union, member.T @ self.true)
 
 
 Setting = Sequence[Sequence[Counts]]  # folds, then seeds
+
+
+def resampled_by(groups: Sequence[Sequence[object]] | None) -> str:
+    """What is resampled in the folds with these group names: "groups" or "images"."""
+    enough = groups is not None and all(len(set(fold)) >= LEAST_GROUPS for fold in groups)
+    return "groups" if enough else "images"
 
 
 def fold_class_iou(setting: Setting) -> F64:
@@ -53,103 +74,140 @@ def fold_class_iou(setting: Setting) -> F64:
     return np.stack([mean_present(np.stack([cell.class_iou() for cell in seeds]), axis=0) for seeds in setting])
 
 
-def fold_scores(setting: Setting) -> F64:
-    """(J,) mIoU of every fold, mean over seeds."""
-    return np.array([np.mean([mean_present(cell.class_iou()) for cell in seeds]) for seeds in setting])
+def fold_scores(setting: Setting, criterion: Criterion = MIOU) -> F64:
+    """(J,) score of every fold, mean over seeds."""
+    return np.array([np.mean([cell.score(criterion) for cell in seeds]) for seeds in setting])
 
 
 def image_draws(n_images: Sequence[int], resamples: int, seed: int) -> list[I64]:
     """For each fold (R, N): how often each image is in each of R resamples of N images."""
     random = np.random.Generator(np.random.PCG64(seed))
-    return [
-        random.multinomial(n, np.full(n, 1 / n), size=resamples) if n else np.zeros((resamples, 0), np.int64)
-        for n in n_images
-    ]
+    return [_draws(random, n, resamples) for n in n_images]
+
+
+def _draws(random: np.random.Generator, n: int, resamples: int) -> I64:
+    return random.multinomial(n, np.full(n, 1 / n), size=resamples) if n else np.zeros((resamples, 0), np.int64)
+
+
+def content_draws(truth: Sequence[I64], resamples: int, seed: int) -> list[I64]:
+    """Like `image_draws`, each fold seeded by its true pixels (N, C): the order of the folds changes nothing.
+
+    Folds of equal content are told apart by a count, so that copies are draws of their own.
+    """
+    seen: dict[int, int] = {}
+    found = []
+    for pixels in truth:
+        mark = zlib.crc32(np.ascontiguousarray(pixels, dtype="<i8").tobytes())
+        seen[mark] = seen.get(mark, -1) + 1
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, mark, seen[mark]])))
+        found.append(_draws(random, len(pixels), resamples))
+    return found
 
 
 def bootstrap_class_iou(setting: Setting, draws: Sequence[I64]) -> list[list[F64]]:
-    """For each fold and seed (R, C): the IoU of every class in every resample of the images."""
-    return [
-        [iou(draw @ cell.hit, draw @ cell.union) for cell in seeds] for seeds, draw in zip(setting, draws, strict=True)
-    ]
+    """For each fold and seed (R, C): the IoU of every class in every resample of the units."""
+    return [[_resampled(cell, draw)[0] for cell in seeds] for seeds, draw in zip(setting, draws, strict=True)]
 
 
-def bootstrap_scores(setting: Setting, draws: Sequence[I64]) -> F64:
-    """(R,) mean over folds and seeds of the mIoU in every resample of the images."""
-    folds = [np.mean([mean_present(seed) for seed in seeds], axis=0) for seeds in bootstrap_class_iou(setting, draws)]
+def _resampled(cell: Counts, draw: I64) -> tuple[F64, F64]:
+    """IoU of every class and true pixels, each (R, C). In float, exact below 2**53, since BLAS is faster."""
+    counts = np.concatenate([cell.hit, cell.union, cell.true], axis=1).astype(np.float64)
+    hit, union, true = np.split(draw.astype(np.float64) @ counts, 3, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(union > 0, hit / union, np.nan), true
+
+
+def fold_bootstrap(seeds: Sequence[Counts], draw: I64, criterion: Criterion = MIOU) -> F64:
+    """(R,) score of one fold in every resample of its units, mean over seeds."""
+    return np.asarray(np.mean([criterion.score(*_resampled(cell, draw)) for cell in seeds], axis=0))
+
+
+def bootstrap_scores(setting: Setting, draws: Sequence[I64], criterion: Criterion = MIOU) -> F64:
+    """(R,) mean over folds and seeds of the score in every resample of the units."""
+    folds = [fold_bootstrap(seeds, draw, criterion) for seeds, draw in zip(setting, draws, strict=True)]
     return np.asarray(np.mean(folds, axis=0))
 
 
-def shared_spread(differences: F64) -> F64:
-    """(S,) variance over folds of the differences (S, J), each half-way to the median of all S.
+def influence(seeds: Sequence[Counts], criterion: Criterion = MIOU) -> F64:
+    """(N,) jackknife influence of every unit on a fold's score: (N - 1)(mean - score without it), mean over seeds."""
+    rows = []
+    for cell in seeds:
+        hit, union, true = (
+            cell.hit.sum(axis=0) - cell.hit,
+            cell.union.sum(axis=0) - cell.union,
+            cell.support - cell.true,
+        )
+        without = criterion.score(iou(hit, union), true.astype(np.float64))
+        rows.append((len(without) - 1) * (mean_present(without) - without))
+    return np.asarray(np.nan_to_num(np.mean(rows, axis=0)))
 
-    >>> shared_spread(np.array([[0.0, 2.0], [0.0, 4.0], [0.0, 6.0]])).tolist()
-    [5.0, 8.0, 13.0]
+
+@dataclass(frozen=True)
+class Surface:
+    """What is known of V settings in F folds; NaN in `scores` where a setting has no such fold.
+
+    scores (V, F); deviations (V, F, R): resampled scores around their mean, scaled by √(n/(n−1)), 0 where absent;
+    influences: for each fold (V, n); noise (V, R): standard normal draws that stand for the luck of a training;
+    clusters: as influences, of whole groups, where single images are resampled although their groups are known.
     """
-    own = differences.var(axis=1, ddof=1)
-    return np.asarray(OWN_SPREAD_SHARE * own + (1 - OWN_SPREAD_SHARE) * np.median(own))
+
+    scores: F64
+    deviations: F64
+    influences: tuple[F64, ...]
+    noise: F64
+    clusters: tuple[F64, ...] | None = None
+
+    @property
+    def has(self) -> npt.NDArray[np.bool_]:
+        """(V, F) which cells there are."""
+        return np.isfinite(self.scores)
 
 
-def degrees_of_freedom(n_folds: int, n_settings: int) -> float:
-    """Degrees of freedom of the shared spread.
-
-    With weights a and 1-a on independent estimates of J-1 and (S-1)(J-1) degrees, Satterthwaite's rule; the settings
-    share the cells of none and the data, so the pooled part is counted as half of what independence would give.
-
-    >>> degrees_of_freedom(3, 1)
-    2.0
-    >>> round(degrees_of_freedom(3, 3), 2)
-    4.0
-    """
-    own = n_folds - 1
-    pooled = max((n_settings - 1) * own / 2, 0.0)
-    if pooled == 0:
-        return float(own)
-    a = OWN_SPREAD_SHARE
-    return 1 / (a**2 / own + (1 - a) ** 2 / pooled)
-
-
-def quantile(confidence: float, looked_at: int, freedom: float) -> float:
-    """Half-width of an interval in standard errors, the error shared between `looked_at` strengths."""
-    tail = (1 - confidence) / 2 / max(1, looked_at)
-    return float(stats.t.ppf(1 - tail, freedom)) if np.isfinite(freedom) else float(stats.norm.ppf(1 - tail))
-
-
-def paired_intervals(
-    differences: F64,  # (S, J) fold differences to a reference
-    image_variance: F64,  # (S,) bootstrap variance of their means
+def surface_of(
+    settings: Sequence[dict[int, Sequence[Counts]]],  # fold to seeds
+    names: Sequence[str],  # one a setting: its draws of training noise depend on nothing else
     *,
-    confidence: float,
-    looked_at: int,
-) -> list[Interval]:
-    """The mean difference of every setting, its standard error and its interval, adjusted for `looked_at`.
+    criterion: Criterion = MIOU,
+    resamples: int,
+    seed: int,
+    groups: Sequence[Sequence[object]] | None = None,  # by fold, of every image, where images are the units
+) -> tuple[Surface, dict[int, I64]]:
+    """The surface of settings that may lack folds, and the draws of every fold."""
+    folds = sorted({fold for cells in settings for fold in cells})
+    firsts = [next(cells[fold] for cells in settings if fold in cells)[0] for fold in folds]
+    draws = content_draws([cell.true for cell in firsts], resamples, seed)
+    scores = np.full((len(settings), len(folds)), np.nan)
+    deviations = np.zeros((*scores.shape, resamples))
+    influences = [np.zeros((len(settings), len(cell.true))) for cell in firsts]
+    for v, cells in enumerate(settings):
+        for column, fold in enumerate(folds):
+            if fold not in cells:
+                continue
+            scores[v, column] = np.mean([cell.score(criterion) for cell in cells[fold]])
+            resampled, n = fold_bootstrap(cells[fold], draws[column], criterion), len(firsts[column].true)
+            deviations[v, column] = np.nan_to_num(resampled - mean_present(resampled)) * np.sqrt(n / max(1, n - 1))
+            influences[column][v] = influence(cells[fold], criterion)
+    marks = [zlib.crc32(name.encode()) for name in names]
+    noise = [np.random.Generator(np.random.PCG64([seed, mark])).standard_normal(resamples) for mark in marks]
+    draws_of_luck = np.array(noise).reshape(len(settings), resamples)
+    clusters = None if groups is None else _cluster_influences(settings, folds, groups, criterion)
+    surface = Surface(scores, deviations, tuple(influences), draws_of_luck, clusters)
+    return surface, dict(zip(folds, draws, strict=True))
 
-    With one fold there is no spread to see: the images alone speak, which the caller must say.
-    """
-    n_settings, n_folds = differences.shape
-    means = differences.mean(axis=1)
-    if n_folds > 1:
-        variance = np.maximum(image_variance, shared_spread(differences) / n_folds)
-        freedom = degrees_of_freedom(n_folds, n_settings)
-    else:
-        variance, freedom = image_variance, np.inf
-    half = quantile(confidence, looked_at, freedom)
-    errors = np.sqrt(variance)
-    return [
-        Interval(float(mean), float(error), (float(mean - half * error), float(mean + half * error)))
-        for mean, error in zip(means, errors, strict=True)
-    ]
 
-
-def mean_interval(folds: F64, image_variance: float, *, confidence: float, looked_at: int) -> Interval:
-    """The mean of one setting over the folds; the interval is adjusted for having looked at several."""
-    n_folds = len(folds)
-    variance = image_variance
-    freedom = np.inf
-    if n_folds > 1:
-        variance = max(variance, float(folds.var(ddof=1)) / n_folds)
-        freedom = n_folds - 1
-    error, mean = float(np.sqrt(variance)), float(folds.mean())
-    half = quantile(confidence, looked_at, freedom)
-    # a score is a share: its interval does not leave 0 … 1
-    return Interval(mean, error, (max(0.0, mean - half * error), min(1.0, mean + half * error)))
+def _cluster_influences(
+    settings: Sequence[dict[int, Sequence[Counts]]],
+    folds: Sequence[int],
+    groups: Sequence[Sequence[object]],
+    criterion: Criterion,
+) -> tuple[F64, ...]:
+    """For each fold (V, groups): the influence of whole groups; 0 where a setting lacks the fold."""
+    found = []
+    for fold in folds:
+        absent = np.zeros(len(set(groups[fold])))
+        rows = [
+            influence([cell.by_group(groups[fold]) for cell in cells[fold]], criterion) if fold in cells else absent
+            for cells in settings
+        ]
+        found.append(np.stack(rows))
+    return tuple(found)

@@ -17,10 +17,10 @@ import numpy as np
 
 from segdecay.errors import ConfigError, RunError
 from segdecay.selection import evidence as ev
+from segdecay.selection.criteria import Criterion
 from segdecay.selection.curve_model import Seen, positions
 from segdecay.selection.ledger import Ledger
 from segdecay.selection.race import RACED_OUT, Cell, Race, likely_cells, standing, walk
-from segdecay.training.metrics import mean_present
 from segdecay.training.setup import CellTask
 
 NOT_TRIED = f"{RACED_OUT}not tried"
@@ -37,12 +37,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search leaves to be decided: the strengths, and the blocks on which those still in it are compared."""
+    """What a search leaves to be decided."""
 
-    values: tuple[float, ...]  # from none to the strongest
-    blocks: tuple[int, ...]
-    dropped: dict[float, str]  # who is out, and why
-    best: int | None  # index into values; None: the best mean
+    blocks: dict[float, tuple[int, ...]]  # every strength from none to the strongest: the blocks it was trained on
+    dropped: dict[float, str]  # who left the race, and why
+    best: float | None  # the strength that leads a race; None: the best mean
     cells: int | None = None  # that the plan asked for; None: the whole grid
 
 
@@ -69,6 +68,8 @@ class Racing:
     tasks: Sequence[Sequence[CellTask]]  # of every setting, by block
     ledger: Ledger
     failures: dict[Path, str]  # of this session, by folder
+    criterion: Criterion = ev.MIOU
+    groups: Sequence[Sequence[object]] | None = None  # of every fold's images, where groups are resampled
     stop_at: float = math.inf
     _known: dict[Cell, Seen] = field(default_factory=dict)
     _started: set[Cell] = field(default_factory=set)
@@ -110,14 +111,14 @@ class Racing:
                 "lost: the same command with a larger --budget goes on."
             )
         left, tried = standing(self.race, seen), {cell.setting for cell in seen}
-        reasons = {setting: left.dropped.get(setting, NOT_TRIED) for setting in range(len(values))}
         lost = tried - set(left.finalists) - set(left.dropped)
         kept = [setting for setting in range(len(values)) if setting < self.race.asked or setting in tried]
         return Searched(
-            values=tuple(values[setting] for setting in kept),
-            blocks=left.blocks,
-            dropped={values[s]: reasons[s] for s in kept if s not in left.finalists and s not in lost},
-            best=kept.index(left.leader) if left.leader is not None else None,
+            blocks={values[s]: tuple(sorted(cell.block for cell in seen if cell.setting == s)) for s in kept},
+            dropped={
+                values[s]: left.dropped.get(s, NOT_TRIED) for s in kept if s not in left.finalists and s not in lost
+            },
+            best=values[left.leader] if left.leader is not None else None,
             cells=len(seen),
         )
 
@@ -139,9 +140,10 @@ class Racing:
         if record.status != "finished":
             return Seen(*cell, score=None)
         counts = ev.Counts.of(self.ledger.confusions(task.folder))
+        if self.groups is not None:
+            counts = counts.by_group(self.groups[task.fold])
         (draws,) = ev.image_draws([len(counts.hit)], RESAMPLES, seed=cell[1])
-        resampled = ev.bootstrap_scores([[counts]], [draws])
-        score = float(mean_present(counts.class_iou()))
+        score, resampled = counts.score(self.criterion), ev.fold_bootstrap([counts], draws, self.criterion)
         return Seen(*cell, score, resampled, collapsed=bool(record.extra.get("collapsed")))
 
 

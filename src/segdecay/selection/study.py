@@ -16,13 +16,15 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.folds import FoldPlan
 from segdecay.errors import RunError
 from segdecay.records import CellRecord, Verdict
-from segdecay.selection import evidence as ev
+from segdecay.selection.criteria import Criterion, build_criterion
+from segdecay.selection.evidence import MIOU, Counts, resampled_by
 from segdecay.selection.executors import Event, Executor
 from segdecay.selection.grid import MOST_EXTENSIONS, next_strength, start_grid
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.race import Race
 from segdecay.selection.racing import Budget, Racing, Searched, build_race
-from segdecay.selection.verdict import Candidate, Decision, decide, is_strong_edge
+from segdecay.selection.scoring import Candidate
+from segdecay.selection.verdict import STATISTIC, Decision, decide, is_strong_edge
 from segdecay.selection.words import sentence_of
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
@@ -119,8 +121,9 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     Raises:
         RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
     """
-    searched = run_race(study) if study.config.search.race else _run_grid(study)
-    candidates = [_candidate(study, value, searched) for value in searched.values]
+    criterion = build_criterion(study.config.search, study.dataset.classes)
+    searched = run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion)
+    candidates = [_candidate(study, value, searched) for value in searched.blocks]
     if all(candidate.counts is None for candidate in candidates):
         reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
         raise RunError(f"No strength could be scored:\n{reasons}")
@@ -131,33 +134,49 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         resamples=study.config.search.resamples,
         seed=derive_seed(study.config.seed, "resamples") % 2**32,
         rule=study.config.search.rule,
-        best=searched.best,
+        best_value=searched.best,
+        criterion=criterion,
+        groups=_groups_of(study),
     )
     return _verdict(study, searched, decision), decision
 
 
-def run_race(study: Study) -> Searched:
+def run_race(study: Study, criterion: Criterion) -> Searched:
     """The grid in a race (selection/race.py), within the budget."""
     race, values = race_of(study)
     tasks = [study.tasks(value) for value in values]
-    racing = Racing(race, tasks, study.ledger, study.failures, study.budget.stop_at)
+    groups = _groups_of(study)
+    racing = Racing(
+        race,
+        tasks,
+        study.ledger,
+        study.failures,
+        criterion,
+        groups=groups if resampled_by(groups) == "groups" else None,
+        stop_at=study.budget.stop_at,
+    )
     study.executor.run(racing.next_task, study.note)
     return racing.result(values)
 
 
-def _run_grid(study: Study) -> Searched:
+def _run_grid(study: Study, criterion: Criterion) -> Searched:
     """Every strength on every fold and seed; the grid grows where its best mean is at the strong edge."""
     axis = axis_for(study.config.decay, study.config.optimizer)
     largest, grid = _largest(study), grid_of(study)
-    asked = len(grid)
+    asked, every = len(grid), tuple(range(len(study.tasks(grid[0]))))
     while True:
         _run_missing(study, grid)
-        searched = Searched(tuple(grid), tuple(range(len(study.tasks(grid[0])))), {}, None)
+        searched = Searched(dict.fromkeys(grid, every), {}, None)
         candidates = [_candidate(study, value, searched) for value in grid]
         more = next_strength(grid, none=axis.none, largest=largest)
-        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates):
+        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates, criterion):
             return searched
         grid = [*grid, more]
+
+
+def _groups_of(study: Study) -> list[list[str]]:
+    """The group of every validation image, fold by fold, in the order of the kept matrices."""
+    return [[study.dataset.items[index].group for index in fold.validation] for fold in study.folds.folds]
 
 
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
@@ -170,30 +189,30 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
-    """One setting from its records; a diverged or failed cell takes it out of the choice, as does the race."""
+    """One setting from its records; a diverged or failed cell takes it out, as does the race, which keeps its folds."""
     strength = strength_of(study.config, value, study.fold_images, size=study.size)
     every = study.tasks(value)
-    tasks = [every[block] for block in searched.blocks]
+    tasks = [every[block] for block in searched.blocks[value]]
     records: list[CellRecord] = []
-    for task in tasks if value not in searched.dropped else ():
+    for task in tasks:
         record = study.ledger.record(task.folder)
         if record is None:
             reason = f"failed in fold {task.fold + 1}: {study.failures.get(task.folder, 'unfinished')}"
             return Candidate(strength, None, reason, None, 0)
         records.append(record)
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
-    if value in searched.dropped:
-        return Candidate(strength, None, searched.dropped[value], None, 0)
     lost = [record for record in records if record.status != "finished"]
     if lost:
         reason = f"diverged in {len(lost)} of {len(records)} trainings: {lost[0].reason}"
         return Candidate(strength, None, reason, None, collapsed)
+    if not records:
+        return Candidate(strength, None, searched.dropped[value], None, 0)
+    folds = tuple(sorted({task.fold for task in tasks}))
     counts = [
-        [ev.Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold]
-        for fold in sorted({task.fold for task in tasks})
+        [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
     train = float(np.mean([record.train.miou for record in records if record.train is not None]))
-    return Candidate(strength, counts, None, train, collapsed)
+    return Candidate(strength, counts, searched.dropped.get(value), train, collapsed, folds)
 
 
 def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
@@ -201,14 +220,14 @@ def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
     config, settings = study.config, decision.settings
     records = [
         record
-        for value in searched.values
+        for value in searched.blocks
         for task in study.tasks(value)
         if (record := study.ledger.record(task.folder)) is not None
     ]
     difference = decision.best_difference
     return Verdict(
         kind=decision.kind,
-        criterion=config.search.criterion,
+        criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
         policy=config.decay.policy,
         strength=settings[decision.taken].strength,
         one_se=settings[decision.one_se].strength,
@@ -221,7 +240,7 @@ def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
         settings=settings,
         classes=decision.classes,
         seeds=config.search.seeds,
-        honest=None,
+        honest=decision.honest,
         test=None,
         cost={
             "cells": len(records),
@@ -230,7 +249,9 @@ def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
         },
         indistinguishable=decision.indistinguishable,
         evidence={
-            "statistic": "paired differences of fold mIoU; variance: the larger of image bootstrap and fold spread",
+            "statistic": STATISTIC,
+            "resampled": decision.resampled,
+            "intervals_of": decision.intervals_of,
             "rule": config.search.rule,
             "confidence": config.search.confidence,
             "resamples": config.search.resamples,

@@ -7,29 +7,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from segdecay.records import ClassSummary, Interval, SettingSummary, Strength
+from segdecay.records import ClassSummary, Interval, SettingSummary
 from segdecay.selection import evidence as ev
+from segdecay.selection import intervals as iv
+from segdecay.selection.criteria import Criterion
+from segdecay.selection.scoring import Candidate, Scored, by_group, class_means, from_none_to_strongest
 from segdecay.training.metrics import mean_present
 
+__all__ = ["Candidate", "Decision", "best_index", "decide", "is_strong_edge"]
 
-@dataclass(frozen=True)
-class Candidate:
-    """One setting with the counts of all its cells, or the reason why it is out."""
-
-    strength: Strength
-    counts: ev.Setting | None
-    dropped: str | None
-    train_mean: float | None
-    collapsed: int
+STATISTIC = (
+    "paired differences of fold scores; variance: resampled images (or groups) and what folds spread beyond them; "
+    "t with all strengths covered at once"
+)
+OWN = "a setting named beforehand"
+DIFFERENCE = "a difference named beforehand"
+JOINT = "all differences to none at once, so also that of the selected setting"
+SELECTED = "the selected setting, corrected for having been selected"
+ONE_SE = "all settings at once, so also the one that the one-SE rule selects"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The statistical part of a verdict; indices point into the candidates."""
+    """The statistical part of a verdict; indices point into `settings`, which go from none to the strongest."""
 
     kind: str
     best: int
@@ -44,119 +49,104 @@ class Decision:
     indistinguishable: tuple[float, ...]
     looked_at: int
     n_folds: int
+    honest: dict[str, Any] | None = None
+    resampled: str = "images"  # or "groups"
+    criterion: Criterion = ev.MIOU
+
+    @property
+    def intervals_of(self) -> dict[str, str]:
+        """Of what each interval of verdict.json is, by its key."""
+        return {
+            "selection": SELECTED if self.taken in (self.none, self.best) else ONE_SE,
+            "honest": SELECTED,
+            "zero": OWN,
+            "zero.difference_interval": JOINT,
+            "settings.interval": OWN,
+            "settings.difference": JOINT,
+            "settings.difference_named": DIFFERENCE,
+            "classes.difference_interval": DIFFERENCE,
+        }
 
 
 def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def best_index(candidates: Sequence[Candidate]) -> int:
+def best_index(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> int:
     """The candidate with the best mean over folds; the first of equals, which is the weaker one."""
-    means = [ev.fold_scores(c.counts).mean() if c.counts is not None else -math.inf for c in candidates]
-    return int(np.argmax(means))
+    return Scored.of(candidates, criterion, resamples=2, seed=0).best
 
 
-def is_strong_edge(candidates: Sequence[Candidate]) -> bool:
+def is_strong_edge(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> bool:
     """Whether the best mean is that of the strongest setting; none is no edge, nor is the weakest positive one."""
-    return len(candidates) > 1 and best_index(candidates) == len(candidates) - 1
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Scores of the usable candidates, by index: of every fold, and of every resample of the validation images."""
-
-    folds: dict[int, ev.F64]
-    resampled: dict[int, ev.F64]
-    draws: Sequence[ev.I64]
-    confidence: float
-    looked_at: int
-
-    @classmethod
-    def of(
-        cls,
-        candidates: Sequence[Candidate],
-        best: int,
-        confidence: float,
-        looked_at: int,
-        resamples: int,
-        seed: int,
-    ) -> _Scored:
-        counts = {i: candidate.counts for i, candidate in enumerate(candidates) if candidate.counts is not None}
-        draws = ev.image_draws([len(seeds[0].hit) for seeds in counts.get(best, ())], resamples, seed)
-        folds = {i: ev.fold_scores(setting) for i, setting in counts.items()}
-        resampled = {i: ev.bootstrap_scores(setting, draws) for i, setting in counts.items()}
-        return cls(folds, resampled, draws, confidence, looked_at)
-
-    def against(self, reference: int) -> dict[int, Interval]:
-        """The paired difference of every other candidate to one; empty where that one has no score."""
-        others = [i for i in self.folds if i != reference]
-        if not others or reference not in self.folds:
-            return {}
-        differences = np.stack([self.folds[i] - self.folds[reference] for i in others])
-        variance = np.array([np.var(self.resampled[i] - self.resampled[reference], ddof=1) for i in others])
-        found = ev.paired_intervals(differences, variance, confidence=self.confidence, looked_at=self.looked_at)
-        return dict(zip(others, found, strict=True))
-
-    def own(self, index: int) -> Interval:
-        """The mean of one candidate; unknown where it has no score."""
-        if index not in self.folds:
-            return Interval(None, None, None)
-        variance = float(np.var(self.resampled[index], ddof=1))
-        return ev.mean_interval(self.folds[index], variance, confidence=self.confidence, looked_at=self.looked_at)
+    return len(candidates) > 1 and best_index(candidates, criterion) == len(candidates) - 1
 
 
 def decide(
-    candidates: Sequence[Candidate],  # from none (first) to the strongest
+    candidates: Sequence[Candidate],
     class_names: Sequence[str],
     *,
     confidence: float,
     resamples: int,
     seed: int,
     rule: str = "best",
-    best: int | None = None,
+    best_value: float | None = None,
+    criterion: Criterion = ev.MIOU,
+    groups: Sequence[Sequence[object]] | None = None,
 ) -> Decision:
-    """The decision on finished settings.
+    """The decision on finished settings, in any order.
 
-    None is best: `zero`. The best cannot be told apart from none: `flat`. The best is better than none, and is the
-    strongest setting of a grid that could not be extended further: `edge`. Otherwise `chosen`. `best` is the index of
-    the best where something knows it better than the means do: a race does, which saw more than the last cells.
+    None is best: `zero`. Not told apart from none: `flat`. Better, and the strongest of a grid that could not be
+    extended: `edge`. Otherwise `chosen`. groups: for each fold the group of every validation image, in the order of
+    the counts; None where images are on their own. best_value: the strength of the best, where something knows it
+    better than the means do, as a race does, which saw more than the cells that the finalists share.
     """
-    none, best = 0, best_index(candidates) if best is None else best
-    looked_at = max(1, len(candidates) - 1)
-    scored = _Scored.of(candidates, best, confidence, looked_at, resamples, seed)
-    to_none, to_best = scored.against(none), scored.against(best)
-    best_difference = to_none.get(best)
+    candidates = from_none_to_strongest(candidates)
+    resampled = ev.resampled_by(groups)
+    if groups is not None and resampled == "groups":
+        candidates, groups = [by_group(candidate, groups) for candidate in candidates], None
+    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names)
+    none = 0
+    named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
+    best = named[0] if named else scored.best
+    tail = iv.joint_tail(scored.to_none, confidence)
+    differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
+    best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
     kind = _kind(best, none, best_difference, len(candidates))
-    # the strongest within one paired standard error of the best
-    within = [i for i in scored.folds if i == best or _within_one_error(to_best.get(i))]
-    one_se = max(within)
-    taken = best if kind in ("chosen", "edge") else none
-    if rule == "one-se" and kind in ("chosen", "edge"):
-        taken = one_se
-    if candidates[taken].counts is None:
-        taken = best
-
+    one_se = scored.one_se(best)
+    taken = none
+    if kind in ("chosen", "edge") or not np.isfinite(scored.means[none]):
+        taken = one_se if rule == "one-se" else best
+    honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
+    if taken not in (none, best):
+        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence))
+    shown = taken if taken != none else best
     return Decision(
         kind=kind,
         best=best,
         taken=taken,
         one_se=one_se,
         none=none,
-        selection=scored.own(taken),
-        zero=scored.own(none),
+        selection=_inside(selection),
+        zero=_inside(scored.own.interval(none, 1 - confidence)),
         best_difference=best_difference,
-        settings=tuple(
-            _summary(c, scored.own(i) if i in scored.folds else None, to_none.get(i)) for i, c in enumerate(candidates)
-        ),
-        classes=_class_summaries(candidates, taken if taken != none else best, class_names, scored.draws, confidence),
-        indistinguishable=tuple(
-            candidates[i].strength.value
-            for i, d in to_none.items()
-            if d.interval and d.interval[0] <= 0 <= d.interval[1]
-        ),
-        looked_at=looked_at,
-        n_folds=len(scored.draws),
+        settings=tuple(_summary(c, i, scored, differences[i], confidence) for i, c in enumerate(candidates)),
+        classes=_class_summaries(candidates, shown, class_names, confidence, resamples, seed),
+        indistinguishable=_indistinguishable(candidates, scored, differences),
+        looked_at=max(1, sum(bool(one.cells) for one in candidates) - 1),
+        n_folds=scored.surface.scores.shape[1],
+        honest=honest,
+        resampled=resampled,
+        criterion=criterion,
     )
+
+
+def _indistinguishable(
+    candidates: Sequence[Candidate], scored: Scored, differences: Sequence[Interval]
+) -> tuple[float, ...]:
+    """The values whose difference to none may be 0; what a race dropped is not among them."""
+    alike = [bool(d.interval and d.interval[0] <= 0 <= d.interval[1]) for d in differences]
+    return tuple(c.strength.value for i, c in enumerate(candidates) if scored.rivals[i] and alike[i])
 
 
 def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) -> str:
@@ -168,80 +158,71 @@ def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) 
     return "edge" if best == n_candidates - 1 else "chosen"
 
 
-def _within_one_error(difference: Interval | None) -> bool:
-    if difference is None or difference.mean is None or difference.standard_error is None:
-        return False
-    return -difference.mean <= difference.standard_error
+def _inside(found: Interval) -> Interval:
+    """A score is a share: its interval does not leave 0 ... 1."""
+    if found.interval is None:
+        return found
+    return replace(found, interval=(max(0.0, found.interval[0]), min(1.0, found.interval[1])))
 
 
-def _summary(candidate: Candidate, own: Interval | None, difference: Interval | None) -> SettingSummary:
-    if candidate.counts is None or own is None:
+def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple[dict[str, Any], Interval]:
+    """The score of what is taken, corrected by repeating the selection in every resample (BBC-CV); no training."""
+    deviations = iv.selection_deviations(scored.surface, scored.to_none)
+    with np.errstate(invalid="ignore"):
+        quantiles = np.array([iv.t_quantile(tail, f) for f in scored.to_none.freedom])
+        repeated = scored.taken_in_resamples(deviations, scored.to_none.errors * quantiles)
+    means, own = np.nan_to_num(scored.means), scored.own
+    found = iv.corrected(
+        means, deviations, repeated, taken, error=own.errors[taken], freedom=own.freedom[taken], confidence=confidence
+    )
+    interval = Interval(float(scored.means[taken]), float(own.errors[taken]), found.interval)
+    honest: dict[str, Any] = {
+        "method": "bbc-cv",
+        "of": SELECTED,
+        "mean": found.mean,
+        "interval": _inside(interval).interval,
+        "selected_in": [float(share) for share in found.shares],  # share of the resamples, by setting
+    }
+    return honest, interval
+
+
+def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval, confidence: float) -> SettingSummary:
+    dropped = candidate.dropped or scored.reasons[i]
+    if candidate.counts is None or not np.isfinite(scored.means[i]):
         return SettingSummary(
-            candidate.strength, None, None, None, candidate.dropped, None, None, None, candidate.collapsed, None
+            candidate.strength, None, None, None, dropped, candidate.train_mean, None, None, candidate.collapsed, None
         )
-    per_class = mean_present(ev.fold_class_iou(candidate.counts), axis=0)
+    mean, own = float(scored.means[i]), _inside(scored.own.interval(i, 1 - confidence))
+    known = difference if difference.mean is not None else None
     return SettingSummary(
         strength=candidate.strength,
-        folds=tuple(_known(value) for value in ev.fold_scores(candidate.counts)),
-        mean=own.mean,
+        folds=tuple(_known(value) for value in scored.surface.scores[i]),
+        mean=mean,
         standard_error=own.standard_error,
-        dropped=None,
+        dropped=dropped,
         train_mean=candidate.train_mean,
-        gap=None if candidate.train_mean is None or own.mean is None else candidate.train_mean - own.mean,
-        classes=tuple(_known(value) for value in per_class),
+        gap=None if candidate.train_mean is None else candidate.train_mean - mean,
+        classes=tuple(_known(value) for value in mean_present(ev.fold_class_iou(candidate.counts), axis=0)),
         collapsed=candidate.collapsed,
-        difference=difference,
+        difference=known,
+        interval=own.interval,
+        difference_named=None if known is None else scored.to_none.interval(i, 1 - confidence).interval,
     )
 
 
 def _class_summaries(
-    candidates: Sequence[Candidate], shown: int, names: Sequence[str], draws: Sequence[ev.I64], confidence: float
+    candidates: Sequence[Candidate], shown: int, names: Sequence[str], confidence: float, resamples: int, seed: int
 ) -> tuple[ClassSummary, ...]:
     """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
-    none, other = candidates[0].counts, candidates[shown].counts
-    some = other if other is not None else none
-    support = np.sum([seeds[0].support for seeds in some or ()], axis=0)
+    none, other = candidates[0].cells, candidates[shown].cells
+    means = [class_means(cells, list(cells)) if cells else np.full(len(names), np.nan) for cells in (other, none)]
     summaries = []
     for index, name in enumerate(names):
-        zero = _class_mean(none, index)
-        chosen = _class_mean(other, index)
+        support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())
         interval = None
-        if none is not None and other is not None and shown != 0 and zero is not None and chosen is not None:
-            interval = _class_interval(none, other, index, draws, confidence)
-        summaries.append(ClassSummary(name, int(support[index]), chosen, zero, interval))
+        if shown != 0 and np.isfinite(means[0][index]) and np.isfinite(means[1][index]):
+            only = Criterion("classes", (index,), (name,))
+            surface, _ = ev.surface_of([none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed)
+            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence).interval
+        summaries.append(ClassSummary(name, support, _known(means[0][index]), _known(means[1][index]), interval))
     return tuple(summaries)
-
-
-def _class_mean(setting: ev.Setting | None, index: int) -> float | None:
-    return None if setting is None else _known(float(mean_present(ev.fold_class_iou(setting)[:, index])))
-
-
-def _class_interval(
-    none: ev.Setting, other: ev.Setting, index: int, draws: Sequence[ev.I64], confidence: float
-) -> tuple[float, float] | None:
-    difference = ev.fold_class_iou(other)[:, index] - ev.fold_class_iou(none)[:, index]
-    seen = np.isfinite(difference)
-    if not seen.any():
-        return None
-    draws_of = [
-        np.mean(
-            [
-                a[:, index] - b[:, index]
-                for a, b in zip(
-                    ev.bootstrap_class_iou([other[fold]], [draws[fold]])[0],
-                    ev.bootstrap_class_iou([none[fold]], [draws[fold]])[0],
-                    strict=True,
-                )
-            ],
-            axis=0,
-        )
-        for fold in np.flatnonzero(seen).tolist()
-    ]
-    resampled = mean_present(np.stack(draws_of), axis=0)
-    resampled = resampled[np.isfinite(resampled)]
-    if len(resampled) < 2:
-        return None
-    found = ev.paired_intervals(
-        difference[None, seen], np.array([np.var(resampled, ddof=1)]), confidence=confidence, looked_at=1
-    )
-    return found[0].interval

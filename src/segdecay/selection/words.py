@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from segdecay.records import Interval, Strength, axis_names
 from segdecay.selection.race import RACED_OUT
@@ -21,9 +22,9 @@ def show_strength(strength: Strength) -> str:
     return f"{axis_names(strength.axis)[0]} = {strength.value:g}{beside}"
 
 
-def _signed(difference: Interval) -> str:
+def _signed(difference: Interval, unit: str) -> str:
     mean, interval = difference.mean or 0.0, difference.interval or (0.0, 0.0)
-    return f"{mean:+.3f} mIoU (interval {interval[0]:+.3f} to {interval[1]:+.3f})"
+    return f"{mean:+.3f} {unit} (interval {interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
 def _looked(decision: Decision) -> str:
@@ -40,12 +41,11 @@ def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
     collapsed = sum(setting.collapsed for setting in decision.settings)
     if collapsed:
         said += f" {collapsed} training{'s' if collapsed > 1 else ''} collapsed to a single class."
-    dropped = [
-        setting for setting in decision.settings if setting.dropped and not setting.dropped.startswith(RACED_OUT)
-    ]
-    if dropped:
-        names = ", ".join(f"{setting.strength.value:g}" for setting in dropped)
-        said += f" Not scored: {names} ({dropped[0].dropped})."
+    for title, is_scored in (("Not scored", False), ("Out", True)):
+        out = [one for one in decision.settings if one.dropped and (one.mean is not None) is is_scored]
+        out = [one for one in out if not (one.dropped or "").startswith(RACED_OUT)]
+        if out:
+            said += f" {title}: {', '.join(f'{one.strength.value:g}' for one in out)} ({out[0].dropped})."
     lost = [
         row.name
         for row in decision.classes
@@ -62,6 +62,7 @@ def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
 def _core(decision: Decision, best: str, difference: Interval | None) -> str:
     axis = decision.settings[decision.best].strength.axis
     kind = KINDS.get(axis, "decay")
+    unit = replace(decision.criterion, most_loss=None).name
     alike = list(decision.indistinguishable)  # from the weakest to the strongest
     if decision.kind == "zero":
         direction = "down" if decision.settings[decision.none].strength.value > 0 else "up"
@@ -73,10 +74,10 @@ def _core(decision: Decision, best: str, difference: Interval | None) -> str:
         spread = f"from {alike[0]:g} to {alike[-1]:g}" if len(alike) > 1 else f"at {alike[0]:g}"
         return (
             f"{kind.capitalize()} makes no difference that these data can show: the best, {best}, differs from none by "
-            f"{_signed(difference)}; {_looked(decision)}. Strengths {spread} cannot be told apart from none, "
+            f"{_signed(difference, unit)}; {_looked(decision)}. Strengths {spread} cannot be told apart from none, "
             "so none is refitted."
         )
-    better = f"{best} beats no {kind} by {_signed(difference)}; {_looked(decision)}."
+    better = f"{best} beats no {kind} by {_signed(difference, unit)}; {_looked(decision)}."
     if decision.taken != decision.best:
         taken = show_strength(decision.settings[decision.taken].strength)
         better += f" By the one-SE rule the refit takes {taken}."
