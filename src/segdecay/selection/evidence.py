@@ -89,18 +89,19 @@ def _draws(random: np.random.Generator, n: int, resamples: int) -> I64:
     return random.multinomial(n, np.full(n, 1 / n), size=resamples) if n else np.zeros((resamples, 0), np.int64)
 
 
-def content_draws(truth: Sequence[I64], resamples: int, seed: int) -> list[I64]:
-    """Like `image_draws`, each fold seeded by its true pixels (N, C): the order of the folds changes nothing.
+def content_draws(cells: Sequence[Counts], resamples: int, seed: int) -> list[I64]:
+    """Like `image_draws`, each fold seeded by a cell of it: the order of the folds changes nothing.
 
     Folds of equal content are told apart by a count, so that copies are draws of their own.
     """
     seen: dict[int, int] = {}
     found = []
-    for pixels in truth:
-        mark = zlib.crc32(np.ascontiguousarray(pixels, dtype="<i8").tobytes())
+    for cell in cells:
+        content = np.concatenate([cell.hit, cell.union, cell.true], axis=1)
+        mark = zlib.crc32(np.ascontiguousarray(content, dtype="<i8").tobytes())
         seen[mark] = seen.get(mark, -1) + 1
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, mark, seen[mark]])))
-        found.append(_draws(random, len(pixels), resamples))
+        found.append(_draws(random, len(cell.true), resamples))
     return found
 
 
@@ -175,7 +176,7 @@ def surface_of(
     """The surface of settings that may lack folds, and the draws of every fold."""
     folds = sorted({fold for cells in settings for fold in cells})
     firsts = [next(cells[fold] for cells in settings if fold in cells)[0] for fold in folds]
-    draws = content_draws([cell.true for cell in firsts], resamples, seed)
+    draws = content_draws(firsts, resamples, seed)
     scores = np.full((len(settings), len(folds)), np.nan)
     deviations = np.zeros((*scores.shape, resamples))
     influences = [np.zeros((len(settings), len(cell.true))) for cell in firsts]
