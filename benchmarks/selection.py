@@ -28,6 +28,8 @@ from replay.surfaces import SURFACES, draw_grid, truth_of
 
 RECORDS = Path(__file__).parent / "records"
 FULL = "full grid"
+EQUAL = ", equal epochs"
+MOST_SHARE, LEAST_SAME = 0.2, 0.9  # goals: epochs of the full grid, same kind
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ def replay_all(repeat: Repeat, judge: Judge, ours: dict[str, Selector], peers: d
     for name, selector in peers.items():
         note(name, selector)
         if selector is not one_split:
-            note(f"{name}, equal epochs", selector, budgets[0])
+            note(f"{name}{EQUAL}", selector, budgets[0])
     return rows
 
 
-def recorded_repeats(path: Path, repeats: int, n_folds: int | None) -> Iterator[tuple[Repeat, Judge]]:
+def recorded_repeats(path: Path, repeats: int, n_folds: int | None, resample: bool) -> Iterator[tuple[Repeat, Judge]]:
     """Repeats of a recorded grid in both directions, with the judge of the other seed."""
     grid = read_grid(path)
     if grid.shape[2] != 2:
@@ -95,7 +97,7 @@ def recorded_repeats(path: Path, repeats: int, n_folds: int | None) -> Iterator[
     judges = [Judge.of(grid, seed) for seed in (0, 1)]
     for number in range(repeats):
         for seed in (0, 1):
-            yield draw_repeat(grid, seed, number, n_folds), judges[1 - seed]
+            yield draw_repeat(grid, seed, number, n_folds, resample=resample), judges[1 - seed]
 
 
 def simulated_repeats(name: str, repeats: int, n_folds: int | None) -> Iterator[tuple[Repeat, Judge]]:
@@ -113,6 +115,7 @@ HEADINGS = (
     "95th percentile",
     "regret, paired SE",
     "95th percentile",
+    "as good as the full grid's choice",
     "same kind as the full grid",
 )
 
@@ -124,6 +127,7 @@ def table(found: Sequence[dict[str, Row]]) -> str:
         rows = [repeat[name] for repeat in found]
         share, regret, errors = (np.array([getattr(row, key) for row in rows]) for key in ("share", "regret", "errors"))
         same = np.mean([row.same_kind for row in rows])
+        as_good = np.mean([row.regret <= repeat[FULL].regret for row, repeat in zip(rows, found, strict=True)])
         cells = (
             name,
             f"{share.mean():.3f}",
@@ -131,10 +135,33 @@ def table(found: Sequence[dict[str, Row]]) -> str:
             f"{np.quantile(regret, 0.95):.4f}",
             f"{errors.mean():.2f}",
             f"{np.quantile(errors, 0.95):.2f}",
+            f"{as_good:.0%}",
             f"{same:.0%}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def goals(found: Sequence[dict[str, Row]], name: str) -> list[str]:
+    """Which of the goals a selector of ours reaches, one line each."""
+
+    def mean(of: str, key: str) -> float:
+        return float(np.mean([getattr(repeat[of], key) for repeat in found]))
+
+    def high(of: str) -> float:
+        return float(np.quantile([repeat[of].regret for repeat in found], 0.95))
+
+    share, regret, same = (mean(name, key) for key in ("share", "regret", "same_kind"))
+    equal = {other: mean(other, "regret") for other in found[0] if other.endswith(EQUAL)}
+    ahead = [other.removesuffix(EQUAL) for other, theirs in equal.items() if theirs < regret]
+    checks = [
+        (share <= MOST_SHARE, f"epochs {share:.3f} of the full grid's, at most {MOST_SHARE}"),
+        (regret <= mean(FULL, "regret"), f"mean regret {regret:.4f}, the full grid's {mean(FULL, 'regret'):.4f}"),
+        (high(name) <= high(FULL), f"95th percentile {high(name):.4f}, the full grid's {high(FULL):.4f}"),
+        (same >= LEAST_SAME, f"same kind {same:.0%}, at least {LEAST_SAME:.0%}"),
+        (not ahead, f"ahead at equal epochs: {', '.join(ahead) or 'nobody'}"),
+    ]
+    return [f"- {'reached' if is_reached else 'MISSED'}: {said}" for is_reached, said in checks]
 
 
 def main() -> None:
@@ -144,6 +171,7 @@ def main() -> None:
     parser.add_argument("--simulated", action="store_true", help="surfaces with known truth instead of records")
     parser.add_argument("--repeats", type=int, default=100, help="a record: each in both directions")
     parser.add_argument("--folds", type=int, help="use so many folds, drawn at random; default: all")
+    parser.add_argument("--all-images", action="store_true", help="every image once; repeats differ in folds alone")
     parser.add_argument("--no-optuna", action="store_true", help="leave out the selectors that need optuna")
     asked = parser.parse_args()
     ours, peers = own_selectors(), peer_selectors(not asked.no_optuna)
@@ -155,12 +183,14 @@ def main() -> None:
         if not paths:
             raise SystemExit(f"no records in {RECORDS}; make them with benchmarks/record_grid.py")
         print("# Recorded grids (chosen on one seed, judged on the other)\n")
-        jobs = [(path.stem, recorded_repeats(path, asked.repeats, asked.folds)) for path in paths]
+        jobs = [(path.stem, recorded_repeats(path, asked.repeats, asked.folds, not asked.all_images)) for path in paths]
     for name, repeats in jobs:
         started = time.perf_counter()
         found = [replay_all(repeat, judge, ours, peers) for repeat, judge in repeats]
         taken = time.perf_counter() - started
-        print(f"## {name}\n\n{table(found)}\n\n{len(found)} repeats, {taken:.0f} s\n", flush=True)
+        leading = next(iter(ours))
+        print(f"## {name}\n\n{table(found)}\n\n{len(found)} repeats, {taken:.0f} s. Goals of {leading}:\n")
+        print("\n".join(goals(found, leading)) + "\n", flush=True)
 
 
 if __name__ == "__main__":
