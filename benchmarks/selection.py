@@ -84,8 +84,7 @@ def replay_all(repeat: Repeat, judge: Judge, ours: dict[str, Selector], peers: d
     budgets = [note(name, selector) for name, selector in ours.items()]
     for name, selector in peers.items():
         note(name, selector)
-        if selector is not one_split:
-            note(f"{name}{EQUAL}", selector, budgets[0])
+        note(f"{name}{EQUAL}", selector, budgets[0])
     return rows
 
 

@@ -7,7 +7,7 @@ Both sides search nine strengths on the same number of folds with the same netwo
 everything from the command to the report (a race or a grid as `tune` does it, refits, model, report), with as many
 workers as there are cores; theirs counts the grid alone (peers/optuna_grid.py), without a final training. Variables
 that set numbers of threads are taken out of the environment, so that each uses the cores as it does by itself; other
-programs on these cores spoil the ratio (two threads that wait for each other suffer most), so a busy machine is refused.
+programs on these cores spoil the ratio (threads that wait for each other suffer most), so a busy machine is refused.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ USUAL_TRIALS = 20
 MOST_TRIALS = 60  # at equal epochs, where trials end when the epochs do
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 class _Spent(Exception):  # noqa: N818 - not an error: the budget is used up
@@ -99,7 +98,9 @@ def wilcoxon(replay: Replay) -> Outcome:
 
     A trial that it stops returns the mean so far, as Optuna's documentation has it.
     """
-    study = _study(replay, optuna.pruners.WilcoxonPruner())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = _study(replay, optuna.pruners.WilcoxonPruner())
     random = np.random.Generator(np.random.PCG64(replay.repeat.number))
 
     def objective(trial: Trial, setting: int) -> float:

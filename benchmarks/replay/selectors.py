@@ -23,8 +23,13 @@ def full_grid(replay: Replay) -> Outcome:
 
 
 def one_split(replay: Replay) -> Outcome:
-    """Every strength on one split; the best. What most people do."""
-    return Outcome(int(np.argmax([replay.cell(v, 0) for v in range(len(replay.values))])))
+    """Strengths on one split, in random order until the budget ends; the best. What most people do."""
+    random = np.random.Generator(np.random.PCG64(replay.repeat.number))
+    scores: dict[int, float] = {}
+    for v in random.permutation(len(replay.values)).tolist():
+        if replay.affords(v, 0):
+            scores[v] = replay.cell(v, 0)
+    return Outcome(max(sorted(scores), key=lambda v: scores[v]))
 
 
 def octaves(values: tuple[float, ...]) -> F64:
