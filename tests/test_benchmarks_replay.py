@@ -2,92 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from recorded_grids import EPOCHS, SIZES, VALUES, bench, noiseless, open_replay, random_matrices, write_record
 
 from segdecay.training.metrics import scores_of
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-VALUES = (0.0, 1.0, 4.0, 16.0)
-SIZES = (5, 7, 6)  # images of each fold
-CLASSES, SEEDS, EPOCHS = 3, 2, 4
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Any]:
-    """The benchmark's modules by name."""
-    sys.path.insert(0, str(BENCHMARKS))
-    names = ("records", "replaying", "selectors", "judging", "surfaces")
-    found = {name: importlib.import_module(f"replay.{name}") for name in names}
-    yield SimpleNamespace(**found, selection=importlib.import_module("selection"))
-    sys.path.remove(str(BENCHMARKS))
-
-
-def _matrices(seed: int = 0) -> dict[tuple[int, int, int], Any]:
-    """Random (N, C, C) matrices of every cell; the cell (3, 2, 1) predicts the first class only."""
-    random = np.random.default_rng(seed)
-    shape = (len(VALUES), len(SIZES), SEEDS)
-    found = {at: random.integers(0, 50, (SIZES[at[1]], CLASSES, CLASSES)) for at in np.ndindex(shape)}
-    found[3, 2, 1][:, :, 1:] = 0
-    return found
-
-
-def _write(path: Path, matrices: dict[tuple[int, int, int], Any], **changes: Any) -> Path:
-    """A file as record_grid.py writes it."""
-    flat = [matrix.ravel() for own in matrices.values() for matrix in own]
-    where = [np.nonzero(one)[0] for one in flat]
-    curves = np.zeros((len(VALUES), len(SIZES), SEEDS, EPOCHS), dtype=np.float32)
-    for at, own in matrices.items():
-        curves[at] = scores_of(own.sum(axis=0)).miou * np.array([0.25, 0.5, 0.75, 1.0])
-    content = {
-        "values": np.array(VALUES),
-        "seeds": np.arange(SEEDS),
-        "classes": np.array(["a", "b", "c"]),
-        "curves": curves,
-        "fold_of": np.repeat(np.arange(len(SIZES)), SIZES),
-        "confusion_index": np.concatenate(where).astype(np.uint16),
-        "confusion_count": np.concatenate([one[index] for one, index in zip(flat, where, strict=True)]).astype(
-            np.uint32
-        ),
-        "confusion_length": np.array([len(index) for index in where], dtype=np.uint16),
-    } | changes
-    np.savez_compressed(path, **{key: value for key, value in content.items() if value is not None})
-    return path
-
 
 @pytest.fixture
-def recorded(bench: Any, tmp_path: Path) -> Any:
-    return bench.records.read_grid(_write(tmp_path / "small.npz", _matrices()))
-
-
-def _quiet(bench: Any, name: str = "sharp peak") -> Any:
-    """A simulated grid without noise: its best strength is that of the surface."""
-    return bench.surfaces.Surface(bench.surfaces.SURFACES[name]().curves)
-
-
-def _replay(bench: Any, grid: Any, seed: int = 0, number: int = 0, budget: float = np.inf) -> Any:
-    return bench.replaying.Replay(bench.replaying.draw_repeat(grid, seed, number, resample=False), budget)
-
-
-def _noiseless(bench: Any, monkeypatch: pytest.MonkeyPatch, name: str = "sharp peak") -> tuple[Any, int]:
-    for constant in ("CELL_NOISE", "IMAGE_NOISE", "IMAGE_EFFECT"):
-        monkeypatch.setattr(bench.surfaces, constant, 1e-4)
-    surface = _quiet(bench, name)
-    return bench.surfaces.draw_grid(name, surface, 0), int(surface.curves.mean(axis=1).argmax())
+def recorded(tmp_path: Path) -> Any:
+    return bench.records.read_grid(write_record(tmp_path / "small.npz", random_matrices()))
 
 
 def test_a_record_reads_back_as_the_scores_of_its_matrices(recorded: Any) -> None:
-    for (v, f, s), own in _matrices().items():
+    for (v, f, s), own in random_matrices().items():
         assert recorded.scores(s)[v, f] == pytest.approx(scores_of(own.sum(axis=0)).miou, abs=1e-12)
     assert recorded.values == VALUES
     assert recorded.shape == (4, 3, 2, 4)
@@ -97,19 +28,19 @@ def test_a_cell_that_predicts_one_class_is_called_collapsed(recorded: Any) -> No
     assert np.argwhere(recorded.collapsed).tolist() == [[3, 2, 1]]
 
 
-def test_a_record_without_a_key_names_it(bench: Any, tmp_path: Path) -> None:
+def test_a_record_without_a_key_names_it(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="lacks fold_of"):
-        bench.records.read_grid(_write(tmp_path / "x.npz", _matrices(), fold_of=None))
+        bench.records.read_grid(write_record(tmp_path / "x.npz", random_matrices(), fold_of=None))
 
 
-def test_a_record_with_too_few_matrices_says_how_many_there_should_be(bench: Any, tmp_path: Path) -> None:
+def test_a_record_with_too_few_matrices_says_how_many_there_should_be(tmp_path: Path) -> None:
     folds = np.repeat(np.arange(3), (5, 7, 7))
     with pytest.raises(SystemExit, match=r"holds 144 matrices; .* make 152"):
-        bench.records.read_grid(_write(tmp_path / "x.npz", _matrices(), fold_of=folds))
+        bench.records.read_grid(write_record(tmp_path / "x.npz", random_matrices(), fold_of=folds))
 
 
-def test_epochs_are_paid_once_and_going_on_costs_the_rest(bench: Any, recorded: Any) -> None:
-    replay = _replay(bench, recorded)
+def test_epochs_are_paid_once_and_going_on_costs_the_rest(recorded: Any) -> None:
+    replay = open_replay(recorded)
     replay.cell(1, 0, 3)
     replay.cell(1, 0, 2)
     assert replay.used == 3
@@ -120,31 +51,31 @@ def test_epochs_are_paid_once_and_going_on_costs_the_rest(bench: Any, recorded: 
     assert replay.finished == {1: {0}}
 
 
-def test_a_budget_counts_only_what_a_look_would_add(bench: Any, recorded: Any) -> None:
-    replay = _replay(bench, recorded, budget=EPOCHS)
+def test_a_budget_counts_only_what_a_look_would_add(recorded: Any) -> None:
+    replay = open_replay(recorded, budget=EPOCHS)
     replay.cell(1, 0, 3)
     assert replay.affords(1, 0)
     assert replay.affords(2, 0, 1)
     assert not replay.affords(2, 0, 2)
 
 
-def test_the_score_on_the_way_is_the_recorded_curve(bench: Any, recorded: Any) -> None:
-    replay = _replay(bench, recorded, seed=1)
+def test_the_score_on_the_way_is_the_recorded_curve(recorded: Any) -> None:
+    replay = open_replay(recorded, seed=1)
     fold = replay.repeat.folds[2]
     assert replay.cell(2, 2, 2) == pytest.approx(0.5 * recorded.scores(1)[2, fold], rel=1e-6)
 
 
-def test_resampled_images_move_the_whole_curve_with_the_last_score(bench: Any, recorded: Any) -> None:
+def test_resampled_images_move_the_whole_curve_with_the_last_score(recorded: Any) -> None:
     repeat = bench.replaying.draw_repeat(recorded, 0, 3)
     replay = bench.replaying.Replay(repeat)
-    own = _matrices()[1, repeat.folds[0], 0][repeat.images[0]]
+    own = random_matrices()[1, repeat.folds[0], 0][repeat.images[0]]
     score = scores_of(own.sum(axis=0)).miou
     assert replay.cell(1, 0) == pytest.approx(score, rel=1e-6)
     assert replay.cell(1, 0, 1) == pytest.approx(0.25 * score, rel=1e-6)
     assert score != pytest.approx(recorded.scores(0)[1, repeat.folds[0]], abs=1e-4)
 
 
-def test_a_repeat_is_the_same_for_everyone_and_another_number_differs(bench: Any, recorded: Any) -> None:
+def test_a_repeat_is_the_same_for_everyone_and_another_number_differs(recorded: Any) -> None:
     first, again, other = (bench.replaying.draw_repeat(recorded, 0, number) for number in (4, 4, 5))
     assert first.folds == again.folds
     assert all((a == b).all() for a, b in zip(first.images, again.images, strict=True))
@@ -153,36 +84,36 @@ def test_a_repeat_is_the_same_for_everyone_and_another_number_differs(bench: Any
     assert [len(which) for which in first.images] == [SIZES[fold] for fold in first.folds]
 
 
-def test_the_full_grid_takes_the_best_mean_and_pays_for_all(bench: Any, recorded: Any) -> None:
-    replay = _replay(bench, recorded)
+def test_the_full_grid_takes_the_best_mean_and_pays_for_all(recorded: Any) -> None:
+    replay = open_replay(recorded)
     assert bench.selectors.full_grid(replay).chosen == int(recorded.scores(0).mean(axis=1).argmax())
     assert replay.used == len(VALUES) * len(SIZES) * EPOCHS
 
 
-def test_one_split_takes_the_best_of_its_fold_and_pays_for_that_fold(bench: Any, recorded: Any) -> None:
+def test_one_split_takes_the_best_of_its_fold_and_pays_for_that_fold(recorded: Any) -> None:
     for number in range(6):
-        replay = _replay(bench, recorded, number=number)
+        replay = open_replay(recorded, number=number)
         chosen = bench.selectors.one_split(replay).chosen
         assert chosen == int(recorded.scores(0)[:, replay.repeat.folds[0]].argmax())
         assert replay.used == len(VALUES) * EPOCHS
 
 
-def test_one_split_tries_no_more_than_it_can_pay(bench: Any, recorded: Any) -> None:
-    replay = _replay(bench, recorded, budget=2 * EPOCHS + 1)
+def test_one_split_tries_no_more_than_it_can_pay(recorded: Any) -> None:
+    replay = open_replay(recorded, budget=2 * EPOCHS + 1)
     bench.selectors.one_split(replay)
     assert replay.used == 2 * EPOCHS
 
 
 @pytest.mark.parametrize("n_folds", [3, 5])
-def test_nine_cells_cost_nine_and_find_a_clear_peak(bench: Any, monkeypatch: pytest.MonkeyPatch, n_folds: int) -> None:
-    grid, best = _noiseless(bench, monkeypatch)
+def test_nine_cells_cost_nine_and_find_a_clear_peak(monkeypatch: pytest.MonkeyPatch, n_folds: int) -> None:
+    grid, best = noiseless(monkeypatch)
     repeat = bench.replaying.draw_repeat(grid, 0, 0, n_folds, resample=False)
     replay = bench.replaying.Replay(repeat)
     assert bench.selectors.nine_cells(replay).chosen == best
     assert replay.used == 9 * grid.shape[3]
 
 
-def test_the_additive_curve_gives_back_a_parabola_through_fold_effects(bench: Any) -> None:
+def test_the_additive_curve_gives_back_a_parabola_through_fold_effects() -> None:
     x = bench.selectors.octaves((0.0, *(2.0**k for k in range(8))))
     truth = -0.01 * (x - 3) ** 2
     cells = {(v, f): truth[v] + (0.03, -0.03)[f] for v in range(9) for f in range(2)}
@@ -190,7 +121,7 @@ def test_the_additive_curve_gives_back_a_parabola_through_fold_effects(bench: An
     assert curve - curve.mean() == pytest.approx(truth - truth.mean(), abs=1e-5)
 
 
-def test_regret_is_the_distance_to_the_best_mean(bench: Any, recorded: Any) -> None:
+def test_regret_is_the_distance_to_the_best_mean(recorded: Any) -> None:
     judge = bench.judging.Judge.of(recorded, 1)
     means = recorded.scores(1).mean(axis=1)
     assert judge.regret(int(means.argmax())) == 0
@@ -200,8 +131,8 @@ def test_regret_is_the_distance_to_the_best_mean(bench: Any, recorded: Any) -> N
     assert judge.paired_error == pytest.approx(np.median(differences.std(axis=1, ddof=1)) / np.sqrt(3))
 
 
-def test_what_is_chosen_on_one_seed_is_judged_on_the_other(bench: Any, tmp_path: Path) -> None:
-    path = _write(tmp_path / "small.npz", _matrices())
+def test_what_is_chosen_on_one_seed_is_judged_on_the_other(tmp_path: Path) -> None:
+    path = write_record(tmp_path / "small.npz", random_matrices())
     grid = bench.records.read_grid(path)
     seen = [
         (repeat.seed, judge.means.tolist()) for repeat, judge in bench.selection.recorded_repeats(path, 1, None, True)
@@ -209,8 +140,8 @@ def test_what_is_chosen_on_one_seed_is_judged_on_the_other(bench: Any, tmp_path:
     assert seen == [(0, grid.scores(1).mean(axis=1).tolist()), (1, grid.scores(0).mean(axis=1).tolist())]
 
 
-def test_a_choice_has_no_kind_where_none_was_not_trained(bench: Any, recorded: Any) -> None:
-    replay = _replay(bench, recorded)
+def test_a_choice_has_no_kind_where_none_was_not_trained(recorded: Any) -> None:
+    replay = open_replay(recorded)
     replay.cell(2, 0)
     assert bench.judging.kind_of(replay, 2) is None
     replay.cell(0, 1)
@@ -218,18 +149,16 @@ def test_a_choice_has_no_kind_where_none_was_not_trained(bench: Any, recorded: A
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sharp peak", "chosen"), ("edge", "edge"), ("none best", "zero")])
-def test_the_full_grid_has_the_kind_of_its_surface(
-    bench: Any, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
-) -> None:
-    grid, best = _noiseless(bench, monkeypatch, name)
-    replay = _replay(bench, grid)
+def test_the_full_grid_has_the_kind_of_its_surface(monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
+    grid, best = noiseless(monkeypatch, name)
+    replay = open_replay(grid)
     bench.selectors.full_grid(replay)
     assert bench.judging.kind_of(replay, best) == kind
 
 
-def test_looking_for_the_kind_costs_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid, best = _noiseless(bench, monkeypatch)
-    replay = _replay(bench, grid)
+def test_looking_for_the_kind_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, best = noiseless(monkeypatch)
+    replay = open_replay(grid)
     for setting in (0, best):
         for fold in range(3):
             replay.cell(setting, fold)
@@ -238,7 +167,7 @@ def test_looking_for_the_kind_costs_nothing(bench: Any, monkeypatch: pytest.Monk
     assert replay.paid == before
 
 
-def test_simulated_cells_scatter_around_their_truth(bench: Any) -> None:
+def test_simulated_cells_scatter_around_their_truth() -> None:
     surfaces = bench.surfaces
     surface = surfaces.SURFACES["gentle peak"]()
     scores = np.array([surfaces.draw_grid("gentle peak", surface, number).scores(0) for number in range(200)])
@@ -249,19 +178,19 @@ def test_simulated_cells_scatter_around_their_truth(bench: Any) -> None:
     assert centred.std() == pytest.approx(expected * np.sqrt(8 / 9), rel=0.05)
 
 
-def test_simulated_cells_collapse_as_often_as_said(bench: Any) -> None:
+def test_simulated_cells_collapse_as_often_as_said() -> None:
     surface = bench.surfaces.SURFACES["cells that collapse"]()
     collapsed = [bench.surfaces.draw_grid("c", surface, number).collapsed.mean() for number in range(60)]
     assert np.mean(collapsed) == pytest.approx(0.1, abs=0.03)
 
 
-def test_decay_lags_at_half_of_a_simulated_schedule(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid, best = _noiseless(bench, monkeypatch)
+def test_decay_lags_at_half_of_a_simulated_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, best = noiseless(monkeypatch)
     half = grid.curves[:, 0, 0, grid.shape[3] // 2 - 1]
     assert half[0] / grid.curves[0, 0, 0, -1] > half[best] / grid.curves[best, 0, 0, -1] + 0.1
 
 
-def test_goals_tell_reached_from_missed(bench: Any) -> None:
+def test_goals_tell_reached_from_missed() -> None:
     def row(share: float, regret: float, same: bool) -> Any:
         return bench.selection.Row(share, regret, regret, same, 0)
 
@@ -275,7 +204,7 @@ def test_goals_tell_reached_from_missed(bench: Any) -> None:
     assert "ahead at equal epochs: other" in lines[-1]
 
 
-def test_the_table_has_a_line_for_every_selector(bench: Any, recorded: Any) -> None:
+def test_the_table_has_a_line_for_every_selector(recorded: Any) -> None:
     repeat = bench.replaying.draw_repeat(recorded, 0, 0)
     judge = bench.judging.Judge.of(recorded, 1)
     ours = {"everything": bench.selectors.full_grid}
@@ -288,57 +217,3 @@ def test_the_table_has_a_line_for_every_selector(bench: Any, recorded: Any) -> N
         "| one split, equal epochs",
     ]
     assert [line.split(" | ")[1] for line in lines] == ["1.000", "1.000", "0.333", "0.333"]
-
-
-def _peers() -> dict[str, Any]:
-    pytest.importorskip("optuna")
-    found: dict[str, Any] = importlib.import_module("replay.peers").PEERS
-    return found
-
-
-@pytest.mark.parametrize("budget", [3.0, 100.0])
-def test_optuna_never_looks_at_more_than_it_can_pay(bench: Any, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
-    grid, _ = _noiseless(bench, monkeypatch)
-    for selector in _peers().values():
-        replay = _replay(bench, grid, budget=budget)
-        selector(replay)
-        assert 0 < replay.used <= budget
-
-
-def test_optuna_over_folds_finds_a_clear_peak_and_repeats_itself(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid, best = _noiseless(bench, monkeypatch)
-    peers = _peers()
-    for name in ("TPE + MedianPruner over folds", "TPE + WilcoxonPruner on folds"):
-        first, second = (_replay(bench, grid) for _ in range(2))
-        assert peers[name](first).chosen == peers[name](second).chosen == best
-        assert first.paid == second.paid
-
-
-@pytest.mark.parametrize("name", ["TPE + MedianPruner, one split", "TPE + Hyperband, one split"])
-def test_optuna_on_one_split_stops_trainings_early(bench: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    grid, _ = _noiseless(bench, monkeypatch)
-    replay = _replay(bench, grid)
-    _peers()[name](replay)
-    assert {fold for _, fold in replay.paid} == {0}
-    assert any(epochs < replay.epochs for epochs in replay.paid.values())
-    assert replay.finished
-
-
-def test_the_race_pays_for_what_its_plan_asks(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("segdecay.selection.race")
-    grid, best = _noiseless(bench, monkeypatch)
-    replay = _replay(bench, grid)
-    assert importlib.import_module("replay.race").race(replay).chosen == best
-    assert set(replay.paid.values()) == {grid.shape[3]}
-    assert replay.used <= 0.2 * len(grid.values) * grid.shape[1] * grid.shape[3]
-
-
-def test_the_grid_by_lightning_and_optuna_trains_and_extrapolates(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    script = BENCHMARKS / "peers" / "optuna_grid.py"
-    command = [sys.executable, str(script), "--work", str(tmp_path), "--epochs", "1", "--cells", "2", "--folds", "2"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["cells"], found["trained"], found["extrapolated"]) == (18, 2, True)
-    assert found["seconds"] > 16 * found["seconds_a_cell"][1]
-    assert 0 < found["miou"] < 1
