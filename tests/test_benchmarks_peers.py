@@ -37,6 +37,17 @@ def test_optuna_over_folds_finds_a_clear_peak_and_repeats_itself(monkeypatch: py
         assert first.paid == second.paid
 
 
+def test_optuna_spends_on_what_scores_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, best = noiseless(monkeypatch)
+    spent = {0: 0, best: 0}
+    for number in range(6):
+        replay = open_replay(grid, number=number)
+        _peers()["TPE + MedianPruner over folds"](replay)
+        for setting in spent:
+            spent[setting] += len(replay.finished.get(setting, ()))
+    assert spent[best] > spent[0]
+
+
 @pytest.mark.parametrize("name", ["TPE + MedianPruner, one split", "TPE + Hyperband, one split"])
 def test_optuna_on_one_split_stops_trainings_early(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     grid, _ = noiseless(monkeypatch)

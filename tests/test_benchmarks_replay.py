@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded_grids import EPOCHS, SIZES, VALUES, bench, noiseless, open_replay, random_matrices, write_record
+from recorded_grids import EPOCHS, SHARES, SIZES, VALUES, bench, noiseless, open_replay, random_matrices, write_record
 
 from segdecay.training.metrics import scores_of
 
@@ -62,7 +62,7 @@ def test_a_budget_counts_only_what_a_look_would_add(recorded: Any) -> None:
 def test_the_score_on_the_way_is_the_recorded_curve(recorded: Any) -> None:
     replay = open_replay(recorded, seed=1)
     fold = replay.repeat.folds[2]
-    assert replay.cell(2, 2, 2) == pytest.approx(0.5 * recorded.scores(1)[2, fold], rel=1e-6)
+    assert replay.cell(2, 2, 2) == pytest.approx(SHARES[1][1] * recorded.scores(1)[2, fold], rel=1e-6)
 
 
 def test_resampled_images_move_the_whole_curve_with_the_last_score(recorded: Any) -> None:
@@ -71,7 +71,7 @@ def test_resampled_images_move_the_whole_curve_with_the_last_score(recorded: Any
     own = random_matrices()[1, repeat.folds[0], 0][repeat.images[0]]
     score = scores_of(own.sum(axis=0)).miou
     assert replay.cell(1, 0) == pytest.approx(score, rel=1e-6)
-    assert replay.cell(1, 0, 1) == pytest.approx(0.25 * score, rel=1e-6)
+    assert replay.cell(1, 0, 1) == pytest.approx(SHARES[0][0] * score, rel=1e-6)
     assert score != pytest.approx(recorded.scores(0)[1, repeat.folds[0]], abs=1e-4)
 
 
@@ -84,10 +84,12 @@ def test_a_repeat_is_the_same_for_everyone_and_another_number_differs(recorded: 
     assert [len(which) for which in first.images] == [SIZES[fold] for fold in first.folds]
 
 
-def test_the_full_grid_takes_the_best_mean_and_pays_for_all(recorded: Any) -> None:
-    replay = open_replay(recorded)
-    assert bench.selectors.full_grid(replay).chosen == int(recorded.scores(0).mean(axis=1).argmax())
-    assert replay.used == len(VALUES) * len(SIZES) * EPOCHS
+def test_the_full_grid_takes_the_best_mean_and_pays_for_all(tmp_path: Path) -> None:
+    for seed in range(8):
+        grid = bench.records.read_grid(write_record(tmp_path / "x.npz", random_matrices(seed)))
+        replay = open_replay(grid)
+        assert bench.selectors.full_grid(replay).chosen == int(grid.scores(0).mean(axis=1).argmax())
+        assert replay.used == len(VALUES) * len(SIZES) * EPOCHS
 
 
 def test_one_split_takes_the_best_of_its_fold_and_pays_for_that_fold(recorded: Any) -> None:
@@ -176,6 +178,7 @@ def test_simulated_cells_scatter_around_their_truth() -> None:
     expected = np.hypot(surfaces.CELL_NOISE, surfaces.IMAGE_NOISE / np.sqrt(surfaces.IMAGES))
     centred = within - within.mean(axis=0)
     assert centred.std() == pytest.approx(expected * np.sqrt(8 / 9), rel=0.05)
+    assert scores.mean(axis=1).std() == pytest.approx(np.hypot(surfaces.FOLD_EFFECT, expected / 3), rel=0.06)
 
 
 def test_simulated_cells_collapse_as_often_as_said() -> None:
