@@ -129,6 +129,7 @@ def main() -> None:
     recipe = RECIPES[asked.name]
     config = _config(recipe, asked.data)
     asked.run.mkdir(parents=True, exist_ok=True)
+    RECORDS.mkdir(exist_ok=True)
     dataset, _ = load_dataset(config.data, cache=asked.run / "cache")
     executor = LocalExecutor(asked.workers, ["cpu"])
     study = Study(config, dataset, plan_folds(dataset, config), Ledger(asked.run), executor, on_event=lambda _: None)

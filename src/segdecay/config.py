@@ -154,7 +154,10 @@ class SearchConfig(Section):
     """Which settings see which folds, and by which rule one of them is taken."""
 
     grid: tuple[float, ...] | None = Field(None, description="strengths on the axis; null takes the axis' own")
-    folds: int = Field(3, ge=2, le=100)
+    race: bool = Field(True, description="train only the cells that may change the verdict; false: the whole grid")
+    folds: int | None = Field(
+        None, ge=2, le=100, description="null: 5, or as many down to 3 as the groups and classes allow"
+    )
     method: Literal["groups", "blocks", "given"] | None = Field(None, description="null: what the data set says")
     block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
     seeds: tuple[int, ...] = (0,)

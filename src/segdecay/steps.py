@@ -35,6 +35,7 @@ from segdecay.training.setup import (
     strength_of,
 )
 
+FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
 REFIT_FOLD = -1  # the number that a final training draws its seeds with
 
 
@@ -70,16 +71,27 @@ def check_names(config: RunConfig) -> list[str]:
 
 
 def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
-    """The folds of this data and configuration; the same every time."""
+    """The folds of this data and configuration; the same every time.
+
+    Raises:
+        DataError: as `fold_plan`; where no number is asked for, what stands against the smallest.
+    """
     search = config.search
-    return fold_plan(
-        dataset,
-        method=search.method,
-        n_folds=search.folds,
-        seed=config.seed,
-        block_gap=search.block_gap,
-        allow_missing=search.allow_missing,
-    )
+    asked = FOLDS if search.folds is None else (search.folds,)
+    for n_folds in asked:
+        try:
+            return fold_plan(
+                dataset,
+                method=search.method,
+                n_folds=n_folds,
+                seed=config.seed,
+                block_gap=search.block_gap,
+                allow_missing=search.allow_missing,
+            )
+        except DataError:
+            if n_folds == asked[-1]:
+                raise
+    raise AssertionError("some number of folds is always tried")
 
 
 def refuse_warnings(config: RunConfig, findings: Sequence[Finding], watcher: Watcher) -> None:

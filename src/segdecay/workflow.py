@@ -5,6 +5,7 @@ Knows every room by its front door; computes nothing itself.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from segdecay.runs import check_folder, check_same, open_run, write_environment
 from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Event, default_workers, find_devices
 from segdecay.selection.ledger import Ledger, setting_name
-from segdecay.selection.study import Study, grid_of, run_study
+from segdecay.selection.racing import Budget
+from segdecay.selection.study import Study, grid_of, race_of, run_study
 from segdecay.steps import (
     REFIT_FOLD,
     Watcher,
@@ -48,6 +50,8 @@ class Execution:
     command: str = ""
     cache: Path | None = None
     checkpoint_every_s: float = 5.0
+    budget_s: float | None = None  # of the search, from its first cell
+    budget_cells: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,11 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         build_executor(execution.workers, devices),
         on_event=watcher.event,
         checkpoint_every_s=execution.checkpoint_every_s,
+        budget=Budget(execution.budget_cells),
     )
     grid = grid_of(study)
+    if config.search.race:
+        race_of(study)  # a budget below one fold is told before anything is written
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
 
@@ -97,6 +104,8 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
 
         has_test = bool(dataset.part("test"))
         watcher.plan(study, grid, trial, 1 + has_test, workers)
+        if execution.budget_s is not None:
+            study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
         verdict, decision = run_study(study)
         write_examples(study, decision, run / "examples")
         verdict = replace(verdict, paste=paste_of(config, verdict, trial, len(pool_of(dataset))))

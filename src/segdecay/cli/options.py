@@ -18,7 +18,21 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file w
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, as in --set search.grid=[0,1,8].")
 ]
-Folds = Annotated[int | None, typer.Option("--folds", help="Number of folds. Default: 3.")]
+Folds = Annotated[
+    int | None, typer.Option("--folds", help="Number of folds. Default: 5, or as many down to 3 as the data allow.")
+]
+Race = Annotated[
+    str | None,
+    typer.Option("--race", metavar="on|off", help="Train only cells that may change the verdict, or the whole grid."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="30m|20cells",
+        help="Stop the search there with the best verdict so far; refits come on top.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[
@@ -38,6 +52,9 @@ AllowMissing = Annotated[
 ]
 
 
+SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width from "HxW".
 
@@ -51,6 +68,42 @@ def parse_size(text: str) -> tuple[int, int]:
     if not found:
         raise ConfigError(f"--size takes HxW in pixels, for example 96x128; saw '{text}'.")
     return int(found[1]), int(found[2])
+
+
+def parse_switch(name: str, text: str | None) -> bool | None:
+    """On or off as a claim; None stays None.
+
+    >>> parse_switch("--race", "off")
+    False
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None:
+        return None
+    if text not in ("on", "off"):
+        raise ConfigError(f"{name} takes on or off; saw '{text}'.")
+    return text == "on"
+
+
+def parse_budget(text: str | None) -> tuple[float | None, int | None]:
+    """Seconds or cells; one of the two is None.
+
+    >>> parse_budget("30m"), parse_budget("1.5h"), parse_budget("20cells"), parse_budget(None)
+    ((1800.0, None), (5400.0, None), (None, 20), (None, None))
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|cells)", text.strip().lower())
+    amount = float(found[1]) if found else 0.0
+    if not found or amount <= 0 or (found[2] == "cells" and amount != int(amount)):
+        raise ConfigError(f"--budget takes a time or a number of trainings, as in 90s, 30m, 2h, 20cells; saw '{text}'.")
+    if found[2] == "cells":
+        return None, int(amount)
+    return amount * {"s": 1, "m": 60, "h": 3600}[found[2]], None
 
 
 def collect_values(
@@ -68,7 +121,7 @@ def collect_values(
         except ConfigError as error:
             faults.append(str(error))
     for path, value in {"data.path": data, **options}.items():
-        if value is None or value is False:
+        if value is None or (value is False and path not in SWITCHES):
             continue
         *sections, key = path.split(".")
         place = values

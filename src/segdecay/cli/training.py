@@ -44,6 +44,8 @@ def tune(
     assignments: opt.Set = None,
     decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
     rule: Annotated[str | None, typer.Option("--rule", help="best, or one-se.")] = None,
+    race: opt.Race = None,
+    budget: opt.Budget = None,
     model: opt.Model = None,
     folds: opt.Folds = None,
     epochs: opt.Epochs = None,
@@ -72,6 +74,7 @@ def tune(
         {
             "decay.policy": decay,
             "search.rule": rule,
+            "search.race": opt.parse_switch("--race", race),
             "model.name": model,
             "search.folds": folds,
             "training.epochs": epochs,
@@ -81,7 +84,10 @@ def tune(
             "search.allow_missing": allow_missing,
         },
     )
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command())
+    seconds, cells = opt.parse_budget(budget)
+    execution = Execution(
+        workers=workers, device=device, command=opt.repeat_command(), budget_s=seconds, budget_cells=cells
+    )
     with _interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_tune(built, out or opt.default_out(data), execution, watcher)
     if as_json:

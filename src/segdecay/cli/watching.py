@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.selection.executors import Event
+from segdecay.selection.study import count_cells
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ConsoleWatcher:
 
     def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
         """What will be run: cells, refits, an estimate of time and disk."""
-        n_cells = len(grid) * len(study.folds.folds) * len(study.config.search.seeds)
+        n_cells, whole = count_cells(study, grid)
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
         size, epochs = study.config.training.batch_size, count_epochs(study.config)
         batches = count_batches(study.fold_images, size) * epochs
@@ -91,8 +92,9 @@ class ConsoleWatcher:
         )
         already = f", {finished} of them finished" if finished else ""
         disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
+        at_most = f"at most {n_cells} of the grid's {whole}" if n_cells < whole else f"{n_cells}"
         self.say(
-            f"{n_cells} trainings{already}, then up to {refits} refit{'s' if refits > 1 else ''}, {workers} at a time: "
+            f"{at_most} trainings{already}, then up to {refits} refit{'s' if refits > 1 else ''}, {workers} at a time: "
             f"about {show_duration(seconds)}, up to {disk:.0f} MB for weights; more if the best is the strongest."
         )
         self._done = finished

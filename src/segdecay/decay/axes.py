@@ -12,7 +12,7 @@ from typing import Literal
 
 from segdecay.errors import DecayError, gather
 
-TOTAL_DECAY_GRID = (0.0, 1.0, 4.0, 16.0)
+TOTAL_DECAY_GRID = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 LAMBDA_GRID = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 
 

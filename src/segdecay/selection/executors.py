@@ -38,11 +38,22 @@ class Event:
     reason: str | None = None
 
 
+Source = Callable[[], CellTask | None]  # asked whenever a worker is free; None: nothing to do now
+
+
 class Executor(Protocol):
     """Runs cells; results are in their folders, events tell how it goes."""
 
-    def run(self, tasks: Sequence[CellTask], on_event: Callable[[Event], None]) -> None:
-        """Run every task to its end; a failed cell is an event, not an exception."""
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Callable[[Event], None]) -> None:
+        """Run tasks to their end, until a source has none and none is running; a failed cell is an event."""
+
+
+def source_of(tasks: Sequence[CellTask] | Source) -> Source:
+    """A list of tasks as a source that gives them in their order."""
+    if callable(tasks):
+        return tasks
+    left = iter(tasks)
+    return lambda: next(left, None)
 
 
 def _advice(error: BaseException, task: CellTask) -> str:
@@ -114,19 +125,21 @@ class LocalExecutor:
         self._slots = [devices[i % len(devices)] for i in range(workers)]
         self._context = worker_context()
 
-    def run(self, tasks: Sequence[CellTask], on_event: Callable[[Event], None]) -> None:
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Callable[[Event], None]) -> None:
         """Run every task; Ctrl-C keeps the state of the running ones before it goes on its way."""
-        waiting = deque(tasks)
+        source, waiting = source_of(tasks), deque[CellTask]()  # waiting: those whose process was killed
         tries: dict[Path, int] = {}
         free, running = list(reversed(self._slots)), dict[int, _Running]()
         try:
-            while waiting or running:
-                while waiting and free:
-                    task, slot = waiting.popleft(), free.pop()
+            while True:
+                while free and (task := waiting.popleft() if waiting else source()) is not None:
+                    slot = free.pop()
                     tries[task.folder] = tries.get(task.folder, 0) + 1
                     started = self._start(task, slot)
                     running[started.process.sentinel] = started
                     on_event(Event("started", task))
+                if not running:
+                    return
                 for one in self._wait(running, on_event):
                     del running[one.process.sentinel]
                     free.append(one.slot)
@@ -203,11 +216,12 @@ class LocalExecutor:
 class InlineExecutor:
     """Cells one after the other in this process: for debugging and for tests of what surrounds them."""
 
-    def run(self, tasks: Sequence[CellTask], on_event: Callable[[Event], None]) -> None:
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Callable[[Event], None]) -> None:
         """Run every task here."""
         from segdecay.training.loop import run_cell
 
-        for task in tasks:
+        source = source_of(tasks)
+        while (task := source()) is not None:
             on_event(Event("started", task))
             try:
                 run_cell(task, report=lambda epoch, _epochs, task=task: on_event(Event("progress", task, epoch)))  # type: ignore[misc]

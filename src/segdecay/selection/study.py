@@ -20,6 +20,8 @@ from segdecay.selection import evidence as ev
 from segdecay.selection.executors import Event, Executor
 from segdecay.selection.grid import MOST_EXTENSIONS, next_strength, start_grid
 from segdecay.selection.ledger import Ledger, setting_name
+from segdecay.selection.race import Race
+from segdecay.selection.racing import Budget, Racing, Searched, build_race
 from segdecay.selection.verdict import Candidate, Decision, decide, is_strong_edge
 from segdecay.selection.words import sentence_of
 from segdecay.training.seeds import derive_seed
@@ -38,7 +40,14 @@ class Study:
     on_event: Callable[[Event], None]
     checkpoint_every_s: float = 5.0
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+    budget: Budget = field(default_factory=Budget)
     failures: dict[Path, str] = field(default_factory=dict)
+
+    def note(self, event: Event) -> None:
+        """Remember what failed, and tell the watcher."""
+        if event.kind == "failed":
+            self.failures[event.task.folder] = event.reason or "failed"
+        self.on_event(event)
 
     @property
     def fold_images(self) -> int:
@@ -74,36 +83,47 @@ def grid_of(study: Study) -> list[float]:
         ConfigError: a strength whose steps would make ηλ reach 1, or none that acts.
         DecayError: a value that is not on the axis.
     """
-    axis = axis_for(study.config.decay, study.config.optimizer)
-    smallest = min(len(fold.train) for fold in study.folds.folds)
-    largest = largest_value(study.config, smallest)
+    axis, largest = axis_for(study.config.decay, study.config.optimizer), _largest(study)
     for value in study.config.search.grid or ():
         if value != axis.none and not axis.has_lambda:
             axis.validate(value)
     return start_grid(study.config.search.grid, axis.default_grid, none=axis.none, largest=largest)
 
 
+def _largest(study: Study) -> float:
+    """The value that no strength may reach: there ηλ is 1 in some fold."""
+    return largest_value(study.config, min(len(fold.train) for fold in study.folds.folds))
+
+
+def race_of(study: Study) -> tuple[Race, list[float]]:
+    """The race of a study, and its strengths: the grid, then those that a best at the strong edge may add."""
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    grid = grid_of(study)
+    values = list(grid)
+    for _ in range(MOST_EXTENSIONS):
+        more = next_strength(values, none=axis.none, largest=_largest(study))
+        values += [more] if more is not None else []
+    blocks = len(study.folds.folds) * len(study.config.search.seeds)
+    return build_race(values, axis.none, blocks=blocks, asked=len(grid), most=study.budget.cells), values
+
+
+def count_cells(study: Study, grid: Sequence[float]) -> tuple[int, int]:
+    """How many cells a search trains at most, and how many the whole grid has."""
+    whole = len(grid) * len(study.folds.folds) * len(study.config.search.seeds)
+    return min(whole, race_of(study)[0].cells_at_most) if study.config.search.race else whole, whole
+
+
 def run_study(study: Study) -> tuple[Verdict, Decision]:
-    """Run every cell that is missing, extend the grid at its strong edge, decide.
+    """Run the cells that the search needs, in a race or the whole grid, then decide.
 
     Raises:
-        RunError: no setting could be scored; the reasons are listed.
+        RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
     """
-    axis = axis_for(study.config.decay, study.config.optimizer)
-    smallest = min(len(fold.train) for fold in study.folds.folds)
-    largest = largest_value(study.config, smallest)
-    grid = grid_of(study)
-    asked = len(grid)
-    while True:
-        _run_missing(study, grid)
-        candidates = [_candidate(study, value) for value in grid]
-        if all(candidate.counts is None for candidate in candidates):
-            reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
-            raise RunError(f"No strength could be scored:\n{reasons}")
-        more = next_strength(grid, none=axis.none, largest=largest)
-        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates):
-            break
-        grid = [*grid, more]
+    searched = run_race(study) if study.config.search.race else _run_grid(study)
+    candidates = [_candidate(study, value, searched) for value in searched.values]
+    if all(candidate.counts is None for candidate in candidates):
+        reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
+        raise RunError(f"No strength could be scored:\n{reasons}")
     decision = decide(
         candidates,
         study.dataset.classes,
@@ -111,8 +131,33 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         resamples=study.config.search.resamples,
         seed=derive_seed(study.config.seed, "resamples") % 2**32,
         rule=study.config.search.rule,
+        best=searched.best,
     )
-    return _verdict(study, grid, decision), decision
+    return _verdict(study, searched, decision), decision
+
+
+def run_race(study: Study) -> Searched:
+    """The grid in a race (selection/race.py), within the budget."""
+    race, values = race_of(study)
+    tasks = [study.tasks(value) for value in values]
+    racing = Racing(race, tasks, study.ledger, study.failures, study.budget.stop_at)
+    study.executor.run(racing.next_task, study.note)
+    return racing.result(values)
+
+
+def _run_grid(study: Study) -> Searched:
+    """Every strength on every fold and seed; the grid grows where its best mean is at the strong edge."""
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    largest, grid = _largest(study), grid_of(study)
+    asked = len(grid)
+    while True:
+        _run_missing(study, grid)
+        searched = Searched(tuple(grid), tuple(range(len(study.tasks(grid[0])))), {}, None)
+        candidates = [_candidate(study, value, searched) for value in grid]
+        more = next_strength(grid, none=axis.none, largest=largest)
+        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates):
+            return searched
+        grid = [*grid, more]
 
 
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
@@ -120,46 +165,43 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
     tasks = [task for value in grid for task in study.tasks(value)]
     order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
     missing = [tasks[i] for i in order if study.ledger.record(tasks[i].folder) is None]
-
-    def note(event: Event) -> None:
-        if event.kind == "failed":
-            study.failures[event.task.folder] = event.reason or "failed"
-        study.on_event(event)
-
     if missing:
-        study.executor.run(missing, note)
+        study.executor.run(missing, study.note)
 
 
-def _candidate(study: Study, value: float) -> Candidate:
-    """One setting from its records; a diverged or failed cell takes it out of the choice."""
-    tasks = study.tasks(value)
+def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
+    """One setting from its records; a diverged or failed cell takes it out of the choice, as does the race."""
     strength = strength_of(study.config, value, study.fold_images, size=study.size)
+    every = study.tasks(value)
+    tasks = [every[block] for block in searched.blocks]
     records: list[CellRecord] = []
-    for task in tasks:
+    for task in tasks if value not in searched.dropped else ():
         record = study.ledger.record(task.folder)
         if record is None:
             reason = f"failed in fold {task.fold + 1}: {study.failures.get(task.folder, 'unfinished')}"
             return Candidate(strength, None, reason, None, 0)
         records.append(record)
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
+    if value in searched.dropped:
+        return Candidate(strength, None, searched.dropped[value], None, 0)
     lost = [record for record in records if record.status != "finished"]
     if lost:
         reason = f"diverged in {len(lost)} of {len(records)} trainings: {lost[0].reason}"
         return Candidate(strength, None, reason, None, collapsed)
     counts = [
         [ev.Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold]
-        for fold in range(len(study.folds.folds))
+        for fold in sorted({task.fold for task in tasks})
     ]
     train = float(np.mean([record.train.miou for record in records if record.train is not None]))
     return Candidate(strength, counts, None, train, collapsed)
 
 
-def _verdict(study: Study, grid: Sequence[float], decision: Decision) -> Verdict:
+def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
     """The decision as the record that verdict.json holds."""
     config, settings = study.config, decision.settings
     records = [
         record
-        for value in grid
+        for value in searched.values
         for task in study.tasks(value)
         if (record := study.ledger.record(task.folder)) is not None
     ]
@@ -195,6 +237,7 @@ def _verdict(study: Study, grid: Sequence[float], decision: Decision) -> Verdict
             "folds": decision.n_folds,
             "fold_method": study.folds.method,
             "strengths_looked_at": decision.looked_at,
+            "cells_of_plan": searched.cells,
             "best": settings[decision.best].strength,
             "best_difference": difference,
         },

@@ -113,13 +113,15 @@ def decide(
     resamples: int,
     seed: int,
     rule: str = "best",
+    best: int | None = None,
 ) -> Decision:
     """The decision on finished settings.
 
     None is best: `zero`. The best cannot be told apart from none: `flat`. The best is better than none, and is the
-    strongest setting of a grid that could not be extended further: `edge`. Otherwise `chosen`.
+    strongest setting of a grid that could not be extended further: `edge`. Otherwise `chosen`. `best` is the index of
+    the best where something knows it better than the means do: a race does, which saw more than the last cells.
     """
-    none, best = 0, best_index(candidates)
+    none, best = 0, best_index(candidates) if best is None else best
     looked_at = max(1, len(candidates) - 1)
     scored = _Scored.of(candidates, best, confidence, looked_at, resamples, seed)
     to_none, to_best = scored.against(none), scored.against(best)

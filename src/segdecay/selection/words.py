@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segdecay.records import Interval, Strength, axis_names
+from segdecay.selection.race import RACED_OUT
 from segdecay.selection.verdict import Decision
 
 KINDS = {"max_norm": "bound", "dropout": "dropout"}  # by axis: what else than decay is compared with none
@@ -39,7 +40,9 @@ def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
     collapsed = sum(setting.collapsed for setting in decision.settings)
     if collapsed:
         said += f" {collapsed} training{'s' if collapsed > 1 else ''} collapsed to a single class."
-    dropped = [setting for setting in decision.settings if setting.dropped]
+    dropped = [
+        setting for setting in decision.settings if setting.dropped and not setting.dropped.startswith(RACED_OUT)
+    ]
     if dropped:
         names = ", ".join(f"{setting.strength.value:g}" for setting in dropped)
         said += f" Not scored: {names} ({dropped[0].dropped})."

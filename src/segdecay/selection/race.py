@@ -1,0 +1,230 @@
+"""Which cell is trained next, and who drops out: the race. A pure function of the cells so far, so it can be replayed.
+
+A block is one fold under one seed; blocks are run one after another, always with the full schedule (early scores rank
+decay in reverse). In the first block a coarse half of the strengths is tried, then where the curve through them says
+the best may lie. Every later block is run by none, the leader, and whoever may still beat it; the rest has dropped out.
+So what is compared in the end has been trained on the same blocks. The race ends when the leader is clear or the cells
+are spent. Knows settings and blocks by index; nothing of files, processes, or of what a verdict makes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from segdecay.selection.curve_model import Belief, Seen, belief
+
+NONE = 0  # the index of the setting that does not regularise
+
+SHARE = 5  # a race costs at most one part in so many of the full grid,
+LEAST_BLOCKS = 3  # but may always bring none and the leader through so many blocks
+SMALL_GRID = 4  # settings, none among them: all are tried in the first block
+ZOOMS = 1  # cells of the first block beside the coarse ones; more only beyond the strong edge
+ZOOM_CHANCE = 0.15  # of being the best, for a strength that was not tried yet
+CHALLENGE_CHANCE = 0.25  # of being the best, to run beside the leader
+CLEAR = 3.0  # deviations between leader and none that end a race after two blocks
+NONE_CLEAR = 0.95  # chance of none to be the best that ends a race after two blocks
+
+RACED_OUT = "race: "  # how the reason of a strength begins that nothing is wrong with
+
+Cell = tuple[int, int]  # setting, block
+
+
+@dataclass(frozen=True)
+class Race:
+    """The fixed part of a race: where strengths stand, how many blocks there are, how many cells it may cost."""
+
+    x: tuple[float, ...]  # positions in octaves from none to the strongest, the extensions last
+    blocks: int
+    asked: int  # settings of the grid; those after it are tried only when the best lies at the strong edge
+    most: int | None = None  # cells; None: a fifth of the full grid, but enough for LEAST_BLOCKS
+
+    @property
+    def cells_at_most(self) -> int:
+        """How many cells the race may cost."""
+        if self.most is not None:
+            return self.most
+        enough = len(self.coarse) + ZOOMS + 2 * (min(self.blocks, LEAST_BLOCKS) - 1)
+        return max(enough, 2 * self.blocks if self.asked == 2 else 0, math.ceil(self.asked * self.blocks / SHARE))
+
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """What the first block begins with: none and every second strength; all of a grid of four or fewer.
+
+        >>> Race(x=tuple(range(9)), blocks=5, asked=9).coarse
+        (0, 3, 5, 7)
+        >>> Race(x=tuple(range(4)), blocks=3, asked=4).coarse
+        (0, 1, 2, 3)
+        """
+        if self.asked <= SMALL_GRID:
+            return tuple(range(self.asked))
+        last = 0 if self.asked <= SMALL_GRID + 2 else 1
+        return (NONE, *sorted(range(self.asked - 2, last, -2)))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a race stands: finalists share all finished blocks; everyone else is out, with the reason."""
+
+    finalists: tuple[int, ...]
+    blocks: tuple[int, ...]
+    dropped: dict[int, str]  # those that lost a training (diverged, failed) are not among them
+    leader: int | None  # the finalist with the best expected score, by the model of all cells
+
+
+def next_cell(race: Race, seen: Sequence[Seen]) -> Cell | None:
+    """The cell that the plan wants after these; None when the race is over."""
+    if len(seen) >= race.cells_at_most:
+        return None
+    done = {(cell.setting, cell.block) for cell in seen}
+    lost = {cell.setting for cell in seen if cell.score is None}
+    for setting in race.coarse:
+        if (setting, 0) not in done:
+            return setting, 0
+    if not any(cell.score is not None for cell in seen):
+        return None
+    found = _zoom(race, seen, done, lost)
+    if found is not None:
+        return found, 0
+    for block in range(1, race.blocks):
+        before = [cell for cell in seen if cell.block < block]
+        if _is_clear(race, before, block, lost):
+            return None
+        missing = _runners_missing(race, before, block, done, lost)
+        if missing is not None:
+            return missing
+    return None
+
+
+def _alive(seen: Sequence[Seen], lost: set[int]) -> list[int]:
+    return sorted({cell.setting for cell in seen} - lost)
+
+
+def _zoom(race: Race, seen: Sequence[Seen], done: set[Cell], lost: set[int]) -> int | None:
+    """A strength that joins the first block: where the best may lie, or beyond the strong edge."""
+    first = [cell for cell in seen if cell.block == 0]
+    extra = [cell.setting for cell in first if cell.setting not in race.coarse]
+    alive = _alive(first, lost)
+    if not alive:
+        return None
+    now = belief(first, race.x)
+    leader = _leader(now, alive)
+    tried = {cell.setting for cell in first}
+    if leader == max(tried) and leader + 1 < len(race.x) and leader != NONE:
+        return leader + 1
+    if len([setting for setting in extra if setting < race.asked]) >= ZOOMS:
+        return None
+    among = [setting for setting in range(race.asked) if setting not in lost]
+    chances = dict(zip(among, now.chance_best(among), strict=True))
+    fresh = [setting for setting in among if (setting, 0) not in done]
+    best = max(fresh, key=lambda setting: (chances[setting], -setting), default=None)
+    return best if best is not None and chances[best] >= ZOOM_CHANCE else None
+
+
+def _leader(now: Belief, among: Sequence[int]) -> int:
+    mean = now.mean
+    return max(among, key=lambda setting: (mean[setting], -setting))
+
+
+def _pair(now: Belief, alive: Sequence[int]) -> tuple[int, int | None]:
+    """The leader, and whom it must beat or be beaten by: none, or the best that acts where none leads."""
+    leader = _leader(now, alive)
+    others = [setting for setting in alive if setting != NONE] if leader == NONE else [NONE]
+    others = [setting for setting in others if setting in alive]
+    return leader, (_leader(now, others) if others else None)
+
+
+def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) -> bool:
+    """Whether two or more blocks leave no doubt between none and the best."""
+    alive = _alive(before, lost)
+    if block < 2 or not alive:
+        return not alive
+    now = belief(before, race.x)
+    leader, other = _pair(now, alive)
+    if other is None:
+        return False
+    if leader == NONE:
+        return float(now.chance_best(alive)[alive.index(NONE)]) >= NONE_CLEAR
+    return now.signal(leader, NONE) >= CLEAR
+
+
+def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Cell], lost: set[int]) -> Cell | None:
+    """The first cell that a block still needs: its runners there, and where a runner came late, its earlier blocks."""
+    alive = _alive(before, lost)
+    now = belief(before, race.x)
+    leader, other = _pair(now, alive)
+    runners = [setting for setting in (NONE, leader, other) if setting is not None and setting in alive]
+    among = sorted({*alive, *range(race.asked)} - lost)
+    chances = dict(zip(among, now.chance_best(among), strict=True))
+    rivals = [setting for setting in among if setting not in runners and chances[setting] >= CHALLENGE_CHANCE]
+    runners += sorted(rivals, key=lambda setting: -chances[setting])[:1]
+    wanted = [(setting, at) for at in range(block + 1) for setting in dict.fromkeys(runners)]
+    return next((cell for cell in wanted if cell not in done), None)
+
+
+def walk(race: Race, look_up: Callable[[Cell], Seen | None]) -> tuple[list[Seen], Cell | None]:
+    """Follow the plan through the records: the cells it has reached, and the first that is not finished yet."""
+    seen: list[Seen] = []
+    while (cell := next_cell(race, seen)) is not None:
+        record = look_up(cell)
+        if record is None:
+            return seen, cell
+        seen.append(record)
+    return seen, None
+
+
+def likely_cells(
+    race: Race,
+    seen: Sequence[Seen],
+    running: Sequence[Cell],
+    count: int,
+    look_up: Callable[[Cell], Seen | None] = lambda _cell: None,
+) -> list[Cell]:
+    """Cells that the plan will probably ask for after those that run now, each taken to score as the model expects."""
+    guessed, pending = list(seen), set(running)
+    found: list[Cell] = []
+    while len(found) < count and (cell := next_cell(race, guessed)) is not None:
+        record = look_up(cell)
+        if record is None and cell not in pending:
+            found.append(cell)
+        guessed.append(record or Seen(*cell, score=_expected(race, guessed, cell[0])))
+    return found
+
+
+def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
+    """A stand-in score: the model's curve at the setting, on the level of what was seen."""
+    scored = [cell for cell in seen if cell.score is not None]
+    if not scored:
+        return 0.5
+    level = sum(cell.score for cell in scored if cell.score is not None) / len(scored)
+    mean = belief(scored, race.x).mean
+    return float(level + mean[setting] - sum(mean[cell.setting] for cell in scored) / len(scored))
+
+
+def standing(race: Race, seen: Sequence[Seen]) -> Standing:
+    """Who is left, over which blocks, and why the others are out.
+
+    The finalists are those who ran on as many blocks together as possible: none and the leader at least. With a search
+    that was stopped early, blocks that were not finished do not count.
+    """
+    lost = {cell.setting for cell in seen if cell.score is None}
+    ran: dict[int, set[int]] = {}
+    for cell in seen:
+        ran.setdefault(cell.setting, set()).add(cell.block)
+    alive = _alive(seen, lost)
+    dropped: dict[int, str] = {}
+    if not alive:
+        return Standing((), (), dropped, None)
+    anchor = NONE if NONE in alive else alive[0]
+    partners = [setting for setting in alive if setting != anchor]
+    common = max((len(ran[anchor] & ran[setting]) for setting in partners), default=len(ran[anchor]))
+    leaders = [setting for setting in partners if len(ran[anchor] & ran[setting]) == common]
+    finalists = tuple(sorted([anchor, *leaders]))
+    blocks = tuple(sorted(set.intersection(*(ran[setting] for setting in finalists))))
+    now = belief(seen, race.x)
+    chances = dict(zip(alive, now.chance_best(alive), strict=True))
+    for setting in alive:
+        if setting not in finalists:
+            dropped[setting] = f"{RACED_OUT}out after {len(ran[setting])}, {chances[setting]:.0%} to be best"
+    return Standing(finalists, blocks, dropped, _leader(now, finalists))
