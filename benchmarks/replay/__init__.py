@@ -1,0 +1,1 @@
+"""Selectors replayed on recorded or simulated grids of cells, without training."""

@@ -1,0 +1,31 @@
+"""The race of `segdecay tune` on a replay: its plan asks for cells, the records answer.
+
+A block of the race is a fold of the replay.
+"""
+
+from __future__ import annotations
+
+from replay.replaying import Outcome, Replay
+from segdecay.selection import curve_model
+from segdecay.selection import race as racing
+
+
+def race(replay: Replay) -> Outcome:
+    """The finalist with the best mean over the blocks that all finalists share."""
+    x = curve_model.positions(replay.values, 0.0)
+    plan = racing.Race(x=x, blocks=replay.n_folds, asked=len(x))
+
+    def look_up(cell: racing.Cell) -> curve_model.Seen:
+        setting, fold = cell
+        return curve_model.Seen(
+            setting,
+            fold,
+            score=replay.cell(setting, fold),
+            resampled=replay.resampled(setting, fold),
+            collapsed=replay.is_collapsed(setting, fold),
+        )
+
+    seen, _ = racing.walk(plan, look_up)
+    end = racing.standing(plan, seen)
+    means = {v: sum(replay.cell(v, f) for f in end.blocks) / len(end.blocks) for v in end.finalists}
+    return Outcome(max(means, key=lambda setting: (means[setting], -setting)))
