@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from segdecay.decay.axes import Axis, bound_axis
+from segdecay.decay.bounded import BoundPolicy
 from segdecay.decay.foreach import HALF_TYPES
-from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.policy import Binding, Bucket, OptimizerTraits
 from segdecay.errors import DecayError, gather
 
 # Srivastava et al. give 3 to 4 as typical. Each next one is half: a row of He's initialisation has norm √2, so that 2
@@ -19,7 +19,7 @@ from segdecay.errors import DecayError, gather
 MAX_NORM_GRID = (math.inf, 4.0, 2.0, 1.0)
 
 
-class MaxNorm(Policy):
+class MaxNorm(BoundPolicy):
     """Bound on norms: after every step each output row or filter w_k is scaled back to norm c where it is longer.
 
     For: keeping single filters or classes from growing, whatever the gradient; heads whose row norms grow with class
@@ -36,7 +36,7 @@ class MaxNorm(Policy):
     """
 
     name = "max_norm"
-    none: ClassVar[float] = math.inf
+    bound_name = "The bound c"
     bounds: ClassVar[bool] = True
     formula = "θ ← θ − η·u, then w_k ← w_k·min(1, c/‖w_k‖)"
     plain_formula = "weight -= lr * update; row = row * min(1, c / norm(row))"
@@ -51,26 +51,10 @@ class MaxNorm(Policy):
     def bind(self, binding: Binding) -> None:
         self._output_dims = {name: row.output_dim for name, row in binding.rows.items()}
 
-    def scaled(self, strength: float, multiplier: float) -> float | None:
-        return strength / multiplier if multiplier and math.isfinite(strength) else None
-
-    def multiplier(self, strength: float, base: float) -> float:
-        return base / strength
-
-    def validate(self, strength: float, lr: float) -> None:
-        del lr
-        if math.isnan(strength) or strength <= 0:
-            raise DecayError(f"The bound c must be above 0; saw {strength:g}. inf means no bound.")
-
     def after_update_(self, bucket: Bucket) -> None:
         for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
             if parameter.ndim > 1:
                 bound_rows_(parameter, bucket.strength, self._output_dims[name])
-
-    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
-        """0: a constraint adds nothing to the objective inside its bound."""
-        del names, parameters
-        return 0.0
 
 
 def bound_rows_(weight: Tensor, bound: float, dim: int = 0) -> None:
