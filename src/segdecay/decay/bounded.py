@@ -19,7 +19,8 @@ class BoundPolicy(Policy):
     """A policy whose strength is a bound, or a factor of one. A group's multiplier m divides it by m."""
 
     none: ClassVar[float] = math.inf
-    bound_name: ClassVar[str]  # with its article, for messages
+    whole_tensors: ClassVar[bool] = True
+    refusal: ClassVar[str]  # what a strength that is no bound is told, with {saw}
 
     def scaled(self, strength: float, multiplier: float) -> float | None:
         return strength / multiplier if multiplier and math.isfinite(strength) else None
@@ -31,7 +32,7 @@ class BoundPolicy(Policy):
         """Raises DecayError unless the bound is above 0; the learning rate plays no part."""
         del lr
         if math.isnan(strength) or strength <= 0:
-            raise DecayError(f"{self.bound_name} must be above 0; saw {strength:g}. inf means no bound.")
+            raise DecayError(self.refusal.format(saw=f"{strength:g}"))
 
     def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
         """0: a bound is no penalty with a strength."""

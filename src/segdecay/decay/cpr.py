@@ -45,7 +45,7 @@ class CPR(BoundPolicy):
     """
 
     name = "cpr"
-    bound_name = "The factor k in κ = k·Σθ²"
+    refusal = "The factor k in κ = k·Σθ² must be above 0, or inf for none; saw {saw}."
     formula = "λ_j ← max(0, λ_j + (μ/n_j)·(Σθ² − κ_j)), θ ← θ − λ_j·2θ, after the update"
     plain_formula = (
         "lambda_j = max(0, lambda_j + mu / n_j * (sum(weight^2) - kappa_j)), weight -= lambda_j * 2 * weight"
