@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from decay_nets import take_step
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -67,11 +68,7 @@ def drive(
                 parameter.grad = gradient.clone()
             return 0.0
 
-        if closure:
-            optimizer.step(compute)
-        else:
-            compute()
-            optimizer.step()
+        take_step(optimizer, compute, closure=closure)
     return [p.detach().clone() for p in model.parameters()]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from decay_nets import same, take_step, weights
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+__all__ = ["weights"]
 EVERYWHERE = {"body": 1.0, "head": 1.0, "norm": 1.0, "bias": 1.0}
 SPARSE = ("l1", "elastic_net", "group_lasso")
 KERNELS: list[dict[str, bool]] = [{"foreach": False}, {"foreach": True}, {"fused": True}]
@@ -38,19 +40,11 @@ def steps(optimizer: Optimizer, model: nn.Module, count: int, *, start: int = 0,
             loss.backward()
             return float(loss.detach())
 
-        if closure:
-            optimizer.step(compute)
-        else:
-            compute()
-            optimizer.step()
-
-
-def weights(model: nn.Module) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.parameters()]
+        take_step(optimizer, compute, closure=closure)
 
 
 def assert_same_bits(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert same(ours, theirs)
 
 
 def linear(values: list[list[float]]) -> nn.Linear:

@@ -5,33 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from drivers import kill_when, write_driver
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 QUICK = ("training.epochs=3", "training.batch_size=16", "model.width=4", "model.depth=2", "optimizer.lr=0.01")
-
-# a driver that keeps a checkpoint after every step, so that a kill finds one of the second stage
-DRIVER = """
-import sys
-from pathlib import Path
-from segdecay.cli.options import build_config
-from segdecay.cli.watching import build_watcher
-from segdecay.workflow import Execution, train
-if __name__ == "__main__":
-    data, run, *settings = sys.argv[1:]
-    config = build_config(data, None, settings, {})
-    with build_watcher(quiet=True, as_json=False) as watcher:
-        train(config, Path(run), Execution(workers=1, device="cpu", checkpoint_every_s=0.0), watcher)
-"""
 
 
 def _command(run: Path, *settings: str) -> list[str]:
@@ -120,8 +105,7 @@ def _epoch_kept(state: Path) -> int:
 
 
 def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, tmp_path: Path) -> None:
-    driver = tmp_path / "driver.py"
-    driver.write_text(DRIVER, encoding="utf-8")
+    driver = write_driver(tmp_path, "train")
 
     def command(run: Path) -> list[str]:
         pairs = (*QUICK, "training.epochs=2", "balancing.epochs=30", "balancing.lr=0.05", "decay.lambda=0.5")
@@ -130,16 +114,8 @@ def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, t
     for name in ("unbroken", "killed"):
         run = tmp_path / name
         if name == "killed":
-            process = subprocess.Popen(
-                command(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-            start = time.monotonic()
-            while _epoch_kept(run / "refit" / "chosen" / "checkpoint" / "state.safetensors") < 10:
-                assert process.poll() is None
-                assert time.monotonic() - start < 240
-                time.sleep(0.001)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            state = run / "refit" / "chosen" / "checkpoint" / "state.safetensors"
+            assert kill_when(command(run), lambda _, state=state: _epoch_kept(state) >= 10, 240.0)  # type: ignore[misc]
             assert not (run / "refit" / "chosen" / "cell.json").exists()
         subprocess.run(command(run), capture_output=True, timeout=240, check=True)
     one, other = (_model(tmp_path / name) for name in ("unbroken", "killed"))

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from decay_nets import data, make_net, same, torch_groups, weights
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -15,41 +16,6 @@ from segdecay.decay import Handle, attach, group_parameters
 
 torch.set_num_threads(1)
 POLICIES = ["l2", "decoupled"]
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3)
-        self.norm: nn.Module = nn.BatchNorm2d(3)
-        self.head = nn.Conv2d(3, 2, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.conv(images)).relu())
-        return logits
-
-
-def make_net() -> Net:
-    torch.manual_seed(0)
-    return Net()
-
-
-def data(step: int) -> Tensor:
-    return torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(step))
-
-
-def weights(model: nn.Module) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.parameters()]
-
-
-def same(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-
-
-def torch_groups(model: nn.Module, strength: float) -> list[dict[str, Any]]:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    return [{"params": decayed, "weight_decay": strength}, {"params": others, "weight_decay": 0.0}]
 
 
 def native(policy: str, model: nn.Module, strength: float, **options: Any) -> Optimizer:

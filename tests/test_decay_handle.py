@@ -8,48 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from decay_nets import data, make_net, same, torch_groups, weights
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from segdecay.decay import attach, group_parameters, handle_of
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3)
-        self.norm: nn.Module = nn.BatchNorm2d(3)
-        self.head = nn.Conv2d(3, 2, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.conv(images)).relu())
-        return logits
-
-
-def make_net() -> Net:
-    torch.manual_seed(0)
-    return Net()
-
-
-def data(step: int) -> Tensor:
-    return torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(step))
-
-
-def weights(model: nn.Module) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.parameters()]
-
-
-def same(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-
-
-def torch_groups(model: nn.Module, strength: float) -> list[dict[str, Any]]:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    return [{"params": decayed, "weight_decay": strength}, {"params": others, "weight_decay": 0.0}]
 
 
 # --- the handle -------------------------------------------------------------------------------------------------------
@@ -59,12 +25,20 @@ def test_a_copied_optimizer_has_lost_the_policy_and_the_handle_says_so() -> None
     model = make_net()
     optimizer = SGD(model.parameters(), lr=0.1)
     handle = attach(optimizer, model, policy="l2", strength=0.1)
-    copied = copy.deepcopy(optimizer)
+    with pytest.warns(UserWarning, match="A copy of an optimizer has lost its hooks: no policy acts on it") as warned:
+        copied = copy.deepcopy(optimizer)
+    assert [one.filename for one in warned] == [__file__]
     assert handle.is_attached()
     assert handle.is_attached(optimizer)
     assert not handle.is_attached(copied)
     assert handle_of(optimizer) is handle
     assert handle_of(copied) is None
+    copy.deepcopy(copied)  # says nothing: nothing is lost
+    with pytest.warns(UserWarning, match="lost its hooks"):
+        copied, other = copy.deepcopy((optimizer, model))
+    attach(copied, other, policy="l2", strength=0.1)
+    handle.detach()
+    copy.deepcopy(optimizer)  # nor does one without a policy
 
 
 def test_the_objective_is_the_loss_plus_lambda_half_the_squares_of_what_decays() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from decay_nets import descend
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -53,13 +54,7 @@ def converge(
 ) -> None:
     """Full-batch steps, at a constant or a geometrically falling learning rate."""
     attach(optimizer, model, policy=policy, strength=strength, multipliers=multipliers)
-    first = optimizer.param_groups[0]["lr"]
-    factor = 1.0 if shrink_lr_to is None else (shrink_lr_to / first) ** (1 / steps)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.param_groups[0]["lr"] *= factor
+    descend(optimizer, loss, steps, shrink_lr_to)
 
 
 def linear(outputs: int = 1) -> nn.Linear:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from decay_nets import take_step, weights
+from sparse_nets import assert_same_bits
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -58,17 +60,9 @@ def train(
             loss.backward()
             return float(loss.detach())
 
-        if closure:
-            optimizer.step(compute)
-        else:
-            compute()
-            optimizer.step()
+        take_step(optimizer, compute, closure=closure)
         schedule.step()
-    return [parameter.detach().clone() for parameter in model.parameters()]
-
-
-def assert_same_bits(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    return weights(model)
 
 
 def assert_close(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from decay_nets import descend
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.linear_model import ElasticNet, Lasso
@@ -85,17 +86,6 @@ def _fit(
     attach(optimizer, model, policy=policy, strength=STRENGTH, options=options)
     descend(optimizer, lambda: (model(inputs).squeeze(1) - targets).square().mean(), steps, shrink_lr_to)
     return model.weight.detach().numpy().ravel(), 0.0 if model.bias is None else model.bias.item()
-
-
-def descend(optimizer: Optimizer, loss: Callable[[], Tensor], steps: int, shrink_lr_to: float | None = None) -> None:
-    """Full-batch steps, at a constant or a geometrically falling learning rate."""
-    first = optimizer.param_groups[0]["lr"]
-    factor = 1.0 if shrink_lr_to is None else (shrink_lr_to / first) ** (1 / steps)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.param_groups[0]["lr"] *= factor
 
 
 def assert_is(found: tuple[Array, float], expected: Lasso | ElasticNet, *, is_centred: bool = False) -> None:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
     SequentialLR,
 )
-from trainers import Net
+from trainers import Net, make_net
 from trainers_lightning import (
     Adversary,
     Module,
@@ -114,6 +114,20 @@ def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate() -> None:
     decay = Decay("decoupled", timescale_epochs=5.0)
     fit(decay, stairs, accumulate_grad_batches=2)
     assert decay.handles[0].strength == pytest.approx(1 / (0.1 * 2 * 5.0))
+
+
+def test_the_options_of_a_policy_decide_what_its_total_decay_means() -> None:
+    decay, rates = Decay("l2_sp", total_decay=0.2, options={"mode": "decoupled"}), Rates()
+    make_trainer(decay, rates).fit(Module(stairs), loader())
+    assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)
+
+
+def test_bounds_are_held_with_their_options() -> None:
+    bound, factor = Decay("max_norm", axis_value=0.2), Decay("cpr", axis_value=0.5, options={"kappa": "factor"})
+    module = fit(bound, sgd)
+    assert module.net.conv.weight.flatten(1).norm(dim=1).max().item() <= 0.2 * (1 + 1e-6)
+    start = make_net().conv.weight.square().sum().item()
+    assert fit(factor, sgd, max_epochs=10).net.conv.weight.square().sum().item() < start
 
 
 def test_learning_rates_given_replace_those_looked_up() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +112,44 @@ def test_total_decay_on_an_axis_without_it_is_refused_with_the_reason() -> None:
     attachments = Attachments("l2", {"total_decay": 1.0})
     with pytest.raises(DecayError, match=r"total_decay has no meaning here.*Give strength=λ"):
         attachments.attach_([torch.optim.Adam(net.parameters())], net, never())
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "options", "strength"),
+    [
+        ("l2_sp", {"total_decay": 0.5}, None, 0.25),  # coupled: Σ η·λ/(1−μ)
+        ("l2_sp", {"total_decay": 0.5}, {"mode": "decoupled"}, 2.5),
+        ("l2_sp", {"timescale_epochs": 5.0}, {"mode": "decoupled"}, 1.0),  # 2 steps an epoch at the peak rate of .1
+        ("decoupled", {"axis_value": 0.5}, None, 2.5),
+        ("corrected", {"total_decay": 0.3}, None, 2.0),  # Σ η²/η_max = .15
+        ("max_norm", {"axis_value": 0.5}, None, 0.5),
+        ("cpr", {"axis_value": 2.0}, {"kappa": "factor", "mu": 0.5}, 2.0),
+    ],
+)
+def test_what_depends_on_the_schedule_and_on_the_policys_options_reaches_attach(
+    policy: str, asked: dict[str, float], options: dict[str, Any] | None, strength: float
+) -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    attachments = Attachments(policy, {**asked, "options": options})
+    optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
+    attachments.attach_([optimizer], net, Ahead(lambda _: [0.05, 0.1, 0.05], lambda: 2.0))
+    assert attachments.handles[0].strength == pytest.approx(strength, rel=1e-12)
+    kept = attachments.state_dict()
+    attachments.attach_([optimizer], net, Ahead(lambda _: [0.05, 0.1, 0.05], lambda: 2.0), kept)
+    assert attachments.handles[0].strength == pytest.approx(strength, rel=1e-12)
+    attachments.detach_()
+
+
+@pytest.mark.parametrize("policy", ["max_norm", "cpr"])
+def test_a_bound_has_no_total_decay(policy: str) -> None:
+    net = nn.Linear(2, 1)
+    with pytest.raises(DecayError, match="total_decay has no meaning here: it bounds"):
+        Attachments(policy, {"total_decay": 1.0}).attach_([AdamW(net.parameters(), weight_decay=0.0)], net, never())
+
+
+def test_a_strength_that_is_missing_is_told_before_any_training() -> None:
+    with pytest.raises(DecayError, match=r"exactly one of strength .* saw none of them"):
+        Attachments("l2", {"take_over": True})
 
 
 def test_a_foreign_state_is_refused() -> None:

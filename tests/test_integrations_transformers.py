@@ -205,6 +205,20 @@ def test_total_decay_is_reached_over_the_rates_that_training_really_had(tmp_path
     assert plain.seen == rates.seen
 
 
+def test_the_options_of_a_policy_decide_what_its_total_decay_means(tmp_path: Path) -> None:
+    decay, rates = Decay("l2_sp", total_decay=0.2, options={"mode": "decoupled"}), Rates()
+    make_trainer(tmp_path, decay, rates, build=sgd, schedule=partial(ExponentialLR, gamma=0.8)).train()
+    assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)
+
+
+def test_bounds_are_held_with_their_options(tmp_path: Path) -> None:
+    net = trained(make_trainer(tmp_path, Decay("max_norm", axis_value=0.2), build=sgd))
+    assert net.conv.weight.flatten(1).norm(dim=1).max().item() <= 0.2 * (1 + 1e-6)
+    factor = make_trainer(tmp_path, Decay("cpr", axis_value=0.5, options={"kappa": "factor"}), build=sgd)
+    start = make_net().conv.weight.square().sum().item()
+    assert trained(factor).conv.weight.square().sum().item() < start
+
+
 def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate(tmp_path: Path) -> None:
     decay = Decay("decoupled", timescale_epochs=5.0)
     make_trainer(tmp_path, decay, lr_scheduler_type="cosine", gradient_accumulation_steps=2).train()

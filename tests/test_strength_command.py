@@ -17,10 +17,10 @@ from torch import nn
 
 import segdecay.cli.main as cli
 from segdecay.config import parse_config
-from segdecay.decay import CONVENTIONS
+from segdecay.decay import CONVENTIONS, attach, group_parameters
 from segdecay.errors import ConfigError, DecayError, SegdecayError
 from segdecay.training.optim import learning_rates
-from segdecay.training.strengths import Asked, StrengthReport, report_strength
+from segdecay.training.strengths import StrengthReport, StrengthRequest, report_strength
 
 PAGE = (Path(__file__).parent.parent / "docs" / "strength.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```console\n\$ segdecay (.*)\n((?:.*\n)*?)```", PAGE)
@@ -31,7 +31,7 @@ def printed(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def report(asked: Asked, *, images: int = 80, **sections: Any) -> StrengthReport:
+def report(asked: StrengthRequest, *, images: int = 80, **sections: Any) -> StrengthReport:
     return report_strength(parse_config({"data": {"path": "x"}, **sections}), images, asked)
 
 
@@ -67,7 +67,7 @@ def test_the_python_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixtur
 
 
 def test_the_share_left_of_an_idle_weight_is_what_torch_leaves() -> None:
-    found = report(Asked(lambda_=3.0), optimizer={"lr": 0.02}, training={"epochs": 3, "batch_size": 16})
+    found = report(StrengthRequest(lambda_=3.0), optimizer={"lr": 0.02}, training={"epochs": 3, "batch_size": 16})
     weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
     optimizer = torch.optim.AdamW([weight], lr=1.0, weight_decay=3.0)
     config = parse_config({"data": {"path": "x"}})
@@ -83,12 +83,12 @@ def test_the_share_left_of_an_idle_weight_is_what_torch_leaves() -> None:
 
 def test_one_strength_is_the_same_by_lambda_timescale_total_decay_or_convention() -> None:
     plan: dict[str, Any] = {"optimizer": {"name": "sgd", "lr": 0.02}, "decay": {"policy": "l2"}}
-    first = report(Asked(lambda_=0.001), **plan)
+    first = report(StrengthRequest(lambda_=0.001), **plan)
     for asked in (
-        Asked(timescale_epochs=first.timescale_epochs),
-        Asked(total_decay=first.total_decay),
-        Asked(convention=f"timm-sgdw={value_of(first, 'timm-sgdw')}"),
-        Asked(convention=f"keras-l2={value_of(first, 'keras-l2')}"),
+        StrengthRequest(timescale_epochs=first.timescale_epochs),
+        StrengthRequest(total_decay=first.total_decay),
+        StrengthRequest(convention=f"timm-sgdw={value_of(first, 'timm-sgdw')}"),
+        StrengthRequest(convention=f"keras-l2={value_of(first, 'keras-l2')}"),
     ):
         assert report(asked, **plan).lambda_ == pytest.approx(0.001, rel=1e-12)
     assert first.timescale_epochs == pytest.approx(0.1 / (0.02 * 0.001 * 10))
@@ -96,32 +96,82 @@ def test_one_strength_is_the_same_by_lambda_timescale_total_decay_or_convention(
 
 
 def test_batch_accumulation_and_epochs_set_the_steps() -> None:
-    found = report(Asked(lambda_=1.0), images=100, training={"epochs": 7, "batch_size": 8, "accumulate": 4})
+    found = report(StrengthRequest(lambda_=1.0), images=100, training={"epochs": 7, "batch_size": 8, "accumulate": 4})
     assert found.steps == 7 * 4  # 13 batches, 4 a step
-    coarse = report(Asked(lambda_=1.0), images=100, training={"epochs": 7, "batch_size": 8, "accumulate": 8})
+    coarse = report(StrengthRequest(lambda_=1.0), images=100, training={"epochs": 7, "batch_size": 8, "accumulate": 8})
     assert found.timescale_epochs == pytest.approx((coarse.timescale_epochs or math.nan) / 2)
 
 
 def test_batch_and_accumulation_of_the_training_reach_the_conventions() -> None:
-    found = report(Asked(lambda_=1e-3), training={"batch_size": 24, "accumulate": 3})
+    found = report(StrengthRequest(lambda_=1e-3), training={"batch_size": 24, "accumulate": 3})
     assert value_of(found, "ultralytics") == pytest.approx(1e-3 * 64 / 72)
 
 
 def test_coupled_through_adam_has_no_total_decay_and_says_why() -> None:
-    found = report(Asked(lambda_=1e-4), optimizer={"name": "adam"}, decay={"policy": "l2"})
+    found = report(StrengthRequest(lambda_=1e-4), optimizer={"name": "adam"}, decay={"policy": "l2"})
     assert (found.timescale_epochs, found.total_decay, found.remaining, found.largest_total_decay) == (None,) * 4
     assert "Σ η·λ predicts nothing" in found.reason
     assert value_of(found, "torch-adamw") is None
     assert value_of(found, "torch-adam") == 1e-4
 
 
+def _idle(policy: str, found: StrengthReport, optimizer: str, rates: list[float], start: float = 1.0) -> float:
+    """What the policy itself leaves of a weight without gradient, attached to torch's optimizer."""
+    norm = nn.LayerNorm(1) if policy == "corrected" else nn.Identity()
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), norm, nn.Linear(1, 1, bias=False)).double()
+    nn.init.constant_(net[0].get_parameter("weight"), start)
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
+    trained = kind(net.parameters(), lr=max(rates), weight_decay=0.0)
+    partition = group_parameters(net, feeds_norm=["0.weight"] if policy == "corrected" else None)
+    attach(trained, net, policy=policy, strength=found.lambda_, learning_rates=rates, partition=partition)
+    if policy == "l2_sp":
+        nn.init.constant_(net[0].get_parameter("weight"), start + 1.0)
+    for rate in rates:
+        trained.param_groups[0]["lr"] = rate
+        for parameter in net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        trained.step()
+    return net[0].get_parameter("weight").item()
+
+
+@pytest.mark.parametrize(("policy", "shift"), [("cautious", 0.0), ("corrected", 0.0), ("l2_sp", 1.0)])
+def test_what_other_policies_leave_of_an_idle_weight_is_what_they_do(policy: str, shift: float) -> None:
+    plan: dict[str, Any] = {"optimizer": {"lr": 0.02}, "training": {"epochs": 3}, "decay": {"policy": policy}}
+    found = report(StrengthRequest(lambda_=3.0), **plan)
+    rates = list(learning_rates(parse_config({"data": {"path": "x"}}).schedule, 0.02, found.steps))
+    assert found.remaining == pytest.approx(_idle(policy, found, "adamw", rates) - shift, rel=1e-9)
+    assert report(StrengthRequest(total_decay=found.total_decay), **plan).lambda_ == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("policy", ["l1", "group_lasso"])
+def test_a_length_is_taken_off_by_l1_and_its_kin(policy: str) -> None:
+    decay = {"policy": policy}
+    plan: dict[str, Any] = {"optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.0}, "decay": decay}
+    found = report(StrengthRequest(lambda_=0.01), **plan)
+    rates = list(learning_rates(parse_config({"data": {"path": "x"}}).schedule, 0.02, found.steps))
+    assert found.path == pytest.approx(9.0 - _idle(policy, found, "sgd", rates, 9.0), rel=1e-9)
+    assert (found.total_decay, found.timescale_epochs, found.largest_lambda) == (None, None, None)
+
+
+def test_other_policies_are_printed_with_their_rule_and_what_d_means(capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed("strength --images 80 --policy cautious --lambda 0.5", capsys)
+    assert "D bounds the decay from above" in said
+    assert "which acts as θ ← " in said
+    said = printed("strength --images 80 --policy l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso", capsys)
+    assert "= Σ η·λ/(1−μ) is taken off a weight that gets no gradient, whatever its size" in said
+    assert "any η·λ is allowed" in said
+    assert "sklearn-lasso       alpha = 0.005" in printed(
+        "strength --images 80 --policy l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso --reduction mean", capsys
+    )
+
+
 def test_where_the_first_order_fails_a_finding_says_so_for_both_policies() -> None:
     sgd = {"name": "sgd", "lr": 0.01, "momentum": 0.99}
-    (coupled,) = report(Asked(total_decay=8.0), optimizer=sgd, decay={"policy": "l2"}).findings
+    (coupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd, decay={"policy": "l2"}).findings
     assert "is not far below (1−√μ)²" in coupled
-    (decoupled,) = report(Asked(total_decay=8.0), optimizer=sgd).findings
+    (decoupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd).findings
     assert decoupled == f"Written as coupled decay (torch-sgd and its like): {coupled}"
-    assert report(Asked(total_decay=8.0)).findings == ()
+    assert report(StrengthRequest(total_decay=8.0)).findings == ()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -139,7 +189,14 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_policies() -> No
         ("--images 10 --from torch-adam=1e-4", DecayError, "no formula turns into 'decoupled' on adamw"),
         ("--images 10 --policy l2 --total-decay 1", DecayError, "D has no meaning here: adamw divides"),
         ("--images 10 --policy l2 --timescale 1", DecayError, "τ has no meaning here: adamw divides"),
-        ("--images 10 --policy none --lambda 0", ConfigError, "those of l2 and decoupled; saw policy 'none'"),
+        ("--images 10 --policy none --lambda 0", ConfigError, "those of l2, decoupled, .*; saw policy 'none'"),
+        ("--images 10 --policy max_norm --lambda 1", ConfigError, "'max_norm' has none, as it bounds norms"),
+        ("--images 10 --policy cpr --lambda 1", ConfigError, "'cpr' has none, as it bounds Σ θ²"),
+        ("--images 10 --policy dropout --lambda 1", ConfigError, "'dropout' has none, as it zeroes features"),
+        ("--images 10 --policy group_lasso --total-decay 1", DecayError, "same length off a weight.*Give --lambda"),
+        ("--images 10 --policy l1 --timescale 1", DecayError, "τ has no meaning here: adamw gives each weight"),
+        ("--images 10 --policy scheduled --optimizer sgd --lambda 1", ConfigError, "second moment"),
+        ("--images 10 --policy cautious --lambda 1000", DecayError, "must stay below 333.333"),
         ("--images 10", ConfigError, "One strength is needed, by --lambda.*saw none"),
         ("--images 10 --lambda 1 --timescale 1", ConfigError, "saw --lambda, --timescale"),
         ("--lambda 1", ConfigError, "--images; saw none"),

@@ -16,10 +16,11 @@ from shapes import small_config, small_task
 from torch import nn
 
 from segdecay.decay import group_parameters
+from segdecay.decay.max_norm import norm_cap
 from segdecay.errors import DecayError, ModelError
 from segdecay.steps import check_names
 from segdecay.training.balancing import count_examples
-from segdecay.training.head import HeadWeight, RowCap, cap_rows_, head_weights, norm_cap, row_norms
+from segdecay.training.head import HeadWeight, RowCap, cap_rows_, head_weights, row_norms
 from segdecay.training.preflight import try_cell
 
 
@@ -62,6 +63,14 @@ def test_rows_are_outputs_also_of_a_transposed_convolution_and_not_of_a_norm_lay
     turned = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 4, 2))
     (head,) = head_weights(group_parameters(turned))
     assert len(row_norms(head.parameter, head.dim)) == 4
+
+
+def test_a_class_of_its_own_below_a_transposed_convolution_has_the_same_rows() -> None:
+    class Up(nn.ConvTranspose2d):
+        pass
+
+    (head,) = head_weights(group_parameters(nn.Sequential(nn.Conv2d(3, 6, 3), Up(6, 4, 2))))
+    assert (head.dim, len(row_norms(head.parameter, head.dim))) == (1, 4)
 
 
 def test_examples_are_images_or_components_and_never_pixels(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,24 +15,12 @@ from typing import Any
 
 import pytest
 import torch
+from drivers import kill_when, write_driver
 from safetensors.torch import load_file
 from shapes import write_shapes
 
 SETTINGS = ["search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
             "training.epochs=4", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
-# a driver that keeps a checkpoint after every step, so that a kill finds one
-DRIVER = """
-import sys
-from pathlib import Path
-from segdecay.cli.options import build_config
-from segdecay.cli.watching import build_watcher
-from segdecay.workflow import Execution, tune
-if __name__ == "__main__":
-    data, run, *settings = sys.argv[1:]
-    config = build_config(data, None, settings, {})
-    with build_watcher(quiet=False, as_json=False) as watcher:
-        tune(config, Path(run), Execution(workers=1, device="cpu", checkpoint_every_s=0.0), watcher)
-"""
 
 
 def _command(data: Path, run: Path, driver: Path) -> list[str]:
@@ -44,20 +31,6 @@ def _finish(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def _kill_when(command: list[str], ready: Callable[[float], bool], timeout_s: float = 120.0) -> bool:
-    """Start, kill the whole group with SIGKILL at the moment `ready` says; False when it ended before."""
-    start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while process.poll() is None:
-        if ready(time.monotonic() - start):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
-        assert time.monotonic() - start < timeout_s
-        time.sleep(0.001)
-    return False
 
 
 def _verdict(run: Path) -> dict[str, Any]:
@@ -76,8 +49,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
     """Data, driver, a run that nobody disturbed, and how long it took."""
     folder = tmp_path_factory.mktemp("kill")
     data = write_shapes(folder / "shapes", n_images=12, test_images=4)
-    driver = folder / "driver.py"
-    driver.write_text(DRIVER, encoding="utf-8")
+    driver = write_driver(folder, "tune")
     os.environ["SEGDECAY_CACHE"] = str(folder / "cache")
     start = time.monotonic()
     _finish(_command(data, folder / "run", driver))
@@ -115,7 +87,7 @@ def test_a_kill_at_a_named_moment_loses_nothing(
     setup: tuple[list[str], Path, Path, float], moment: Callable[[Path], bool]
 ) -> None:
     command, run, expected, _ = setup
-    assert _kill_when(command, lambda _seconds: moment(run)), "the run ended before the moment came"
+    assert kill_when(command, lambda _seconds: moment(run)), "the run ended before the moment came"
     finished = {path: path.stat().st_mtime_ns for path in run.glob("**/cell.json")}
     _finish(command)
     assert _verdict(run) == _verdict(expected)
@@ -133,7 +105,7 @@ def test_kills_at_six_random_moments_lose_nothing(setup: tuple[list[str], Path, 
     landed = 0
     while landed < 6:
         moment = draw.uniform(0.1, 0.6) * duration
-        if _kill_when(command, lambda seconds, moment=moment: seconds >= moment):  # type: ignore[misc]
+        if kill_when(command, lambda seconds, moment=moment: seconds >= moment):  # type: ignore[misc]
             landed += 1
             assert {path: path.stat().st_mtime_ns for path in finished} == finished
             finished = {path: path.stat().st_mtime_ns for path in run.glob("**/cell.json")}

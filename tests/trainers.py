@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from decay_nets import same as are_same_bits
+from decay_nets import torch_groups as decayed_groups
+from decay_nets import weights
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+__all__ = ["decayed_groups", "weights"]
 Batch = tuple[Tensor, Tensor]
 BuildOptimizer = Callable[[nn.Module], Optimizer]
 
@@ -36,14 +40,6 @@ def make_batches(count: int = 3) -> list[Batch]:
     generator = torch.Generator().manual_seed(7)
     images = torch.randn(count, 4, 2, 6, 6, generator=generator)
     return [(batch, (batch[:, 0] > 0).long()) for batch in images]
-
-
-def decayed_groups(model: nn.Module, strength: float) -> list[dict[str, Any]]:
-    """torch's own weight decay on weights and not on norm and bias."""
-    return [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": strength},
-        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
-    ]
 
 
 def train_plainly(
@@ -73,9 +69,5 @@ def train_plainly(
     return steps
 
 
-def weights(model: nn.Module) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.parameters()]
-
-
 def same(ours: nn.Module, theirs: nn.Module) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(weights(ours), weights(theirs), strict=True))
+    return are_same_bits(weights(ours), weights(theirs))

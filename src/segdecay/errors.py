@@ -7,6 +7,7 @@ traceback and exits with 2. Knows nothing of the rest of the package.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
@@ -34,6 +35,38 @@ class ModelError(SegdecayError):
 
 class RunError(SegdecayError):
     """A run's folder does not fit what was asked: other configuration, other data, unfinished, damaged."""
+
+
+class DiskFullError(RunError):
+    """The disk that a file was to be written to is full, or its owner's share of it.
+
+    >>> print(DiskFullError("runs/a", room_bytes=12_300_000))
+    The disk is full at runs/a. What is finished is safe: free about 13 MB there and run the same command again.
+    """
+
+    ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+
+    def __init__(self, path: str, room_bytes: int | None = None) -> None:
+        room = "some room" if room_bytes is None else f"about {-(-room_bytes // 1_000_000)} MB"
+        super().__init__(
+            f"The disk is full at {path}. What is finished is safe: free {room} there and run the same command again."
+        )
+        self.path = path
+
+    @classmethod
+    def is_told_by(cls, error: BaseException) -> bool:
+        """Whether an error says that a disk is full."""
+        return isinstance(error, cls) or (isinstance(error, OSError) and error.errno in cls.ERRNOS)
+
+
+def describe_os_error(error: OSError) -> str:
+    """Where and why the system refused a file, in one line.
+
+    >>> describe_os_error(PermissionError(13, "Permission denied", "runs/a"))
+    'runs/a: Permission denied'
+    """
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 class MissingPartError(SegdecayError):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from segdecay.config import RunConfig, to_plain, to_yaml
-from segdecay.errors import ConfigError, RunError
+from segdecay.errors import ConfigError, DiskFullError, RunError
 from segdecay.plain import differences, read_yaml
 from segdecay.records import read_json, write_bytes, write_json
 
@@ -100,14 +101,44 @@ def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
         )
 
 
+@dataclass
+class OpenRun:
+    """A run that is held. `room_bytes`: what the rest of it may write, where that is known."""
+
+    room_bytes: int | None = None
+
+
 @contextmanager
-def open_run(run: Path, config: RunConfig, verb: str) -> Iterator[None]:
+def open_run(run: Path, config: RunConfig, verb: str) -> Iterator[OpenRun]:
     """Hold a run's folder; it is made when it is not there.
 
     Raises:
+        DiskFullError: also from within, with how much room is needed.
         RunError: another process works on it, it is something else, or it cannot be written.
     """
     check_folder(run, config, verb)
+    opened = OpenRun()
+    with _full_disk_told(run, opened), _locked(run):
+        if not (run / "run.yaml").exists():
+            content = yaml.safe_dump({"command": verb}) + to_yaml(config)
+            write_bytes(run / "run.yaml", content.encode())
+        yield opened
+
+
+@contextmanager
+def _full_disk_told(run: Path, opened: OpenRun) -> Iterator[None]:
+    try:
+        yield
+    except DiskFullError as error:
+        raise DiskFullError(error.path, opened.room_bytes) from error
+    except OSError as error:
+        if not DiskFullError.is_told_by(error):
+            raise
+        raise DiskFullError(str(error.filename or run), opened.room_bytes) from error
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock = FileLock(run / LOCK)
@@ -115,11 +146,10 @@ def open_run(run: Path, config: RunConfig, verb: str) -> Iterator[None]:
     except Timeout as error:
         raise RunError(f"Another segdecay works on {run}. Wait for it, or choose another --out.") from error
     except OSError as error:
+        if DiskFullError.is_told_by(error):
+            raise
         raise RunError(f"{run} cannot be written: {error.strerror or error}. Choose another --out.") from error
     try:
-        if not (run / "run.yaml").exists():
-            content = yaml.safe_dump({"command": verb}) + to_yaml(config)
-            write_bytes(run / "run.yaml", content.encode())
         yield
     finally:
         lock.release()

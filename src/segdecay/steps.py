@@ -118,6 +118,7 @@ def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecor
     The test part is scored once, after the last step of each.
 
     Raises:
+        DiskFullError: there is no room for one.
         RunError: a refit failed or diverged.
     """
     test = study.dataset.part("test")
@@ -141,13 +142,18 @@ def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecor
     for role, task in tasks.items():
         record = study.ledger.record(task.folder)
         if record is None or record.status != "finished":
-            reason = failures.get(task.folder, "unfinished") if record is None else record.reason
-            raise RunError(
-                f"The refit at {values[role]:g} did not succeed: {reason}. The verdict is in {study.ledger.run}; "
-                "train at a neighbouring strength, or lower optimizer.lr in a new run."
-            )
+            raise RunError(_refit_failed(values[role], record, failures.get(task.folder, "unfinished"), study))
         records[role] = record
     return records
+
+
+def _refit_failed(value: float, record: CellRecord | None, failure: str, study: Study) -> str:
+    if record is None:
+        remedy = "Remove the cause and run the same command again: only the refit is left to do."
+    else:
+        remedy = "Train at a neighbouring strength, or lower optimizer.lr in a new run."
+    reason = failure if record is None else record.reason
+    return f"The refit at {value:g} did not succeed: {reason}. The verdict is in {study.ledger.run}. {remedy}"
 
 
 def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) -> CellTask:

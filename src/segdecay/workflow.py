@@ -94,12 +94,13 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
 
-    with open_run(run, config, "tune"):
+    with open_run(run, config, "tune") as opened:
+        workers = execution.workers or default_workers(devices)
+        opened.room_bytes = trial.room_bytes(workers, refits=2)
         study.ledger.forget_leftovers()
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", folds.fingerprint, "folds")
         write_facts(run, config, dataset, checks, folds, trial)
-        workers = execution.workers or default_workers(devices)
         write_environment(run, execution.command, devices, workers)
 
         has_test = bool(dataset.part("test"))
@@ -144,7 +145,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     devices = find_devices(execution.device)
     dataset, checks = load_dataset(config.data, cache=execution.cache)
     refuse_warnings(config, checks.findings, watcher)
-    with open_run(run, config, "train"):
+    with open_run(run, config, "train") as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         ledger = Ledger(run)
         ledger.forget_leftovers()
@@ -166,6 +167,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             checkpoint_every_s=execution.checkpoint_every_s,
         )
         trial = try_cell(task)
+        opened.room_bytes = trial.room_bytes(1, refits=1)
         write_facts(run, config, dataset, checks, None, trial)
         write_environment(run, execution.command, devices[:1], 1)
         failures: list[str] = []

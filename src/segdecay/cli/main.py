@@ -10,7 +10,7 @@ import sys
 import typer
 
 from segdecay.cli import audit, data, models, strength, training
-from segdecay.errors import SegdecayError
+from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
 
 app = typer.Typer(
     name="segdecay",
@@ -43,8 +43,11 @@ def run() -> None:
     except OSError as error:
         if debug:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"segdecay: {where}{error.strerror or error}. Finished trainings are kept.\n")
+        if DiskFullError.is_told_by(error):
+            said = str(DiskFullError(str(error.filename or "a temporary folder")))
+        else:
+            said = f"{describe_os_error(error)}. Finished trainings are kept."
+        sys.stderr.write(f"segdecay: {said}\n")
         sys.exit(2)
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from segdecay.training.strengths import StrengthReport, Translated
 
 _EXAMPLE = "Example: segdecay strength --images 367 --epochs 100 --lr 0.001 --lambda 0.05"
+ACTS = {"decoupled": "multiplies w by 1 − η·λ", "l2": "adds λ·w to the gradient"}
+IDLE = {"l2_sp": "the distance to the start of a weight"}
 _PLAN: dict[str, Any] = {"rich_help_panel": "The training"}
 _ASKED: dict[str, Any] = {"rich_help_panel": "The strength, by one of"}
 _TOOLS: dict[str, Any] = {"rich_help_panel": "Other tools"}
@@ -22,7 +24,8 @@ Images = Annotated[int | None, typer.Option("--images", help="Number of training
 Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw, adam or sgd. Default: adamw.", **_PLAN)]
 Momentum = Annotated[float | None, typer.Option("--momentum", help="μ of sgd. Default: 0.9.", **_PLAN)]
 Policy = Annotated[
-    str | None, typer.Option("--policy", help="decoupled, or l2 (coupled). Default: decoupled.", **_PLAN)
+    str | None,
+    typer.Option("--policy", help="Any with a λ: l2 (coupled), l1 … Default: decoupled.", **_PLAN),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: 0.003.", **_PLAN)]
 Schedule = Annotated[str | None, typer.Option("--schedule", help="cosine, poly or constant. Default: cosine.", **_PLAN)]
@@ -86,9 +89,9 @@ def strength(
     from dataclasses import asdict
 
     from segdecay.decay import Numbers
-    from segdecay.training.strengths import Asked, check_policy, check_request, report_strength
+    from segdecay.training.strengths import StrengthRequest, check_policy, check_request, report_strength
 
-    asked = Asked(lambda_, timescale, total_decay, from_)
+    asked = StrengthRequest(lambda_, timescale, total_decay, from_)
     plan = {"optimizer.name": optimizer, "optimizer.momentum": momentum, "optimizer.lr": lr, "schedule.name": schedule,
             "schedule.warmup": warmup, "training.epochs": epochs, "training.batch_size": batch_size,
             "training.accumulate": accumulate, "decay.policy": policy}  # fmt: skip
@@ -106,8 +109,10 @@ def strength(
 
 def _lines(report: StrengthReport) -> list[str]:
     """The report as text; a unit without meaning says why."""
-    acts = "multiplies w by 1 − η·λ" if report.policy == "decoupled" else "adds λ·w to the gradient"
-    below = f"η·λ must stay below 1: λ below {report.largest_lambda:.6g}"
+    acts = ACTS.get(report.policy, f"acts as {report.formula}")
+    below = "any η·λ is allowed: no step goes past zero"
+    if report.largest_lambda is not None:
+        below = f"η·λ must stay below 1: λ below {report.largest_lambda:.6g}"
     if report.largest_total_decay is not None:
         below += f", D below {report.largest_total_decay:.6g}"
     momentum = f" with μ = {report.momentum:g}" if report.momentum else ""
@@ -125,13 +130,22 @@ def _lines(report: StrengthReport) -> list[str]:
 
 
 def _decay_lines(report: StrengthReport) -> list[str]:
+    if report.path is not None:
+        total = "Σ η·λ/(1−μ)" if report.momentum and report.optimizer == "sgd" else "Σ η·λ"
+        whole = " (of a filter's norm: times the root of its numbers)" if report.policy == "group_lasso" else ""
+        return [
+            f"path   {report.path:.6g} = {total} is taken off a weight that gets no gradient{whole}, whatever its size",
+            f"D, τ   have no meaning here: {total} over the median initial size is the axis relative_shrinkage",
+        ]
     if report.total_decay is None or report.remaining is None:
         return [f"D, τ   have no meaning here: {report.reason}"]
+    what = IDLE.get(report.policy, "a weight")
     tau = "without end" if report.timescale_epochs is None else f"{report.timescale_epochs:.4g} epochs"
     return [
         f"D      {report.total_decay:.6g}{'' if report.exact else ', to first order'}",
         f"τ      {tau}, at the peak learning rate",
-        f"idle   {report.remaining:.2%} is left at the end of a weight that gets no gradient",
+        f"idle   {report.remaining:.2%} is left at the end of {what} that gets no gradient",
+        *([f"note   {report.reason}"] if report.reason else []),
     ]
 
 

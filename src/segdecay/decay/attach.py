@@ -56,8 +56,8 @@ def attach(
 
     Raises:
         DecayError: unknown names, an optimizer that decays already, is refused, or holds other parameters, a partition
-            of another model, a strength out of range (says the largest allowed) or given twice, or a policy attached
-            before.
+            of another model, sharded weights where the policy needs whole ones, a strength out of range (says the
+            largest allowed) or given twice, or a policy attached before.
 
     Example:
         >>> import torch
@@ -73,6 +73,8 @@ def attach(
     partition = partition or group_parameters(model)
     _validate_parameters(optimizer, model, partition)
     rule = build_policy(policy, options)
+    if rule.whole_tensors:
+        _refuse_shards(policy, partition)
     asked = Asked(strength, axis_value, total_decay, timescale_epochs, learning_rates, steps_per_epoch)
     taken, by_group = asked.multipliers(rule, partition, multipliers)
     handle = Handle(optimizer, partition, rule, by_group, take_over=take_over, learning_rates=learning_rates)
@@ -82,6 +84,18 @@ def attach(
         handle.detach()
         raise
     return handle
+
+
+def _refuse_shards(policy: str, partition: Partition) -> None:
+    """What fully_shard (FSDP2) or tensor parallelism spread over processes: a policy here sees one piece of it."""
+    placed = ((row.name, getattr(parameter, "placements", ())) for row, parameter in partition.named_parameters())
+    sharded = [name for name, placements in placed if any(placement.is_shard() for placement in placements)]
+    if sharded:
+        raise DecayError(
+            f"Policy '{policy}' needs whole weights, and {len(sharded)} are sharded over processes (FSDP): "
+            f"{', '.join(sharded[:3])}{', …' if len(sharded) > 3 else ''}. Use DistributedDataParallel, or a "
+            f"policy that acts on every number alone, such as 'decoupled'."
+        )
 
 
 def _validate_parameters(optimizer: Optimizer, model: nn.Module, partition: Partition) -> None:

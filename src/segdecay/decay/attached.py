@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 
+from segdecay.decay.copies import let_be_copied_, warn_when_copied_
 from segdecay.decay.policy import bare_optimizer
 from segdecay.decay.registry import may_combine
 from segdecay.errors import DecayError
@@ -24,11 +25,14 @@ _handles: weakref.WeakKeyDictionary[Optimizer, list[weakref.ref[Handle]]] = weak
 def add_handle(optimizer: Optimizer, handle: Handle) -> None:
     """Note that a handle acts on an optimizer."""
     _handles.setdefault(optimizer, []).append(weakref.ref(handle))
+    warn_when_copied_(optimizer)
 
 
 def remove_handle(optimizer: Optimizer, handle: Handle) -> None:
     """Note that a handle acts no more."""
     _handles[optimizer] = [weakref.ref(other) for other in handles_of(optimizer) if other is not handle]
+    if not _handles[optimizer]:
+        let_be_copied_(optimizer)
 
 
 def handle_of(optimizer: Optimizer) -> Handle | None:

@@ -6,15 +6,14 @@ Knows tensors and strengths; of the optimizer only whether it is adaptive.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-from torch import Tensor
-
 from segdecay.decay.axes import Axis, bound_axis
+from segdecay.decay.bounded import BoundPolicy
 from segdecay.decay.cpr_state import ConstraintState, Rule
 from segdecay.decay.foreach import multiply_each_, norms
-from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.policy import Binding, Bucket, OptimizerTraits
 from segdecay.errors import DecayError, gather, unknown
 
 Kappa = Literal["inflection_point", "warm_start", "factor"]
@@ -23,7 +22,7 @@ NOT_ADAPTIVE = ("sgd", "sgdw", "asgd")
 FACTOR_GRID = (math.inf, 2.0, 1.0, 0.5)
 
 
-class CPR(Policy):
+class CPR(BoundPolicy):
     """Constrained parameter regularisation: each matrix keeps R = Σ θ² below its own bound κ_j.
 
     For: Adam and AdamW without a strength to tune: with kappa="inflection_point" every matrix finds its bound in its
@@ -46,7 +45,7 @@ class CPR(Policy):
     """
 
     name = "cpr"
-    none = math.inf
+    refusal = "The factor k in κ = k·Σθ² must be above 0, or inf for none; saw {saw}."
     formula = "λ_j ← max(0, λ_j + (μ/n_j)·(Σθ² − κ_j)), θ ← θ − λ_j·2θ, after the update"
     plain_formula = (
         "lambda_j = max(0, lambda_j + mu / n_j * (sum(weight^2) - kappa_j)), weight -= lambda_j * 2 * weight"
@@ -100,18 +99,6 @@ class CPR(Policy):
         """Learn the names, to check a state that is loaded."""
         self._state.names = frozenset(binding.parameters)
 
-    def scaled(self, strength: float, multiplier: float) -> float | None:
-        """A multiplier of 2 halves the bound; of 0, and no bound, is none."""
-        return strength / multiplier if multiplier and math.isfinite(strength) else None
-
-    def multiplier(self, strength: float, base: float) -> float:
-        return base / strength
-
-    def validate(self, strength: float, lr: float) -> None:
-        del lr
-        if math.isnan(strength) or strength <= 0:
-            raise DecayError(f"The factor k in κ = k·Σθ² must be above 0, or inf for none; saw {strength}.")
-
     def before_update_(self, bucket: Bucket) -> None:
         """Meet parameters at their first step; with kappa="factor" their size is the reference."""
         self._state.meet(bucket)
@@ -119,11 +106,6 @@ class CPR(Policy):
     def after_update_(self, bucket: Bucket) -> None:
         """Let the multipliers learn, and shrink what is above its bound."""
         multiply_each_(bucket.parameters, self._state.advance(bucket.names, norms(bucket.parameters), bucket.strength))
-
-    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
-        """0: a bound is no penalty with a strength."""
-        del names, parameters
-        return 0.0
 
     def state_dict(self) -> dict[str, object]:
         """Options, and by parameter name: multiplier λ_j, reference R_j, what detection remembers, and steps."""

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +55,7 @@ class GroupLasso(Policy):
     """
 
     name = "group_lasso"
+    whole_tensors: ClassVar[bool] = True
     formula = "W_g ← W_g·max(0, 1 − t·λ·√p_g/‖W_g‖) after the update"
     plain_formula = "channel = channel * max(0, 1 - t * lambda * sqrt(size of channel) / norm(channel))"
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from segdecay.decay.axes import Axis, bound_axis
-from segdecay.decay.foreach import HALF_TYPES
-from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.bounded import BoundPolicy
+from segdecay.decay.channels import channel_norms
+from segdecay.decay.policy import Binding, Bucket, OptimizerTraits
 from segdecay.errors import DecayError, gather
 
 # Srivastava et al. give 3 to 4 as typical. Each next one is half: a row of He's initialisation has norm √2, so that 2
@@ -19,7 +19,7 @@ from segdecay.errors import DecayError, gather
 MAX_NORM_GRID = (math.inf, 4.0, 2.0, 1.0)
 
 
-class MaxNorm(Policy):
+class MaxNorm(BoundPolicy):
     """Bound on norms: after every step each output row or filter w_k is scaled back to norm c where it is longer.
 
     For: keeping single filters or classes from growing, whatever the gradient; heads whose row norms grow with class
@@ -36,7 +36,7 @@ class MaxNorm(Policy):
     """
 
     name = "max_norm"
-    none: ClassVar[float] = math.inf
+    refusal = "The bound c must be above 0; saw {saw}. inf means no bound."
     bounds: ClassVar[bool] = True
     formula = "θ ← θ − η·u, then w_k ← w_k·min(1, c/‖w_k‖)"
     plain_formula = "weight -= lr * update; row = row * min(1, c / norm(row))"
@@ -51,52 +51,34 @@ class MaxNorm(Policy):
     def bind(self, binding: Binding) -> None:
         self._output_dims = {name: row.output_dim for name, row in binding.rows.items()}
 
-    def scaled(self, strength: float, multiplier: float) -> float | None:
-        return strength / multiplier if multiplier and math.isfinite(strength) else None
-
-    def multiplier(self, strength: float, base: float) -> float:
-        return base / strength
-
-    def validate(self, strength: float, lr: float) -> None:
-        del lr
-        if math.isnan(strength) or strength <= 0:
-            raise DecayError(f"The bound c must be above 0; saw {strength:g}. inf means no bound.")
-
     def after_update_(self, bucket: Bucket) -> None:
         for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
             if parameter.ndim > 1:
                 bound_rows_(parameter, bucket.strength, self._output_dims[name])
 
-    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
-        """0: a constraint adds nothing to the objective inside its bound."""
-        del names, parameters
-        return 0.0
-
 
 def bound_rows_(weight: Tensor, bound: float, dim: int = 0) -> None:
     """Scale the rows along `dim` that are longer than `bound` back to it, in place; the others keep every bit.
 
+    >>> import torch
     >>> w = torch.tensor([[3.0, 4.0], [0.3, 0.4]]); bound_rows_(w, 1.0); w
     tensor([[0.6000, 0.8000],
             [0.3000, 0.4000]])
     """
-    # nothing here waits for the device
-    weight.detach().mul_((bound / row_norms(weight, dim)).clamp_(max=1.0))
+    dim %= weight.ndim
+    factors = (bound / channel_norms(weight, dim)).clamp_(max=1.0)  # nothing here waits for the device
+    weight.detach().mul_(factors.reshape([-1 if axis == dim else 1 for axis in range(weight.ndim)]))
 
 
-def row_norms(
-    weight: Tensor,  # of at least two dimensions
-    dim: int = 0,
-) -> Tensor:  # shaped to be multiplied with weight
-    """Euclidean norms of the rows along `dim`, in at least float32.
+def norm_cap(norms: Sequence[float], share: float) -> float:
+    """The bound c = min + share·(max − min) of row norms.
 
-    >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]])).flatten()
-    tensor([5., 2.])
+    >>> norm_cap([1.0, 3.0, 2.0], 0.25)
+    1.5
+
+    Source: Alshammari et al., CVPR 2022, in the authors' code (`setPerLayerThresh`), share .1.
     """
-    others = tuple(axis for axis in range(weight.ndim) if axis != dim % weight.ndim)
-    kind = torch.float32 if weight.dtype in HALF_TYPES else weight.dtype
-    norms: Tensor = torch.linalg.vector_norm(weight.detach(), dim=others, keepdim=True, dtype=kind)
-    return norms
+    return min(norms) + share * (max(norms) - min(norms))
 
 
 def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
@@ -111,6 +93,7 @@ def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
         DecayError: fewer than two dimensions, share outside [0, 1], or norms that give no bound.
 
     Example:
+        >>> import torch
         >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)
         3.0
 
@@ -122,9 +105,9 @@ def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
     if not 0 <= share <= 1:
         faults.append(f"share must be from 0 to 1; saw {share:g}.")
     gather(DecayError, faults)
-    norms = row_norms(weight, dim)
-    low, high = float(norms.min()), float(norms.max())
-    bound = low + share * (high - low)
+    norms = channel_norms(weight, dim % weight.ndim).tolist()
+    bound = norm_cap(norms, share)
     if not (math.isfinite(bound) and bound > 0):
-        raise DecayError(f"Row norms from {low:g} to {high:g} give c = {bound:g}, which is no bound. Train first.")
+        saw = f"Row norms from {min(norms):g} to {max(norms):g} give c = {bound:g}"
+        raise DecayError(f"{saw}, which is no bound. Train first.")
     return bound

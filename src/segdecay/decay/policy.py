@@ -103,6 +103,7 @@ class Policy(ABC):
     name: ClassVar[str]
     none: ClassVar[float] = 0.0  # the strength at which nothing acts; inf where a smaller strength is the harder one
     bounds: ClassVar[bool] = False  # whether it only bounds weights, so that the optimizer may decay them beside it
+    whole_tensors: ClassVar[bool] = False  # whether norms or means over whole weights are needed; shards are refused
     in_model: ClassVar[bool] = False  # whether it acts in the model's forward pass; attach() refuses it
     formula: ClassVar[str]
     plain_formula: ClassVar[str]  # the same in ASCII

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Scheduled(Policy):
     """
 
     name = "scheduled"
+    whole_tensors: ClassVar[bool] = True
     formula = "θ ← (1 − η·λ/(√v̄ + ε))·θ − η·u, v̄ = mean of v̂ over all parameters"
     plain_formula = "weight = (1 - lr * lambda / sqrt(mean of second moments)) * weight - lr * update"
 

@@ -14,20 +14,20 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from segdecay.decay import POLICIES, Handle, attach, axis_of, handle_of, lambda_of_timescale
+from segdecay.decay import POLICIES, Handle, attach, axis_of, handle_of
 from segdecay.decay.policy import bare_optimizer
 from segdecay.errors import DecayError, gather, unknown
 from segdecay.integrations.schedules import Ahead
 
-TARGETS = ("total_decay", "timescale_epochs")  # strengths that need the learning rates to come
-HELPERS = ("learning_rates", "steps_per_epoch")
+TARGETS = ("total_decay", "timescale_epochs", "axis_value")  # what may need the learning rates to come
 
 
 class Attachments:
     """A policy and its options, and the handles made from them.
 
     Raises:
-        DecayError: an unknown policy or option, or more than one of strength, total_decay and timescale_epochs.
+        DecayError: an unknown policy or option, or not exactly one of strength, axis_value, total_decay and
+            timescale_epochs.
     """
 
     def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
@@ -119,28 +119,24 @@ class Attachments:
         return faults
 
     def _attach_options(self, optimizer: Optimizer, ahead: Ahead, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The options of `attach`, with λ in place of a total decay or timescale."""
+        """The options of `attach`, with what a total decay, timescale or axis value needs of the trainer's future."""
         target = next((name for name in TARGETS if self.options.get(name) is not None), None)
         if state is not None:
             self._warn_of_other_strength(state)
         if target is None:
             return dict(self.options)
-        options = {key: value for key, value in self.options.items() if key not in (*TARGETS, *HELPERS)}
-        if state is not None:
-            return {**options, "strength": state.get("strength", 0.0)}
-        return {**options, "strength": self._lambda(target, optimizer, ahead)}
-
-    def _lambda(self, target: str, optimizer: Optimizer, ahead: Ahead) -> float:
-        axis = axis_of(self.policy, optimizer)
-        if axis.name == "lambda":
+        options = dict(self.options)
+        axis = axis_of(self.policy, optimizer, options=options.get("options"))
+        if target != "axis_value" and axis.name != "total_decay":
             raise DecayError(f"{target} has no meaning here: {axis.reason} Give strength=λ, or use 'decoupled'.")
-        given = self.options.get("learning_rates")
-        rates = ahead.learning_rates(optimizer) if given is None else [float(rate) for rate in given]
-        if target == "total_decay":
-            return axis.to_lambda(self.options[target], rates)
-        steps = self.options.get("steps_per_epoch")
-        steps = ahead.steps_per_epoch() if steps is None else steps
-        return lambda_of_timescale(axis, self.options[target], max(rates, default=0.0), steps)
+        if state is not None:
+            options = {**options, target: None, "strength": state.get("strength", axis.none)}
+        needs_rates = axis.square or (state is None and axis.has_lambda and axis.name != "lambda")
+        if needs_rates and options.get("learning_rates") is None:
+            options["learning_rates"] = ahead.learning_rates(optimizer)
+        if state is None and target == "timescale_epochs" and options.get("steps_per_epoch") is None:
+            options["steps_per_epoch"] = ahead.steps_per_epoch()
+        return options
 
     def _warn_of_other_strength(self, state: Mapping[str, Any]) -> None:
         asked, saved = self.options.get("strength"), state.get("strength")
@@ -157,13 +153,13 @@ def _check_options(policy: str, options: Mapping[str, Any]) -> list[str]:
     faults = [] if policy in POLICIES else [unknown("policy", policy, POLICIES)]
     ours = inspect.signature(attach).parameters.values()
     allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY and one.name != "policy"]
-    allowed += [name for name in (*TARGETS, *HELPERS) if name not in allowed]
     faults += [unknown("option", name, allowed) for name in options if name not in allowed]
     strengths = [name for name in ("strength", *TARGETS) if options.get(name) is not None]
-    is_needed = inspect.signature(attach).parameters["strength"].default is inspect.Parameter.empty
-    if len(strengths) > 1 or (is_needed and not strengths):
+    if len(strengths) != 1:
         saw = " and ".join(strengths) or "none of them"
-        faults.append(f"Give exactly one of strength (λ), total_decay (D) and timescale_epochs (τ); saw {saw}.")
+        faults.append(
+            f"Give exactly one of strength (λ), total_decay (D), timescale_epochs (τ) and axis_value; saw {saw}."
+        )
     return faults
 
 

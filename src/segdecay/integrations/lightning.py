@@ -35,8 +35,9 @@ class Decay(Callback):
 
     Args:
         policy: a name in `segdecay.decay.POLICIES`.
-        options: those of `segdecay.decay.attach`; one of strength, total_decay and timescale_epochs. For the last two
-            the learning rates to come are read from a copy of the schedulers, where `learning_rates` are not given.
+        options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
+            it depends on the learning rates to come, they are read from a copy of the schedulers, unless
+            `learning_rates` are given.
 
     Raises:
         DecayError: unknown names; later, at the start of `fit`, as `attach`, or optimizers that share parameters, or

@@ -39,8 +39,9 @@ class Decay(TrainerCallback, ExportableState):
 
     Args:
         policy: a name in `segdecay.decay.POLICIES`.
-        options: those of `segdecay.decay.attach`; one of strength, total_decay and timescale_epochs. For the last two
-            the learning rates to come are read from a copy of the scheduler, where `learning_rates` are not given.
+        options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
+            it depends on the learning rates to come, they are read from a copy of the scheduler, unless
+            `learning_rates` are given.
 
     Raises:
         DecayError: unknown names; later, at the start of `train`, as `attach`, or learning rates that cannot be known

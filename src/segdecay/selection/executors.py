@@ -21,7 +21,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Protocol
 
-from segdecay.errors import SegdecayError
+from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
 from segdecay.training.setup import CellTask
 
 TRIES = 2  # of a cell whose process is killed from outside
@@ -45,7 +45,11 @@ class Executor(Protocol):
     """Runs cells; results are in their folders, events tell how it goes."""
 
     def run(self, tasks: Sequence[CellTask] | Source, on_event: Callable[[Event], None]) -> None:
-        """Run tasks to their end, until a source has none and none is running; a failed cell is an event."""
+        """Run tasks to their end, until a source has none and none is running; a failed cell is an event.
+
+        Raises:
+            DiskFullError: as soon as one cell finds no room, so that the others need not find out too.
+        """
 
 
 def source_of(tasks: Sequence[CellTask] | Source) -> Source:
@@ -57,7 +61,7 @@ def source_of(tasks: Sequence[CellTask] | Source) -> Source:
 
 
 def _advice(error: BaseException, task: CellTask) -> str:
-    """What a failed cell says: our own errors as they are, memory with what to lower, the rest with its type."""
+    """What a failed cell says: our own errors as they are, files with their path, memory with what to lower."""
     import torch
 
     if isinstance(error, SegdecayError):
@@ -65,7 +69,16 @@ def _advice(error: BaseException, task: CellTask) -> str:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         size = task.config.training.batch_size
         return f"out of memory: lower training.batch_size (now {size}), --size or --workers ({error})"
+    if isinstance(error, OSError):
+        return f"a file could not be read or written ({describe_os_error(error)})"
     return f"{type(error).__name__}: {error}"
+
+
+def _full_disk(error: BaseException, task: CellTask) -> str | None:
+    """The path where no room was left, where that is what an error says."""
+    if not DiskFullError.is_told_by(error):
+        return None
+    return str(getattr(error, "filename", None) or getattr(error, "path", task.folder))
 
 
 def _work(task: CellTask, connection: Connection) -> None:
@@ -94,9 +107,9 @@ def _work(task: CellTask, connection: Connection) -> None:
     except Interrupted:
         say(kind="interrupted")
     except Exception as error:  # noqa: BLE001 - whatever a cell raises is its own failure, told to the driver
-        if not isinstance(error, SegdecayError):
+        if not isinstance(error, (SegdecayError, OSError)):
             traceback.print_exc(file=sys.stderr)
-        say(kind="failed", reason=_advice(error, task))
+        say(kind="failed", reason=_advice(error, task), full_disk=_full_disk(error, task))
 
 
 def worker_context() -> BaseContext:
@@ -116,6 +129,7 @@ class _Running:
     slot: str
     ended: str | None = None
     reason: str | None = None
+    full_disk: str | None = None
 
 
 class LocalExecutor:
@@ -126,7 +140,7 @@ class LocalExecutor:
         self._context = worker_context()
 
     def run(self, tasks: Sequence[CellTask] | Source, on_event: Callable[[Event], None]) -> None:
-        """Run every task; Ctrl-C keeps the state of the running ones before it goes on its way."""
+        """Run every task; Ctrl-C, or a full disk, keeps the state of the running ones before it goes on its way."""
         source, waiting = source_of(tasks), deque[CellTask]()  # waiting: those whose process was killed
         tries: dict[Path, int] = {}
         free, running = list(reversed(self._slots)), dict[int, _Running]()
@@ -179,7 +193,7 @@ class LocalExecutor:
         if said["kind"] == "progress":
             on_event(Event("progress", one.task, epoch=said["epoch"]))
         else:
-            one.ended, one.reason = said["kind"], said.get("reason")
+            one.ended, one.reason, one.full_disk = said["kind"], said.get("reason"), said.get("full_disk")
 
     @staticmethod
     def _conclude(
@@ -187,6 +201,8 @@ class LocalExecutor:
     ) -> None:
         if one.ended == "finished":
             on_event(Event("finished", one.task))
+        elif one.full_disk is not None:
+            raise DiskFullError(one.full_disk)
         elif one.ended == "failed":
             on_event(Event("failed", one.task, reason=one.reason))
         elif tries[one.task.folder] < TRIES:
@@ -225,8 +241,11 @@ class InlineExecutor:
             on_event(Event("started", task))
             try:
                 run_cell(task, report=lambda epoch, _epochs, task=task: on_event(Event("progress", task, epoch)))  # type: ignore[misc]
-            except SegdecayError as error:
-                on_event(Event("failed", task, reason=str(error)))
+            except (SegdecayError, OSError) as error:
+                path = _full_disk(error, task)
+                if path is not None:
+                    raise DiskFullError(path) from error
+                on_event(Event("failed", task, reason=_advice(error, task)))
             else:
                 on_event(Event("finished", task))
 

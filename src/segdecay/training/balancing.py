@@ -21,8 +21,9 @@ from scipy import ndimage
 from segdecay import decay
 from segdecay.config import RunConfig
 from segdecay.data.dataset import Dataset, class_pixels
+from segdecay.decay.max_norm import norm_cap
 from segdecay.errors import ModelError
-from segdecay.training.head import RowCap, head_weights, norm_cap, row_norms
+from segdecay.training.head import RowCap, head_weights, row_norms
 from segdecay.training.losses import effective_number_weights
 from segdecay.training.optim import build_optimizer, learning_rates
 from segdecay.training.setup import CellTask, Parts, count_steps

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segdecay.decay import Partition
+from segdecay.decay.channels import channel_norms
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RowCap:
 def head_weights(partition: Partition) -> tuple[HeadWeight, ...]:
     """The weights with rows (two dimensions or more) in the group `head`."""
     return tuple(
-        HeadWeight(row.name, parameter, int(row.module.startswith("ConvTranspose")))
+        HeadWeight(row.name, parameter, row.output_dim)
         for row, parameter in partition.named_parameters()
         if row.group == "head" and parameter.ndim > 1
     )
@@ -49,20 +50,8 @@ def row_norms(
     >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
     [5.0, 1.0]
     """
-    rows = weight.detach().double().movedim(dim, 0).flatten(1)
-    norms: list[float] = torch.linalg.vector_norm(rows, dim=1).tolist()
+    norms: list[float] = channel_norms(weight.detach().double(), dim).tolist()
     return norms
-
-
-def norm_cap(norms: Sequence[float], share: float) -> float:
-    """C = min + share·(max − min) of row norms.
-
-    >>> norm_cap([1.0, 3.0, 2.0], 0.25)
-    1.5
-
-    Source: Alshammari et al., CVPR 2022, in the authors' code (`setPerLayerThresh`), share .1.
-    """
-    return min(norms) + share * (max(norms) - min(norms))
 
 
 @torch.no_grad()

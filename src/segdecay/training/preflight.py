@@ -23,6 +23,7 @@ from segdecay.training.seeds import generator
 from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
 
 TIMED_STEPS = 3
+PAGE_BYTES = 6_000_000  # report.html, most of it the plotting library, and examples
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class Preflight:
     seconds_a_batch: float
     checkpoint_bytes: int
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+
+    def room_bytes(self, workers: int, refits: int) -> int:
+        """The most that a run may still write: two checkpoints at a time each, final weights twice, the report.
+
+        >>> Preflight(Partition((), ()), 0.0, checkpoint_bytes=3_000_000).room_bytes(workers=2, refits=1)
+        20000000
+        """
+        return 2 * workers * self.checkpoint_bytes + 2 * refits * (self.checkpoint_bytes // 3) + PAGE_BYTES
 
 
 def try_cell(task: CellTask) -> Preflight:

@@ -14,12 +14,11 @@ from segdecay.errors import ConfigError, DecayError, gather, unknown
 from segdecay.training.optim import learning_rates, momentum_of
 from segdecay.training.setup import axis_for, count_steps
 
-POLICIES = ("l2", "decoupled")
 ASKED = ("--lambda", "--timescale", "--total-decay", "--from")
 
 
 @dataclass(frozen=True)
-class Asked:
+class StrengthRequest:
     """The strength as it was given: exactly one of the four."""
 
     lambda_: float | None = None
@@ -65,11 +64,13 @@ class StrengthReport:
     steps: int
     peak_lr: float
     lambda_: float
+    formula: str  # of the policy
     timescale_epochs: float | None
     total_decay: float | None
-    remaining: float | None  # share left of a weight that gets no gradient
+    remaining: float | None  # share left of a weight that gets no gradient; l2_sp: of its distance to the start
+    path: float | None  # what l1 and its kin take off a weight that gets no gradient: Σ η·λ, under SGD over 1−μ
     peak_shrinkage: float  # η·λ at the peak learning rate
-    largest_lambda: float  # every λ must be below it
+    largest_lambda: float | None  # every λ must be below it; None where a step never goes past zero
     largest_total_decay: float | None
     exact: bool  # whether D says what is left as η·λ becomes small, and not to first order only
     reason: str
@@ -77,7 +78,7 @@ class StrengthReport:
     conventions: tuple[Translated, ...]
 
 
-def check_request(n_images: int | None, asked: Asked, names: Sequence[str] = ()) -> list[str]:
+def check_request(n_images: int | None, asked: StrengthRequest, names: Sequence[str] = ()) -> list[str]:
     """Faults of what was asked for, apart from the configuration: images, strength, names of conventions."""
     faults = []
     if n_images is None or n_images < 1:
@@ -92,16 +93,21 @@ def check_conventions(names: Sequence[str]) -> list[str]:
 
 
 def check_policy(name: str) -> list[str]:
-    """Faults of a policy that has no λ, τ and D of its own."""
-    if name in POLICIES:
+    """Faults of a policy without λ: none, and those that bound weights or act in the model."""
+    axes = {known: decay.axis_of(known, "adamw") for known in decay.POLICIES}
+    with_lambda = [known for known, axis in axes.items() if axis.has_lambda and not axis.only_none]
+    if name in with_lambda:
         return []
-    return [f"λ, τ and D are those of {' and '.join(POLICIES)}; saw policy '{name}'. See: segdecay policies {name}"]
+    reason = f"'{name}' has none, as {axes[name].reason} " if name in axes and axes[name].reason else ""
+    return [
+        f"λ, τ and D are those of {', '.join(with_lambda)}; saw policy '{name}'. {reason}See: segdecay policies {name}"
+    ]
 
 
 def report_strength(
     config: RunConfig,
     n_images: int,
-    asked: Asked,
+    asked: StrengthRequest,
     *,
     numbers: decay.Numbers | None = None,
     names: Sequence[str] = (),
@@ -118,15 +124,16 @@ def report_strength(
     Example:
         >>> from segdecay.config import parse_config
         >>> config = parse_config({"data": {"path": "x"}, "optimizer": {"lr": 0.01}, "training": {"epochs": 20}})
-        >>> report_strength(config, 80, Asked(lambda_=0.5)).timescale_epochs
+        >>> report_strength(config, 80, StrengthRequest(lambda_=0.5)).timescale_epochs
         20.0
     """
     gather(ConfigError, [*check_request(n_images, asked, names), *check_policy(config.decay.policy)])
-    axis, steps = axis_for(config.decay, config.optimizer), count_steps(config, n_images)
+    axis, steps = axis_for(config.decay, config.optimizer).with_size(1.0), count_steps(config, n_images)
+    policy, is_path = decay.build_policy(config.decay.policy, config.decay.options), axis.name == "relative_shrinkage"
     rates, per_epoch = learning_rates(config.schedule, config.optimizer.lr, steps), steps / config.training.epochs
     numbers = _fill(numbers, config)
     lambda_ = _lambda_of(asked, axis, rates, per_epoch, config, numbers)
-    decay.build_policy(config.decay.policy).validate(lambda_, max(rates))
+    policy.validate(lambda_, max(rates))
     described = decay.describe_strength(axis, axis.from_lambda(lambda_, rates), rates, per_epoch)
     return StrengthReport(
         policy=config.decay.policy,
@@ -137,17 +144,28 @@ def report_strength(
         steps=steps,
         peak_lr=max(rates),
         lambda_=lambda_,
+        formula=policy.formula,
         timescale_epochs=described.timescale_epochs,
         total_decay=described.total_decay,
         remaining=described.remaining,
+        path=axis.from_lambda(lambda_, rates) * getattr(policy, "l1_ratio", 1.0) if is_path else None,
         peak_shrinkage=max(rates) * lambda_,
-        largest_lambda=1.0 / max(rates),
+        largest_lambda=_largest_lambda(policy, max(rates)),
         largest_total_decay=axis.largest(rates) if axis.name == "total_decay" else None,
         exact=axis.exact,
         reason=axis.reason,
         findings=_check_first_order(axis, lambda_, rates, config),
         conventions=tuple(_translate(name, lambda_, config, numbers) for name in names or decay.convention_names()),
     )
+
+
+def _largest_lambda(policy: decay.Policy, peak_lr: float) -> float | None:
+    """1/η where the policy refuses η·λ = 1; None where every λ is allowed."""
+    try:
+        policy.validate(1.0 / peak_lr, peak_lr)
+    except DecayError:
+        return 1.0 / peak_lr
+    return None
 
 
 def _is_number(text: str) -> bool:
@@ -160,8 +178,10 @@ def _is_number(text: str) -> bool:
 
 def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float], config: RunConfig) -> tuple[str, ...]:
     """Where D is not exact: of this strength itself, or of its coupled counterparts under SGD."""
-    if axis.coupling is not None or config.optimizer.name != "sgd":
+    if axis.name == "total_decay" and axis.coupling is not None:
         return decay.check_first_order(axis, lambda_, rates)
+    if config.decay.policy != "decoupled" or config.optimizer.name != "sgd":
+        return ()
     coupled = decay.sgd_axis(decay.Coupling(momentum_of(config.optimizer)))
     findings = decay.check_first_order(coupled, lambda_ / coupled.gain, rates)
     return tuple(f"Written as coupled decay (torch-sgd and its like): {finding}" for finding in findings)
@@ -182,7 +202,7 @@ def _fill(numbers: decay.Numbers | None, config: RunConfig) -> decay.Numbers:
 
 
 def _lambda_of(
-    asked: Asked,
+    asked: StrengthRequest,
     axis: decay.Axis,
     rates: Sequence[float],
     steps_per_epoch: float,
@@ -194,6 +214,11 @@ def _lambda_of(
         name, _, value = asked.convention.partition("=")
         return decay.from_convention(
             name, float(value), policy=config.decay.policy, optimizer=config.optimizer.name, numbers=numbers
+        )
+    if axis.name == "relative_shrinkage" and asked.lambda_ is None:
+        raise DecayError(
+            f"'{config.decay.policy}' takes the same length off a weight whatever its size, so no share of it is left "
+            f"by τ or D. Give --lambda; the axis value of a search depends on the model's initial weights."
         )
     if asked.timescale_epochs is not None:
         return decay.lambda_of_timescale(axis, asked.timescale_epochs, max(rates), steps_per_epoch)

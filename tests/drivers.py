@@ -1,0 +1,44 @@
+"""Commands that keep a checkpoint after every step, so that a kill finds one; and killing them at a chosen moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+DRIVER = """
+import sys
+from pathlib import Path
+from segdecay.cli.options import build_config
+from segdecay.cli.watching import build_watcher
+from segdecay.workflow import Execution, {verb}
+if __name__ == "__main__":
+    data, run, *settings = sys.argv[1:]
+    config = build_config(data, None, settings, {{}})
+    with build_watcher(quiet=False, as_json=False) as watcher:
+        {verb}(config, Path(run), Execution(workers=1, device="cpu", checkpoint_every_s=0.0), watcher)
+"""
+
+
+def write_driver(folder: Path, verb: str) -> Path:
+    """driver.py DATA RUN KEY=VALUE...: `tune` or `train` with one worker."""
+    path = folder / "driver.py"
+    path.write_text(DRIVER.format(verb=verb), encoding="utf-8")
+    return path
+
+
+def kill_when(command: list[str], ready: Callable[[float], bool], timeout_s: float = 120.0) -> bool:
+    """Start, kill the whole group with SIGKILL at the moment `ready` says; False when it ended before."""
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None:
+        if ready(time.monotonic() - start):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        assert time.monotonic() - start < timeout_s
+        time.sleep(0.001)
+    return False
