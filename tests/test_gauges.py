@@ -221,7 +221,7 @@ def test_dead_activations_are_those_counted_by_hand() -> None:
 def test_a_channel_is_dead_only_if_it_is_zero_in_all_that_was_watched() -> None:
     net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
     with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        net.get_parameter("0.weight").copy_(torch.tensor([[1.0], [-1.0]]))
     with decay.watch_activations(net) as watch:
         net(torch.tensor([[1.0], [2.0]]))
         assert [line.dead for line in watch.gauges()] == [1]
