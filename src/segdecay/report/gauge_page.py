@@ -80,6 +80,7 @@ def gauge_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]
         "what-is-zero": drawn.sparsity_figure(series),
         "head-rows": drawn.head_figure(series, run.data),
     }
+    shown = {key: figure for key, figure in figures.items() if figure is not None}
     return GaugeSection(
         series=tuple(item.title for item in series),
         panels=tuple(
@@ -89,7 +90,7 @@ def gauge_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]
         ),
         facts=_facts(series, len(run.data.classes)),
         layers=_layers(series),
-        is_without_zeros=figures["what-is-zero"] is None,
+        is_without_zeros="what-is-zero" not in shown,
     )
 
 
