@@ -186,12 +186,23 @@ def test_what_does_not_move_has_no_angle() -> None:
     assert _one_step(net, optimizer, torch.randn(5, 3)).layers[0].angle is None
 
 
-@pytest.mark.parametrize("angle", [1e-7, 1e-3, 0.5, 1.5, math.pi])
-def test_angles_keep_their_digits_and_know_no_length(angle: float) -> None:
+@pytest.mark.parametrize(
+    ("angle", "length"), [(1e-6, 1.0), (1e-6, 0.99), (1e-3, 7.0), (0.5, 0.2), (1.5, 3.0), (math.pi, 1.0)]
+)
+def test_angles_keep_their_digits_and_know_no_length(angle: float, length: float) -> None:
     one = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    other = 7 * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
-    assert turned_angle(one, other) == pytest.approx(angle, rel=1e-9)
+    other = length * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+    assert turned_angle(one, other) == pytest.approx(angle, rel=1e-6)
     assert turned_angle(one, 0 * other) is None
+
+
+def test_angles_of_single_precision_weights_are_those_of_their_double_values() -> None:
+    one = torch.randn(64, 100, generator=torch.Generator().manual_seed(1))
+    other = 0.98 * one + 1e-4 * torch.randn(64, 100, generator=torch.Generator().manual_seed(2))
+    left, right = (tensor.double() / tensor.double().norm() for tensor in (one, other))
+    expected = 2 * math.asin(float((left - right).norm()) / 2)
+    assert 5e-5 < expected < 2e-4
+    assert turned_angle(one, other) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("shrinkage", "momentum"), [(-0.1, 0.0), (math.nan, 0.0), (0.1, 1.0), (0.1, -0.5)])

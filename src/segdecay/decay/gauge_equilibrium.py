@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
@@ -56,16 +55,18 @@ def equilibrium_angle(shrinkage: float, momentum: float = 0.0, *, nesterov: bool
 def turned_angle(before: Tensor, after: Tensor) -> float | None:
     """The angle between two tensors as vectors, in radians, exact for small ones; None where one of them is zero.
 
+    >>> import torch
     >>> round(turned_angle(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 2.0])) / math.pi, 6)
     0.25
     """
-    lengths = exact_norm(before), exact_norm(after)
-    if not all(math.isfinite(length) and length > 0 for length in lengths):
+    one, other = exact_norm(before), exact_norm(after)
+    if not all(math.isfinite(length) and length > 0 for length in (one, other)):
         return None
-    exact = torch.float32 if before.device.type == "mps" else torch.float64
-    one, other = before.detach().to(exact) / lengths[0], after.detach().to(exact) / lengths[1]
-    # Kahan: arccos of the product loses half of the digits where the angle is small
-    return 2 * math.atan2(exact_norm(one - other), exact_norm(one + other))
+    # the triangle of both and their difference, after Kahan: arccos of the product loses half of the digits
+    apart = exact_norm(before.detach() - after.detach())
+    sine = (apart - (one - other)) * (apart + (one - other))
+    cosine = (one + other - apart) * (one + other + apart)
+    return 2 * math.atan2(math.sqrt(max(sine, 0.0)), math.sqrt(max(cosine, 0.0)))
 
 
 def predicted_angles(
