@@ -40,6 +40,8 @@ class Shape:
     classes: tuple[str, ...] = CLASSES
     values: tuple[float, ...] = VALUES
     diverged: float | None = 16.0
+    has_gauges: bool = True
+    has_stages: bool = False
 
 
 def strength(value: float) -> Strength:

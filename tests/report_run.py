@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from report_gauges import extra_of, reading
 from report_numbers import (
     ABSENT,
     DIVERGED,
@@ -170,6 +171,7 @@ def _write_training(
         steps=EPOCHS * 2,
         seconds=12.5,
         parts=(20, 10 if has_validation else 0),
+        extra=extra_of(shape, value, has_validation=has_validation) if shape.has_gauges and not is_lost else {},
     )
     (cell / "cell.json").write_text(to_json(record), encoding="utf-8")
     lines = []
@@ -189,6 +191,7 @@ def _write_training(
                 if has_validation and epoch % 2 == 0
                 else None,
                 "train_miou": 0.63 if epoch == EPOCHS else None,
+                "gauges": reading(shape, value, epoch, fold) if shape.has_gauges and epoch % 4 == 0 else None,
                 "seconds": 1.0,
             }
         )

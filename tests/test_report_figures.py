@@ -14,7 +14,7 @@ from segdecay.report.class_figure import classes_figure
 from segdecay.report.curves import learning_figure, loss_limits, objective_figure
 from segdecay.report.facts import Run
 from segdecay.report.figures import difference_figure, gap_figure, score_figure
-from segdecay.report.page import figure_json
+from segdecay.report.panel import figure_json
 from segdecay.report.reading import read_run
 from segdecay.report.scale import log_ticks, padded, positions, ticks
 from segdecay.report.verdict_facts import Verdict

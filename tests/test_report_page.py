@@ -21,11 +21,18 @@ from segdecay.report import build_report
 MANY = tuple(f"class number {index}" for index in range(24))
 SHAPES = {
     "chosen": Shape(kind="chosen"),
-    "zero": Shape(kind="zero"),
+    "zero": Shape(kind="zero", has_stages=True),
     "flat": Shape(kind="flat"),
-    "edge": Shape(kind="edge", has_test=False, diverged=None, classes=MANY, values=(0, 0.5, 1, 2, 4, 8, 16, 32, 64)),
+    "edge": Shape(
+        kind="edge",
+        has_test=False,
+        diverged=None,
+        classes=MANY,
+        values=(0, 0.5, 1, 2, 4, 8, 16, 32, 64),
+        has_gauges=False,
+    ),
 }
-FIGURES = {"train": 1}  # a training without validation draws its objective only
+FIGURES = {"train": 1 + 4, "edge": 8}  # a training without validation draws its objective and its gauges only
 PAGES = [*SHAPES, "train"]
 
 
@@ -101,7 +108,7 @@ def test_the_page_is_one_file_under_6_mb_that_points_nowhere(reports: dict[str, 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_figure_is_drawn_without_complaint_or_request(pages: dict[str, Page], name: str) -> None:
     page = pages[name]
-    figures = FIGURES.get(name, 8)
+    figures = FIGURES.get(name, 8 + 4)
     assert page.evaluate("document.documentElement.dataset.drawn") == str(figures)
     assert page.evaluate("document.querySelectorAll('.plot').length") == figures
     assert page.evaluate(
@@ -190,6 +197,7 @@ def test_the_parts_come_in_the_order_in_which_they_are_asked_for(pages: dict[str
         "strength",
         "classes",
         "curves",
+        "gauges",
         "images",
         "settings",
         "paste",
@@ -282,8 +290,36 @@ def test_without_scripts_the_plain_picture_and_all_tables_are_there(browser: Bro
     page = browser.open(reports["chosen"], scripts=False)
     assert page.evaluate("getComputedStyle(document.querySelector('.fallback')).display") == "block"
     assert page.evaluate("document.querySelectorAll('.plot svg').length") == 0
-    assert page.evaluate("document.querySelectorAll('table').length") == 5
+    assert page.evaluate("document.querySelectorAll('table').length") == 7
     assert page.complaints == []
+
+
+def test_gauges_stand_beside_each_other_and_are_absent_where_none_were_read(pages: dict[str, Page]) -> None:
+    rows = pages["chosen"].evaluate(
+        "[...document.querySelectorAll('#gauges table:first-of-type tr')].map(r => r.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert rows[0] == "gauge none chosen"
+    assert rows[1] == "penalty λR, share of the objective at the end 0 % 25 %"
+    assert rows[3] == "ReLU channels dead on all validation images 12 % 12 %"
+    assert rows[6] == "Spearman of row norms with class frequency 0.9 0.3"
+    layers = pages["chosen"].evaluate("document.querySelector('#gauges details').textContent")
+    assert "up.<b>evil</b>.weight" in layers
+    assert pages["edge"].evaluate("document.querySelector('#gauges, #balancing')") is None
+    assert pages["chosen"].evaluate("document.querySelector('#balancing')") is None
+
+
+def test_weight_balancing_shows_every_class_before_and_after(pages: dict[str, Page]) -> None:
+    page = pages["zero"]
+    text = page.evaluate("document.querySelector('#balancing caption').innerText")
+    assert "second stage of 10 epochs" in text
+    assert "‖w‖ ≤ 0.7" in text
+    assert "D = 0.045" in text
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#balancing tbody tr')].map(r => r.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert rows[0].startswith("background 50 % 20 0.4 ")
+    assert " 0.7 0.500 " in rows[0]
+    assert rows[4] == "absent everywhere n/a 0 0 0.4 0.7 n/a n/a"
 
 
 def test_a_missing_browser_fails_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

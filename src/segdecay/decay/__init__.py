@@ -24,6 +24,11 @@ from segdecay.decay.axes import (
 )
 from segdecay.decay.conventions import CONVENTIONS, Convention, Numbers, convention_names, convention_of
 from segdecay.decay.dropout import Dropout, ridge_of_dropout
+from segdecay.decay.gauge_activations import ActivationGauge, ActivationWatch, watch_activations
+from segdecay.decay.gauge_equilibrium import equilibrium_angle
+from segdecay.decay.gauge_head import HeadGauge, spearman
+from segdecay.decay.gauge_weights import stable_rank
+from segdecay.decay.gauges import GaugeReading, Gauges, GroupGauge, LayerGauge
 from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
 from segdecay.decay.handle import Handle, Objective
 from segdecay.decay.max_norm import max_norm_of
@@ -55,6 +60,8 @@ __all__ = [
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
     "POLICIES",
+    "ActivationGauge",
+    "ActivationWatch",
     "Audit",
     "AuditRow",
     "Axis",
@@ -67,7 +74,12 @@ __all__ = [
     "Dropout",
     "Finding",
     "Form",
+    "GaugeReading",
+    "Gauges",
+    "GroupGauge",
     "Handle",
+    "HeadGauge",
+    "LayerGauge",
     "LossReport",
     "Numbers",
     "Objective",
@@ -89,6 +101,7 @@ __all__ = [
     "decoupled_axis",
     "describe_policy",
     "describe_strength",
+    "equilibrium_angle",
     "from_convention",
     "group_multipliers",
     "group_parameters",
@@ -107,8 +120,11 @@ __all__ = [
     "relative_axis",
     "ridge_of_dropout",
     "sgd_axis",
+    "spearman",
+    "stable_rank",
     "timescale_epochs",
     "to_convention",
     "total_decay",
     "translate",
+    "watch_activations",
 ]

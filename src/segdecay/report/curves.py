@@ -103,8 +103,8 @@ def _figure(trainings: Sequence[Training], lines: Sequence[Line], keep: Callable
             continue
         for training, curve in zip(trainings, curves, strict=True):
             if len(trainings) > 1:
-                _add(figure, curve, f"{name}, {training.label}", colour, dash, width=1.0)
-        _add(figure, _mean(curves), name, colour, dash, width=2.5)
+                add_line(figure, curve, f"{name}, {training.label}", colour, dash, width=1.0)
+        add_line(figure, mean_curve(curves), name, colour, dash, width=2.5)
     return figure
 
 
@@ -116,17 +116,18 @@ def _values(training: Training, of: Part, keep: Callable[[float], bool]) -> dict
     return {epoch: known[epoch] for epoch in {*epochs[::stride], *epochs[-1:]}}
 
 
-def _mean(curves: Sequence[dict[int, float]]) -> dict[int, float]:
+def mean_curve(curves: Sequence[dict[int, float]]) -> dict[int, float]:
     """The mean at the epochs that all trainings have.
 
-    >>> _mean([{0: 1.0, 1: 3.0}, {0: 2.0}])
+    >>> mean_curve([{0: 1.0, 1: 3.0}, {0: 2.0}])
     {0: 1.5}
     """
     shared = set(curves[0]).intersection(*curves[1:])
     return {epoch: sum(curve[epoch] for curve in curves) / len(curves) for epoch in sorted(shared)}
 
 
-def _add(figure: go.Figure, curve: dict[int, float], name: str, colour: str, dash: str, *, width: float) -> None:
+def add_line(figure: go.Figure, curve: dict[int, float], name: str, colour: str, dash: str, *, width: float) -> None:
+    """One line over epochs; below a width of 2 it is a thin one, without a name in the legend."""
     is_thin = width < 2
     epochs = sorted(curve)
     figure.add_scatter(

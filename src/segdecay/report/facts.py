@@ -7,13 +7,14 @@ are None. Knows nothing of files, figures or pages.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from segdecay.records import CellRecord
+from segdecay.report.gauge_facts import Extras, GaugeFacts
 from segdecay.report.verdict_facts import StrengthField, Verdict
 
 Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
@@ -119,6 +120,8 @@ class CurveRow:
     validation_loss: float | None = None
     validation_miou: float | None = None
     train_miou: float | None = None
+    stage: int = 1
+    gauges: GaugeFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class Training:
     label: str
     record: CellRecord
     curve: tuple[CurveRow, ...]
+    extras: Extras = field(default_factory=Extras)
 
 
 @dataclass(frozen=True)

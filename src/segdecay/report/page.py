@@ -19,9 +19,12 @@ from plotly.offline import get_plotlyjs
 
 from segdecay.records import Strength, write_bytes
 from segdecay.report import curves, figures, words
+from segdecay.report.balancing_table import balancing_table
 from segdecay.report.class_figure import classes_figure
 from segdecay.report.facts import Run, Training
+from segdecay.report.gauge_page import gauge_section
 from segdecay.report.images import Sheet, read_sheet
+from segdecay.report.panel import Panel, build_panel
 from segdecay.report.picture import difference_bar, score_svg
 from segdecay.report.reading import read_run
 from segdecay.report.tables import class_table, findings_by_level, group_lines
@@ -34,18 +37,6 @@ KINDS = {
     "flat": "no difference found",
     "edge": "best at the edge of the grid",
 }
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A figure on the page: its JSON, what it shows and how to read it."""
-
-    key: str  # id in the page and file name of an export
-    title: str  # empty where a heading of the page already says it
-    caption: str
-    json: Markup
-    height: int  # px
-    fallback: Markup | None = None  # a picture for print and for readers without scripts
 
 
 @dataclass(frozen=True)
@@ -95,20 +86,14 @@ def render(run: Run) -> str:
         "findings": findings_by_level(run.data.findings),
         "panels": _panels(run.verdict, run),
         "curve_pairs": _curve_pairs(run),
+        "gauges": gauge_section(run, _distinct(run)),
+        "balancing": balancing_table(run),
         "csp": _content_security(library, script),
         "style": Markup(_text("page.css")),  # noqa: S704  # our own file
         "library": Markup(library),  # noqa: S704  # plotly's own file
         "script": Markup(script),  # noqa: S704  # our own file
     }
     return environment.get_template("page.html.j2").render(context)
-
-
-def figure_json(figure: Any) -> Markup:
-    """A plotly figure as JSON that cannot end the script element it stands in."""
-    text: str = figure.to_json(engine="json")
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704  # no markup is left in it
 
 
 def _text(name: str) -> str:
@@ -152,12 +137,6 @@ def _policy(policy: str) -> str:
     return f"The policy {policy} acts on the weights after each step: λR is shown, not minimised."
 
 
-def _panel(key: str, title: str, caption: str, figure: Any, fallback: str | None = None) -> Panel:
-    height = int(figure.layout.height)
-    picture = None if fallback is None else Markup(fallback)  # noqa: S704  # score_svg escapes its texts
-    return Panel(key, title, caption, figure_json(figure), height, picture)
-
-
 def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
     """The figures about strength, by name; none for a run that searched nothing."""
     if verdict is None:
@@ -165,7 +144,7 @@ def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
     axis = words.axis_title(verdict.axis)
     weak = words.none_mark(verdict.none.strength.value if verdict.none else None)
     return {
-        "score": _panel(
+        "score": build_panel(
             "score-against-strength",
             "",
             "Thick: mean over the folds, bars ± one standard error. Thin: each fold. Further right decays harder"
@@ -174,21 +153,21 @@ def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
             figures.score_figure(verdict),
             score_svg(verdict),
         ),
-        "difference": _panel(
+        "difference": build_panel(
             "difference-to-none",
             "Difference to none",
             "Paired over the same folds and images, with intervals: a bar that stays clear of the dotted line tells the"
             " setting apart from no decay.",
             figures.difference_figure(verdict),
         ),
-        "gap": _panel(
+        "gap": build_panel(
             "train-against-validation",
             "Train against validation",
             "The shaded distance is the generalisation gap: it should shrink with strength; where both lines fall, the"
             " network is held back too hard.",
             figures.gap_figure(verdict),
         ),
-        "classes": _panel(
+        "classes": build_panel(
             "classes-against-strength",
             "What each strength gains or costs every class",
             "Rows are classes, columns strengths. Numbers are hundredths of IoU above (purple) or below (orange) none;"
@@ -210,7 +189,7 @@ def _curve_pairs(run: Run) -> Sequence[CurvePair]:
         pairs.append(
             CurvePair(
                 title,
-                _panel(
+                build_panel(
                     f"objective-{key.replace(' ', '-')}",
                     f"Objective, {title}",
                     "Loss over epochs, logarithmic; thick: mean over folds, thin: each fold. What is 0 is not drawn.",
@@ -218,7 +197,7 @@ def _curve_pairs(run: Run) -> Sequence[CurvePair]:
                 ),
                 None
                 if not curves.is_scored(trainings)
-                else _panel(
+                else build_panel(
                     f"learning-{key.replace(' ', '-')}",
                     f"Score, {title}",
                     "Score over epochs; a cell is judged at its last epoch, never at its best.",

@@ -17,6 +17,7 @@ from segdecay.errors import ConfigError, RunError, gather
 from segdecay.plain import read_yaml
 from segdecay.records import CellRecord, cell_from_json
 from segdecay.report.facts import CurveRow, Data, Environment, Examples, Folds, Partition, Run, Training
+from segdecay.report.gauge_facts import Extras
 from segdecay.report.verdict_facts import Verdict
 
 Fact = TypeVar("Fact")
@@ -156,8 +157,13 @@ def _trainings(folder: Path, wanted: Callable[[CellRecord], bool]) -> tuple[Trai
         record = _cell(path)
         if wanted(record):
             label = f"fold {record.fold}, seed {record.seed}"
-            found.append(Training(label, record, _curve(path.with_name("curve.jsonl"))))
+            found.append(_with_curve(label, record, path))
     return tuple(found)
+
+
+def _with_curve(label: str, record: CellRecord, path: Path) -> Training:
+    curve = _curve(path.with_name("curve.jsonl"))
+    return Training(label, record, curve, _checked(record.extra, Extras, f"{path}, extra"))
 
 
 def _asked(folder: Path) -> dict[str, Any]:
@@ -198,6 +204,6 @@ def _training(folder: Path, environment: Environment, cells: tuple[CellRecord, .
         verdict=None,
         folds=None,
         zero=(),
-        compared=(Training("training", _cell(path), _curve(path.with_name("curve.jsonl"))),),
+        compared=(_with_curve("training", _cell(path), path),),
         cells=cells,
     )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from segdecay.decay import ActivationWatch, watch_activations
 from segdecay.records import CellRecord, Scores, write_json
 from segdecay.training.balancing import log_frequencies
 from segdecay.training.cell import Cell
+from segdecay.training.gauging import kept_gauges
 from segdecay.training.keeping import write_curve, write_predictions, write_weights
 from segdecay.training.metrics import scores_of, write_confusions
 from segdecay.training.setup import count_batches
@@ -18,7 +20,7 @@ from segdecay.training.setup import count_batches
 def finish(cell: Cell, reason: str | None) -> CellRecord:
     """Score at the last step and write everything; cell.json comes last and makes the cell finished."""
     task, progress = cell.task, cell.progress
-    train = validation = None
+    train = validation = watch = None
     extra: dict[str, Any] = {
         "mean": list(cell.parts.pixels.mean),
         "deviation": list(cell.parts.pixels.deviation),
@@ -27,10 +29,11 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
         "stages": [*progress.stages, cell.facts_of_stage()],
     }
     if reason is None:
-        train, validation, more = _final_scores(cell)
+        train, validation, watch, more = _final_scores(cell)
         extra |= more
         if task.keep_model:
             write_weights(task.folder, cell.parts.bare)
+    extra["gauges"] = kept_gauges(progress.curve, watch)
     write_curve(task.folder, progress.curve)
     record = CellRecord(
         setting=task.setting,
@@ -51,15 +54,16 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
     return record
 
 
-def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, dict[str, Any]]:
+def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | None, dict[str, Any]]:
     """Train and validation scores alike, after the last step; matrices and predictions are kept beside."""
     task, progress = cell.task, cell.progress
     on_train = cell.score(task.train)
     train = scores_of(on_train.confusions.sum(axis=0), on_train.loss)
     progress.curve[-1]["train_miou"] = train.miou
     if not task.scored:
-        return train, None, {}
-    on_validation = cell.score(task.scored, keep_predictions=not task.keep_model)
+        return train, None, None, {}
+    with watch_activations(cell.parts.bare) as watch:
+        on_validation = cell.score(task.scored, keep_predictions=not task.keep_model)
     matrix = on_validation.confusions.sum(axis=0)
     validation = scores_of(matrix, on_validation.loss)
     progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
@@ -68,4 +72,4 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, dict[str, Any]]:
         write_predictions(task.folder, task.scored, on_validation.predictions)
     predicted = int((matrix.sum(axis=0) > 0).sum())
     present = int((matrix.sum(axis=1) > 0).sum())
-    return train, validation, {"collapsed": predicted <= 1 < present, "classes_predicted": predicted}
+    return train, validation, watch, {"collapsed": predicted <= 1 < present, "classes_predicted": predicted}

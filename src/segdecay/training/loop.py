@@ -22,12 +22,13 @@ from torch import Tensor
 from segdecay.data.augment import augment
 from segdecay.data.dataset import open_dataset
 from segdecay.data.sampling import crop_size, take_batch
-from segdecay.decay import Handle
+from segdecay.decay import Gauges, Handle
 from segdecay.records import CellRecord, cell_from_json, read_json
 from segdecay.training.balancing import begin_second_stage_
 from segdecay.training.cell import Cell, Progress
 from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.finishing import finish
+from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
 from segdecay.training.losses import pixel_cross_entropy
 from segdecay.training.metrics import scores_of
@@ -116,16 +117,18 @@ def _train_epoch(cell: Cell) -> str | None:
     task, parts, progress = cell.task, cell.parts, cell.progress
     accumulate = task.config.training.accumulate
     batches = list(epoch_batches(task, progress.epoch))
+    gauges = build_gauges(task, parts, progress.epoch)
     parts.model.train(parts.stage == 1)  # the second stage sees the features that a prediction sees
     for start in range(progress.batch, len(batches), accumulate):
         window = batches[start : start + accumulate]
-        loss = _step(cell, window)
+        with watched(gauges, is_last_step=start + accumulate >= len(batches)):
+            loss = _step(cell, window)
         if not math.isfinite(loss):
             return f"the loss became {loss} in epoch {progress.epoch + 1}, step {progress.step}"
         progress.batch = start + len(window)
         if progress.batch < len(batches):
             _keep_if_due(cell)
-    line = _curve_line(cell, len(batches))
+    line = _curve_line(cell, len(batches), gauges)
     progress.curve.append(line)
     return None if math.isfinite(line["penalty"]) else f"a weight stopped being finite in epoch {progress.epoch + 1}"
 
@@ -171,8 +174,8 @@ def _training_batch(cell: Cell, indices: npt.NDArray[np.int64], batch: int) -> t
     return (augmented.to(device) - parts.mean) / parts.deviation, masks.to(device)
 
 
-def _curve_line(cell: Cell, batches: int) -> dict[str, Any]:
-    """What an epoch looked like: both terms of the objective, and now and then the validation score."""
+def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, Any]:
+    """What an epoch looked like: both terms of the objective, and now and then the validation score and the gauges."""
     task, parts, progress = cell.task, cell.parts, cell.progress
     epochs = count_epochs(task.config)
     loss, penalty = progress.loss_sum / batches, parts.handle.penalty()
@@ -192,6 +195,7 @@ def _curve_line(cell: Cell, batches: int) -> dict[str, Any]:
         "validation_loss": None if validation is None else validation.loss,
         "validation_miou": None if validation is None else validation.miou,
         "train_miou": None,
+        "gauges": None if gauges is None else gauges.read(loss).to_dict(),
         "seconds": cell.elapsed(),
     }
 

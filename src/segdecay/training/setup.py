@@ -45,6 +45,7 @@ class CellTask:
     keep_model: bool = False  # a refit: its weights are the product
     scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
+    gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
 
 
 @dataclass(frozen=True)
