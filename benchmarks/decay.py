@@ -223,7 +223,7 @@ def _memory(subject: Subject) -> dict[str, tuple[int, int]]:
 def _verdict(name: str, share: float, of_penalty: float, *, is_goal: bool) -> str:
     if name in PENALTIES or not is_goal:
         return ""
-    goal = GOALS.get(name.split(",")[0], GOAL)
+    goal = GOALS.get(CASES[name].policy, GOAL)
     missed = ([f"over {goal:.1%} of a step"] if share > goal else []) + (
         [f"over {GOAL_OF_PENALTY:g} of the penalty"] if of_penalty > GOAL_OF_PENALTY else []
     )
@@ -237,8 +237,8 @@ def _show(subject: Subject, rounds: int, repeats: int) -> None:
     memory = _memory(subject)
     numbers = sum(weight.numel() for weight in subject.weights)
     print(
-        f"\n{subject.name}: {len(subject.weights)} tensors, {numbers} numbers, {4 * numbers / MIB:.1f} MiB; bare update "
-        f"{1e3 * steps['bare']:.2f} ms, whole step {1e3 * steps['whole']:.1f} ms"
+        f"\n{subject.name}: {len(subject.weights)} tensors, {numbers} numbers, {4 * numbers / MIB:.1f} MiB; bare "
+        f"update {1e3 * steps['bare']:.2f} ms, whole step {1e3 * steps['whole']:.1f} ms"
     )
     print("| adds | ms | of a step | of the update | of the sum of norms | transient MiB | kept MiB | goals |")
     print("|---|---|---|---|---|---|---|---|")

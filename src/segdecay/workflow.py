@@ -30,12 +30,13 @@ from segdecay.steps import (
     pool_of,
     refit,
     refuse_warnings,
+    say_all,
     scores_on_test,
     ship,
     value_of,
     write_facts,
 )
-from segdecay.training.preflight import try_cell
+from segdecay.training.preflight import start_notes, try_cell
 from segdecay.training.setup import CellTask, axis_for, initial_size
 
 
@@ -86,13 +87,14 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     grid = grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
+    say_all(start_notes(config, trial), watcher)
 
     with open_run(run, config, "tune"):
         study.ledger.forget_leftovers()
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", folds.fingerprint, "folds")
         write_facts(run, config, dataset, checks, folds, trial)
-        workers = execution.workers or default_workers(devices)
+        workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
         write_environment(run, execution.command, devices, workers)
 
         has_test = bool(dataset.part("test"))
@@ -157,6 +159,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             checkpoint_every_s=execution.checkpoint_every_s,
         )
         trial = try_cell(task)
+        say_all(start_notes(config, trial), watcher)
         write_facts(run, config, dataset, checks, None, trial)
         write_environment(run, execution.command, devices[:1], 1)
         failures: list[str] = []
