@@ -24,6 +24,7 @@ AXIS_NAMES = {
     "lambda": ("λ", "λ"),
     "relative_shrinkage": ("relative shrinkage", "shrinkage"),
     "max_norm": ("max norm c", "c"),
+    "kappa_factor": ("factor k of the bound", "k"),
     "dropout": ("dropout p", "p"),
 }
 
@@ -36,6 +37,18 @@ def axis_names(axis: str) -> tuple[str, str]:
     """
     words = axis.replace("_", " ")
     return AXIS_NAMES.get(axis, (words, words))
+
+
+KINDS = {"max_norm": "bound", "kappa_factor": "bound", "dropout": "dropout"}
+
+
+def kind_of(axis: str) -> str:
+    """What is compared with none along an axis: decay, a bound or dropout.
+
+    >>> kind_of("total_decay"), kind_of("kappa_factor")
+    ('decay', 'bound')
+    """
+    return KINDS.get(axis, "decay")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,12 @@ def refuse_warnings(config: RunConfig, findings: Sequence[Finding], watcher: Wat
         watcher.say(f"warning: {message}")
 
 
+def say_all(lines: Sequence[str], watcher: Watcher) -> None:
+    """Say every line."""
+    for line in lines:
+        watcher.say(line)
+
+
 def pool_of(dataset: Dataset) -> tuple[int, ...]:
     """The images that folds are made of and a refit trains on: everything but the test part."""
     return dataset.part("train", "val")

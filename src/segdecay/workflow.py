@@ -32,12 +32,13 @@ from segdecay.steps import (
     pool_of,
     refit,
     refuse_warnings,
+    say_all,
     scores_on_test,
     ship,
     value_of,
     write_facts,
 )
-from segdecay.training.preflight import try_cell
+from segdecay.training.preflight import start_notes, try_cell
 from segdecay.training.setup import CellTask, axis_for, initial_size
 
 
@@ -93,9 +94,10 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         race_of(study)  # a budget below one fold is told before anything is written
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
+    say_all(start_notes(config, trial), watcher)
 
     with open_run(run, config, "tune") as opened:
-        workers = execution.workers or default_workers(devices)
+        workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
         opened.room_bytes = trial.room_bytes(workers, refits=2)
         study.ledger.forget_leftovers()
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
@@ -168,6 +170,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         )
         trial = try_cell(task)
         opened.room_bytes = trial.room_bytes(1, refits=1)
+        say_all(start_notes(config, trial), watcher)
         write_facts(run, config, dataset, checks, None, trial)
         write_environment(run, execution.command, devices[:1], 1)
         failures: list[str] = []

@@ -33,10 +33,10 @@ def strength_cells(strength: Strength) -> tuple[str, str, str]:
 def settings_table(verdict: Verdict) -> Table:
     """Every strength with its scores."""
     table = Table(title=f"mIoU by strength ({verdict.policy})", title_justify="left")
+    shown = _strength_columns(verdict)
+    titles = (axis_names(verdict.strength.axis)[1], "τ epochs", "λ")
     for name in (
-        axis_names(verdict.strength.axis)[1],
-        "τ epochs",
-        "λ",
+        *(titles[index] for index in shown),
         "mIoU",
         "± SE",
         "train",
@@ -45,8 +45,17 @@ def settings_table(verdict: Verdict) -> Table:
     ):
         table.add_column(name, justify="right")
     for row in verdict.settings:
-        table.add_row(*strength_cells(row.strength), *_scores(row), style=_style(row, verdict))
+        cells = strength_cells(row.strength)
+        table.add_row(*(cells[index] for index in shown), *_scores(row), style=_style(row, verdict))
     return table
+
+
+def _strength_columns(verdict: Verdict) -> list[int]:
+    """Those of value, τ and λ that say something on this axis."""
+    strengths = [row.strength for row in verdict.settings]
+    has_tau = any(strength.timescale_epochs is not None for strength in strengths)
+    has_lambda = verdict.strength.axis != "lambda" and any(strength.lambda_ is not None for strength in strengths)
+    return [0, *([1] if has_tau else []), *([2] if has_lambda else [])]
 
 
 def _style(row: SettingSummary, verdict: Verdict) -> str:

@@ -67,12 +67,13 @@ class Cautious(Policy):
 
     def before_update_(self, bucket: Bucket) -> None:
         """Decay by the sign of the update to come; keep a copy where it cannot be foretold."""
-        updates = foretold_updates(bucket)
-        if updates is None:
-            self._before[bucket.names[0]] = [parameter.detach().clone() for parameter in bucket.parameters]
-        else:
-            to_agreement_(updates, bucket.parameters)
-            subtract_masked_(bucket.parameters, bucket.parameters, updates, bucket.lr * bucket.strength)
+        for part in bucket.parts():
+            updates = foretold_updates(part)
+            if updates is None:
+                self._before[bucket.names[0]] = [parameter.detach().clone() for parameter in bucket.parameters]
+                return
+            to_agreement_(updates, part.parameters)
+            subtract_masked_(part.parameters, part.parameters, updates, part.lr * part.strength)
 
     def after_update_(self, bucket: Bucket) -> None:
         """Decay by the update that took place, with the weights before it."""

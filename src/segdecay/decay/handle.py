@@ -256,23 +256,27 @@ class Handle:
     def _collect(self, optimizer: Optimizer) -> list[Bucket]:
         """Decaying parameters with gradients, by strength, optimizer group, device and data type."""
         scale, now = gradient_scale(optimizer), self.strength
+        strengths = {factor: self.policy.scaled(now, factor) for factor in set(self._multiplier.values())}
         buckets: dict[tuple[Any, ...], Bucket] = {}
         for index, group in enumerate(optimizer.param_groups):
             for parameter in group["params"]:
-                if parameter.grad is None:
+                gradient = parameter.grad
+                if gradient is None:
                     continue
                 name = self._name_of(parameter)
-                strength = self.policy.scaled(now, self._multiplier[name])
+                strength = strengths[self._multiplier[name]]
                 if strength is None:
                     continue
-                key = (index, strength, parameter.device, parameter.dtype, parameter.grad.dtype)
-                if key not in buckets:
+                key = (index, strength, parameter.device, parameter.dtype, gradient.dtype)
+                bucket = buckets.get(key)
+                if bucket is None:
                     validate_step(self.policy, strength, group["lr"])
                     maximize = bool(group.get("maximize", False))
-                    buckets[key] = Bucket([], [], [], strength, group["lr"], maximize, optimizer, group, scale)
-                buckets[key].names.append(name)
-                buckets[key].parameters.append(parameter)
-                buckets[key].gradients.append(parameter.grad)
+                    bucket = Bucket([], [], [], strength, group["lr"], maximize, optimizer, group, scale)
+                    buckets[key] = bucket
+                bucket.names.append(name)
+                bucket.parameters.append(parameter)
+                bucket.gradients.append(gradient)
         return list(buckets.values())
 
     def _strength_of(self, name: str) -> float | None:

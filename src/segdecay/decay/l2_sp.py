@@ -93,9 +93,10 @@ class L2SP(Policy):
     def before_update_(self, bucket: Bucket) -> None:
         if self._is_coupled:
             return
-        pulled, new = self._sides(bucket.names, bucket.parameters)
-        multiply_(list(new.values()), 1 - bucket.lr * bucket.strength * self._ratio)
-        pull_(list(pulled.values()), self._anchors.beside(pulled), bucket.lr * bucket.strength)
+        for part in bucket.parts():
+            pulled, new = self._sides(part.names, part.parameters)
+            multiply_(list(new.values()), 1 - part.lr * part.strength * self._ratio)
+            pull_(list(pulled.values()), self._anchors.beside(pulled), part.lr * part.strength)
 
     def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor] | None:
         """The gradients g + λ·(θ − θ₀), scaled as the gradients are; minus where the optimizer will flip the sign.

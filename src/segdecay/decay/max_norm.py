@@ -52,9 +52,13 @@ class MaxNorm(BoundPolicy):
         self._output_dims = {name: row.output_dim for name, row in binding.rows.items()}
 
     def after_update_(self, bucket: Bucket) -> None:
-        for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
-            if parameter.ndim > 1:
-                bound_rows_(parameter, bucket.strength, self._output_dims[name])
+        members = [(n, p) for n, p in zip(bucket.names, bucket.parameters, strict=True) if p.ndim > 1]
+        if members:
+            norms = [row_norms(parameter, self._output_dims[name]) for name, parameter in members]
+            factors = (bucket.strength / torch.cat([each.view(-1) for each in norms])).clamp_(max=1.0)
+            parts = torch.split(factors, [each.numel() for each in norms])
+            for (_, parameter), part, own in zip(members, parts, norms, strict=True):
+                parameter.mul_(part.view(own.shape))
 
 
 def bound_rows_(weight: Tensor, bound: float, dim: int = 0) -> None:

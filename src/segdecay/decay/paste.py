@@ -76,7 +76,7 @@ def paste_lines(
         raise DecayError("Multipliers act on groups: give the partition too, from group_parameters(model).")
     arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())
     if rule.in_model:
-        lines = _native_lines(NATIVE["none", traits.name], 0.0, arguments, {})
+        lines = _undecayed_lines(NATIVE["none", traits.name], arguments)
         return "\n".join(
             [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d at every block's end)."]
         )
@@ -88,7 +88,7 @@ def paste_lines(
         given = "" if not attach_options else f", options={attach_options!r}"
         lines = _attach_lines(policy, CLASSES[traits.name], lambda_, arguments, multipliers, given)
     elif lambda_ == rule.none:
-        lines = _native_lines(native, 0.0, arguments, {})
+        lines = _undecayed_lines(native, arguments)
     else:
         lines = _native_lines(native, lambda_, arguments, _exceptions(lambda_, partition, multipliers))
     return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates)])
@@ -103,6 +103,14 @@ def _exceptions(
     values = group_multipliers(partition, multipliers)
     strengths = {row: lambda_ * values[row.group] for row in partition.rows if row.trainable}
     return {row.name: value for row, value in strengths.items() if value != (lambda_ if len(row.shape) > 1 else 0.0)}
+
+
+def _undecayed_lines(native: str, arguments: str) -> list[str]:
+    return [
+        "import torch",
+        "trained = [parameter for parameter in model.parameters() if parameter.requires_grad]",
+        f"optimizer = torch.optim.{native}(trained{arguments}, weight_decay=0.0)",
+    ]
 
 
 def _native_lines(native: str, lambda_: float, arguments: str, exceptions: Mapping[str, float]) -> list[str]:

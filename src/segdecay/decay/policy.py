@@ -7,8 +7,8 @@ rows of a partition; nothing of hooks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ REFUSED = {
     "mix gradients with and without the penalty. Add the penalty to the loss, or use SGD, Adam or AdamW.",
 }
 SGD_NAMES = ("sgd", "sgdw")
+PART = 2**18  # numbers; 1 MiB in float32
 KNOWN_OPTIMIZERS = (
     "sgd",
     "sgdw",
@@ -61,6 +62,23 @@ class Bucket:
         """What the optimizer keeps for a parameter; empty before its first step."""
         found: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
         return found
+
+    def parts(self) -> Iterator[Bucket]:
+        """The bucket in parts for rules with temporary tensors: small and few at a time, so that a CPU's cache holds
+        them; on other devices itself, as there the number of launches counts.
+        """
+        if self.parameters[0].device.type != "cpu":
+            yield self
+            return
+        first = numbers = 0
+        for end, parameter in enumerate(self.parameters, 1):
+            numbers += parameter.numel()
+            if numbers >= PART or end == len(self.parameters):
+                cut = slice(first, end)
+                yield replace(
+                    self, names=self.names[cut], parameters=self.parameters[cut], gradients=self.gradients[cut]
+                )
+                first, numbers = end, 0
 
 
 @dataclass(frozen=True)

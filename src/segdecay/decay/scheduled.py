@@ -121,14 +121,15 @@ def _by_kind(optimizer: torch.optim.Optimizer) -> dict[tuple[Any, ...], Held]:
     """Gradients and states of parameters that share β2, amsgrad, device, data type and whether they have a state."""
     kinds: dict[tuple[Any, ...], Held] = {}
     for group in optimizer.param_groups:
-        shared = (float(group["betas"][1]), bool(group.get("amsgrad", False)))
+        beta2, amsgrad = float(group["betas"][1]), bool(group.get("amsgrad", False))
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
                 continue
             state = optimizer.state.get(parameter, {})
-            _validate(optimizer, gradient, state)
-            key = (*shared, gradient.device, gradient.dtype, bool(state))
+            if gradient.layout != torch.strided or (state and "exp_avg_sq" not in state):
+                _refuse(optimizer, gradient, state)
+            key = (beta2, amsgrad, gradient.device, gradient.dtype, not state)
             held = kinds.get(key)
             if held is None:
                 held = kinds[key] = ([], [])
@@ -137,14 +138,13 @@ def _by_kind(optimizer: torch.optim.Optimizer) -> dict[tuple[Any, ...], Held]:
     return kinds
 
 
-def _validate(optimizer: torch.optim.Optimizer, gradient: Tensor, state: Mapping[str, Any]) -> None:
+def _refuse(optimizer: torch.optim.Optimizer, gradient: Tensor, state: Mapping[str, Any]) -> None:
     if gradient.layout != torch.strided:
         raise DecayError("Policy 'scheduled' does not take sparse gradients. Use sparse=False in the embedding.")
-    if state and "exp_avg_sq" not in state:
-        raise DecayError(
-            f"Policy 'scheduled' needs the second moment exp_avg_sq; {type(optimizer).__name__} keeps "
-            f"{', '.join(state)}. Use {', '.join(WITH_SECOND_MOMENT)}."
-        )
+    raise DecayError(
+        f"Policy 'scheduled' needs the second moment exp_avg_sq; {type(optimizer).__name__} keeps "
+        f"{', '.join(state)}. Use {', '.join(WITH_SECOND_MOMENT)}."
+    )
 
 
 def _sums(

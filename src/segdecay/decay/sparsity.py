@@ -56,8 +56,9 @@ class _Proximal(Policy):
         return median / (self.l1_ratio + (1 - self.l1_ratio) * median)
 
     def after_update_(self, bucket: Bucket) -> None:
-        steps = sgd_step_size(bucket.lr, bucket.group) if self._is_sgd else coordinate_steps(bucket)
-        shrink_(bucket.parameters, steps, bucket.strength * self.l1_ratio, bucket.strength * (1 - self.l1_ratio))
+        for part in bucket.parts():
+            steps = sgd_step_size(part.lr, part.group) if self._is_sgd else coordinate_steps(part)
+            shrink_(part.parameters, steps, part.strength * self.l1_ratio, part.strength * (1 - self.l1_ratio))
 
     def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
         del names

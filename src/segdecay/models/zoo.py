@@ -206,6 +206,27 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     Raises:
         ModelError: the file cannot be read, or its names do not fit (both lists' differences are shown).
     """
+    fitting = _fitting(model, path)
+    model.load_state_dict(fitting, strict=False)
+    return tuple(name for name in model.state_dict() if name not in fitting)
+
+
+def fresh_names(config: ModelConfig, model: nn.Module) -> tuple[str, ...]:
+    """Tensors of a built model that began with random values: all but what a file or the hub's encoder gave.
+
+    Raises:
+        ModelError: as `load_weights`.
+    """
+    given: set[str] = set()
+    if config.name.startswith("smp:") and config.pretrained:
+        given |= {name for name in model.state_dict() if name.startswith("encoder.")}
+    if config.weights is not None:
+        given |= set(_fitting(model, Path(config.weights)))
+    return tuple(name for name in model.state_dict() if name not in given)
+
+
+def _fitting(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that fit a model, under its names."""
     state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in read_state(path).items()}
     own = model.state_dict()
     candidates = [state, {f"encoder.{name}": value for name, value in state.items()}]
@@ -222,5 +243,4 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
             f"Only in the model: {missing} …; only in the file (or of another shape): {unused} …"
         )
         raise ModelError(message)
-    model.load_state_dict(best, strict=False)
-    return tuple(name for name in own if name not in best)
+    return best

@@ -17,6 +17,7 @@ from segdecay.report.scale import BLUE, GREEN, GREY, VERMILION, log_ticks
 AT_MOST = 300  # points of a line: more than a screen can show
 FEW = 12  # points up to which each is marked
 MINIMISED = {"l2"}  # policies that minimise L_original + λR; all others only show λR
+WITHOUT_PENALTY = ("none", "max_norm", "cpr", "dropout")  # bounds, and what acts in the model
 Part = Callable[[CurveRow], float | None]
 Line = tuple[str, str, str, Part]  # name, colour, dash, value
 
@@ -30,6 +31,15 @@ def is_minimised(policy: str) -> bool:
     return policy in MINIMISED
 
 
+def has_penalty(policy: str) -> bool:
+    """Whether there is a λR to show.
+
+    >>> has_penalty("decoupled"), has_penalty("max_norm")
+    (True, False)
+    """
+    return policy not in WITHOUT_PENALTY
+
+
 def objective_figure(trainings: Sequence[Training], policy: str, limits: tuple[float, float] | None) -> go.Figure:
     """Both terms of the objective, their sum and the validation loss, on a logarithmic axis."""
     note = "" if is_minimised(policy) else " (shown, not minimised)"
@@ -39,6 +49,8 @@ def objective_figure(trainings: Sequence[Training], policy: str, limits: tuple[f
         ("L = L<sub>original</sub> + λR", GREY, "dot", lambda row: row.objective),
         ("validation loss", GREEN, "dashdot", lambda row: row.validation_loss),
     )
+    if not has_penalty(policy):
+        lines = (lines[0], lines[3])
     figure = _figure(trainings, lines, keep=lambda value: value > 0)
     scale = {}
     if limits is not None:
@@ -55,6 +67,8 @@ def learning_figure(trainings: Sequence[Training], limits: tuple[float, float] |
         ("validation mIoU", BLUE, "solid", lambda row: row.validation_miou),
         ("train mIoU", VERMILION, "dash", lambda row: row.train_miou),
     )
+    if not has_penalty(policy):
+        lines = (lines[0], lines[3])
     figure = _figure(trainings, lines, keep=lambda _: True)
     figure.update_layout(yaxis=axis_style(title="mIoU", range=None if limits is None else list(limits)))
     return figure

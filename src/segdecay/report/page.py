@@ -33,7 +33,7 @@ from segdecay.report.verdict_facts import Verdict, is_none
 HERE = Path(__file__).parent
 KINDS = {
     "chosen": "a strength was chosen",
-    "zero": "no decay is best",
+    "zero": "none is best",
     "flat": "no difference found",
     "edge": "best at the edge of the grid",
 }
@@ -134,7 +134,9 @@ def _policy(policy: str) -> str:
     """What the policy does with the objective, in a sentence."""
     if curves.is_minimised(policy):
         return "The training minimises L = L_original + λR."
-    return f"The policy {policy} acts on the weights after each step: λR is shown, not minimised."
+    if not curves.has_penalty(policy):
+        return f"The policy {policy} adds no λR: what is minimised is L_original alone."
+    return f"The policy {policy} acts on the weights past the gradient: λR is shown, not minimised."
 
 
 def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
@@ -147,7 +149,7 @@ def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
         "score": build_panel(
             "score-against-strength",
             "",
-            "Thick: mean over the folds, bars ± one standard error. Thin: each fold. Further right decays harder"
+            "Thick: mean over the folds, bars ± one standard error. Thin: each fold. Further right is stronger"
             f" ({axis}, logarithmic, {weak} placed at the left). One-SE: strongest within one paired standard error of"
             " the best." + (" Hollow: not told apart from none." if verdict.kind == "flat" else ""),
             figures.score_figure(verdict),
@@ -157,7 +159,7 @@ def _panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
             "difference-to-none",
             "Difference to none",
             "Paired over the same folds and images, with intervals: a bar that stays clear of the dotted line tells the"
-            " setting apart from no decay.",
+            " setting apart from none.",
             figures.difference_figure(verdict),
         ),
         "gap": build_panel(
@@ -210,7 +212,7 @@ def _curve_pairs(run: Run) -> Sequence[CurvePair]:
 
 def compared_word(verdict: Verdict) -> str:
     """What the setting beside none is called."""
-    return "best with decay" if is_none(verdict.strength) else "chosen"
+    return f"best with {verdict.kind_of_axis}" if is_none(verdict.strength) else "chosen"
 
 
 def _distinct(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from segdecay.records import Strength
+from segdecay.records import Strength, kind_of
 
 FIRST_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 
@@ -176,6 +176,16 @@ class Verdict:
         return self.strength.axis
 
     @property
+    def kind_of_axis(self) -> str:
+        """What is compared with none: decay, a bound or dropout."""
+        return {"bound": "a bound"}.get(kind_of(self.axis), kind_of(self.axis))
+
+    @property
+    def has_timescale(self) -> bool:
+        """Whether a strength has a τ."""
+        return any(item.strength.timescale_epochs is not None for item in self.settings)
+
+    @property
     def has_lambda(self) -> bool:
         """Whether a λ stands beside the axis values."""
         return self.axis != "lambda" and any(item.strength.lambda_ is not None for item in self.settings)
@@ -190,7 +200,7 @@ class Verdict:
 
     @property
     def compared(self) -> Setting | None:
-        """What stands beside none in every comparison: the chosen setting, or else the best that decays."""
+        """What stands beside none in every comparison: the chosen setting, or else the best that acts."""
         if not is_none(self.strength):
             return self.setting_of(self.strength)
         decaying = [item for item in self.settings if not item.is_none and item.mean is not None]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from segdecay.records import Interval, Strength, axis_names
+from segdecay.records import Interval, Strength, axis_names, kind_of
 from segdecay.selection.race import RACED_OUT
 from segdecay.selection.verdict import Decision
-
-KINDS = {"max_norm": "bound", "dropout": "dropout"}  # by axis: what else than decay is compared with none
 
 
 def show_strength(strength: Strength) -> str:
@@ -28,7 +26,8 @@ def _signed(difference: Interval, unit: str) -> str:
 
 
 def _looked(decision: Decision) -> str:
-    return f"{decision.n_folds} fold{'s' if decision.n_folds != 1 else ''}, {decision.looked_at} strengths looked at"
+    counts = ((decision.n_folds, "fold"), (decision.looked_at, "strength"))
+    return ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts) + " looked at"
 
 
 def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
@@ -61,7 +60,7 @@ def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
 
 def _core(decision: Decision, best: str, difference: Interval | None) -> str:
     axis = decision.settings[decision.best].strength.axis
-    kind = KINDS.get(axis, "decay")
+    kind = kind_of(axis)
     unit = replace(decision.criterion, most_loss=None).name
     alike = list(decision.indistinguishable)  # from the weakest to the strongest
     if decision.kind == "zero":
@@ -72,8 +71,9 @@ def _core(decision: Decision, best: str, difference: Interval | None) -> str:
         return f"{best} is chosen; training without {kind} could not be scored."
     if decision.kind == "flat":
         spread = f"from {alike[0]:g} to {alike[-1]:g}" if len(alike) > 1 else f"at {alike[0]:g}"
+        subject = "The bound" if kind == "bound" else kind.capitalize()
         return (
-            f"{kind.capitalize()} makes no difference that these data can show: the best, {best}, differs from none by "
+            f"{subject} makes no difference that these data can show: the best, {best}, differs from none by "
             f"{_signed(difference, unit)}; {_looked(decision)}. Strengths {spread} cannot be told apart from none, "
             "so none is refitted."
         )

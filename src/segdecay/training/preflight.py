@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 
+from segdecay.config import RunConfig
 from segdecay.data.dataset import open_dataset
 from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Partition
+from segdecay.decay.l2_sp import L2SP
 from segdecay.errors import ModelError
+from segdecay.models.zoo import PRESETS, fresh_names
 from segdecay.training.balancing import begin_second_stage_, head_norms
 from segdecay.training.head import cap_rows_
 from segdecay.training.losses import pixel_cross_entropy
@@ -24,6 +27,7 @@ from segdecay.training.setup import CellTask, Parts, apply_in_training, build_pa
 
 TIMED_STEPS = 3
 PAGE_BYTES = 6_000_000  # report.html, most of it the plotting library, and examples
+SHOWN_TENSORS = 5
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Preflight:
     seconds_a_batch: float
     checkpoint_bytes: int
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+    fresh: tuple[str, ...] = ()  # tensors that began with random values
+    tensors: int = 0  # of the model
 
     def room_bytes(self, workers: int, refits: int) -> int:
         """The most that a run may still write: two checkpoints at a time each, final weights twice, the report.
@@ -89,7 +95,29 @@ def try_cell(task: CellTask) -> Preflight:
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
-    return Preflight(partition, min(times), 3 * size, initial_size)
+    fresh = fresh_names(task.config.model, parts.bare)
+    return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()))
+
+
+def start_notes(config: RunConfig, trial: Preflight) -> list[str]:
+    """What a person should know of the values that training starts from.
+
+    Which tensors model.weights left random; and that l2_sp would pull to a random start.
+    """
+    notes, left = [], len(trial.fresh)
+    if config.model.weights is not None and left:
+        shown = ", ".join(trial.fresh[:SHOWN_TENSORS]) + (", …" if left > SHOWN_TENSORS else "")
+        notes.append(
+            f"model.weights gives {trial.tensors - left} of {trial.tensors} tensors; {left} begin with random values: "
+            f"{shown}"
+        )
+    is_ours = config.model.name in PRESETS or config.model.name.startswith("smp:")
+    if config.decay.policy == L2SP.name and is_ours and left == trial.tensors:
+        notes.append(
+            "warning: l2_sp pulls weights to where they start, and here that is random: no pretrained weights are "
+            "given. Set model.weights, or model.pretrained=true for an smp model, or use decoupled."
+        )
+    return notes
 
 
 def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> None:

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from segdecay import decay
 from segdecay.config import DecayConfig, ModelConfig, OptimizerConfig, RunConfig
-from segdecay.data.dataset import IGNORE, Dataset
+from segdecay.data.dataset import Dataset
+from segdecay.decay.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError
-from segdecay.models.zoo import PRESETS, build_model, logits_of
+from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
 from segdecay.records import Strength
 from segdecay.training.head import RowCap
 from segdecay.training.losses import class_weights, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
+from segdecay.training.pixels import Pixels, pixel_statistics
 from segdecay.training.seeds import derive_seed, generator
 
 
@@ -46,36 +48,6 @@ class CellTask:
     scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
     gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Valid pixels of each class in the training masks, and per band mean and deviation of the training images."""
-
-    counts: npt.NDArray[np.int64]  # (C,)
-    counts_where_present: npt.NDArray[np.int64]  # (C,) valid pixels of the images that hold the class
-    mean: tuple[float, ...]  # (B,) of uint8 values
-    deviation: tuple[float, ...]  # (B,) at least 1
-
-
-def pixel_statistics(dataset: Dataset, indices: Sequence[int]) -> Pixels:
-    """One pass over the training images and masks, in exact integer sums."""
-    classes = len(dataset.classes)
-    counts, present = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
-    histogram = np.zeros((dataset.bands, 256), dtype=np.int64)
-    for index in indices:
-        own = np.bincount(dataset.mask(index).ravel(), minlength=IGNORE + 1)[:classes]
-        counts += own
-        present += np.where(own > 0, own.sum(), 0)
-        image = dataset.image(index)
-        for band in range(dataset.bands):
-            histogram[band] += np.bincount(image[..., band].ravel(), minlength=256)
-    values = np.arange(256)
-    total = histogram.sum(axis=1)
-    mean = (histogram @ values) / total
-    variance = (histogram @ values**2) / total - mean**2
-    deviation = np.sqrt(np.maximum(variance, 1.0))
-    return Pixels(counts, present, tuple(float(m) for m in mean), tuple(float(d) for d in deviation))
 
 
 def count_batches(n_images: int, batch_size: int) -> int:
@@ -269,13 +241,24 @@ def attach_policy(
         optimizer,
         model,
         policy="none" if in_model else config.decay.policy,
-        options=None if in_model else config.decay.options,
+        options=None if in_model else policy_options(config, model, partition),
         axis_value=0.0 if in_model else value,
         partition=partition,
         multipliers=multipliers_of(config.decay),
         learning_rates=rates,
     )
     return optimizer, handle
+
+
+def policy_options(config: RunConfig, model: nn.Module, partition: decay.Partition) -> dict[str, Any]:
+    """The policy's options; under l2_sp, where a file or the hub gave a part of the model, the rest is new."""
+    options = config.decay.options
+    has_start = config.model.weights is not None or config.model.pretrained
+    if config.decay.policy != L2SP.name or "new" in options or not has_start:
+        return options
+    fresh, factors = set(fresh_names(config.model, model)), multipliers_of(config.decay)
+    decayed = [row.name for row in partition.rows if row.trainable and factors.get(row.group)]
+    return {**options, "new": [name for name in decayed if name in fresh]}
 
 
 def apply_in_training(
