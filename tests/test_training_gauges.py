@@ -19,7 +19,8 @@ from segdecay.records import cell_from_json, read_json
 from segdecay.training import loop
 from segdecay.training.gauging import is_gauged
 from segdecay.training.loop import Interrupted, run_cell
-from segdecay.training.setup import CellTask, pixel_statistics
+from segdecay.training.pixels import pixel_statistics
+from segdecay.training.setup import CellTask
 
 
 def _weights(task: CellTask) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from segdecay.decay.axes import Axis, bound_axis
@@ -54,24 +55,29 @@ class MaxNorm(BoundPolicy):
     def after_update_(self, bucket: Bucket) -> None:
         members = [(n, p) for n, p in zip(bucket.names, bucket.parameters, strict=True) if p.ndim > 1]
         if members:
-            norms = [row_norms(parameter, self._output_dims[name]) for name, parameter in members]
-            factors = (bucket.strength / torch.cat([each.view(-1) for each in norms])).clamp_(max=1.0)
-            parts = torch.split(factors, [each.numel() for each in norms])
-            for (_, parameter), part, own in zip(members, parts, norms, strict=True):
-                parameter.mul_(part.view(own.shape))
+            dims = [self._output_dims[name] % parameter.ndim for name, parameter in members]
+            norms = [channel_norms(parameter, dim) for (_, parameter), dim in zip(members, dims, strict=True)]
+            factors = (bucket.strength / torch.cat(norms)).clamp_(max=1.0)  # nothing here waits for the device
+            parts = torch.split(factors, [len(each) for each in norms])
+            for (_, parameter), part, dim in zip(members, parts, dims, strict=True):
+                parameter.mul_(_along(part, dim, parameter.ndim))
+
+
+def _along(factors: Tensor, dim: int, ndim: int) -> Tensor:
+    """(channels,) shaped to be multiplied with a weight along `dim`."""
+    return factors.reshape([-1 if axis == dim else 1 for axis in range(ndim)])
 
 
 def bound_rows_(weight: Tensor, bound: float, dim: int = 0) -> None:
     """Scale the rows along `dim` that are longer than `bound` back to it, in place; the others keep every bit.
 
-    >>> import torch
     >>> w = torch.tensor([[3.0, 4.0], [0.3, 0.4]]); bound_rows_(w, 1.0); w
     tensor([[0.6000, 0.8000],
             [0.3000, 0.4000]])
     """
     dim %= weight.ndim
     factors = (bound / channel_norms(weight, dim)).clamp_(max=1.0)  # nothing here waits for the device
-    weight.detach().mul_(factors.reshape([-1 if axis == dim else 1 for axis in range(weight.ndim)]))
+    weight.detach().mul_(_along(factors, dim, weight.ndim))
 
 
 def norm_cap(norms: Sequence[float], share: float) -> float:
@@ -97,8 +103,7 @@ def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
         DecayError: fewer than two dimensions, share outside [0, 1], or norms that give no bound.
 
     Example:
-        >>> import torch
-        >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)
+            >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)
         3.0
 
     Source: Alshammari et al., CVPR 2022: share .1, in their code.
