@@ -67,8 +67,6 @@ def learning_figure(trainings: Sequence[Training], limits: tuple[float, float] |
         ("validation mIoU", BLUE, "solid", lambda row: row.validation_miou),
         ("train mIoU", VERMILION, "dash", lambda row: row.train_miou),
     )
-    if not has_penalty(policy):
-        lines = (lines[0], lines[3])
     figure = _figure(trainings, lines, keep=lambda _: True)
     figure.update_layout(yaxis=axis_style(title="mIoU", range=None if limits is None else list(limits)))
     return figure
