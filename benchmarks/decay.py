@@ -1,6 +1,6 @@
 """What every policy costs in time and memory, beside the bare step and the penalty in the loss: one run, ratios.
 
-    python benchmarks/decay.py
+    python benchmarks/decay.py 2> /dev/null    # the profiler talks on standard error
 
 One thread. Parameters: those of torchvision's ResNet-50 (25.6 M, random gradients), under AdamW and SGD, and those of
 the built-in U-Net (unet-tiny, batch 8 at 48 x 48, a real forward and backward pass), under AdamW. All optimizers are
@@ -130,7 +130,7 @@ def unet() -> Subject:
 
     def whole_step() -> None:
         optimizer.zero_grad()
-        pixel_cross_entropy(net(images), masks).backward()
+        pixel_cross_entropy(net(images), masks).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return Subject("U-Net, adamw", net, optimizer, "adamw", whole_step)
@@ -143,7 +143,7 @@ def sum_of_norms(weights: list[nn.Parameter]) -> None:
 
 def half_sum_of_squares(weights: list[nn.Parameter]) -> None:
     """L2 in the loss."""
-    (LAMBDA * 0.5 * sum((w.square().sum() for w in weights), torch.zeros(()))).backward()  # type: ignore[no-untyped-call]
+    (LAMBDA * 0.5 * sum((w.square().sum() for w in weights), torch.zeros(()))).backward()
 
 
 PENALTIES = {"sum of norms in the loss": sum_of_norms, "half sum of squares in the loss": half_sum_of_squares}
