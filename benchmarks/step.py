@@ -3,6 +3,7 @@
     python benchmarks/step.py
 
 The cost of every policy, in time and memory, is in benchmarks/decay.py.
+
 One thread, the built-in U-Net (unet-tiny), batch 8 at 48 x 48, median of many steps in turn, so that a noisy machine
 disturbs all alike.
 """
@@ -39,7 +40,7 @@ def _trainer(policy: str | None, penalty_in_loss: bool = False) -> Callable[[], 
         if penalty_in_loss:
             loss = loss + 0.05 * sum(p.square().sum() for p in net.parameters())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
