@@ -1,6 +1,6 @@
 """What every policy costs in time and memory, beside the bare step and the penalty in the loss: one run, ratios.
 
-    python benchmarks/decay.py
+    python benchmarks/decay.py 2> /dev/null    # the profiler talks on standard error
 
 One thread. Parameters: those of torchvision's ResNet-50 (25.6 M, random gradients), under AdamW and SGD, and those of
 the built-in U-Net (unet-tiny, batch 8 at 48 x 48, a real forward and backward pass), under AdamW. All optimizers are
@@ -130,7 +130,7 @@ def unet() -> Subject:
 
     def whole_step() -> None:
         optimizer.zero_grad()
-        pixel_cross_entropy(net(images), masks).backward()
+        pixel_cross_entropy(net(images), masks).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return Subject("U-Net, adamw", net, optimizer, "adamw", whole_step)
@@ -138,7 +138,7 @@ def unet() -> Subject:
 
 def sum_of_norms(weights: list[nn.Parameter]) -> None:
     """What one meets most often: λ·Σ ‖w‖ in the loss."""
-    (LAMBDA * sum((torch.norm(w) for w in weights), torch.zeros(()))).backward()  # type: ignore[no-untyped-call]
+    (LAMBDA * sum((torch.norm(w) for w in weights), torch.zeros(()))).backward()
 
 
 def half_sum_of_squares(weights: list[nn.Parameter]) -> None:
@@ -206,15 +206,16 @@ def _kept_bytes(value: object) -> int:
 
 
 def _memory(subject: Subject) -> dict[str, tuple[int, int]]:
-    """By policy or penalty: the most bytes held during a step beyond the bare step's, and those kept after it."""
-    bare = _peak_bytes(subject.optimizer.step)
-    found = {}
+    """By policy or penalty: the most bytes that an update holds at once beyond weights, gradients and state (a fused
+    update alone may copy a tensor), and the bytes kept after it.
+    """
+    found = {"bare": (_peak_bytes(subject.optimizer.step), 0)}
     for name, case in CASES.items():
         if subject.kind in case.optimizers:
             with subject.decayed(case) as handle:
                 subject.optimizer.step()
                 peak = _peak_bytes(subject.optimizer.step)
-                found[name] = (peak - bare, _kept_bytes(handle.state_dict()["state"]))
+                found[name] = (peak, _kept_bytes(handle.state_dict()["state"]))
     for name, penalty in PENALTIES.items():
         found[name] = (_peak_bytes(lambda penalty=penalty: penalty(subject.weights)), 0)  # type: ignore[misc]
     return found
@@ -238,7 +239,8 @@ def _show(subject: Subject, rounds: int, repeats: int) -> None:
     numbers = sum(weight.numel() for weight in subject.weights)
     print(
         f"\n{subject.name}: {len(subject.weights)} tensors, {numbers} numbers, {4 * numbers / MIB:.1f} MiB; bare "
-        f"update {1e3 * steps['bare']:.2f} ms, whole step {1e3 * steps['whole']:.1f} ms"
+        f"update {1e3 * steps['bare']:.2f} ms, whole step {1e3 * steps['whole']:.1f} ms; the bare update holds "
+        f"{memory['bare'][0] / MIB:.2f} MiB for a while"
     )
     print("| adds | ms | of a step | of the update | of the sum of norms | transient MiB | kept MiB | goals |")
     print("|---|---|---|---|---|---|---|---|")

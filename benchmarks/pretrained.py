@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 from torch import nn
 
 from segdecay.config import RunConfig, parse_config, to_yaml

@@ -75,10 +75,11 @@ def _scores(row: SettingSummary) -> tuple[str, ...]:
 
 
 def classes_table(verdict: Verdict) -> Table:
-    """Every class at none and at the chosen strength."""
+    """Every class at none and at the chosen strength, or the best one where none is taken."""
     table = Table(title="IoU by class", title_justify="left")
     table.add_column("class")
-    for name in ("pixels", "none", "chosen", "interval of the difference"):
+    compared = "best" if verdict.strength.is_none else "chosen"
+    for name in ("pixels", "none", compared, "interval of the difference"):
         table.add_column(name, justify="right")
     for row in verdict.classes:
         interval = row.difference_interval

@@ -85,7 +85,10 @@ class ConsoleWatcher:
         self._total, self._workers = n_cells + refits, workers
         strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
         label = axis_names(strengths[0].axis)[1]
-        shown = ", ".join(f"{s.value:g}" + ("" if s.lambda_ is None else f" (λ {s.lambda_:.3g})") for s in strengths)
+        shown = ", ".join(
+            f"{s.value:g}" + ("" if s.lambda_ is None or s.axis == "lambda" else f" (λ {s.lambda_:.3g})")
+            for s in strengths
+        )
         self.say(
             f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
             f"{study.folds.method}; {study.config.decay.policy}, {label} = {shown}"

@@ -107,6 +107,9 @@ class L2SP(Policy):
         if not self._is_coupled:
             return None
         refuse_sparse(bucket)
+        return [gradient for part in bucket.parts() for gradient in self._shifted(part)]
+
+    def _shifted(self, bucket: Bucket) -> list[Tensor]:
         factor = (-1.0 if bucket.maximize else 1.0) * bucket.grad_scale * bucket.strength
         shifted = dict(zip(bucket.names, bucket.gradients, strict=True))
         pulled, new = self._sides(bucket.names, bucket.parameters)

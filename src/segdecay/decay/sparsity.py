@@ -116,7 +116,10 @@ class L1(_Proximal):
         Raises:
             DecayError: a gradient is sparse.
         """
-        return None if self.method == "proximal" else shifted_by(bucket, signs(bucket.parameters), "λ·sign(w)")
+        if self.method == "proximal":
+            return None
+        parts = [shifted_by(part, signs(part.parameters), "λ·sign(w)") for part in bucket.parts()]
+        return [gradient for part in parts for gradient in part]
 
     def after_update_(self, bucket: Bucket) -> None:
         if self.method == "proximal":
