@@ -29,14 +29,14 @@ def run(race: Race, table: np.ndarray) -> list[Seen]:
     return seen
 
 
-def test_a_clear_peak_is_found_with_a_fifth_of_the_grid() -> None:
+def test_a_clear_peak_is_found_with_a_quarter_of_the_grid() -> None:
     race = Race(X, blocks=5, asked=9)
     seen = run(race, scores(PEAK_AT_4))
-    assert len(seen) <= 9
+    assert len(seen) <= 12
     found = standing(race, seen)
     assert found.leader == VALUES.index(4.0)
     assert NONE in found.finalists
-    assert len(found.blocks) >= 2
+    assert len(found.blocks) >= 3
 
 
 def test_none_leads_where_decay_only_hurts() -> None:
@@ -139,7 +139,7 @@ def test_cells_trained_ahead_of_the_plan_change_nothing() -> None:
 
 def test_likely_cells_are_new_ones() -> None:
     race = Race(X, blocks=5, asked=9)
-    assert likely_cells(race, [], [(0, 0)], 3) == [(3, 0), (5, 0), (7, 0)]
+    assert likely_cells(race, [], [(0, 0)], 2) == [(3, 0), (5, 0)]
 
 
 @settings(max_examples=25, deadline=None)

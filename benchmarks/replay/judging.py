@@ -46,8 +46,7 @@ class Judge:
 def kind_of(replay: Replay, chosen: int) -> str | None:
     """The verdict's kind from the cells that were fully trained; None where none or the choice was not.
 
-    Compared are the settings that were trained on all folds that none and the chosen share; the others count as
-    strengths that were looked at and dropped.
+    A setting that lacks folds which none and the chosen share has dropped out: it keeps its intervals and cannot win.
     """
     finished = replay.finished
     shared = sorted(finished.get(0, set()) & finished.get(chosen, set()))
@@ -56,12 +55,13 @@ def kind_of(replay: Replay, chosen: int) -> str | None:
     candidates = [
         Candidate(
             Strength("total_decay", value),
-            [[replay.counts(v, fold)] for fold in shared] if finished.get(v, set()).issuperset(shared) else None,
-            None,
+            [[replay.counts(v, fold)] for fold in sorted(finished[v])] if v in finished else None,
+            None if finished.get(v, set()).issuperset(shared) else "dropped",
             None,
             0,
+            tuple(sorted(finished.get(v, ()))),
         )
         for v, value in enumerate(replay.values)
     ]
-    found = decide(candidates, (), confidence=CONFIDENCE, resamples=RESAMPLES, seed=replay.repeat.number)
+    found = decide(candidates, (), confidence=CONFIDENCE, resamples=RESAMPLES, seed=0, best_value=replay.values[chosen])
     return found.kind

@@ -11,7 +11,7 @@ from segdecay.selection import race as racing
 
 
 def race(replay: Replay) -> Outcome:
-    """The finalist with the best mean over the blocks that all finalists share."""
+    """Who leads when the race is over."""
     x = curve_model.positions(replay.values, 0.0)
     plan = racing.Race(x=x, blocks=replay.n_folds, asked=len(x))
 
@@ -27,5 +27,4 @@ def race(replay: Replay) -> Outcome:
 
     seen, _ = racing.walk(plan, look_up)
     end = racing.standing(plan, seen)
-    means = {v: sum(replay.cell(v, f) for f in end.blocks) / len(end.blocks) for v in end.finalists}
-    return Outcome(max(means, key=lambda setting: (means[setting], -setting)))
+    return Outcome(end.leader if end.leader is not None else racing.NONE)

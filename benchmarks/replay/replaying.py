@@ -59,8 +59,8 @@ class Repeat:
 
 
 def _taken(cell: Counts, which: I64) -> Counts:
-    """The counts of chosen images; the support stays that of the fold, which only names classes."""
-    return Counts(cell.hit[which], cell.union[which], cell.support)
+    """The counts of chosen images."""
+    return Counts(cell.hit[which], cell.union[which], cell.true[which])
 
 
 @dataclass

@@ -84,8 +84,7 @@ def draw_grid(name: str, surface: Surface, number: int) -> Grid:
     own = IMAGE_NOISE * random.standard_normal((*shape, IMAGES)) * ~collapsed[..., None]
     hit = np.rint(PIXELS * np.clip(score[..., None] + image + own, 0.0, 1.0)).astype(np.int64)
     union = np.full((IMAGES, 1), PIXELS)
-    support = np.array([PIXELS * IMAGES])
-    counts = tuple(tuple((Counts(fold[:, None], union, support),) for fold in setting) for setting in hit)
+    counts = tuple(tuple((Counts(fold[:, None], union, union),) for fold in setting) for setting in hit)
     last = hit.mean(axis=-1) / PIXELS
     lag = np.linspace(*LAG, shape[0])[:, None, None]
     progress = np.arange(1, EPOCHS + 1) / EPOCHS

@@ -18,13 +18,14 @@ from segdecay.selection.curve_model import Belief, Seen, belief
 NONE = 0  # the index of the setting that does not regularise
 
 SHARE = 5  # a race costs at most one part in so many of the full grid,
-LEAST_BLOCKS = 3  # but may always bring none and the leader through so many blocks
+LEAST_BLOCKS = 5  # but may always bring none and the leader through so many blocks
 SMALL_GRID = 4  # settings, none among them: all are tried in the first block
 ZOOMS = 1  # cells of the first block beside the coarse ones; more only beyond the strong edge
 ZOOM_CHANCE = 0.15  # of being the best, for a strength that was not tried yet
 CHALLENGE_CHANCE = 0.25  # of being the best, to run beside the leader
-CLEAR = 3.0  # deviations between leader and none that end a race after two blocks
-NONE_CLEAR = 0.95  # chance of none to be the best that ends a race after two blocks
+CLEAR_BLOCKS = 3  # no race ends before, but for its cells
+CLEAR = 3.0  # deviations between leader and none that end it then
+NONE_CLEAR = 0.95  # chance of none to be the best that ends it then
 
 RACED_OUT = "race: "  # how the reason of a strength begins that nothing is wrong with
 
@@ -50,17 +51,20 @@ class Race:
 
     @property
     def coarse(self) -> tuple[int, ...]:
-        """What the first block begins with: none and every second strength; all of a grid of four or fewer.
+        """What the first block begins with: none and every second strength of the middle; all of a small grid.
+
+        The strongest wait until the best of these is the strongest of them: where decay hurts, each costs a training.
 
         >>> Race(x=tuple(range(9)), blocks=5, asked=9).coarse
-        (0, 3, 5, 7)
+        (0, 3, 5)
         >>> Race(x=tuple(range(4)), blocks=3, asked=4).coarse
         (0, 1, 2, 3)
         """
         if self.asked <= SMALL_GRID:
             return tuple(range(self.asked))
         last = 0 if self.asked <= SMALL_GRID + 2 else 1
-        return (NONE, *sorted(range(self.asked - 2, last, -2)))
+        strided = sorted(range(self.asked - 2, last, -2))
+        return (NONE, *(strided[:-1] if len(strided) > 2 else strided))
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,6 @@ def _alive(seen: Sequence[Seen], lost: set[int]) -> list[int]:
 def _zoom(race: Race, seen: Sequence[Seen], done: set[Cell], lost: set[int]) -> int | None:
     """A strength that joins the first block: where the best may lie, or beyond the strong edge."""
     first = [cell for cell in seen if cell.block == 0]
-    extra = [cell.setting for cell in first if cell.setting not in race.coarse]
     alive = _alive(first, lost)
     if not alive:
         return None
@@ -113,7 +116,8 @@ def _zoom(race: Race, seen: Sequence[Seen], done: set[Cell], lost: set[int]) -> 
     tried = {cell.setting for cell in first}
     if leader == max(tried) and leader + 1 < len(race.x) and leader != NONE:
         return leader + 1
-    if len([setting for setting in extra if setting < race.asked]) >= ZOOMS:
+    climbed = len([setting for setting in tried if setting > max(race.coarse)])
+    if len(tried) - len(race.coarse) - climbed >= ZOOMS:
         return None
     among = [setting for setting in range(race.asked) if setting not in lost]
     chances = dict(zip(among, now.chance_best(among), strict=True))
@@ -136,9 +140,9 @@ def _pair(now: Belief, alive: Sequence[int]) -> tuple[int, int | None]:
 
 
 def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) -> bool:
-    """Whether two or more blocks leave no doubt between none and the best."""
+    """Whether the blocks so far leave no doubt between none and the best."""
     alive = _alive(before, lost)
-    if block < 2 or not alive:
+    if block < CLEAR_BLOCKS or not alive:
         return not alive
     now = belief(before, race.x)
     leader, other = _pair(now, alive)
@@ -146,7 +150,15 @@ def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) ->
         return False
     if leader == NONE:
         return float(now.chance_best(alive)[alive.index(NONE)]) >= NONE_CLEAR
-    return now.signal(leader, NONE) >= CLEAR
+    return now.signal(leader, NONE) >= CLEAR and not _rivals(race, now, [NONE, leader], alive, lost)
+
+
+def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int], lost: set[int]) -> list[int]:
+    """Who else may be the best, likeliest first; strengths of the grid that were not tried yet are among them."""
+    among = sorted({*alive, *range(race.asked)} - lost)
+    chances = dict(zip(among, now.chance_best(among), strict=True))
+    rivals = [setting for setting in among if setting not in runners and chances[setting] >= CHALLENGE_CHANCE]
+    return sorted(rivals, key=lambda setting: -chances[setting])
 
 
 def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Cell], lost: set[int]) -> Cell | None:
@@ -155,12 +167,18 @@ def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[C
     now = belief(before, race.x)
     leader, other = _pair(now, alive)
     runners = [setting for setting in (NONE, leader, other) if setting is not None and setting in alive]
-    among = sorted({*alive, *range(race.asked)} - lost)
-    chances = dict(zip(among, now.chance_best(among), strict=True))
-    rivals = [setting for setting in among if setting not in runners and chances[setting] >= CHALLENGE_CHANCE]
-    runners += sorted(rivals, key=lambda setting: -chances[setting])[:1]
+    is_sure = leader != NONE and other == NONE and now.signal(leader, NONE) >= CLEAR
+    reserved = 0 if is_sure else 2 * (min(race.blocks, LEAST_BLOCKS) - block)
+    room = race.cells_at_most - len(before) - reserved
+    rivals = _rivals(race, now, runners, alive, lost)
+    runners += [rival for rival in rivals[:1] if _late(rival, before, block) <= room]
     wanted = [(setting, at) for at in range(block + 1) for setting in dict.fromkeys(runners)]
     return next((cell for cell in wanted if cell not in done), None)
+
+
+def _late(rival: int, before: Sequence[Seen], block: int) -> int:
+    """Cells that a rival costs: this block, and those that it was not in."""
+    return block + 1 - len({cell.block for cell in before if cell.setting == rival})
 
 
 def walk(race: Race, look_up: Callable[[Cell], Seen | None]) -> tuple[list[Seen], Cell | None]:
