@@ -14,7 +14,7 @@ import numpy as np
 from segdecay.config import RunConfig
 from segdecay.data.dataset import Dataset
 from segdecay.data.folds import FoldPlan
-from segdecay.errors import RunError
+from segdecay.errors import ConfigError, RunError
 from segdecay.records import CellRecord, Verdict
 from segdecay.selection import evidence as ev
 from segdecay.selection.executors import Event, Executor
@@ -75,6 +75,11 @@ def grid_of(study: Study) -> list[float]:
         DecayError: a value that is not on the axis.
     """
     axis = axis_for(study.config.decay, study.config.optimizer)
+    if axis.only_none:
+        raise ConfigError(
+            f"Policy '{study.config.decay.policy}' has no strength to search. Use `segdecay train` for one training, "
+            "or search another policy: none is in every search."
+        )
     smallest = min(len(fold.train) for fold in study.folds.folds)
     largest = largest_value(study.config, smallest)
     for value in study.config.search.grid or ():
