@@ -28,9 +28,10 @@ from segdecay.training.loop import Interrupted, run_cell
 from segdecay.training.losses import class_weights, logit_adjustment, pixel_cross_entropy
 from segdecay.training.metrics import image_confusions, read_confusions, scores_of
 from segdecay.training.optim import learning_rates
+from segdecay.training.pixels import pixel_statistics
 from segdecay.training.scoring import score_images
 from segdecay.training.seeds import derive_seed, generator
-from segdecay.training.setup import CellTask, epoch_batches, pixel_statistics
+from segdecay.training.setup import CellTask, epoch_batches
 
 
 def _weights(task: CellTask) -> dict[str, Tensor]:
