@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from shapes import small_config, small_task, write_shapes
 
+from segdecay.cli.tables import settings_table
 from segdecay.config import RunConfig, parse_config, to_plain, to_yaml
 from segdecay.decay import POLICIES, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
 from segdecay.decay.shrinkage import Decoupled
@@ -168,6 +169,23 @@ def test_grids_where_less_is_stronger() -> None:
     assert next_strength([math.inf, 4.0], none=math.inf, largest=math.inf) == 1.0
     assert next_strength([0, 0.3, 0.5], none=0.0, largest=1.0) == pytest.approx(0.5 / 0.6)
     assert next_strength([0, 0.3, 0.6], none=0.0, largest=1.0) is None
+
+
+def test_none_cannot_be_searched_and_the_error_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Policy 'none' has no strength to search\. Use `segdecay train`"):
+        tuned(tmp_path, decay={"policy": "none"})
+
+
+def test_tables_and_sentence_of_a_bound_speak_of_no_decay(tmp_path: Path) -> None:
+    done = tuned(tmp_path, decay={"policy": "cpr", "options": {"kappa": "factor"}}, search={"grid": [1.0]})
+    page = done.report.read_text(encoding="utf-8")
+    page = page[page.index("<body") :]
+    assert "The policy cpr adds no λR" in page
+    for wrong in ("best with decay", "no decay", "decays harder", "total decay D", "τ, epochs"):
+        assert wrong not in page, wrong
+    columns = [str(column.header) for column in settings_table(done.verdict).columns]
+    assert columns[:2] == ["k", "mIoU"]
+    assert "ecay" not in done.verdict.sentence
 
 
 @pytest.mark.parametrize(("policy", "grid"), [("max_norm", [0.0, 1.0]), ("dropout", [0.2, 1.0])])

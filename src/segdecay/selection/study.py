@@ -14,7 +14,7 @@ import numpy as np
 from segdecay.config import RunConfig
 from segdecay.data.dataset import Dataset
 from segdecay.data.folds import FoldPlan
-from segdecay.errors import RunError
+from segdecay.errors import ConfigError, RunError
 from segdecay.records import CellRecord, Verdict
 from segdecay.selection.criteria import Criterion, build_criterion
 from segdecay.selection.evidence import MIOU, Counts, resampled_by
@@ -85,7 +85,13 @@ def grid_of(study: Study) -> list[float]:
         ConfigError: a strength whose steps would make ηλ reach 1, or none that acts.
         DecayError: a value that is not on the axis.
     """
-    axis, largest = axis_for(study.config.decay, study.config.optimizer), _largest(study)
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    if axis.only_none:
+        raise ConfigError(
+            f"Policy '{study.config.decay.policy}' has no strength to search. Use `segdecay train` for one training, "
+            "or search another policy: none is in every search."
+        )
+    largest = _largest(study)
     for value in study.config.search.grid or ():
         if value != axis.none and not axis.has_lambda:
             axis.validate(value)
