@@ -14,6 +14,7 @@ from segdecay.data import load_dataset
 from segdecay.data.folds import check_folds
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
+from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, open_run, write_environment
 from segdecay.selection.examples import write_examples
@@ -22,18 +23,14 @@ from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
 from segdecay.selection.study import Study, grid_of, race_of, run_study
 from segdecay.steps import (
-    REFIT_FOLD,
     Watcher,
     build_executor,
     check_names,
-    cost_with,
     paste_of,
     plan_folds,
     pool_of,
-    refit,
     refuse_warnings,
     say_all,
-    scores_on_test,
     ship,
     value_of,
     write_facts,
