@@ -330,7 +330,7 @@ def test_a_diverged_training_drops_its_strength_and_the_refit_follows(tmp_path: 
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     by_value = {setting["strength"]["value"]: setting for setting in verdict["settings"]}
     assert by_value[2.0]["mean"] is None
-    assert by_value[2.0]["dropped"] == "diverged in 1 of 2 trainings: the loss became nan"
+    assert by_value[2.0]["dropped"] == "diverged in 1 of 1 training: the loss became nan"
     assert by_value[0.0]["mean"] is not None
     assert verdict["strength"]["value"] == 0.0
     assert json.loads((tmp_path / "run" / "refit" / "chosen" / "cell.json").read_text())["strength"]["value"] == 0.0

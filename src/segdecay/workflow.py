@@ -17,11 +17,12 @@ from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, open_run, write_environment
+from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Event, default_workers, find_devices
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
-from segdecay.selection.study import Study, grid_of, race_of, run_study
+from segdecay.selection.study import Study, grid_of, known_cells, race_of, run_study
 from segdecay.steps import (
     Watcher,
     build_executor,
@@ -73,6 +74,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     devices = find_devices(execution.device)
 
     dataset, checks = load_dataset(config.data, cache=execution.cache)
+    build_criterion(config.search, dataset.classes)  # a class that is not there is told before anything is written
     folds = plan_folds(dataset, config)
     refuse_warnings(config, [*checks.findings, *check_folds(folds, dataset)], watcher)
 
@@ -96,9 +98,10 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     with open_run(run, config, "tune") as opened:
         workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
         opened.room_bytes = trial.room_bytes(workers, refits=2)
-        study.ledger.forget_leftovers()
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", folds.fingerprint, "folds")
+        study.ledger.forget_leftovers()
+        say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
         write_facts(run, config, dataset, checks, folds, trial)
         write_environment(run, execution.command, devices, workers)
 

@@ -103,7 +103,7 @@ def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
         DecayError: fewer than two dimensions, share outside [0, 1], or norms that give no bound.
 
     Example:
-            >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)
+        >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)
         3.0
 
     Source: Alshammari et al., CVPR 2022: share .1, in their code.

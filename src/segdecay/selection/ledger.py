@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,29 @@ class Ledger:
         """Remove the predicted masks that cells kept for the examples: they are drawn."""
         for path in self.run.glob("cells/*/*/predictions.npz"):
             path.unlink(missing_ok=True)
+
+    def forget_damaged(self, known: Collection[Path]) -> list[str]:
+        """Remove finished cells that cannot be read, so that they are trained again; what was found, a line each.
+
+        known: folders of the search's own cells; any other folder is named and left alone.
+        """
+        found, foreign = [], []
+        for folder in sorted(self.run.glob("cells/*/*")):
+            if folder not in known:
+                foreign.append(folder.relative_to(self.run).as_posix())
+                continue
+            if not (folder / "cell.json").exists():
+                continue
+            try:
+                self.record(folder)
+                self.confusions(folder)
+                self.curve(folder)
+            except (RunError, OSError, ValueError) as error:
+                shutil.rmtree(folder)
+                found.append(f"{folder.relative_to(self.run).as_posix()} is damaged and is trained again ({error}).")
+        if foreign:
+            found.append(f"Not of this search, and left alone: {', '.join(foreign)}.")
+        return found
 
     def forget_leftovers(self) -> None:
         """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""

@@ -103,16 +103,32 @@ def _largest(study: Study) -> float:
     return largest_value(study.config, min(len(fold.train) for fold in study.folds.folds))
 
 
-def race_of(study: Study) -> tuple[Race, list[float]]:
-    """The race of a study, and its strengths: the grid, then those that a best at the strong edge may add."""
+def possible_strengths(study: Study) -> tuple[list[float], int]:
+    """The grid, then those that a best at the strong edge may add; and how many belong to the grid."""
     axis = axis_for(study.config.decay, study.config.optimizer)
-    grid = grid_of(study)
-    values = list(grid)
+    values = grid_of(study)
+    asked = len(values)
     for _ in range(MOST_EXTENSIONS):
         more = next_strength(values, none=axis.none, largest=_largest(study))
         values += [more] if more is not None else []
+    return values, asked
+
+
+def race_of(study: Study) -> tuple[Race, list[float]]:
+    """The race of a study, and its strengths.
+
+    Raises:
+        ConfigError: a budget below the first fold.
+    """
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    values, asked = possible_strengths(study)
     blocks = len(study.folds.folds) * len(study.config.search.seeds)
-    return build_race(values, axis.none, blocks=blocks, asked=len(grid), most=study.budget.cells), values
+    return build_race(values, axis.none, blocks=blocks, asked=asked, most=study.budget.cells), values
+
+
+def known_cells(study: Study) -> set[Path]:
+    """The folders of all cells that the search may train."""
+    return {task.folder for value in possible_strengths(study)[0] for task in study.tasks(value)}
 
 
 def count_cells(study: Study, grid: Sequence[float]) -> tuple[int, int]:
@@ -209,7 +225,9 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
     lost = [record for record in records if record.status != "finished"]
     if lost:
-        reason = f"diverged in {len(lost)} of {len(records)} trainings: {lost[0].reason}"
+        reason = (
+            f"diverged in {len(lost)} of {len(records)} training{'s' if len(records) > 1 else ''}: {lost[0].reason}"
+        )
         return Candidate(strength, None, reason, None, collapsed)
     if not records:
         return Candidate(strength, None, searched.dropped[value], None, 0)

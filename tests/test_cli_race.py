@@ -1,0 +1,115 @@
+"""The race through the real command line: any number of workers, budgets, damage, and the whole grid."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shapes import write_shapes
+
+GRID = [0.0, 0.1, 0.2, 0.4, 0.8, 1.6]
+QUICK = ["--epochs", "2", "--device", "cpu", "--quiet", "--folds", "3"]
+for _pair in (f"search.grid={GRID}", "search.resamples=200", "model.width=4", "model.depth=2",
+              "training.batch_size=4", "optimizer.lr=0.01"):  # fmt: skip
+    QUICK += ["--set", _pair]
+
+
+def _tune(data: Path, run: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), *QUICK, *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def _found(run: Path) -> dict[str, Any]:
+    """The verdict without what it cost."""
+    verdict = json.loads((run / "verdict.json").read_text())
+    del verdict["cost"]
+    return dict(verdict)
+
+
+def _cells(run: Path) -> set[str]:
+    return {path.parent.relative_to(run / "cells").as_posix() for path in run.glob("cells/*/*/cell.json")}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("race") / "shapes", n_images=12, test_images=0)
+
+
+@pytest.fixture(scope="module")
+def raced(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished race with one worker."""
+    run = tmp_path_factory.mktemp("raced") / "run"
+    _tune(data, run, "--workers", "1")
+    return run
+
+
+def test_a_race_trains_part_of_the_grid_and_says_who_left(raced: Path) -> None:
+    verdict = _found(raced)
+    assert len(_cells(raced)) < len(GRID) * 3
+    assert verdict["evidence"]["cells_of_plan"] == len(_cells(raced))
+    reasons = [setting["dropped"] for setting in verdict["settings"] if setting["dropped"]]
+    assert reasons
+    assert all(reason.startswith("race: ") for reason in reasons)
+
+
+def test_two_workers_find_what_one_found(data: Path, raced: Path, tmp_path: Path) -> None:
+    _tune(data, tmp_path / "run", "--workers", "2")
+    assert _cells(tmp_path / "run") >= _cells(raced)  # work ahead may have been for nothing
+    assert _found(tmp_path / "run") == _found(raced)
+
+
+def test_a_budget_stops_early_and_more_of_it_goes_on_to_the_same_verdict(
+    data: Path, raced: Path, tmp_path: Path
+) -> None:
+    _tune(data, tmp_path / "run", "--workers", "1", "--budget", "4cells")
+    assert len(_cells(tmp_path / "run")) == 4
+    assert _found(tmp_path / "run")["evidence"]["cells_of_plan"] == 4
+    _tune(data, tmp_path / "run", "--workers", "1")
+    assert _found(tmp_path / "run") == _found(raced)
+
+
+def test_a_damaged_cell_is_trained_again_and_told(data: Path, raced: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(raced, run)
+    damaged = min(_cells(run))
+    (run / "cells" / damaged / "cell.json").write_text("{")
+    (run / "cells" / "notes" / "mine").mkdir(parents=True)
+    command = [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), *QUICK]
+    command.remove("--quiet")
+    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, timeout=240, check=True)
+    assert f"cells/{damaged} is damaged and is trained again" in done.stdout
+    assert "left alone: cells/notes/mine" in done.stdout
+    assert _found(run) == _found(raced)
+
+
+def test_without_the_race_the_whole_grid_is_trained(data: Path, tmp_path: Path) -> None:
+    _tune(data, tmp_path / "run", "--race", "off", "--folds", "2", "--set", "search.grid=[0,0.2,0.8]", "--workers", "2")
+    verdict = _found(tmp_path / "run")
+    assert all(setting["dropped"] is None for setting in verdict["settings"])
+    assert len(_cells(tmp_path / "run")) == 2 * len(verdict["settings"])
+    assert verdict["evidence"]["cells_of_plan"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--budget", "1cells"], "--budget 1cells is below one fold: the search begins with 3 trainings"),
+        (["--budget", "soon"], "--budget takes a time or a number of trainings"),
+        (["--race", "maybe"], "--race takes on or off; saw 'maybe'"),
+        (["--set", "search.criterion=classes", "--set", "search.criterion_classes=[brigth]"], "Did you mean 'bright'?"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_written(
+    data: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    done = _tune(data, tmp_path / "run", *options, code=2)
+    assert said in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
