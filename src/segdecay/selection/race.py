@@ -119,7 +119,7 @@ def _zoom(race: Race, seen: Sequence[Seen], done: set[Cell], lost: set[int]) -> 
     climbed = len([setting for setting in tried if setting > max(race.coarse)])
     if len(tried) - len(race.coarse) - climbed >= ZOOMS:
         return None
-    among = [setting for setting in range(race.asked) if setting not in lost]
+    among = [setting for setting in range(max(tried)) if setting not in lost] + [max(tried)]
     chances = dict(zip(among, now.chance_best(among), strict=True))
     fresh = [setting for setting in among if (setting, 0) not in done]
     best = max(fresh, key=lambda setting: (chances[setting], -setting), default=None)
@@ -155,7 +155,7 @@ def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) ->
 
 def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int], lost: set[int]) -> list[int]:
     """Who else may be the best, likeliest first; strengths of the grid that were not tried yet are among them."""
-    among = sorted({*alive, *range(race.asked)} - lost)
+    among = sorted({*alive, *range(min(race.asked, max(alive)))} - lost)
     chances = dict(zip(among, now.chance_best(among), strict=True))
     rivals = [setting for setting in among if setting not in runners and chances[setting] >= CHALLENGE_CHANCE]
     return sorted(rivals, key=lambda setting: -chances[setting])
