@@ -18,6 +18,8 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 
+RACED_OUT = "race: "  # how the reason of a strength begins that only the race left out
+
 # What stands before a value of an axis: in words, and as a sign.
 AXIS_NAMES = {
     "total_decay": ("total decay D", "D"),

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from segdecay.records import RACED_OUT
 from segdecay.report.scale import BLUE, GREY, ORANGE, VERMILION, padded, positions
-from segdecay.report.verdict_facts import Setting, Verdict, is_none
+from segdecay.report.verdict_facts import Setting, Verdict, is_none, mark_of
 from segdecay.report.words import axis_symbol, axis_title, difference, interval, label, number, score
 
 GRID = "rgba(128,128,128,0.22)"
@@ -80,6 +81,7 @@ def score_figure(verdict: Verdict) -> go.Figure:
             "thickness": 2,
         },
         mode="lines+markers",
+        connectgaps=True,
         line={"width": 2.5, "color": BLUE},
         marker={
             "size": 10,
@@ -197,8 +199,9 @@ def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> 
 
 
 def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low: float) -> None:
-    """A cross at the bottom for every dropped setting, its reason on hover, and the folds that were finished."""
+    """A cross at the bottom where something went wrong, "not tried" where the race saw no need; finished folds."""
     dropped = [(x, item) for x, item in zip(at, verdict.settings, strict=True) if item.dropped is not None]
+    is_raced = [(item.dropped or "").startswith(RACED_OUT) for _, item in dropped]
     if not dropped:
         return
     finished = [(x, value) for x, item in dropped for value in item.folds]
@@ -214,9 +217,9 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
         x=[x for x, _ in dropped],
         y=[low] * len(dropped),
         mode="markers+text",
-        marker={"symbol": "x", "size": 11, "color": VERMILION},
+        marker={"symbol": "x", "size": 11, "color": VERMILION, "opacity": [0 if raced else 1 for raced in is_raced]},
         cliponaxis=False,
-        text=["dropped"] * len(dropped),
+        text=[mark_of(item) for _, item in dropped],
         textposition="top center",
         hoverinfo="text",
         hovertext=[f"{short(verdict, item)}<br>{label(item.dropped or '', 80)}" for _, item in dropped],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segdecay.report.scale import BLUE, ORANGE, VERMILION, padded, positions, ticks
-from segdecay.report.verdict_facts import Interval, Verdict
+from segdecay.report.verdict_facts import Interval, Verdict, mark_of
 from segdecay.report.words import axis_title, difference, interval, none_mark, number, score, visible
 
 INK, SOFT, HAIR, PAPER = "#22262b", "#5c636b", "#d9dce0", "#ffffff"
@@ -167,14 +167,17 @@ def _fold_lines(frame: Frame, verdict: Verdict, at: Sequence[float]) -> list[str
 
 def _means(frame: Frame, verdict: Verdict, at: Sequence[float]) -> list[str]:
     means = [item.mean for item in verdict.settings]
-    parts = _line(frame, at, means, f'stroke="{BLUE}" stroke-width="2.5"')
+    known = [(place, mean) for place, mean in zip(at, means, strict=True) if mean is not None]
+    style = f'stroke="{BLUE}" stroke-width="2.5"'
+    parts = _line(frame, [place for place, _ in known], [mean for _, mean in known], style)
     bottom = frame.height - BOTTOM
     for place, item in zip(at, verdict.settings, strict=True):
         x = frame.x(place)
         if item.mean is None:
-            cross = f"M{x - 5} {bottom - 13}l10 10m0 -10l-10 10"
-            parts.append(f'<path d="{cross}" stroke="{VERMILION}" stroke-width="2.5"/>')
-            parts.append(_text(x, bottom - 20, "dropped", size=11, colour=SOFT))
+            if mark_of(item) == "dropped":
+                cross = f"M{x - 5} {bottom - 13}l10 10m0 -10l-10 10"
+                parts.append(f'<path d="{cross}" stroke="{VERMILION}" stroke-width="2.5"/>')
+            parts.append(_text(x, bottom - 20, mark_of(item), size=11, colour=SOFT))
             continue
         error = item.standard_error or 0.0
         low, high = frame.y(item.mean - error), frame.y(item.mean + error)

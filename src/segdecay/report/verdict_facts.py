@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from segdecay.records import Strength, kind_of
+from segdecay.records import RACED_OUT, Strength, kind_of
 
 FIRST_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 
@@ -205,3 +205,10 @@ class Verdict:
             return self.setting_of(self.strength)
         decaying = [item for item in self.settings if not item.is_none and item.mean is not None]
         return max(decaying, key=lambda item: item.mean or 0.0, default=None)
+
+
+def mark_of(item: Setting) -> str:
+    """What stands at the foot of a setting that is out: nothing where the race kept its score."""
+    if not (item.dropped or "").startswith(RACED_OUT):
+        return "dropped"
+    return "not tried" if item.mean is None else ""

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from segdecay.records import RACED_OUT
 from segdecay.selection.curve_model import Belief, Seen, belief
 
 NONE = 0  # the index of the setting that does not regularise
@@ -26,8 +27,6 @@ CHALLENGE_CHANCE = 0.25  # of being the best, to run beside the leader
 CLEAR_BLOCKS = 3  # no race ends before, but for its cells
 CLEAR = 3.0  # deviations between leader and none that end it then
 NONE_CLEAR = 0.95  # chance of none to be the best that ends it then
-
-RACED_OUT = "race: "  # how the reason of a strength begins that nothing is wrong with
 
 Cell = tuple[int, int]  # setting, block
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from segdecay.errors import ConfigError, RunError
+from segdecay.records import RACED_OUT
 from segdecay.selection import evidence as ev
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.curve_model import Seen, positions
 from segdecay.selection.ledger import Ledger
-from segdecay.selection.race import RACED_OUT, Cell, Race, likely_cells, standing, walk
+from segdecay.selection.race import Cell, Race, likely_cells, standing, walk
 from segdecay.training.setup import CellTask
 
 NOT_TRIED = f"{RACED_OUT}not tried"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from segdecay.records import Interval, Strength, axis_names, kind_of
-from segdecay.selection.race import RACED_OUT
+from segdecay.records import RACED_OUT, Interval, Strength, axis_names, kind_of
 from segdecay.selection.verdict import Decision
 
 
