@@ -116,8 +116,10 @@ def test_the_belief_matches_scikit_learn_where_the_hyperparameters_are_fixed(mon
     np.testing.assert_allclose(mean - mean[0], expected - expected[0], atol=3e-3)
 
 
-def test_a_budget_ends_the_race() -> None:
-    assert len(run(Race(X, blocks=5, asked=9, most=6), scores(PEAK_AT_4))) == 6
+def test_a_budget_ends_the_race_and_begins_no_block_that_it_cannot_finish() -> None:
+    first = len([cell for cell in run(Race(X, blocks=5, asked=9), scores(PEAK_AT_4)) if cell.block == 0])
+    assert len(run(Race(X, blocks=5, asked=9, most=first + 1), scores(PEAK_AT_4))) == first
+    assert len(run(Race(X, blocks=5, asked=9, most=first + 2), scores(PEAK_AT_4))) == first + 2
 
 
 def test_cells_trained_ahead_of_the_plan_change_nothing() -> None:

@@ -95,8 +95,8 @@ def next_cell(race: Race, seen: Sequence[Seen]) -> Cell | None:
         if _is_clear(race, before, block, lost):
             return None
         missing = _runners_missing(race, before, block, done, lost)
-        if missing is not None:
-            return missing
+        if missing:
+            return missing[0]
     return None
 
 
@@ -160,8 +160,8 @@ def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int
     return sorted(rivals, key=lambda setting: -chances[setting])
 
 
-def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Cell], lost: set[int]) -> Cell | None:
-    """The first cell that a block still needs: its runners there, and where a runner came late, its earlier blocks."""
+def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Cell], lost: set[int]) -> list[Cell]:
+    """What a block still needs: its runners there, and where a runner came late, its earlier blocks."""
     alive = _alive(before, lost)
     now = belief(before, race.x)
     leader, other = _pair(now, alive)
@@ -172,7 +172,10 @@ def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[C
     rivals = _rivals(race, now, runners, alive, lost)
     runners += [rival for rival in rivals[:1] if _late(rival, before, block) <= room]
     wanted = [(setting, at) for at in range(block + 1) for setting in dict.fromkeys(runners)]
-    return next((cell for cell in wanted if cell not in done), None)
+    missing = [cell for cell in wanted if cell not in done]
+    if len(done) + len(missing) > race.cells_at_most:
+        return []  # a block that cannot be finished would compare nothing
+    return missing
 
 
 def _late(rival: int, before: Sequence[Seen], block: int) -> int:
