@@ -68,9 +68,9 @@ def test_two_workers_find_what_one_found(data: Path, raced: Path, tmp_path: Path
 def test_a_budget_stops_early_and_more_of_it_goes_on_to_the_same_verdict(
     data: Path, raced: Path, tmp_path: Path
 ) -> None:
-    _tune(data, tmp_path / "run", "--workers", "1", "--budget", "4cells")
-    assert len(_cells(tmp_path / "run")) == 4
-    assert _found(tmp_path / "run")["evidence"]["cells_of_plan"] == 4
+    _tune(data, tmp_path / "run", "--workers", "1", "--budget", "3cells")
+    assert len(_cells(tmp_path / "run")) == 3
+    assert _found(tmp_path / "run")["evidence"]["cells_of_plan"] == 3
     _tune(data, tmp_path / "run", "--workers", "1")
     assert _found(tmp_path / "run") == _found(raced)
 

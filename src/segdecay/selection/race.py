@@ -38,7 +38,7 @@ class Race:
     x: tuple[float, ...]  # positions in octaves from none to the strongest, the extensions last
     blocks: int
     asked: int  # settings of the grid; those after it are tried only when the best lies at the strong edge
-    most: int | None = None  # cells; None: a fifth of the full grid, but enough for LEAST_BLOCKS
+    most: int | None = None  # cells; None: one in SHARE of the grid, or enough for LEAST_BLOCKS
 
     @property
     def cells_at_most(self) -> int:
