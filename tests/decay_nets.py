@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 
 class Net(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, padding: int = 0) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3)
+        self.conv = nn.Conv2d(2, 3, 3, padding=padding)
         self.norm: nn.Module = nn.BatchNorm2d(3)
         self.head = nn.Conv2d(3, 2, 1)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from decay_nets import Net as SmallNet
 from decay_nets import same as are_same_bits
 from decay_nets import torch_groups as decayed_groups
 from decay_nets import weights
@@ -19,16 +20,11 @@ Batch = tuple[Tensor, Tensor]
 BuildOptimizer = Callable[[nn.Module], Optimizer]
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.norm = nn.BatchNorm2d(3)
-        self.head = nn.Conv2d(3, 2, 1)
+class Net(SmallNet):
+    """The same net with logits as large as the images."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.conv(images)).relu())
-        return logits
+    def __init__(self) -> None:
+        super().__init__(padding=1)
 
 
 def make_net() -> Net:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segdecay.config import RunConfig
 from segdecay.data import load_dataset
+from segdecay.data.checks import CheckReport
 from segdecay.data.folds import check_folds
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
@@ -63,16 +64,10 @@ class Tuned:
     model: Path
 
 
-def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:
-    """Choose λ by cross-validation, refit, ship and report; the same call on the same `run` goes on.
-
-    Raises:
-        SegdecayError: anything a user can act on; nothing that was finished is lost.
-    """
-    gather(ConfigError, check_names(config))
-    check_folder(run, config, "tune")
-    devices = find_devices(execution.device)
-
+def _plan(
+    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
+) -> tuple[Study, CheckReport]:
+    """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache)
     build_criterion(config.search, dataset.classes)  # a class that is not there is told before anything is written
     folds = plan_folds(dataset, config)
@@ -88,9 +83,23 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         checkpoint_every_s=execution.checkpoint_every_s,
         budget=Budget(execution.budget_cells),
     )
-    grid = grid_of(study)
     if config.search.race:
         race_of(study)  # a budget below one fold is told before anything is written
+    return study, checks
+
+
+def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:
+    """Choose λ by cross-validation, refit, ship and report; the same call on the same `run` goes on.
+
+    Raises:
+        SegdecayError: anything a user can act on; nothing that was finished is lost.
+    """
+    gather(ConfigError, check_names(config))
+    check_folder(run, config, "tune")
+    devices = find_devices(execution.device)
+
+    study, checks = _plan(config, run, execution, watcher, devices)
+    dataset, folds, grid = study.dataset, study.folds, grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
     say_all(start_notes(config, trial), watcher)

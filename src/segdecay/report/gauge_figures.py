@@ -6,9 +6,10 @@ A series is one setting over its folds; every value is the mean over the folds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import plotly.graph_objects as go
 
 from segdecay.report.curves import add_line, mean_curve
@@ -99,11 +100,7 @@ def norms_figure(series: Sequence[Series]) -> go.Figure:
             y=[at[name] for name, _ in shown],
             name=item.title,
             mode="markers",
-            marker={
-                "size": 9,
-                "color": GREY if item.is_none else BLUE,
-                "symbol": "circle-open" if item.is_none else "circle",
-            },
+            marker=_dots(item.is_none, 9),
             hoverinfo="text",
             text=[f"{label(name, 60)}<br>{label(item.title)}: ‖W‖ = {number(value)}" for name, value in shown],
         )
@@ -147,8 +144,12 @@ def sparsity_figure(series: Sequence[Series]) -> go.Figure | None:
     """Exact zeros over epochs: weights, whole channels, activations; None where all of them are 0 all the time."""
     parts: tuple[tuple[str, str, Part], ...] = (
         ("zero weights", BLUE, zero_share),
-        ("zero channels", VERMILION, lambda reading: _share(reading.layers, "zero_channels")),
-        ("dead activations", GREEN, lambda reading: _share(reading.activations, "dead")),
+        (
+            "zero channels",
+            VERMILION,
+            lambda reading: _share((one.zero_channels, one.channels) for one in reading.layers),
+        ),
+        ("dead activations", GREEN, lambda reading: _share((one.dead, one.channels) for one in reading.activations)),
     )
     figure = _over_epochs(series)
     top = 0.0
@@ -183,11 +184,7 @@ def head_figure(series: Sequence[Series], data: Data) -> go.Figure | None:
             y=[float(f"{norm:.5g}") for _, _, norm in points],
             name=item.title if rank is None else f"{item.title}, Spearman {number(rank, 2)}",
             mode="markers",
-            marker={
-                "size": 10,
-                "color": GREY if item.is_none else BLUE,
-                "symbol": "circle-open" if item.is_none else "circle",
-            },
+            marker=_dots(item.is_none, 10),
             hoverinfo="text",
             text=[
                 f"{label(data.classes[index], 60)}, {percent(share)} of the pixels<br>"
@@ -238,14 +235,19 @@ def zero_share(reading: GaugeFacts) -> float | None:
     return sum(numbers * (zeros or 0.0) for numbers, zeros in groups) / total if total else None
 
 
+def _dots(is_none: bool, size: int) -> dict[str, object]:
+    """Hollow and grey for none, filled and blue for what was chosen."""
+    return {"size": size, "color": GREY if is_none else BLUE, "symbol": "circle-open" if is_none else "circle"}
+
+
 def _class_rows(reading: GaugeFacts, classes: int) -> HeadFacts | None:
     return next((head for head in reversed(reading.head) if len(head.row_norms) == classes), None)
 
 
-def _share(lines: Sequence[object], part: str) -> float | None:
-    """The share of all channels of some lines that `part` counts."""
-    channels = sum(int(getattr(line, "channels")) for line in lines)  # noqa: B009
-    return sum(int(getattr(line, part)) for line in lines) / channels if channels else None
+def _share(counts: Iterable[tuple[int, int]]) -> float | None:
+    """The share that the first numbers have of the second, summed; None of nothing."""
+    parts, wholes = np.array([*counts, (0, 0)]).sum(axis=0).tolist()
+    return parts / wholes if wholes else None
 
 
 def _median_ratio(reading: GaugeFacts) -> float | None:
