@@ -170,6 +170,10 @@ class SearchConfig(Section):
     max_class_loss: float | None = Field(
         None, ge=0, le=1, description="largest loss of IoU against none that any class may have; null: no limit"
     )
+    honest: Literal["bbc-cv", "nested", "holdout"] = Field(
+        "bbc-cv",
+        description="the score corrected for selection: computed, by a search without each fold, or on a fold held out",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
     strict: bool = Field(False, description="warnings about the data are errors")

@@ -5,6 +5,7 @@ Knows every room by its front door; decides nothing about statistics or training
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,19 +21,22 @@ from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.models.zoo import check_model_name
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
-from segdecay.selection.study import Study
+from segdecay.selection.study import Study, race_of
 from segdecay.training.balancing import check_balancing
 from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import (
     axis_for,
     check_dropout,
+    count_batches,
+    count_epochs,
     count_steps,
     model_at,
     multipliers_of,
     strength_of,
 )
 
+SURELY = 0.5  # of an estimated time: what is below it does not suffice
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
 
 
@@ -74,7 +78,9 @@ def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
         DataError: as `fold_plan`; where no number is asked for, what stands against the smallest.
     """
     search = config.search
-    asked = FOLDS if search.folds is None else (search.folds,)
+    asked: tuple[int, ...] = FOLDS if search.folds is None else (search.folds,)
+    if search.honest == "holdout":
+        asked = tuple(n_folds + 1 for n_folds in asked)  # one of them is no fold of the search
     for n_folds in asked:
         try:
             return fold_plan(
@@ -102,6 +108,30 @@ def refuse_warnings(config: RunConfig, findings: Sequence[Finding], watcher: Wat
         gather(DataError, warnings, headline="Under --strict these warnings stop the run:" if warnings else "")
     for message in warnings:
         watcher.say(f"warning: {message}")
+
+
+def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: float | None) -> None:
+    """Refuse a time in which not even the first fold can be trained.
+
+    The trial's step is an estimate, so only what is surely too little is refused.
+
+    Raises:
+        ConfigError: with the time that the first fold takes.
+    """
+    if budget_s is None or not study.config.search.race:
+        return
+    race, values = race_of(study)
+    cells = [study.tasks(values[setting])[0] for setting in race.coarse]
+    left = sum(study.ledger.record(task.folder) is None for task in cells)
+    batches = count_batches(study.fold_images, study.config.training.batch_size) * count_epochs(study.config)
+    one_s = trial.seconds_a_batch * batches
+    first_s = one_s * math.ceil(left / workers)
+    if left and budget_s < SURELY * first_s:
+        raise ConfigError(
+            f"--budget {budget_s:g}s is below one fold: the search begins with {len(cells)} trainings, {left} of them "
+            f"left, of about {one_s:.0f} s each, {workers} at a time. Give at least {math.ceil(first_s)}s, "
+            "or fewer epochs or smaller images."
+        )
 
 
 def say_all(lines: Sequence[str], watcher: Watcher) -> None:

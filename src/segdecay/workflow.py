@@ -12,7 +12,7 @@ from pathlib import Path
 from segdecay.config import RunConfig
 from segdecay.data import load_dataset
 from segdecay.data.checks import CheckReport
-from segdecay.data.folds import check_folds
+from segdecay.data.folds import Fold, check_folds
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
@@ -21,6 +21,7 @@ from segdecay.runs import check_folder, check_same, open_run, write_environment
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Event, default_workers, find_devices
+from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
 from segdecay.selection.study import Study, grid_of, known_cells, race_of, run_study
@@ -31,6 +32,7 @@ from segdecay.steps import (
     paste_of,
     plan_folds,
     pool_of,
+    refuse_small_budget,
     refuse_warnings,
     say_all,
     ship,
@@ -66,11 +68,13 @@ class Tuned:
 
 def _plan(
     config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
-) -> tuple[Study, CheckReport]:
+) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache)
     build_criterion(config.search, dataset.classes)  # a class that is not there is told before anything is written
-    folds = plan_folds(dataset, config)
+    folds, held = plan_folds(dataset, config), None
+    if config.search.honest == "holdout":
+        folds, held = hold_out(folds, dataset)
     refuse_warnings(config, [*checks.findings, *check_folds(folds, dataset)], watcher)
 
     study = Study(
@@ -83,9 +87,11 @@ def _plan(
         checkpoint_every_s=execution.checkpoint_every_s,
         budget=Budget(execution.budget_cells),
     )
+    if config.search.honest == "nested":
+        validate_nested(study)
     if config.search.race:
         race_of(study)  # a budget below one fold is told before anything is written
-    return study, checks
+    return study, checks, held
 
 
 def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:
@@ -94,18 +100,20 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     Raises:
         SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
-    gather(ConfigError, check_names(config))
+    has_time_budget = execution.budget_s is not None
+    gather(ConfigError, [*check_names(config), *check_honest(config, has_time_budget=has_time_budget)])
     check_folder(run, config, "tune")
     devices = find_devices(execution.device)
 
-    study, checks = _plan(config, run, execution, watcher, devices)
+    study, checks, held = _plan(config, run, execution, watcher, devices)
     dataset, folds, grid = study.dataset, study.folds, grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
     say_all(start_notes(config, trial), watcher)
+    workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
+    refuse_small_budget(study, trial, workers, execution.budget_s)
 
     with open_run(run, config, "tune") as opened:
-        workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
         opened.room_bytes = trial.room_bytes(workers, refits=2)
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", folds.fingerprint, "folds")
@@ -123,6 +131,9 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         verdict = replace(verdict, paste=paste_of(config, verdict, trial, len(pool_of(dataset))))
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
+
+        verdict = with_honest(verdict, honest_score(study, verdict.strength, held))
+        write_json(run / "verdict.json", verdict)
 
         refits = refit(study, verdict, none=grid[0])
         verdict = replace(

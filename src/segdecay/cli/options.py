@@ -33,6 +33,14 @@ Budget = Annotated[
         help="Stop the search there with the best verdict so far; refits come on top.",
     ),
 ]
+Honest = Annotated[
+    str | None,
+    typer.Option(
+        "--honest",
+        metavar="bbc-cv|nested|holdout",
+        help="Correct the score for selection: computed (no training), nested folds, or a fold held out.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[

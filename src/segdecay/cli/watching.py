@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
+from segdecay.selection.costs import CellCount, count_cells
 from segdecay.selection.executors import Event
-from segdecay.selection.study import count_cells
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,38 @@ def show_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def show_cells(count: CellCount) -> str:
+    """How many trainings a search takes, beside its whole grid.
+
+    >>> show_cells(CellCount(7, 12, 45)), show_cells(CellCount(8, 8, 27)), show_cells(CellCount(6, 6, 6))
+    ("7 to 12 of the grid's 45", "at most 8 of the grid's 27", '6')
+    """
+    if count.most == count.whole:
+        return f"{count.whole}"
+    return (
+        f"{count.least} to {count.most} of the grid's {count.whole}"
+        if count.least < count.most
+        else (f"at most {count.most} of the grid's {count.whole}")
+    )
+
+
+HONEST = {
+    "bbc-cv": "score of what was selected, corrected for having been selected (BBC-CV)",
+    "nested": "score of the whole procedure, by nested cross-validation",
+    "holdout": "score of what was selected, on a fold that was held out",
+}
+
+
+def show_honest(honest: Mapping[str, Any]) -> str:
+    """The honest score with its interval.
+
+    >>> show_honest({"method": "holdout", "mean": 0.5, "interval": (0.4, 0.6)})
+    'score of what was selected, on a fold that was held out: 0.500 (0.400 to 0.600)'
+    """
+    low, high = honest["interval"]
+    return f"{HONEST[honest['method']]}: {honest['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
 class ConsoleWatcher:
@@ -76,7 +108,8 @@ class ConsoleWatcher:
 
     def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
         """What will be run: cells, refits, an estimate of time and disk."""
-        n_cells, whole = count_cells(study, grid)
+        count = count_cells(study, grid)
+        n_cells = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
         size, epochs = study.config.training.batch_size, count_epochs(study.config)
         batches = count_batches(study.fold_images, size) * epochs
@@ -95,10 +128,11 @@ class ConsoleWatcher:
         )
         already = f", {finished} of them finished" if finished else ""
         disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
-        at_most = f"at most {n_cells} of the grid's {whole}" if n_cells < whole else f"{n_cells}"
+        honest = f", up to {count.honest} for the honest score" if count.honest else ""
         self.say(
-            f"{at_most} trainings{already}, then up to {refits} refit{'s' if refits > 1 else ''}, {workers} at a time: "
-            f"about {show_duration(seconds)}, up to {disk:.0f} MB for weights; more if the best is the strongest."
+            f"{show_cells(count)} trainings{already}{honest}, then up to {refits} refit{'s' if refits > 1 else ''}, "
+            f"{workers} at a time: about {show_duration(seconds)}, up to {disk:.0f} MB for weights; "
+            "more if the best is the strongest."
         )
         self._done = finished
         if self._live:
@@ -157,6 +191,8 @@ class ConsoleWatcher:
             console.print(settings_table(verdict))
             console.print(classes_table(verdict))
         console.print(f"\n[bold]{verdict.kind}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
+        if verdict.honest is not None:
+            console.print(show_honest(verdict.honest), highlight=False, soft_wrap=True)
         if verdict.test is not None:
             scores = ", ".join(f"{name} {values['miou']:.3f}" for name, values in verdict.test.items())
             console.print(f"test mIoU of the refits, scored once: {scores}", highlight=False)

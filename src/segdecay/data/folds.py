@@ -19,7 +19,7 @@ from segdecay.data.plans import Fold, FoldPlan, make_plan, plan_from_json, plan_
 from segdecay.data.sources.pairs import natural_key
 from segdecay.errors import DataError, gather, unknown
 
-__all__ = ["METHODS", "Fold", "FoldPlan", "check_folds", "fold_plan", "plan_from_json", "plan_to_json"]
+__all__ = ["METHODS", "Fold", "FoldPlan", "check_folds", "fold_plan", "make_plan", "plan_from_json", "plan_to_json"]
 
 I64 = npt.NDArray[np.int64]
 METHODS = ("groups", "blocks", "given")

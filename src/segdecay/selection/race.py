@@ -49,6 +49,15 @@ class Race:
         return max(enough, 2 * self.blocks if self.asked == 2 else 0, math.ceil(self.asked * self.blocks / SHARE))
 
     @property
+    def cells_at_least(self) -> int:
+        """What the race costs when its leader is clear as soon as the rules allow it.
+
+        >>> Race(x=tuple(range(9)), blocks=5, asked=9).cells_at_least
+        7
+        """
+        return min(self.cells_at_most, len(self.coarse) + 2 * (min(self.blocks, CLEAR_BLOCKS) - 1))
+
+    @property
     def coarse(self) -> tuple[int, ...]:
         """What the first block begins with: none and every second strength of the middle; all of a small grid.
 

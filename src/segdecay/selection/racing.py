@@ -146,9 +146,3 @@ class Racing:
         (draws,) = ev.image_draws([len(counts.hit)], RESAMPLES, seed=cell[1])
         score, resampled = counts.score(self.criterion), ev.fold_bootstrap([counts], draws, self.criterion)
         return Seen(*cell, score, resampled, collapsed=bool(record.extra.get("collapsed")))
-
-
-def count_expected(race: Race) -> int:
-    """Cells of a race whose leader is clear as soon as the rules allow it: what a search probably costs."""
-    fewest = len(race.coarse) + 2 * min(race.blocks - 1, 1)
-    return min(race.cells_at_most, fewest + 1)

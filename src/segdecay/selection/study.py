@@ -131,12 +131,6 @@ def known_cells(study: Study) -> set[Path]:
     return {task.folder for value in possible_strengths(study)[0] for task in study.tasks(value)}
 
 
-def count_cells(study: Study, grid: Sequence[float]) -> tuple[int, int]:
-    """How many cells a search trains at most, and how many the whole grid has."""
-    whole = len(grid) * len(study.folds.folds) * len(study.config.search.seeds)
-    return min(whole, race_of(study)[0].cells_at_most) if study.config.search.race else whole, whole
-
-
 def run_study(study: Study) -> tuple[Verdict, Decision]:
     """Run the cells that the search needs, in a race or the whole grid, then decide.
 
@@ -158,7 +152,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         rule=study.config.search.rule,
         best_value=searched.best,
         criterion=criterion,
-        groups=_groups_of(study),
+        groups=groups_of(study),
     )
     return _verdict(study, searched, decision), decision
 
@@ -167,7 +161,7 @@ def run_race(study: Study, criterion: Criterion) -> Searched:
     """The grid in a race (selection/race.py), within the budget."""
     race, values = race_of(study)
     tasks = [study.tasks(value) for value in values]
-    groups = _groups_of(study)
+    groups = groups_of(study)
     racing = Racing(
         race,
         tasks,
@@ -196,7 +190,7 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
         grid = [*grid, more]
 
 
-def _groups_of(study: Study) -> list[list[str]]:
+def groups_of(study: Study) -> list[list[str]]:
     """The group of every validation image, fold by fold, in the order of the kept matrices."""
     return [[study.dataset.items[index].group for index in fold.validation] for fold in study.folds.folds]
 

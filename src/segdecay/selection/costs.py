@@ -1,0 +1,37 @@
+"""What a search will cost, as far as it is known beforehand. Knows studies and races; runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from segdecay.selection.study import Study, race_of
+
+
+@dataclass(frozen=True)
+class CellCount:
+    """How many cells a search trains, how many the whole grid has, and how many an honest score costs at most."""
+
+    least: int
+    most: int
+    whole: int
+    honest: int = 0
+
+
+def count_cells(study: Study, grid: Sequence[float]) -> CellCount:
+    """What a search will cost, as far as it is known beforehand."""
+    n_folds, n_seeds = len(study.folds.folds), len(study.config.search.seeds)
+    least, most, whole = _count(study, len(grid), n_folds * n_seeds)
+    honest = n_seeds if study.config.search.honest == "holdout" else 0
+    if study.config.search.honest == "nested":
+        honest = n_folds * (_count(study, len(grid), (n_folds - 1) * n_seeds)[1] + n_seeds)
+    return CellCount(least, most, whole, honest)
+
+
+def _count(study: Study, n_strengths: int, blocks: int) -> tuple[int, int, int]:
+    """Cells of a search over so many blocks: at least, at most, and of the whole grid."""
+    whole = n_strengths * blocks
+    if not study.config.search.race:
+        return whole, whole, whole
+    race = replace(race_of(study)[0], blocks=blocks)
+    return min(whole, race.cells_at_least), min(whole, race.cells_at_most), whole
