@@ -76,6 +76,13 @@ def test_a_best_that_cannot_be_told_from_none_is_flat_and_none_is_taken() -> Non
     assert set(decision.indistinguishable) == {1.0, 2.0}
 
 
+def test_a_leader_of_the_race_whose_folds_speak_against_it_is_no_best() -> None:
+    candidates = _candidates([0.75, 0.6, 0.5])
+    decision = decide(candidates, CLASSES, confidence=0.95, resamples=400, seed=1, best_value=1.0)
+    assert decision.kind == "zero"
+    assert decision.best == decision.none
+
+
 def test_the_strongest_as_a_clear_winner_is_an_edge() -> None:
     decision = _decide(_candidates([0.5, 0.6, 0.8]))
     assert decision.kind == "edge"

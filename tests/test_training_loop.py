@@ -187,9 +187,11 @@ def test_another_seed_or_fold_gives_other_weights(tmp_path: Path, shapes: Path) 
     task, _ = small_task(tmp_path / "a", small_config(shapes))
     other = replace(task, folder=tmp_path / "b", seed=1)
     third = replace(task, folder=tmp_path / "c", fold=1)
-    for one in (task, other, third):
+    fourth = replace(task, folder=tmp_path / "d", config=task.config.model_copy(update={"seed": 1}))
+    for one in (task, other, third, fourth):
         run_cell(one)
     assert not _equal(_weights(task), _weights(other))
+    assert not _equal(_weights(task), _weights(fourth))  # the seed of the run
     assert not _equal(_weights(task), _weights(third))
 
 

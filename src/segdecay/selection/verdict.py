@@ -109,6 +109,8 @@ def decide(
     none = 0
     named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
     best = named[0] if named else scored.best
+    if named and scored.to_none.means[best] <= 0:  # the race's curve led; the folds that both have speak against it
+        best = none
     tail = iv.joint_tail(scored.to_none, confidence)
     differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
     best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None

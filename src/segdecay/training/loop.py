@@ -143,7 +143,7 @@ def _step(cell: Cell, window: list[npt.NDArray[np.int64]]) -> float:
     for offset, indices in enumerate(window):
         images, masks = _training_batch(cell, indices, progress.batch + offset)
         # dropout draws from the global generator: seeded here, it needs no memory either
-        torch.manual_seed(derive_seed(task.seed, task.fold, "dropout", progress.epoch, progress.batch + offset))
+        torch.manual_seed(derive_seed(task.drawn_from, task.fold, "dropout", progress.epoch, progress.batch + offset))
         loss = pixel_cross_entropy(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
         parts.fabric.backward(loss / len(window))
         total += float(loss.detach())
@@ -165,7 +165,7 @@ def _step(cell: Cell, window: list[npt.NDArray[np.int64]]) -> float:
 def _training_batch(cell: Cell, indices: npt.NDArray[np.int64], batch: int) -> tuple[Tensor, Tensor]:
     """Cropped, augmented, normalised images (N, B, H, W) and masks (N, H, W) on the cell's device."""
     task, parts = cell.task, cell.parts
-    draw = generator(task.seed, task.fold, "augment", cell.progress.epoch, batch)
+    draw = generator(task.drawn_from, task.fold, "augment", cell.progress.epoch, batch)
     config = task.config.augment
     crop = crop_size(cell.dataset, task.train, config)
     images, masks = take_batch(cell.dataset, [int(index) for index in indices], crop=crop, generator=draw)

@@ -49,6 +49,11 @@ class CellTask:
     checkpoint_every_s: float = 5.0
     gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
 
+    @property
+    def drawn_from(self) -> int:
+        """What every random draw of this cell depends on: the run's seed and the cell's, added."""
+        return self.config.seed + self.seed
+
 
 def count_batches(n_images: int, batch_size: int) -> int:
     """Batches an epoch; images are spread evenly, so that the last batch is not a lonely one."""
@@ -68,7 +73,7 @@ def count_epochs(config: RunConfig) -> int:
 
 def epoch_batches(task: CellTask, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
     """The training indices of every batch of one epoch: the same for every setting of a fold and seed."""
-    order = torch.randperm(len(task.train), generator=generator(task.seed, task.fold, "order", epoch)).numpy()
+    order = torch.randperm(len(task.train), generator=generator(task.drawn_from, task.fold, "order", epoch)).numpy()
     indices = np.asarray(task.train, dtype=np.int64)[order]
     yield from np.array_split(indices, count_batches(len(indices), task.config.training.batch_size))
 
@@ -195,7 +200,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
     config = task.config
     prepare_torch(config, task.device)
     fabric = build_fabric(config, task.device)
-    torch.manual_seed(derive_seed(task.seed, task.fold, "init"))
+    torch.manual_seed(derive_seed(task.drawn_from, task.fold, "init"))
     bare = build_model(model_at(config, task.value), in_channels=dataset.bands, classes=len(dataset.classes))
     bare = bare.to(memory_format=torch.channels_last)
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
