@@ -254,6 +254,8 @@ class ClassSummary:
     chosen: float | None
     zero: float | None
     difference_interval: tuple[float, float] | None
+    chosen_interval: tuple[float, float] | None = None  # of `chosen`, as if class and setting had been named beforehand
+    zero_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def write_environment(run: Path, command: str, devices: list[str], workers: int) -> None:
+def write_environment(run: Path, command: str, devices: list[str], workers: int, cells: int) -> None:
     """Where and with what a run was started; kept from its first start."""
     path = run / "environment.json"
     if path.exists():
@@ -167,6 +167,7 @@ def write_environment(run: Path, command: str, devices: list[str], workers: int)
         "machine": f"{platform.system()} {platform.machine()}",
         "device": ", ".join(devices),
         "workers": workers,
+        "cells": cells,  # trainings at most, refits not among them
         "segdecay": package_versions().get("segdecay", "unknown"),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }

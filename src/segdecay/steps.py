@@ -19,9 +19,10 @@ from segdecay.data.folds import FoldPlan, fold_plan, plan_to_json
 from segdecay.deploy.bundle import write_bundle
 from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.models.zoo import check_model_name
-from segdecay.records import CellRecord, Verdict, write_json
+from segdecay.records import CellRecord, Verdict, read_json, write_json
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.study import Study, race_of
+from segdecay.shipping import card_of
 from segdecay.training.balancing import check_balancing
 from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
 from segdecay.training.preflight import Preflight
@@ -31,7 +32,6 @@ from segdecay.training.setup import (
     count_batches,
     count_epochs,
     count_steps,
-    model_at,
     multipliers_of,
     strength_of,
 )
@@ -145,24 +145,14 @@ def pool_of(dataset: Dataset) -> tuple[int, ...]:
     return dataset.part("train", "val")
 
 
-def ship(run: Path, config: RunConfig, dataset: Dataset, record: CellRecord, folder: Path) -> None:
-    """Make the bundle from a final training."""
+def ship(
+    run: Path, config: RunConfig, dataset: Dataset, record: CellRecord, folder: Path, verdict: Verdict | None = None
+) -> None:
+    """Make the bundle from a final training; verdict: of the search before it."""
     write_bundle(
         run / "model",
         (folder / "model.safetensors").read_bytes(),
-        dataset=dataset,
-        model=model_at(config, record.strength.value),
-        mean=record.extra["mean"],
-        deviation=record.extra["deviation"],
-        size=config.data.size,
-        made_by={
-            "policy": config.decay.policy,
-            "strength": record.strength,
-            "data": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "images": record.parts[0],
-            "epochs": record.epochs,
-        },
+        card_of(config, dataset, record, read_json(run / "data.json"), verdict),
     )
 
 

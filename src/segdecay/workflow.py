@@ -18,6 +18,7 @@ from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, open_run, write_environment
+from segdecay.selection.costs import count_cells
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Event, default_workers, find_devices
@@ -120,7 +121,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         study.ledger.forget_leftovers()
         say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
         write_facts(run, config, dataset, checks, folds, trial)
-        write_environment(run, execution.command, devices, workers)
+        write_environment(run, execution.command, devices, workers, count_cells(study, grid).most)
 
         has_test = bool(dataset.part("test"))
         watcher.plan(study, grid, trial, 1 + has_test, workers)
@@ -142,7 +143,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
             cost=cost_with(verdict.cost, list(refits.values())),
         )
         write_json(run / "verdict.json", verdict)
-        ship(run, config, dataset, refits["chosen"], study.ledger.refit("chosen"))
+        ship(run, config, dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
         return Tuned(run, verdict, build_report(run), run / "model")
 
 
@@ -192,7 +193,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         opened.room_bytes = trial.room_bytes(1, refits=1)
         say_all(start_notes(config, trial), watcher)
         write_facts(run, config, dataset, checks, None, trial)
-        write_environment(run, execution.command, devices[:1], 1)
+        write_environment(run, execution.command, devices[:1], 1, 1)
         failures: list[str] = []
 
         def note(event: Event) -> None:

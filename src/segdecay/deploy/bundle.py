@@ -1,17 +1,16 @@
 """The bundle: a folder that ships a model without pickle, with all that prediction needs.
 
-model.safetensors holds tensors, model.json the rest. A bundle never runs code of its own: a model of the user's is
-named in it, and has to be named again by whoever loads it. Knows models and files; nothing of training data.
+model.safetensors holds tensors, model.json the rest (deploy/card.py), README.md the same for people. A bundle never
+runs code of its own: a model of the user's is named in it, and has to be named again by whoever loads it. Whatever it
+says is checked before anything is allocated for it. Knows models and files; nothing of training data.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,13 +18,15 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from segdecay.config import ModelConfig
-from segdecay.data.dataset import Dataset
+from segdecay.deploy.card import SCHEMA, Card, model_of, read_card, read_part
+from segdecay.deploy.model_card import model_card
 from segdecay.errors import ModelError, RunError
 from segdecay.models.zoo import PRESETS, build_model, logits_of
 from segdecay.records import read_json, write_bytes, write_json
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
-MOST_CLASSES, MOST_BANDS, MOST_CARD_BYTES = 255, 64, 4 << 20
+WEIGHTS, CARD, README = "model.safetensors", "model.json", "README.md"
+MOST_WEIGHTS_BYTES = 4 << 30
+SHOWN = 3  # tensors that are named in an error
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Bundle:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     size: tuple[int, int] | None  # H, W that images are resized to before the model; None: as they are
-    made_by: Mapping[str, Any]
+    made_by: Mapping[str, object]
+    card: Card | None = field(default=None, repr=False)
 
     def logits(
         self,
@@ -60,33 +62,19 @@ class Bundle:
         return logits
 
 
-def write_bundle(
-    folder: Path,
-    weights: bytes,  # the content of a safetensors file
-    *,
-    dataset: Dataset,
-    model: ModelConfig,
-    mean: list[float],
-    deviation: list[float],
-    size: tuple[int, int] | None,
-    made_by: Mapping[str, Any],
-) -> None:
-    """Write weights, then the card that names their hash: a bundle is whole when its card is there."""
+def write_bundle(folder: Path, weights: bytes, card: Card) -> None:
+    """Write weights (the content of a safetensors file), then what people read, then the card that names their hash.
+
+    A bundle is whole when its card is there. The card's own hash and schema are set here; so is the model's source: the
+    weights are the bundle's own, nothing is fetched and no other file is read when it is loaded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    model = {**card.model, "pretrained": False, "weights": None}
+    digest = hashlib.sha256(weights).hexdigest()
+    card = card.model_copy(update={"weights_sha256": digest, "schema_version": SCHEMA, "model": model})
     write_bytes(folder / WEIGHTS, weights)
-    card = {
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "classes": dataset.classes,
-        "palette": dataset.palette,
-        "bands": dataset.bands,
-        "mean": mean,
-        "deviation": deviation,
-        "size": size,
-        # the weights are the bundle's own: nothing is fetched and no other file is read when it is loaded
-        "model": {**model.model_dump(mode="json"), "pretrained": False, "weights": None},
-        "made_by": made_by,
-    }
-    write_json(folder / CARD, card)
+    write_bytes(folder / README, model_card(card).encode())
+    write_json(folder / CARD, card.model_dump(mode="json"))
 
 
 def find_bundle(path: Path) -> Path:
@@ -99,30 +87,19 @@ def find_bundle(path: Path) -> Path:
         if (folder / CARD).is_file():
             return folder
     if (path / "run.yaml").is_file():
-        raise RunError(f"{path} is not finished: it has no model yet. Run the command that made it again; it goes on.")
+        raise RunError(_unfinished(path))
     raise RunError(f"{path} is neither a run nor a model: {path / CARD} does not exist.")
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """The checked content of model.json."""
+def _unfinished(run: Path) -> str:
+    """How far a run without a model is, and the command that goes on with it."""
+    done = len(list(run.glob("cells/*/*/cell.json")))
     try:
-        if path.stat().st_size > MOST_CARD_BYTES:
-            raise ModelError(f"{path} is larger than {MOST_CARD_BYTES} bytes: not a card of ours.")
-        card = read_json(path)
-        faults = []
-        if not 2 <= len(card["classes"]) <= MOST_CLASSES or not all(isinstance(n, str) for n in card["classes"]):
-            faults.append(f"classes: 2 to {MOST_CLASSES} names")
-        if not isinstance(card["bands"], int) or not 1 <= card["bands"] <= MOST_BANDS:
-            faults.append(f"bands: 1 to {MOST_BANDS}")
-        elif not len(card["mean"]) == len(card["deviation"]) == card["bands"] or min(card["deviation"]) <= 0:
-            faults.append("mean and deviation: one positive number a band")
-        if len(card["palette"]) != len(card["classes"]):
-            faults.append("palette: one colour a class")
-        if faults:
-            raise ModelError(f"{path} is not a card of ours; expected {'; '.join(faults)}.")
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged: {type(error).__name__}: {error}. Make the bundle again.") from error
-    return card
+        environment = read_json(run / "environment.json")
+        total, command = int(environment["cells"]), str(environment["command"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{run} is not finished: it has no model yet. Run the command that made it again; it goes on."
+    return f"{run} is not finished: {done} of at most {total} cells done, no model yet. To go on, run: {command}"
 
 
 def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") -> Bundle:
@@ -135,36 +112,67 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
 
     Raises:
         RunError: no bundle there.
-        ModelError: damaged, or its own model is not named by the caller.
+        ModelError: damaged, hostile, of a newer schema, or its own model is not named by the caller.
     """
     folder = find_bundle(path)
-    card = _read_card(folder / CARD)
-    try:
-        config = ModelConfig.model_validate(card["model"])
-        content = (folder / WEIGHTS).read_bytes()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} is damaged: {error}. Make the bundle again.") from error
-    if hashlib.sha256(content).hexdigest() != card["weights_sha256"]:
+    card = read_card(folder / CARD)
+    config = model_of(card, folder / CARD)
+    content = read_part(folder / WEIGHTS, MOST_WEIGHTS_BYTES)
+    if hashlib.sha256(content).hexdigest() != card.weights_sha256:
         raise ModelError(f"{folder / WEIGHTS} is damaged: its hash is not the one in {CARD}. Make the bundle again.")
-    if config.name not in PRESETS and not config.name.startswith("smp:") and model != config.name:
+    is_ours = config.name in PRESETS or config.name.startswith("smp:")
+    if not is_ours and model != config.name:
         message = (
             f"{folder} was made with a model of your own, {config.name}, and a bundle brings no code. "
             f"Name it again to run it: --model {config.name}"
         )
         raise ModelError(message)
-    config = config.model_copy(update={"pretrained": False, "weights": None})
-    net = build_model(config, in_channels=card["bands"], classes=len(card["classes"]))
     try:
-        net.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{folder / WEIGHTS} does not fit the model in {CARD}: {error}") from error
+        tensors = load_tensors(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder / WEIGHTS} is damaged: {error}. Make the bundle again.") from error
+    if is_ours:  # what the card asks for may be huge: compare before any memory is taken for it
+        with torch.device("meta"):
+            _refuse_misfit(_build(config, card), tensors, folder)
+    net = _build(config, card)
+    _refuse_misfit(net, tensors, folder)
+    net.load_state_dict(tensors)
     return Bundle(
         model=net.eval().to(device),
-        classes=tuple(card["classes"]),
-        palette=tuple((int(r), int(g), int(b)) for r, g, b in card["palette"]),
-        bands=card["bands"],
-        mean=tuple(card["mean"]),
-        deviation=tuple(card["deviation"]),
-        size=None if card["size"] is None else (int(card["size"][0]), int(card["size"][1])),
-        made_by=card["made_by"],
+        classes=card.classes,
+        palette=card.palette,
+        bands=card.bands,
+        mean=card.mean,
+        deviation=card.deviation,
+        size=card.size,
+        made_by=card.made_by,
+        card=card,
     )
+
+
+def _build(config: ModelConfig, card: Card) -> nn.Module:
+    return build_model(config, in_channels=card.bands, classes=len(card.classes))
+
+
+def _refuse_misfit(net: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Names, shapes and types must be the model's, and every value a number.
+
+    Raises:
+        ModelError: they are not.
+    """
+    expected = net.state_dict()
+    faults = [f"{name} is missing" for name in expected if name not in tensors]
+    faults += [f"{name} is none of the model's" for name in tensors if name not in expected]
+    for name, tensor in tensors.items():
+        own = expected.get(name)
+        if own is not None and (own.shape != tensor.shape or own.dtype != tensor.dtype):
+            faults.append(f"{name} is {_kind(tensor)}, the model has {_kind(own)}")
+        elif tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            faults.append(f"{name} holds values that are not finite")
+    if faults:
+        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise ModelError(f"{folder / WEIGHTS} does not fit the model in {CARD}: {'; '.join(faults[:SHOWN])}{more}.")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or 'scalar'}"

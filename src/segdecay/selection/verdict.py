@@ -133,7 +133,7 @@ def decide(
         zero=_inside(scored.own.interval(none, 1 - confidence)),
         best_difference=best_difference,
         settings=tuple(_summary(c, i, scored, differences[i], confidence) for i, c in enumerate(candidates)),
-        classes=_class_summaries(candidates, shown, class_names, confidence, resamples, seed),
+        classes=_class_summaries(candidates, shown, class_names, confidence, resamples, seed, groups),
         indistinguishable=_indistinguishable(candidates, scored, differences),
         looked_at=max(1, sum(bool(one.cells) for one in candidates) - 1),
         n_folds=scored.surface.scores.shape[1],
@@ -213,7 +213,13 @@ def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval,
 
 
 def _class_summaries(
-    candidates: Sequence[Candidate], shown: int, names: Sequence[str], confidence: float, resamples: int, seed: int
+    candidates: Sequence[Candidate],
+    shown: int,
+    names: Sequence[str],
+    confidence: float,
+    resamples: int,
+    seed: int,
+    groups: Sequence[Sequence[object]] | None,
 ) -> tuple[ClassSummary, ...]:
     """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
     none, other = candidates[0].cells, candidates[shown].cells
@@ -221,10 +227,20 @@ def _class_summaries(
     summaries = []
     for index, name in enumerate(names):
         support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())
-        interval = None
-        if shown != 0 and np.isfinite(means[0][index]) and np.isfinite(means[1][index]):
-            only = Criterion("classes", (index,), (name,))
-            surface, _ = ev.surface_of([none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed)
-            interval = iv.difference_estimates(surface, 0).interval(1, 1 - confidence).interval
-        summaries.append(ClassSummary(name, support, _known(means[0][index]), _known(means[1][index]), interval))
+        only = Criterion("classes", (index,), (name,))
+        intervals: list[tuple[float, float] | None] = [None, None, None]  # of none, of the other, of their difference
+        known = [bool(np.isfinite(means[1][index])), bool(np.isfinite(means[0][index]))]
+        if any(known):
+            surface, _ = ev.surface_of(
+                [none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed, groups=groups
+            )
+            own = iv.own_estimates(surface)
+            intervals[:2] = [
+                _inside(own.interval(i, 1 - confidence)).interval if is_known else None
+                for i, is_known in enumerate(known)
+            ]
+            if shown != 0 and all(known):
+                intervals[2] = iv.difference_estimates(surface, 0).interval(1, 1 - confidence).interval
+        chosen, zero = _known(means[0][index]), _known(means[1][index])
+        summaries.append(ClassSummary(name, support, chosen, zero, intervals[2], intervals[1], intervals[0]))
     return tuple(summaries)

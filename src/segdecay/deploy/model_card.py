@@ -1,0 +1,130 @@
+"""README.md of a bundle: what the model is, what it was trained on, how well it does, what it is not for.
+
+Knows the card alone, so that it can be written again from it.
+"""
+
+from __future__ import annotations
+
+from segdecay.deploy.card import Band, Card, ClassScore
+
+FEW_PIXELS, FEW_IMAGES = 2_000, 10  # below, a class is named among the limits
+
+
+def model_card(card: Card) -> str:
+    """The model card as Markdown."""
+    parts = [_title(card), _use(card), _data(card), _training(card), _scores(card), _limits(card), _versions(card)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(card: Card) -> str:
+    name = card.trained_on.name if card.trained_on else "a data set of its owner"
+    return (
+        f"# Segmentation model, trained on {name}\n\n"
+        f"{len(card.classes)} classes: {', '.join(card.classes)}.  \nNetwork: {card.model.get('name')}, "
+        f"{card.bands} band{'s' if card.bands > 1 else ''}, "
+        + ("images at their own size." if card.size is None else f"images resized to {card.size[0]}×{card.size[1]}.")
+    )
+
+
+def _use(card: Card) -> str:
+    own = str(card.model.get("name", ""))
+    is_own = ":" in own and not own.startswith("smp:")
+    more = f" --model {own}" if is_own else ""
+    return (
+        "## Use\n\n```\n"
+        f"segdecay predict . IMAGES --out predicted{more}\n```\n\n"
+        "Weights are in model.safetensors (no pickle), everything else in model.json; neither runs code. "
+        f"Inputs are normalised by band: mean {_numbers(card.mean)}, deviation {_numbers(card.deviation)}."
+    )
+
+
+def _data(card: Card) -> str:
+    if card.trained_on is None:
+        return ""
+    parts = ", ".join(f"{part or 'all'} {n}" for part, n in card.trained_on.parts.items())
+    return (
+        f"## Trained on\n\n{card.trained_on.name}: {card.trained_on.images} images for this training"
+        + (f" ({parts} in all)" if parts else "")
+        + f". Fingerprint of the data: {card.trained_on.fingerprint[:16]}."
+    )
+
+
+def _training(card: Card) -> str:
+    strength = card.strength
+    if strength is None:
+        return ""
+    value = f"{strength.axis} = {strength.value:g}"
+    lambda_ = "" if strength.lambda_ is None or strength.axis == "lambda" else f", λ = {strength.lambda_:.4g}"
+    text = f"## How\n\nPolicy {card.made_by.get('policy')}, {value}{lambda_}; {card.made_by.get('epochs')} epochs."
+    if card.search is None:
+        return text + " The strength was given, not searched."
+    found = card.search
+    selected = f"{found.criterion} over the folds, corrected for having been selected: "
+    honest = found.honest
+    if honest is None or honest.mean is None:
+        return f"{text} Chosen by cross-validation: {found.sentence}"
+    return (
+        f"{text} Chosen by cross-validation, verdict *{found.kind}*: {found.sentence}\n\n"
+        f"{selected}{honest.mean:.3f}{_interval(honest.interval)} ({honest.method})."
+    )
+
+
+def _scores(card: Card) -> str:
+    if not card.scores:
+        return ""
+    has_folds = any(row.folds is not None for row in card.scores)
+    columns = ["class"] + (["IoU over the folds"] if has_folds else [])
+    columns += [f"IoU on {card.scored_on}"] if card.scored_on else []
+    columns += ["labelled pixels", "images"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in card.scores:
+        cells = [row.name.replace("|", "\\|")] + ([_score(row.folds, row.interval)] if has_folds else [])
+        cells += [_score(row.scored, row.scored_interval)] if card.scored_on else []
+        lines.append("| " + " | ".join([*cells, f"{row.pixels:,}", f"{row.images:,}"]) + " |")
+    confidence = f"{card.search.confidence:.0%}" if card.search else "95%"
+    text = f"## Scores\n\nIn brackets: {confidence} intervals, of single classes.\n\n" + "\n".join(lines)
+    if card.miou is not None:
+        text += f"\n\nmIoU on {card.scored_on}, scored once: {_score(card.miou, card.miou_interval)}."
+    return text
+
+
+def _limits(card: Card) -> str:
+    few = [row.name for row in card.scores if row.pixels < FEW_PIXELS or row.images < FEW_IMAGES]
+    weak = [row.name for row in card.scores if _known(row) is not None and (_known(row) or 0.0) < 0.5]
+    other = (
+        f"Images with another number of bands than {card.bands}, or scaled otherwise than those it was trained on, "
+        "are not what it knows; it says a class for every pixel all the same."
+    )
+    lines = [
+        other,
+        "Intervals speak of images like those it was scored on, not of another camera, place or time.",
+    ]
+    if few:
+        lines.append(f"Trained on very little of: {', '.join(few)}. Their scores are uncertain.")
+    if weak:
+        lines.append(f"IoU below .5: {', '.join(weak)}.")
+    if card.scored_on is None:
+        lines.append("These very weights were scored on no image outside their training; the folds' models were.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _versions(card: Card) -> str:
+    if not card.made_with:
+        return ""
+    return "## Made with\n\n" + ", ".join(f"{name} {version}" for name, version in card.made_with.items())
+
+
+def _known(row: ClassScore) -> float | None:
+    return row.scored if row.scored is not None else row.folds
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _interval(interval: Band | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _score(value: float | None, interval: Band | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}{_interval(interval)}"

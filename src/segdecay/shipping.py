@@ -1,0 +1,102 @@
+"""What a finished training says of itself in its bundle: the card, from records.
+
+Knows records and the card's shape; nothing of files or tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from segdecay.config import RunConfig
+from segdecay.data import Dataset
+from segdecay.deploy.card import SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
+from segdecay.records import CellRecord, Scores, Verdict
+from segdecay.runs import package_versions
+from segdecay.training.setup import model_at
+
+
+def card_of(
+    config: RunConfig, dataset: Dataset, record: CellRecord, data: Mapping[str, Any], verdict: Verdict | None
+) -> Card:
+    """The card of a final training.
+
+    Args:
+        config: what was asked for.
+        dataset: what it was trained on.
+        record: the training; its validation is of the test part after a search, and of val after a single training.
+        data: the content of the run's data.json.
+        verdict: what the search concluded, where there was one.
+    """
+    scored_on = _scored_on(dataset, verdict)
+    scored = record.validation if scored_on else None
+    return Card(
+        schema_version=SCHEMA,
+        weights_sha256="0" * 64,  # set when the weights are written
+        classes=dataset.classes,
+        palette=dataset.palette,
+        bands=dataset.bands,
+        mean=tuple(record.extra["mean"]),
+        deviation=tuple(record.extra["deviation"]),
+        size=config.data.size,
+        model=model_at(config, record.strength.value).model_dump(mode="json"),
+        made_by={
+            "policy": config.decay.policy,
+            "strength": record.strength.to_json(),
+            "epochs": record.epochs,
+        },
+        trained_on=TrainedOn(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            images=record.parts[0],
+            parts=data["images"],
+        ),
+        search=None if verdict is None else _search(verdict),
+        scores=tuple(_class_scores(data["class_rows"], verdict, scored)),
+        scored_on=scored_on,
+        miou=None if scored is None else scored.miou,
+        made_with=package_versions(),
+    )
+
+
+def _scored_on(dataset: Dataset, verdict: Verdict | None) -> Literal["test", "val"] | None:
+    """The part that a final training never saw and was scored on once."""
+    if verdict is not None:
+        return "test" if dataset.part("test") else None
+    return "val" if dataset.part("val") else None
+
+
+def _search(verdict: Verdict) -> Search:
+    honest = verdict.honest
+    return Search.model_validate(
+        {
+            "kind": verdict.kind,
+            "sentence": verdict.sentence,
+            "criterion": verdict.criterion,
+            "confidence": verdict.evidence["confidence"],
+            "selection": Scored(mean=verdict.selection.mean, interval=verdict.selection.interval),
+            "honest": None
+            if honest is None
+            else Scored(mean=honest["mean"], interval=tuple(honest["interval"]), method=honest["method"]),
+        }
+    )
+
+
+def _class_scores(
+    rows: Sequence[Mapping[str, Any]], verdict: Verdict | None, scored: Scores | None
+) -> Sequence[ClassScore]:
+    """One row a class: over the folds at what was taken, and of the weights themselves where they were scored."""
+    found = []
+    for index, row in enumerate(rows):
+        folds: dict[str, Any] = {}
+        if verdict is not None:
+            own = verdict.classes[index]
+            folds = (
+                {"folds": own.zero, "interval": own.zero_interval}
+                if verdict.strength.is_none
+                else {"folds": own.chosen, "interval": own.chosen_interval}
+            )
+        iou = None if scored is None else scored.iou[index]
+        known = None if iou is None or iou != iou else iou
+        found.append(ClassScore(name=row["name"], pixels=row["pixels"], images=row["images"], scored=known, **folds))
+    return found
