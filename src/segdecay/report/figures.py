@@ -63,6 +63,7 @@ def score_figure(verdict: Verdict) -> go.Figure:
         figure.add_scatter(
             x=at,
             y=[None if item.dropped else value for item, value in zip(settings, scores, strict=True)],
+            name=f"fold {fold}",
             mode="lines+markers",
             line={"width": 1.2, "color": GREY},
             marker={"size": 4, "color": GREY},
@@ -74,6 +75,7 @@ def score_figure(verdict: Verdict) -> go.Figure:
     figure.add_scatter(
         x=at,
         y=[item.mean for item in settings],
+        name="mean, one standard error",
         error_y={
             "type": "data",
             "array": [item.standard_error or 0.0 for item in settings],
@@ -110,6 +112,7 @@ def difference_figure(verdict: Verdict) -> go.Figure:
     figure.add_scatter(
         x=[x for x, _, _ in known],
         y=means,
+        name="difference to none, interval",
         error_y={
             "type": "data",
             "symmetric": False,
@@ -208,6 +211,7 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
     figure.add_scatter(
         x=[x for x, _ in finished],
         y=[value for _, value in finished],
+        name="finished folds of a dropped setting",
         mode="markers",
         marker={"symbol": "circle-open", "size": 6, "color": GREY},
         hoverinfo="text",
@@ -216,6 +220,7 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
     figure.add_scatter(
         x=[x for x, _ in dropped],
         y=[low] * len(dropped),
+        name="place of a mark, not a score",
         mode="markers+text",
         marker={"symbol": "x", "size": 11, "color": VERMILION, "opacity": [0 if raced else 1 for raced in is_raced]},
         cliponaxis=False,

@@ -18,11 +18,19 @@ from torch import Tensor
 from segdecay.data.dataset import IGNORE
 from segdecay.errors import RunError
 from segdecay.records import Scores, write_bytes
-from segdecay.training.counts import F64 as F64
-from segdecay.training.counts import I64 as I64
-from segdecay.training.counts import intersection_union as intersection_union
-from segdecay.training.counts import iou as iou
-from segdecay.training.counts import mean_present as mean_present
+from segdecay.training.counts import F64, I64, intersection_union, iou, mean_present
+
+__all__ = [
+    "F64",
+    "I64",
+    "image_confusions",
+    "intersection_union",
+    "iou",
+    "mean_present",
+    "read_confusions",
+    "scores_of",
+    "write_confusions",
+]
 
 
 def image_confusions(
