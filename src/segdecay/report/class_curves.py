@@ -1,4 +1,4 @@
-"""What every strength gives every class: IoU over strength with the interval of the paired difference to none.
+"""What every strength gains or costs every class: the paired difference to none in IoU, with its interval.
 
 Pure numpy: kept counts in, facts out. Knows nothing of files or drawings.
 """
@@ -26,12 +26,11 @@ DEFAULT_CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class ClassPoint:
-    """One class at one strength. `iou` is none's mean plus the difference, so that missing folds do not move it."""
+    """One class at one strength: the mean difference to none over the folds that both have, and its interval."""
 
     value: float  # on the axis
-    iou: float | None
     difference: float | None = None
-    interval: Interval = None  # of the difference
+    interval: Interval = None
 
     @property
     def is_told_apart(self) -> bool:
@@ -41,7 +40,7 @@ class ClassPoint:
 
 @dataclass(frozen=True)
 class ClassCurve:
-    """One class over all strengths."""
+    """One class over all strengths; `none` is its IoU at none, mean over folds."""
 
     index: int
     none: float | None
@@ -51,8 +50,8 @@ class ClassCurve:
 def class_curves(run: Run) -> tuple[ClassCurve, ...]:
     """Every class, in the order of the data set; empty where there is no search or none was not scored.
 
-    The interval of the compared setting is the verdict's. The others are made in the same way with images as units;
-    where the verdict resampled groups, they have none, since groups are not in the records.
+    The interval of the compared setting is the verdict's where it has one. Others are made in the same way with images as
+    units; where the verdict resampled groups, they have none, since groups are not in the records.
     """
     verdict = run.verdict
     none = verdict.none if verdict else None
@@ -69,7 +68,7 @@ def _curve(verdict: Verdict, cells: list[dict[int, list[Counts]]], values: list[
     surface, _ = surface_of(own, names, criterion=ONLY, resamples=RESAMPLES, seed=SEED)
     none = float(mean_present(surface.scores[0]))
     if not math.isfinite(none):
-        return ClassCurve(index, None, tuple(ClassPoint(value, None) for value in values))
+        return ClassCurve(index, None, tuple(ClassPoint(value) for value in values))
     found = difference_estimates(surface, 0)
     compared = verdict.compared.strength.value if verdict.compared else None
     has_units = verdict.evidence.get("resampled") != "groups"
@@ -77,13 +76,13 @@ def _curve(verdict: Verdict, cells: list[dict[int, list[Counts]]], values: list[
     for row, value in enumerate(values, start=1):
         mean = float(found.means[row])
         if not math.isfinite(mean):
-            points.append(ClassPoint(value, None))
+            points.append(ClassPoint(value))
             continue
         interval = found.interval(row, 1 - DEFAULT_CONFIDENCE).interval if has_units else None
         if value == compared:
-            interval = verdict.classes[index].difference_interval
+            interval = verdict.classes[index].difference_interval or interval
         known = interval if interval is not None and bool(np.isfinite(interval).all()) else None
-        points.append(ClassPoint(value, none + mean, mean, known))
+        points.append(ClassPoint(value, mean, known))
     return ClassCurve(index, none, tuple(points))
 
 

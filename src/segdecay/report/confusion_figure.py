@@ -97,10 +97,18 @@ def confusion_figure(matrix: I64, names: Sequence[str], kept: Sequence[int]) -> 
     figure.update_layout(
         margin={"t": 10},
         xaxis=axis_style(
-            tickvals=list(range(len(columns))), ticktext=columns, tickangle=-60, title="prediction", **ticks
+            tickvals=list(range(len(columns))),
+            ticktext=columns,
+            tickangle=-60,
+            title={"text": "prediction", "standoff": 12},
+            **ticks,
         ),
         yaxis=axis_style(
-            tickvals=list(range(len(kept))), ticktext=labels, autorange="reversed", title="truth", **ticks
+            tickvals=list(range(len(kept))),
+            ticktext=labels,
+            autorange="reversed",
+            title={"text": "truth", "standoff": 14},
+            **ticks,
         ),
     )
     return figure

@@ -8,6 +8,7 @@ from segdecay.records import write_bytes
 from segdecay.report.balancing_table import balancing_table
 from segdecay.report.class_curves import class_curves
 from segdecay.report.confusion_page import confusion_section
+from segdecay.report.evaluation_page import build_evaluation_report
 from segdecay.report.facts import Run
 from segdecay.report.gauge_page import gauge_section
 from segdecay.report.images import read_sheets
@@ -32,6 +33,7 @@ KINDS = {
     "edge": "best at the edge of the grid",
 }
 
+METHOD = ("statistic", "resampled", "resamples", "rule", "confidence", "fold method", "folds", "seeds", "selection")
 INTERVALS = "interval of the paired difference to none."
 ONE_INTERVAL = "interval of the paired difference to none, of the compared strength only."  # groups are not in records
 
@@ -46,6 +48,8 @@ def build_report(run: Path) -> Path:
         RunError: RUN is neither a finished run of `tune` or `train` nor the folder of an `evaluate`, or a file in it is
             missing or damaged.
     """
+    if not (run / "run.yaml").is_file() and (run / "evaluation.json").is_file():
+        return build_evaluation_report(run)
     path = run / "report.html"
     write_bytes(path, render(read_run(run)).encode("utf-8", errors="replace"))
     return path
@@ -53,8 +57,8 @@ def build_report(run: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML text."""
-    verdict, classes = run.verdict, class_table(run)
-    curves = class_curves(run)
+    verdict, curves = run.verdict, class_curves(run)
+    classes = class_table(run, curves)
     context = {
         "run": run,
         "written_by": run.environment.segdecay,
@@ -68,11 +72,12 @@ def render(run: Run) -> str:
         "multiples": build_multiples(verdict, curves, classes.lines) if verdict and curves else (),
         "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes)) if verdict else "",
         "interval_note": INTERVALS if verdict and verdict.evidence.get("resampled") != "groups" else ONE_INTERVAL,
+        "method_words": METHOD,
         "first_words": first_words(verdict) if verdict else "",
         "confusion": confusion_section(run),
         "groups": group_lines(run.partition),
         "findings": findings_by_level(run.data.findings),
-        "panels": strength_panels(verdict, run),
+        "panels": strength_panels(verdict, run, curves),
         "curve_pairs": curve_pairs(run),
         "gauges": gauge_section(run, distinct(run)),
         "balancing": balancing_table(run),

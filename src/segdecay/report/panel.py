@@ -53,10 +53,10 @@ def figure_json(figure: Any) -> Markup:
 
 
 def json_text(text: str) -> Markup:
-    """A text as a JSON string that cannot end the script element it stands in.
+    r"""A text as a JSON string that cannot end the script element it stands in.
 
     >>> str(json_text("</script>"))
-    '"\\\\u003c/script\\\\u003e"'
+    '"\\u003c/script\\u003e"'
     """
     return _harmless(json.dumps(text, ensure_ascii=False))
 

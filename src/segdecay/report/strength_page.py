@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from segdecay.records import Strength
 from segdecay.report import curves, figures, words
+from segdecay.report.class_curves import ClassCurve
 from segdecay.report.class_figure import classes_figure
 from segdecay.report.facts import Run, Training
 from segdecay.report.panel import Panel, build_panel
@@ -36,7 +37,7 @@ def policy_text(policy: str) -> str:
     return f"The policy {policy} acts on the weights past the gradient: λR is shown, not minimised."
 
 
-def strength_panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
+def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[ClassCurve] = ()) -> Mapping[str, Panel]:
     """The figures about strength, by name; none for a run that searched nothing."""
     if verdict is None:
         return {}
@@ -76,10 +77,10 @@ def strength_panels(verdict: Verdict | None, run: Run) -> Mapping[str, Panel]:
         ),
         "classes": build_panel(
             "classes-against-strength",
-            "What each strength gains or costs every class",
-            "Rows are classes, columns strengths. Numbers are hundredths of IoU above (purple) or below (orange) none;"
-            " an empty field was not available.",
-            classes_figure(verdict, run.data),
+            "The same in numbers",
+            "Rows are classes, columns strengths. Numbers are hundredths of IoU above (purple) or below (orange) none, over"
+            " the folds that both have; an empty field was not available.",
+            classes_figure(verdict, run.data, class_lines),
             words="iou none",
         ),
     }
@@ -124,6 +125,7 @@ def compared_word(verdict: Verdict) -> str:
 
 
 def distinct(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:
+    """The settings whose trainings are shown, by what they are called."""
     if run.verdict is None:
         return [("training", run.compared)]
     both = [("none", run.zero), (compared_word(run.verdict), run.compared)]
