@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import ConsoleMessage, Download, sync_playwright
+from playwright.sync_api import ConsoleMessage, Dialog, Download, sync_playwright
 from playwright.sync_api import Page as Tab
 
 DEADLINE_MS = 60_000
@@ -58,10 +58,14 @@ class Page:
         tab.on("request", lambda request: self.requests.append(request.url))
         tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         tab.on("console", self._note)
-        tab.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        tab.on("dialog", self._close)
 
     def _note(self, message: ConsoleMessage) -> None:
         self.complaints.append(f"{message.type}: {message.text}")
+
+    def _close(self, dialog: Dialog) -> None:
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression; promises are awaited."""

@@ -1,6 +1,7 @@
 """The report: one self-contained page about a run, from its records and examples alone; needs no torch.
 
-`build_report(run)` writes RUN/report.html, for a run or the folder of an evaluation; `score_svg(read_verdict(run))` is the picture of score against strength.
+`build_report(run)` writes RUN/report.html, for a run or the folder of an evaluation; `score_svg(read_verdict(run))` is
+the picture of score against strength.
 """
 
 from segdecay.report.evaluation_page import build_evaluation_report

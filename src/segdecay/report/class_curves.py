@@ -6,6 +6,7 @@ Pure numpy: kept counts in, facts out. Knows nothing of files or drawings.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +51,8 @@ class ClassCurve:
 def class_curves(run: Run) -> tuple[ClassCurve, ...]:
     """Every class, in the order of the data set; empty where there is no search or none was not scored.
 
-    The interval of the compared setting is the verdict's where it has one. Others are made in the same way with images as
-    units; where the verdict resampled groups, they have none, since groups are not in the records.
+    The interval of the compared setting is the verdict's where it has one. Others are made in the same way with images
+    as units; where the verdict resampled groups, they have none, since groups are not in the records.
     """
     verdict = run.verdict
     none = verdict.none if verdict else None
@@ -63,7 +64,9 @@ def class_curves(run: Run) -> tuple[ClassCurve, ...]:
 
 
 def _curve(verdict: Verdict, cells: list[dict[int, list[Counts]]], values: list[float], index: int) -> ClassCurve:
-    own = [{fold: [_only(cell, index) for cell in seeds] for fold, seeds in one.items()} for one in cells]
+    own: list[dict[int, Sequence[Counts]]] = [
+        {fold: [_only(cell, index) for cell in seeds] for fold, seeds in one.items()} for one in cells
+    ]
     names = ["none", *(f"{value:.12g}" for value in values)]
     surface, _ = surface_of(own, names, criterion=ONLY, resamples=RESAMPLES, seed=SEED)
     none = float(mean_present(surface.scores[0]))

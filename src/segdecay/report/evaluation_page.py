@@ -134,7 +134,7 @@ def _gap(mean: float | None, bounds: tuple[float, float] | None, end: int) -> fl
 
 
 def _image_panel(images: list[EvaluatedImage]) -> Panel | None:
-    """mIoU of every image, from the worst to the best; None where no image was scored."""
+    """MIoU of every image, from the worst to the best; None where no image was scored."""
     known = [image for image in images if image.miou is not None and math.isfinite(image.miou)]
     if not known:
         return None

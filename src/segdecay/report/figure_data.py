@@ -76,14 +76,15 @@ def _points(trace: Any, layout: Any, places: Mapping[float, float]) -> list[tupl
     xs = [] if trace.x is None else list(trace.x)
     ys = [] if trace.y is None else list(trace.y)
     texts = trace.text if isinstance(trace.text, tuple) else [""] * len(xs)
-    error = trace.error_y
+    across = trace.error_x.array is not None  # bars lie along x, as where classes stand in rows
+    error, centres = (trace.error_x, xs) if across else (trace.error_y, ys)
     above = [None] * len(xs) if error.array is None else list(error.array)
     below = above if error.arrayminus is None else list(error.arrayminus)
     named = _ticks(layout.yaxis) if layout.yaxis.type is None else {}
     rows: list[tuple[object, ...]] = []
-    for x, y, text, up, down in zip(xs, ys, texts, above, below, strict=True):
-        low = None if y is None or down is None else y - down
-        high = None if y is None or up is None else y + up
+    for x, y, centre, text, up, down in zip(xs, ys, centres, texts, above, below, strict=True):
+        low = None if centre is None or down is None else centre - down
+        high = None if centre is None or up is None else centre + up
         rows.append((plain(trace.name or ""), plain(text), places.get(x, x), named.get(y, y), low, high))
     return rows
 

@@ -57,7 +57,7 @@ def score_figure(verdict: Verdict) -> go.Figure:
     """Score against strength: mean with one standard error, every fold, the settings that matter by name."""
     settings = verdict.settings
     at = positions([item.strength.value for item in settings])
-    figure = go.Figure(layout=base_layout(350, xaxis=_strength_axis(verdict), showlegend=False))
+    figure = go.Figure(layout=base_layout(310, xaxis=_strength_axis(verdict), showlegend=False))
     for fold in range(max((len(item.folds) for item in settings), default=0)):
         scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
         figure.add_scatter(

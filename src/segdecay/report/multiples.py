@@ -83,10 +83,9 @@ def _svg(verdict: Verdict, curve: ClassCurve, name: str, limits: tuple[float, fl
 
     rows = [f"{number(point.value)}: {difference(point.difference)}" for point in curve.points]
     words = f"IoU of {name} minus that of none ({score(curve.none)}) by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
-        f' aria-label="{html.escape(visible(words))}" font-family="system-ui, sans-serif" font-size="10.5">'
-    ]
+    style = 'font-family="system-ui, sans-serif" font-size="10.5"'
+    size, words = f"0 0 {WIDTH} {HEIGHT}", html.escape(visible(words))
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-label="{words}" {style}>']
     for value in ticks(low, high, 4):
         parts.append(f'<path d="M{LEFT} {y(value)}H{WIDTH - RIGHT}" style="stroke:{HAIR}"/>')
         parts.append(_text(LEFT - 5, y(value) + 3.5, minus(f"{value:+.2g}") if value else "0", "end"))

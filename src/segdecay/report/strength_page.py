@@ -78,8 +78,8 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
         "classes": build_panel(
             "classes-against-strength",
             "The same in numbers",
-            "Rows are classes, columns strengths. Numbers are hundredths of IoU above (purple) or below (orange) none, over"
-            " the folds that both have; an empty field was not available.",
+            "Rows are classes, columns strengths. Numbers are hundredths of IoU above (purple) or below (orange) none,"
+            " over the folds that both have; an empty field was not available.",
             classes_figure(verdict, run.data, class_lines),
             words="iou none",
         ),
