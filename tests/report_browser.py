@@ -115,6 +115,18 @@ class Page:
         file: Download = waiting.value
         return file.suggested_filename, Path(file.path()).read_text(encoding="utf-8")
 
+    def saved(self, selector: str) -> str:
+        """The text that a click on a button would save: many downloads in a row make a browser ask and wait."""
+        self.evaluate(
+            "() => { window.kept = null; HTMLAnchorElement.prototype.click = () => {};"
+            " URL.createObjectURL = blob => { blob.text().then(text => { window.kept = text; }); return '#'; };"
+            " URL.revokeObjectURL = () => {}; }"
+        )
+        self.tab.locator(selector).first.click()
+        self.wait_for("window.kept !== null")
+        text: str = self.evaluate("window.kept")
+        return text
+
     def screenshot(self, path: Path) -> Path:
         """The whole page as PNG."""
         self.tab.screenshot(path=path, full_page=True)

@@ -66,21 +66,25 @@ def test_every_figure_can_be_saved_as_svg_and_its_numbers_as_csv(pages: dict[str
     keys = page.evaluate("[...document.querySelectorAll('[data-save][data-kind=SVG]')].map(b => b.dataset.save)")
     assert len(keys) == len(set(keys)) == figures
     for key in keys:
-        title, text = page.download(f"[data-save='{key}'][data-kind='SVG']")
-        assert title == f"{key}.svg"
-        picture = ET.fromstring(text)  # noqa: S314  # our own page wrote it
+        picture = ET.fromstring(page.saved(f"[data-save='{key}'][data-kind='SVG']"))  # noqa: S314  # our own page wrote it
         assert picture.tag.endswith("svg")
         assert len(list(picture.iter())) > 10
-        title, text = page.download(f"[data-save='{key}'][data-kind='CSV']")
-        assert title == f"{key}.csv"
+        text = page.saved(f"[data-save='{key}'][data-kind='CSV']")
         rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
         assert len(rows) > 1
         assert {len(row) for row in rows} == {len(rows[0])}
     assert page.complaints == []
 
 
+def test_a_saved_file_bears_the_name_of_its_figure(browser: Browser, reports: dict[str, Path]) -> None:
+    page = browser.open(reports["chosen"])
+    title, text = page.download("[data-save='difference-to-none'][data-kind='CSV']")
+    assert title == "difference-to-none.csv"
+    assert text.startswith("\ufeffseries,label,total decay D,difference to none,low,high")
+
+
 def test_the_saved_picture_of_classes_holds_every_class_by_name(pages: dict[str, Page]) -> None:
-    _, text = pages["chosen"].download("[data-save='classes-over-strength'][data-kind='SVG']")
+    text = pages["chosen"].saved("[data-save='classes-over-strength'][data-kind='SVG']")
     texts = [element.text for element in ET.fromstring(text).iter() if element.tag.endswith("text")]  # noqa: S314
     assert [name for name in CLASSES if name not in texts] == []
 
@@ -94,6 +98,7 @@ def test_the_slider_between_predictions_moves_by_keyboard_and_by_pointer(pages: 
     assert page.evaluate(clip) == "inset(0px 0px 0px 0%)"
     page.tab.keyboard.press("ArrowRight")
     assert page.evaluate(clip) == "inset(0px 0px 0px 1%)"
+    page.tab.locator(".compare .stack").first.scroll_into_view_if_needed()
     box = page.tab.locator(".compare .stack").first.bounding_box()
     assert box is not None
     page.tab.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
