@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from report_browser import Browser, Page
@@ -164,7 +165,9 @@ def test_the_page_fits_its_window(pages: dict[str, Page], name: str, width: int)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["chosen", "flat", "train"])
-def test_every_text_has_contrast_in_light_and_dark(pages: dict[str, Page], name: str, scheme: str) -> None:
+def test_every_text_has_contrast_in_light_and_dark(
+    pages: dict[str, Page], name: str, scheme: Literal["light", "dark"]
+) -> None:
     page = pages[name]
     page.emulate(scheme=scheme)
     assert page.poor_contrasts() == []
