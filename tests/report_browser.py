@@ -134,6 +134,7 @@ class Page:
 
     def pdf(self, path: Path) -> Path:
         """The page as it prints."""
+        self.tab.emulate_media(media="null")  # or else what was emulated is printed
         self.tab.pdf(path=path, prefer_css_page_size=True)
         return path
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -300,9 +299,3 @@ def test_weight_balancing_shows_every_class_before_and_after(pages: dict[str, Pa
     assert rows[0].startswith("background 50 % 20 0.4 ")
     assert " 0.7 0.500 " in rows[0]
     assert rows[4] == "absent everywhere n/a 0 0 0.4 0.7 n/a n/a"
-
-
-def test_a_missing_browser_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
-    with pytest.raises(pytest.fail.Exception, match="chromium is missing: apt-get install"):
-        Browser()
