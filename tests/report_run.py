@@ -15,6 +15,7 @@ from PIL import Image
 from report_gauges import extra_of, reading
 from report_numbers import (
     ABSENT,
+    CLASSES,
     DIVERGED,
     EPOCHS,
     FOLDS,
@@ -28,6 +29,9 @@ from report_numbers import (
 )
 
 from segdecay.records import CellRecord, Scores, to_json, write_json
+from segdecay.training.metrics import write_confusions
+
+IMAGES = 10  # of a validation fold
 
 
 def write_run(folder: Path, shape: Shape | None = None) -> Path:
@@ -174,6 +178,8 @@ def _write_training(
         extra=extra_of(shape, value, has_validation=has_validation) if shape.has_gauges and not is_lost else {},
     )
     (cell / "cell.json").write_text(to_json(record), encoding="utf-8")
+    if record.validation is not None:
+        write_confusions(cell / "confusion.npz", confusions_of(shape, value, fold))
     lines = []
     for epoch in range(1, EPOCHS + 1):
         loss = 2.2 * math.exp(-epoch / 5) + 0.25 + float(random.normal(0, 0.015))
@@ -197,6 +203,68 @@ def _write_training(
         )
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (cell / "curve.jsonl").write_text(text, encoding="utf-8")
+
+
+def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES) -> Path:
+    """The folder that `segdecay evaluate` leaves, as docs/evaluation.md says."""
+    folder.mkdir(parents=True)
+    total = confusions_of(Shape(classes=classes), 1.0, 0).sum(axis=0)
+    hit, true, claimed = np.diagonal(total), total.sum(axis=1), total.sum(axis=0)
+    rows = []
+    for index, name in enumerate(classes):
+        union = int(true[index] + claimed[index] - hit[index])
+        mean = None if union == 0 else float(hit[index] / union)
+        bounds = None if mean is None else [mean - 0.04, mean + 0.03]
+        share = None if true[index] == 0 else float(hit[index] / true[index])
+        rows.append(
+            {
+                "name": name,
+                "colour": PALETTE[index % len(PALETTE)],
+                "support": int(true[index]),
+                "predicted": int(claimed[index]),
+                "images": IMAGES if true[index] else 0,
+                "iou": {"mean": mean, "standard_error": 0.02, "interval": bounds},
+                "dice": None if mean is None else 2 * mean / (1 + mean),
+                "precision": share,
+                "recall": share,
+            }
+        )
+    images = [
+        {"name": f"<i>{k}</i>", "group": None, "part": "test", "height": 48, "width": 40, "miou": 0.9 - k / 20}
+        for k in range(IMAGES)
+    ]
+    content = {
+        "run": "runs/mine",
+        "data": {"path": "DIR", "name": "scenes", "fingerprint": "0f", "part": "test", "images": IMAGES, "groups": 4},
+        "model": {"weights_sha256": ["ab" * 32], "made_by": {"segdecay": "0.1.0"}},
+        "how": {"tta": False, "tile": None, "overlap": 0.5, "models": 1, "size": None},
+        "confidence": 0.95,
+        "resamples": 2000,
+        "resampled_by": "images",
+        "miou": {"mean": 0.612, "standard_error": 0.01, "interval": [0.59, 0.63]},
+        "accuracy": 0.93,
+        "classes": rows,
+        "confusion": total.tolist(),
+        "images": [{**image, "trained_on": False} for image in images],
+        "trained_on": 0,
+        "warnings": ["3 images were <b>trained on</b>"],
+        "seconds": 1.5,
+    }
+    (folder / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def confusions_of(shape: Shape, value: float, fold: int) -> Any:
+    """(N, C, C) matrices of a fold: pixels fall off the diagonal to the next class, fewer with strength."""
+    size, random = len(shape.classes), np.random.default_rng([7, fold])
+    matrices = np.zeros((IMAGES, size, size), np.int64)
+    for row in range(size):
+        true = 0 if row == ABSENT else 300 // (row + 1)
+        wrong = random.binomial(true, 0.3 / (1 + value) + 0.02, IMAGES)
+        following = (row + 1) % size if (row + 1) % size != ABSENT else 0
+        matrices[:, row, row] = true - wrong
+        matrices[:, row, following] += wrong
+    return matrices
 
 
 def _write_examples(folder: Path, shape: Shape, shown: float, random: np.random.Generator) -> None:

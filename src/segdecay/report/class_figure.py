@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from segdecay.report.class_curves import ClassCurve
 from segdecay.report.facts import Data
 from segdecay.report.figures import axis_style, base_layout, short
 from segdecay.report.verdict_facts import Verdict
@@ -15,11 +17,17 @@ from segdecay.report.words import axis_title, label, number, score
 DIVERGING = [[0.0, "#b35806"], [0.25, "#f1a340"], [0.5, "#f4f4f4"], [0.75, "#998ec3"], [1.0, "#542788"]]
 
 
-def classes_figure(verdict: Verdict, data: Data) -> go.Figure:
-    """Every class (rows) at every strength (columns): IoU minus IoU at none, in hundredths."""
+def classes_figure(verdict: Verdict, data: Data, curves: Sequence[ClassCurve] = ()) -> go.Figure:
+    """Every class (rows) at every strength (columns): IoU minus IoU at none, in hundredths.
+
+    curves: the same differences over the folds that a setting shares with none, where they are known.
+    """
     settings = [item for item in verdict.settings if not item.is_none and item.classes]
     none = verdict.none.classes if verdict.none and verdict.none.classes else (None,) * len(data.classes)
     changes = [[_minus(item.classes[row], none[row]) for item in settings] for row in range(len(data.classes))]
+    if curves:
+        found = [{point.value: point.difference for point in curve.points} for curve in curves]
+        changes = [[line.get(item.strength.value) for item in settings] for line in found]
     largest = max((abs(value) for line in changes for value in line if value is not None), default=0.0) or 0.01
     names = [label(name) for name in data.classes]
     figure = go.Figure(layout=base_layout(92 + 30 * len(names)))

@@ -15,6 +15,7 @@ import pydantic
 
 from segdecay.records import CellRecord
 from segdecay.report.gauge_facts import Extras, GaugeFacts
+from segdecay.report.kept import Kept
 from segdecay.report.verdict_facts import StrengthField, Verdict
 
 Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
@@ -172,3 +173,4 @@ class Run:
     compared: tuple[Training, ...]  # the cells at the compared strength, or the one training of `train`
     cells: tuple[CellRecord, ...]
     examples: Examples = Examples()
+    kept: Kept = field(default_factory=dict)  # counts of all scored trainings

@@ -57,12 +57,13 @@ def score_figure(verdict: Verdict) -> go.Figure:
     """Score against strength: mean with one standard error, every fold, the settings that matter by name."""
     settings = verdict.settings
     at = positions([item.strength.value for item in settings])
-    figure = go.Figure(layout=base_layout(400, xaxis=_strength_axis(verdict), showlegend=False))
+    figure = go.Figure(layout=base_layout(310, xaxis=_strength_axis(verdict), showlegend=False))
     for fold in range(max((len(item.folds) for item in settings), default=0)):
         scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
         figure.add_scatter(
             x=at,
             y=[None if item.dropped else value for item, value in zip(settings, scores, strict=True)],
+            name=f"fold {fold}",
             mode="lines+markers",
             line={"width": 1.2, "color": GREY},
             marker={"size": 4, "color": GREY},
@@ -74,6 +75,7 @@ def score_figure(verdict: Verdict) -> go.Figure:
     figure.add_scatter(
         x=at,
         y=[item.mean for item in settings],
+        name="mean, one standard error",
         error_y={
             "type": "data",
             "array": [item.standard_error or 0.0 for item in settings],
@@ -110,6 +112,7 @@ def difference_figure(verdict: Verdict) -> go.Figure:
     figure.add_scatter(
         x=[x for x, _, _ in known],
         y=means,
+        name="difference to none, interval",
         error_y={
             "type": "data",
             "symmetric": False,
@@ -208,6 +211,7 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
     figure.add_scatter(
         x=[x for x, _ in finished],
         y=[value for _, value in finished],
+        name="finished folds of a dropped setting",
         mode="markers",
         marker={"symbol": "circle-open", "size": 6, "color": GREY},
         hoverinfo="text",
@@ -216,6 +220,7 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
     figure.add_scatter(
         x=[x for x, _ in dropped],
         y=[low] * len(dropped),
+        name="place of a mark, not a score",
         mode="markers+text",
         marker={"symbol": "x", "size": 11, "color": VERMILION, "opacity": [0 if raced else 1 for raced in is_raced]},
         cliponaxis=False,

@@ -34,6 +34,12 @@ CAPTIONS = {
     " pixels. Spearman: rank correlation, 1 where the more frequent class always has the longer row, 0 where frequency"
     " does not matter. Longer rows for frequent classes favour them.",
 }
+TERMS = {
+    "layer-norms": "norm",
+    "equilibrium": "equilibrium epoch",
+    "what-is-zero": "sparsity epoch",
+    "head-rows": "norm spearman",
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def gauge_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]
     return GaugeSection(
         series=tuple(item.title for item in series),
         panels=tuple(
-            build_panel(key, TITLES[key], CAPTIONS[key], figure)
+            build_panel(key, TITLES[key], CAPTIONS[key], figure, words=TERMS[key])
             for key, figure in figures.items()
             if figure is not None
         ),

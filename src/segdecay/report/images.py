@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from segdecay.errors import RunError
 from segdecay.report.facts import Colour, Example
 
 IGNORE = 255  # value of ignored pixels in a mask
-LARGEST = 640  # px, longer side of an embedded image: about twice what a page shows
+SIDES = (640, 448, 320, 224, 160)  # px, longer side of an embedded image: about twice what a page shows, or less
 LOSSLESS = 256  # px, up to which an image stays a PNG: small ones show every pixel
+ROOM = 800_000  # bytes for all images of a page, which keeps it below 6 MB
 PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 
@@ -37,9 +39,30 @@ class Sheet:
     height: int
     agreement: float  # share of valid pixels where both predictions name the same class
 
+    @property
+    def size(self) -> int:
+        """Bytes in the page."""
+        return sum(len(part) for part in (self.image, self.truth, self.zero, self.chosen))
 
-def read_sheet(folder: Path, example: Example, palette: tuple[Colour, ...]) -> Sheet:
-    """The four pictures of one example.
+
+def read_sheets(
+    folder: Path, examples: Sequence[Example], palette: tuple[Colour, ...], *, room: int = ROOM
+) -> tuple[Sheet, ...]:
+    """All examples at the largest size at which they fit into `room` bytes, or at the smallest there is.
+
+    Raises:
+        RunError: as `read_sheet`.
+    """
+    sheets: tuple[Sheet, ...] = ()
+    for side in SIDES:
+        sheets = tuple(read_sheet(folder, example, palette, side) for example in examples)
+        if sum(sheet.size for sheet in sheets) <= room:
+            break
+    return sheets
+
+
+def read_sheet(folder: Path, example: Example, palette: tuple[Colour, ...], side: int = SIDES[0]) -> Sheet:
+    """The four pictures of one example, their longer side at most `side` px.
 
     Raises:
         RunError: a file is missing or no image, lies elsewhere, has another size, or a mask holds no class.
@@ -48,9 +71,9 @@ def read_sheet(folder: Path, example: Example, palette: tuple[Colour, ...]) -> S
     masks = [_mask(folder, name, palette, picture.size) for name in (example.truth, example.zero, example.chosen)]
     valid = masks[0] != IGNORE
     same = float(np.mean((masks[1] == masks[2])[valid])) if valid.any() else 1.0
-    truth, zero, chosen = (_mask_uri(mask, palette) for mask in masks)
+    truth, zero, chosen = (_mask_uri(mask, palette, side) for mask in masks)
     width, height = picture.size
-    return Sheet(example, _image_uri(picture), truth, zero, chosen, width, height, same)
+    return Sheet(example, _image_uri(picture, side), truth, zero, chosen, width, height, same)
 
 
 def _open(folder: Path, name: str) -> Image.Image:
@@ -81,22 +104,22 @@ def _mask(folder: Path, name: str, palette: tuple[Colour, ...], size: tuple[int,
     return mask
 
 
-def _fitted(image: Image.Image, resample: Image.Resampling) -> Image.Image:
+def _fitted(image: Image.Image, largest: int, resample: Image.Resampling) -> Image.Image:
     longer = max(image.size)
-    if longer <= LARGEST:
+    if longer <= largest:
         return image
-    width, height = (max(1, round(side * LARGEST / longer)) for side in image.size)
+    width, height = (max(1, round(side * largest / longer)) for side in image.size)
     return image.resize((width, height), resample)
 
 
-def _image_uri(image: Image.Image) -> str:
-    if max(image.size) <= LOSSLESS:
+def _image_uri(image: Image.Image, side: int) -> str:
+    if max(image.size) <= min(LOSSLESS, side):
         return _uri(image, "PNG", optimize=True)
-    return _uri(_fitted(image, Image.Resampling.LANCZOS), "JPEG", quality=85)
+    return _uri(_fitted(image, side, Image.Resampling.LANCZOS), "JPEG", quality=85)
 
 
-def _mask_uri(mask: np.ndarray, palette: tuple[Colour, ...]) -> str:
-    image = _fitted(Image.fromarray(np.ascontiguousarray(mask)), Image.Resampling.NEAREST)
+def _mask_uri(mask: np.ndarray, palette: tuple[Colour, ...], side: int) -> str:
+    image = _fitted(Image.fromarray(np.ascontiguousarray(mask)), side, Image.Resampling.NEAREST)
     coloured = Image.frombytes("P", image.size, image.tobytes())
     colours = [part for colour in palette for part in colour]
     coloured.putpalette(colours + [0] * (768 - len(colours)))

@@ -1,24 +1,81 @@
-// Draws the figures, copies lines, fades masks and prepares for print. Reads data only as JSON, writes no markup.
+// Draws the figures one after the other, saves them, copies lines, moves sliders and prepares for print.
+// Reads data only as JSON, writes no markup.
 (function () {
   "use strict";
   const root = document.documentElement;
   root.classList.add("js");
   const boxes = Array.from(document.querySelectorAll("[data-figure]"));
+  const waiting = boxes.slice();
 
-  function draw(box) {
-    const figure = JSON.parse(document.getElementById(box.dataset.figure + "-data").textContent);
-    return Plotly.newPlot(box, figure.data, figure.layout, {
-      responsive: true,
-      displaylogo: false,
-      scrollZoom: false,
-      doubleClick: false,
-      modeBarButtons: [["toImage"]],
-      toImageButtonOptions: { format: "svg", filename: box.dataset.figure, height: null, width: null },
+  function data(id) {
+    return JSON.parse(document.getElementById(id).textContent);
+  }
+  function draw() {
+    const box = waiting.shift();
+    const figure = data(box.dataset.figure + "-data");
+    Plotly.newPlot(box, figure.data, figure.layout, {
+      responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: false,
     });
   }
-  Promise.all(boxes.map(draw)).then(function () {
-    root.dataset.drawn = String(boxes.length);
-  });
+  function drawNext() {
+    if (waiting.length) { draw(); setTimeout(drawNext, 0); } else { root.dataset.drawn = String(boxes.length); }
+  }
+  drawNext();
+
+  function save(name, kind, text) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: kind }));
+    link.download = name;
+    link.click();
+    setTimeout(function () { URL.revokeObjectURL(link.href); }, 10000);
+  }
+  const INK = "#22262b";
+  const PAPER = "#ffffff";
+  function svgOfPlot(box) {
+    const figure = data(box.dataset.figure + "-data");
+    const layout = Object.assign({}, figure.layout, { paper_bgcolor: PAPER, plot_bgcolor: PAPER });
+    layout.font = Object.assign({}, layout.font, { color: INK });
+    const size = { format: "svg", width: Math.max(box.clientWidth, 480), height: figure.layout.height };
+    return Plotly.toImage({ data: figure.data, layout: layout }, size).then(function (uri) {
+      return decodeURIComponent(uri.slice(uri.indexOf(",") + 1));
+    });
+  }
+  function svgOfPictures(group) {
+    // small pictures in rows, each under its name
+    const columns = 4;
+    const space = "http://www.w3.org/2000/svg";
+    const whole = document.createElementNS(space, "svg");
+    const parts = Array.from(group.children);
+    const first = parts[0].querySelector("svg").viewBox.baseVal;
+    const height = first.height + 24;
+    parts.forEach(function (part, index) {
+      const x = (index % columns) * first.width;
+      const y = Math.floor(index / columns) * height;
+      const name = document.createElementNS(space, "text");
+      name.textContent = part.querySelector("p").textContent;
+      const small = part.querySelector("svg").cloneNode(true);
+      const places = { x: x, y: y + 20, width: first.width, height: first.height };
+      for (const key of Object.keys(places)) { small.setAttribute(key, places[key]); }
+      for (const pair of [["x", x + 8], ["y", y + 15], ["font-family", "sans-serif"], ["font-size", 12], ["fill", INK]]) {
+        name.setAttribute(pair[0], pair[1]);
+      }
+      whole.append(name, small);
+    });
+    const size = [columns * first.width, Math.ceil(parts.length / columns) * height];
+    whole.setAttribute("viewBox", "0 0 " + size.join(" "));
+    whole.setAttribute("style", "background:" + PAPER);
+    return Promise.resolve(new XMLSerializer().serializeToString(whole));
+  }
+  for (const bar of document.querySelectorAll(".exports")) { bar.hidden = false; }
+  for (const button of document.querySelectorAll("[data-save]")) {
+    button.addEventListener("click", function () {
+      const key = button.dataset.save;
+      if (button.dataset.kind === "CSV") { save(key + ".csv", "text/csv", "\ufeff" + data(key + "-csv")); return; }
+      const box = document.querySelector('[data-figure="' + key + '"]');
+      const text = box ? svgOfPlot(box) : svgOfPictures(document.querySelector('[data-pictures="' + key + '"]'));
+      text.then(function (svg) { save(key + ".svg", "image/svg+xml", svg); });
+    });
+  }
 
   function select(element) {
     const range = document.createRange();
@@ -47,10 +104,26 @@
       document.getElementById(slider.dataset.opacity).style.setProperty("--mask", slider.value / 100);
     });
   }
+  for (const slider of document.querySelectorAll("[data-compare]")) {
+    const pair = slider.parentElement;
+    slider.hidden = false;
+    const follow = function () { pair.style.setProperty("--at", slider.value + "%"); };
+    slider.addEventListener("input", follow);
+    const drag = function (event) {
+      if (event.target === slider || !event.buttons) { return; }
+      const box = pair.querySelector(".stack").getBoundingClientRect();
+      slider.value = 100 * (event.clientX - box.left) / box.width;
+      follow();
+    };
+    pair.addEventListener("pointerdown", drag);
+    pair.addEventListener("pointermove", drag);
+    for (const image of pair.querySelectorAll("img")) { image.draggable = false; }
+  }
 
   const PRINT_WIDTH_PX = 640;
   let opened = [];
   window.addEventListener("beforeprint", function () {
+    while (waiting.length) { draw(); }
     opened = Array.from(document.querySelectorAll("details:not([open])"));
     for (const part of opened) { part.open = true; }
     for (const box of boxes) {

@@ -6,7 +6,7 @@ A missing or damaged file is a RunError that names it and lists every fault in i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from segdecay.plain import read_yaml
 from segdecay.records import CellRecord, cell_from_json
 from segdecay.report.facts import CurveRow, Data, Environment, Examples, Folds, Partition, Run, Training
 from segdecay.report.gauge_facts import Extras
+from segdecay.report.kept import read_kept
 from segdecay.report.verdict_facts import Verdict
 
 Fact = TypeVar("Fact")
@@ -32,7 +33,7 @@ def read_run(folder: Path) -> Run:
     if not (folder / "run.yaml").is_file():
         raise RunError(f"{folder} is not the folder of a run: it holds no run.yaml. Give the folder named after --out.")
     environment = read_fact(folder / "environment.json", Environment)
-    cells = tuple(_cells(folder / "cells"))
+    cells = tuple(_cell(path) for path in _paths(folder / "cells"))
     if (folder / "verdict.json").exists():
         return _search(folder, environment, cells)
     asked = _asked(folder)
@@ -96,9 +97,8 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _cells(folder: Path) -> Iterable[CellRecord]:
-    for path in sorted(folder.glob("*/*/cell.json")):
-        yield _cell(path)
+def _paths(cells: Path) -> list[Path]:
+    return sorted(cells.glob("*/*/cell.json"))
 
 
 def _cell(path: Path) -> CellRecord:
@@ -136,6 +136,7 @@ def _search(folder: Path, environment: Environment, cells: tuple[CellRecord, ...
         compared=_trainings(folder, lambda cell: cell.strength.value == compared),
         cells=cells,
         examples=read_fact(folder / "examples" / "examples.json", Examples),
+        kept=read_kept([(path.parent, _cell(path)) for path in _paths(folder / "cells")], len(data.classes)),
     )
 
 
@@ -153,7 +154,7 @@ def _same_classes(folder: Path, data: Data, verdict: Verdict) -> None:
 def _trainings(folder: Path, wanted: Callable[[CellRecord], bool]) -> tuple[Training, ...]:
     """The wanted cells with their curves."""
     found = []
-    for path in sorted((folder / "cells").glob("*/*/cell.json")):
+    for path in _paths(folder / "cells"):
         record = _cell(path)
         if wanted(record):
             label = f"fold {record.fold}, seed {record.seed}"
@@ -195,15 +196,17 @@ def _training(folder: Path, environment: Environment, cells: tuple[CellRecord, .
     if not path.is_file():
         message = f"{folder} holds no finished training. To go on where it stopped, run: {environment.command}"
         raise RunError(message)
+    data, record = read_fact(folder / "data.json", Data), _cell(path)
     return Run(
         folder=folder,
-        data=read_fact(folder / "data.json", Data),
+        data=data,
         partition=read_fact(folder / "partition.json", Partition),
         environment=environment,
         policy=str(_section(asked, "decay").get("policy", DecayConfig.model_fields["policy"].default)),
         verdict=None,
         folds=None,
         zero=(),
-        compared=(_with_curve("training", _cell(path), path),),
+        compared=(_with_curve("training", record, path),),
         cells=cells,
+        kept=read_kept([(path.parent, record)], len(data.classes)),
     )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segdecay.report.class_curves import ClassCurve
 from segdecay.report.facts import ClassRow, Colour, Finding, Partition, Run
 from segdecay.report.verdict_facts import Interval
 
@@ -65,12 +66,15 @@ def hex_colour(colour: Colour) -> str:
     return "#" + "".join(f"{part:02x}" for part in colour)
 
 
-def class_table(run: Run) -> ClassTable:
-    """One line a class, in the order of the data set."""
+def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
+    """One line a class, in the order of the data set; `curves` has the intervals that the verdict leaves out."""
     support = {row.name: row for row in run.data.class_rows}
     lines = []
     for index, (name, colour) in enumerate(zip(run.data.classes, run.data.palette, strict=True)):
         compared, zero, interval = _class_scores(run, index)
+        if interval is None and curves and run.verdict and run.verdict.compared:
+            value = run.verdict.compared.strength.value
+            interval = next((point.interval for point in curves[index].points if point.value == value), None)
         test = run.verdict.test if run.verdict else None
         lines.append(
             ClassLine(

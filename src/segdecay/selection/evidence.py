@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdecay.selection.criteria import Criterion
-from segdecay.training.metrics import intersection_union, iou, mean_present
+from segdecay.training.counts import intersection_union, iou, mean_present
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

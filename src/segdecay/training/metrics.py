@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -19,9 +18,19 @@ from torch import Tensor
 from segdecay.data.dataset import IGNORE
 from segdecay.errors import RunError
 from segdecay.records import Scores, write_bytes
+from segdecay.training.counts import F64, I64, intersection_union, iou, mean_present
 
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
+__all__ = [
+    "F64",
+    "I64",
+    "image_confusions",
+    "intersection_union",
+    "iou",
+    "mean_present",
+    "read_confusions",
+    "scores_of",
+    "write_confusions",
+]
 
 
 def image_confusions(
@@ -39,26 +48,6 @@ def image_confusions(
     cell = (image * classes + truth) * classes + prediction
     counts = torch.bincount(cell[truth != IGNORE], minlength=n * classes * classes)
     return counts.view(n, classes, classes)
-
-
-def intersection_union(matrices: npt.NDArray[np.int64]) -> tuple[I64, I64]:
-    """True positives and unions of every class: (..., C, C) to two of (..., C)."""
-    hit = np.diagonal(matrices, axis1=-2, axis2=-1)
-    union = matrices.sum(axis=-1) + matrices.sum(axis=-2) - hit
-    return np.asarray(hit), np.asarray(union)
-
-
-def iou(hit: I64, union: I64) -> F64:
-    """Intersection over union; NaN where a class is neither in the truth nor predicted."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(union > 0, hit / union, np.nan), dtype=np.float64)
-
-
-def mean_present(values: F64, axis: int = -1) -> F64:
-    """Mean over the classes that are not NaN; NaN when all are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an all-NaN slice is NaN, which is what we say
-        return np.asarray(np.nanmean(values, axis=axis))
 
 
 def scores_of(matrix: npt.NDArray[np.int64], loss: float = math.nan) -> Scores:

@@ -1,0 +1,131 @@
+"""The words of the report, each explained in a sentence or two. Knows nothing of runs or pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """One term: `key` is its id on the page."""
+
+    key: str
+    term: str
+    meaning: str
+
+
+WORDS = (
+    Word("strength", "strength", "How hard weights are regularised: a value on the policy's axis, such as D or λ."),
+    Word("policy", "policy", "The rule by which weights are regularised, such as decoupled weight decay or L1."),
+    Word(
+        "total-decay",
+        "total decay D",
+        "The sum of learning rate × λ over all steps. Under decoupled decay a weight that gets no gradient ends at"
+        " e to the power of −D of its size.",
+    ),
+    Word(
+        "lambda",
+        "λ",
+        "The number that stands in the optimizer, often called weight_decay. It means a certain D only together with"
+        " the learning rate, its schedule and the number of steps.",
+    ),
+    Word("tau", "τ", "Epochs over which a weight that gets no gradient shrinks to about a third (1/e) of its size."),
+    Word("none", "none", "The setting without any regularisation (λ = 0), which every other setting is compared with."),
+    Word("setting", "setting", "One point of the search: a policy with one strength."),
+    Word(
+        "fold",
+        "fold",
+        "One of the parts that the images are split into. A model trains on all other folds and is scored on this"
+        " one, so every score is of images that the model never saw.",
+    ),
+    Word(
+        "iou",
+        "IoU",
+        "Intersection over union of a class: right pixels over all pixels that are it or are called it.",
+    ),
+    Word("miou", "mIoU", "The mean of the IoU of all classes that occur. 1 is perfect."),
+    Word(
+        "selection-score",
+        "selection score",
+        "The validation score that chose the strength. What was chosen by a score looks slightly too good by it;"
+        " only a test score is untouched by the choice.",
+    ),
+    Word("test-score", "test score", "The score of the final model on images kept apart until the choice was made."),
+    Word(
+        "standard-error",
+        "standard error",
+        "How far a mean would typically move if other images and trainings gave it.",
+    ),
+    Word(
+        "interval",
+        "interval",
+        "The range in which the value lies with the stated confidence (95 % unless set otherwise), by resampling"
+        " images or groups and by how folds spread beyond that.",
+    ),
+    Word(
+        "paired",
+        "paired difference",
+        "Both settings are scored on the same images in the same folds, and the difference is taken there: what"
+        " makes images hard or easy cancels out.",
+    ),
+    Word(
+        "one-se",
+        "one-SE",
+        "The strongest setting within one paired standard error of the best; shown, taken only on request.",
+    ),
+    Word(
+        "race",
+        "race",
+        "Settings that can hardly win any more are trained on fewer folds. They are compared with none over the"
+        " folds that both have.",
+    ),
+    Word(
+        "gap",
+        "generalisation gap",
+        "The score on training images minus that on validation images: how much of what was learnt holds only for"
+        " the images it was learnt from.",
+    ),
+    Word("support", "support", "How many pixels, images and groups of a class there are."),
+    Word(
+        "objective",
+        "objective",
+        "What a training lowers: L = L_original + λR, the loss on the images plus the penalty, with R half the sum of"
+        " squared weights unless the policy has another.",
+    ),
+    Word("epoch", "epoch", "One pass over all training images."),
+    Word("norm", "norm", "The root of the sum of squares of a layer's weights: its length."),
+    Word(
+        "equilibrium",
+        "equilibrium",
+        "Where decay shortens a weight by as much as gradients lengthen it. Each step then turns it by a set angle.",
+    ),
+    Word("sparsity", "sparsity", "The share of weights, channels or activations that are exactly zero."),
+    Word(
+        "spearman",
+        "Spearman correlation",
+        "How well two orders agree: 1 the same order, 0 unrelated, −1 the opposite order.",
+    ),
+    Word(
+        "confusion",
+        "confusion matrix",
+        "Counts of pixels by true class (rows) and predicted class (columns). Right ones lie on the diagonal.",
+    ),
+    Word("group", "parameter group", "A part of the parameters (body, head, norm, bias …) with a strength of its own."),
+    Word("fingerprint", "fingerprint", "A short number made of all files; it changes when any of them does."),
+    Word("refit", "refit", "The final training on all images at the chosen strength: the model that is handed over."),
+    Word("cell", "cell", "One training of the search: one setting, one fold, one seed."),
+    Word("dice", "Dice", "Twice the right pixels over the sum of what is the class and what is called it."),
+    Word("precision", "precision", "Of the pixels that are called the class, the share that is it."),
+    Word("recall", "recall", "Of the pixels that are the class, the share that is called it."),
+    Word("accuracy", "pixel accuracy", "The share of all pixels that are right. Frequent classes decide it."),
+)
+BY_KEY = {word.key: word for word in WORDS}
+
+
+def words_of(keys: str) -> tuple[Word, ...]:
+    """The words with these keys, which stand with spaces between.
+
+    >>> [word.term for word in words_of("iou miou")]
+    ['IoU', 'mIoU']
+    """
+    return tuple(BY_KEY[key] for key in keys.split())

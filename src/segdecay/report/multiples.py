@@ -1,0 +1,137 @@
+"""Small multiples: one small SVG a class, its difference to none over strength. Facts in, SVG text and CSV out.
+
+Colours are the page's, by its CSS variables, with fallbacks for a picture that stands alone. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from segdecay.report.class_curves import ClassCurve, ClassPoint
+from segdecay.report.figure_data import csv_text
+from segdecay.report.scale import BLUE, ORANGE, padded, positions, ticks
+from segdecay.report.tables import ClassLine
+from segdecay.report.verdict_facts import Verdict
+from segdecay.report.words import axis_symbol, difference, interval, minus, number, score, visible
+
+WIDTH, HEIGHT = 250, 150  # px
+LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 24
+SOFT, HAIR, PAPER = "var(--soft,#5c636b)", "var(--hair,#d9dce0)", "var(--card,#ffffff)"
+FEW = 7  # strengths up to which each has its number
+LEAST_SPAN = 0.01  # IoU; below, lines that differ by nothing would look like mountains
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """One class: its picture and the line below it."""
+
+    line: ClassLine
+    picture: Markup
+    none: str  # IoU at none
+    gain: str  # what the compared strength gains or costs, with its interval
+
+
+def build_multiples(verdict: Verdict, curves: Sequence[ClassCurve], lines: Sequence[ClassLine]) -> tuple[Multiple, ...]:
+    """One picture a class, all on the same axes."""
+    limits = _limits(curves)
+    return tuple(_multiple(verdict, curve, line, limits) for curve, line in zip(curves, lines, strict=True))
+
+
+def multiples_csv(verdict: Verdict, curves: Sequence[ClassCurve], names: Sequence[str]) -> str:
+    """A line a class and strength: IoU, difference to none and its interval."""
+    none = verdict.none.strength.value if verdict.none else 0.0
+    rows: list[tuple[object, ...]] = []
+    for curve in curves:
+        rows.append((names[curve.index], none, curve.none, 0.0, None, None))
+        for point in curve.points:
+            low, high = point.interval or (None, None)
+            rows.append((names[curve.index], point.value, None, point.difference, low, high))
+    return csv_text(("class", verdict.axis, "IoU at none", "difference to none", "low", "high"), rows)
+
+
+def _limits(curves: Sequence[ClassCurve]) -> tuple[float, float]:
+    """The range of all differences and intervals; never so small that nothing looks like a mountain."""
+    points = [point for curve in curves for point in curve.points]
+    ends = [bound for point in points for bound in point.interval or ()]
+    return padded([-LEAST_SPAN, LEAST_SPAN, *(point.difference for point in points), *ends], 0.05)
+
+
+def _multiple(verdict: Verdict, curve: ClassCurve, line: ClassLine, limits: tuple[float, float]) -> Multiple:
+    shown = next((p for p in curve.points if verdict.compared and p.value == verdict.compared.strength.value), None)
+    gain = difference(shown.difference) if shown else "n/a"
+    if shown is not None and shown.interval is not None:
+        gain += f" ({interval(shown.interval, signed=True)})"
+    picture = Markup(_svg(verdict, curve, line.name, limits))  # noqa: S704  # all texts are escaped
+    return Multiple(line, picture, score(curve.none), gain)
+
+
+def _svg(verdict: Verdict, curve: ClassCurve, name: str, limits: tuple[float, float]) -> str:
+    none = verdict.none.strength.value if verdict.none else 0.0
+    places = positions([none, *(point.value for point in curve.points)])
+    left, right = padded(places, 0.08)
+    low, high = limits
+
+    def x(place: float) -> float:
+        return round(LEFT + (place - left) / (right - left) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    rows = [f"{number(point.value)}: {difference(point.difference)}" for point in curve.points]
+    words = f"IoU of {name} minus that of none ({score(curve.none)}) by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
+    style = 'font-family="system-ui, sans-serif" font-size="10.5"'
+    size, words = f"0 0 {WIDTH} {HEIGHT}", html.escape(visible(words))
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-label="{words}" {style}>']
+    for value in ticks(low, high, 4):
+        parts.append(f'<path d="M{LEFT} {y(value)}H{WIDTH - RIGHT}" style="stroke:{HAIR}"/>')
+        parts.append(_text(LEFT - 5, y(value) + 3.5, minus(f"{value:+.2g}") if value else "0", "end"))
+    parts += _axis(verdict, curve, [x(place) for place in places])
+    if curve.none is None:
+        parts.append(_text(WIDTH / 2, HEIGHT / 2, "in no validation image", "middle"))
+        return "".join([*parts, "</svg>"])
+    style = f'style="stroke:{SOFT}" stroke-width="1.3" stroke-dasharray="2 3"'
+    parts.append(f'<path d="M{LEFT} {y(0)}H{WIDTH - RIGHT}" {style}/>')
+    known = [
+        (x(place), point) for place, point in zip(places[1:], curve.points, strict=True) if point.difference is not None
+    ]
+    line = "".join(f"L{at} {y(point.difference or 0.0)}" for at, point in known)
+    parts.append(f'<path d="M{x(places[0])} {y(0)}{line}" stroke="{BLUE}" fill="none"/>')
+    parts.append(f'<circle cx="{x(places[0])}" cy="{y(0)}" r="3" style="fill:{SOFT}"/>')
+    for at, point in known:
+        parts += _point(at, point, y)
+    return "".join([*parts, "</svg>"])
+
+
+def _axis(verdict: Verdict, curve: ClassCurve, at: Sequence[float]) -> list[str]:
+    """The strengths below, the compared one marked."""
+    parts = [_text(at[0], HEIGHT - 8, "none", "middle")]
+    is_named = len(curve.points) <= FEW
+    compared = verdict.compared.strength.value if verdict.compared else None
+    for index, (place, point) in enumerate(zip(at[1:], curve.points, strict=True)):
+        if is_named or index % 2 == len(curve.points) % 2 or point.value == compared:
+            parts.append(_text(place, HEIGHT - 8, number(point.value), "middle"))
+        if point.value == compared:
+            parts.append(
+                f'<path d="M{place} {TOP}V{HEIGHT - BOTTOM}" stroke="{ORANGE}" stroke-width="1.3"'
+                ' stroke-dasharray="2 3"/>'
+            )
+    return parts
+
+
+def _point(at: float, point: ClassPoint, y: Callable[[float], float]) -> list[str]:
+    parts = []
+    if point.interval is not None:
+        low, high = (y(bound) for bound in point.interval)
+        parts.append(f'<path d="M{at} {low}V{high}M{at - 3} {low}h6M{at - 3} {high}h6" stroke="{BLUE}" fill="none"/>')
+    fill = BLUE if point.is_told_apart else PAPER
+    place = f'cx="{at}" cy="{y(point.difference or 0.0)}" r="3.2"'
+    parts.append(f'<circle {place} style="fill:{fill}" stroke="{BLUE}" stroke-width="1.6"/>')
+    return parts
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" style="fill:{SOFT}">{html.escape(text)}</text>'

@@ -1,0 +1,79 @@
+"""Counts of confusion matrices and what follows from them: true positives, unions, IoU, means, sums of a kept file.
+
+Pure numpy: the report and the verdict read records with it and need no torch. Rows are the truth, columns the
+prediction.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.errors import RunError
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+
+
+def intersection_union(matrices: npt.NDArray[np.int64]) -> tuple[I64, I64]:
+    """True positives and unions of every class: (..., C, C) to two of (..., C)."""
+    hit = np.diagonal(matrices, axis1=-2, axis2=-1)
+    union = matrices.sum(axis=-1) + matrices.sum(axis=-2) - hit
+    return np.asarray(hit), np.asarray(union)
+
+
+def iou(hit: I64, union: I64) -> F64:
+    """Intersection over union; NaN where a class is neither in the truth nor predicted."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(union > 0, hit / union, np.nan), dtype=np.float64)
+
+
+def mean_present(values: F64, axis: int = -1) -> F64:
+    """Mean over the classes that are not NaN; NaN when all are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an all-NaN slice is NaN, which is what we say
+        return np.asarray(np.nanmean(values, axis=axis))
+
+
+@dataclass(frozen=True)
+class KeptCounts:
+    """A file of kept matrices without the matrices: hit, union and true (N, C) of every image, total (C, C) of all."""
+
+    hit: I64
+    union: I64
+    true: I64
+    total: I64
+
+
+def read_counts(path: Path) -> KeptCounts:
+    """Counts of the matrices that `metrics.write_confusions` kept; room for N·C numbers, not for N·C².
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            n, classes, _ = (int(side) for side in kept["shape"])
+            image, cell, count = (kept[name].astype(np.int64) for name in ("image", "cell", "count"))
+        if not (image.shape == cell.shape == count.shape) or image.ndim != 1:
+            raise ValueError("image, cell and count differ in length")
+        row, column = np.divmod(cell, classes)
+
+        def add(places: tuple[I64, I64], counts: I64, shape: tuple[int, int]) -> I64:
+            summed = np.zeros(shape, np.int64)
+            np.add.at(summed, places, counts)
+            return summed
+
+        true, claimed = add((image, row), count, (n, classes)), add((image, column), count, (n, classes))
+        own = row == column
+        hit = add((image[own], row[own]), count[own], (n, classes))
+        total = add((row, column), count, (classes, classes))
+    except (OSError, EOFError, ValueError, KeyError, IndexError, ZeroDivisionError, zipfile.BadZipFile) as error:
+        message = f"{path} is missing or damaged: {error}. Remove its folder and run the command of this run again."
+        raise RunError(message) from error
+    return KeptCounts(hit, true + claimed - hit, true, total)
