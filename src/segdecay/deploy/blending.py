@@ -23,11 +23,12 @@ Function = Callable[[Tensor], Tensor]  # (N, B, H, W) uint8 to (N, C, H, W) floa
 
 @dataclass(frozen=True)
 class Block:
-    """A finished rectangle: its corner, and the blended values (C, h, w)."""
+    """A finished rectangle: its corner, the blended values and the image's own pixels."""
 
     top: int
     left: int
-    values: Tensor
+    values: Tensor  # (C, h, w) float32
+    image: U8  # (h, w, B)
 
 
 def blended_blocks(
@@ -67,7 +68,8 @@ def blended_blocks(
                 if later is None:
                     later = torch.zeros(len(piece), bottom - next_top, plan.columns.length)
                 later[:, :, left : left + piece.shape[2]] = piece[:, next_top - top :]
-            yield Block(top, left, piece[:, : next_top - top])
+            final = piece[:, : next_top - top]
+            yield Block(top, left, final, band[: final.shape[1], left : left + final.shape[2]])
         waiting = later
 
 
