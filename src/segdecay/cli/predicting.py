@@ -6,7 +6,7 @@ Knows results; nothing of how they are made.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,24 +14,35 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segdecay.deploy.predict import Failed, Predicted, Watcher
+from segdecay.deploy.predict import Failed, Watcher
+
+
+def _bars(console: Console, unit: str, *, quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+@contextmanager
+def build_bar(unit: str, total: int, *, quiet: bool, as_json: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that is advanced by calling it; only on a terminal."""
+    with _bars(Console(file=sys.stderr if as_json else sys.stdout), unit, quiet=quiet) as bars:
+        task = bars.add_task("", total=total)
+        yield lambda count: bars.advance(task, count)
 
 
 @contextmanager
 def build_progress(*, quiet: bool, as_json: bool) -> Iterator[Watcher]:
     """Who tells a person; on standard error when standard output belongs to JSON."""
     console = Console(file=sys.stderr if as_json else sys.stdout)
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("windows"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
-    with bars:
+    with _bars(console, "windows", quiet=quiet) as bars:
         task = bars.add_task("images", total=None)
 
         def say(line: str) -> None:
@@ -41,14 +52,12 @@ def build_progress(*, quiet: bool, as_json: bool) -> Iterator[Watcher]:
         def start(image: Path, windows: int) -> None:
             bars.reset(task, total=windows, description=escape(image.name))
 
-        def done(row: Predicted) -> None:
-            shown = next(iter(row.files.values()))
-            say(f"{row.image} → {shown}")
-
-        def failed(row: Failed) -> None:
-            say(f"{row.image}: not predicted")
-
-        yield Watcher(start, lambda count: bars.advance(task, count), done, failed)
+        yield Watcher(
+            start,
+            lambda count: bars.advance(task, count),
+            lambda row: say(f"{row.image} → {next(iter(row.files.values()))}"),
+            lambda row: say(f"{row.image}: not predicted"),
+        )
 
 
 def print_failed(failed: Sequence[Failed]) -> None:

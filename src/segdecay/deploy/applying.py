@@ -81,8 +81,8 @@ def predicted_blocks(
         yield from resized_blocks(predictor, source)
         on_window(1)
     else:
-        image = source.rows(0, height)
-        values = predictor.probabilities(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None])
+        image = np.array(source.rows(0, height))
+        values = predictor.probabilities(torch.from_numpy(image).permute(2, 0, 1)[None])
         on_window(1)
         yield Block(0, 0, values[0].cpu(), image)
 

@@ -18,7 +18,6 @@ from segdecay.selection.intervals import own_estimates
 from segdecay.training.metrics import I64, intersection_union, iou, mean_present, scores_of
 
 NAME = "this model"  # the one setting of the surface; its noise draws are not used with a single fold
-TRAINED, UNKNOWN = "trained on", "unknown"
 
 
 @dataclass(frozen=True)

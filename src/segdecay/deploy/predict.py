@@ -266,11 +266,11 @@ def to_plain(row: Predicted | Failed) -> dict[str, Any]:
         return {"image": str(row.image), "reason": row.reason}
     return {
         "image": str(row.image),
-        **{kind: str(path) for kind, path in row.files.items()},
+        "files": {kind: str(path) for kind, path in row.files.items()},
         "height": row.height,
         "width": row.width,
         "windows": row.windows,
         "pixels": dict(row.pixels),
-        "confidence": round(row.confidence, 6),
+        "mean_confidence": round(row.confidence, 6),
         "seconds": round(row.seconds, 3),
     }
