@@ -134,10 +134,8 @@ class TiffSource:
             while row < bottom:
                 strip, inside = divmod(row, self._piece_rows)
                 count = min(self._piece_rows - inside, bottom - row)
-                self._file.seek(self._page.dataoffsets[plane * strips + strip] + inside * line)
-                content = self._file.read(count * line)
-                if len(content) != count * line:
-                    raise ValueError(f"{len(content)} of {count * line} bytes are there")
+                offset = self._page.dataoffsets[plane * strips + strip] + inside * line
+                content = self._stored(offset, count * line)
                 found[plane, row - top : row - top + count] = np.frombuffer(content, np.uint8).reshape(count, line)
                 row += count
         return self._interleaved(found.reshape(self._planes, bottom - top, width, self._samples))
@@ -160,13 +158,19 @@ class TiffSource:
         for plane in range(self._planes):
             for column in range(across):
                 index = (plane * down + number) * across + column
-                self._file.seek(self._page.dataoffsets[index])
-                content = self._file.read(self._page.databytecounts[index]) or None
+                content = self._stored(self._page.dataoffsets[index], self._page.databytecounts[index]) or None
                 piece, (_, _, _, left, _), _ = self._page.decode(content, index, jpegtables=self._page.jpegtables)
                 if piece is not None:  # a piece that is not stored stays 0
                     part = piece[0, :rows, : width - left]
                     found[plane, : len(part), left : left + part.shape[1]] = part
         return self._interleaved(found)
+
+    def _stored(self, offset: int, count: int) -> bytes:
+        self._file.seek(offset)
+        content = self._file.read(count)
+        if len(content) != count:  # decoders fill up what is missing without a word
+            raise ValueError(f"{len(content)} of {count} bytes are there")
+        return content
 
     @staticmethod
     def _interleaved(planes: U8) -> U8:
