@@ -44,7 +44,7 @@ def test_help_imports_no_torch_and_lists_every_command() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     said = _segdecay("--help").stdout
-    for name in ("init", "check", "tune", "train", "predict", "report", "policies", "strength", "audit"):
+    for name in ("init", "check", "tune", "train", "predict", "evaluate", "report", "policies", "strength", "audit"):
         assert name in said
 
 
@@ -54,7 +54,7 @@ def test_importing_the_package_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["init", "check", "tune", "train", "predict", "report", "policies", "strength", "audit"]
+    "name", ["init", "check", "tune", "train", "predict", "evaluate", "report", "policies", "strength", "audit"]
 )
 def test_every_command_has_help_with_an_example(name: str) -> None:
     assert "Example: segdecay" in _segdecay(name, "--help").stdout
@@ -167,7 +167,7 @@ def test_predict_works_without_the_data_and_from_the_model_folder_alone(
     shutil.copytree(run / "model", tmp_path / "model")
     image = next((data / "images" / "test").iterdir())
     said = _segdecay("predict", tmp_path / "model", image, "--out", tmp_path / "out", "--json", cwd=tmp_path).stdout
-    assert sum(json.loads(said)[0]["pixels"].values()) == 256
+    assert sum(json.loads(said)["images"][0]["pixels"].values()) == 256
 
 
 def test_predict_faults_are_told_together(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:

@@ -18,32 +18,55 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or its model folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files or folders.")],
-    out: Annotated[Path, typer.Option("--out", help="Where masks/ and overlays/ are written.")],
-    model: Annotated[
-        str | None, typer.Option("--model", help="For a run of your own model: its package.module:build again.")
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, or patterns in quotes.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where masks/, overlays/ and so on are written.")],
+    save: Annotated[
+        str,
+        typer.Option("--save", help="Of mask, overlay, probabilities, confidence, entropy, coco; with commas."),
+    ] = "mask,overlay",
+    tta: opt.Tta = "none",
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Average the models of the folds.")] = False,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", metavar="RUN", help="Average with the model of another run, too.")
     ] = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
+    batch: opt.Batch = None,
+    model: opt.OwnModel = None,
     device: opt.Device = "auto",
+    quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write index masks and overlays of images, at their own size."""
+    """Write masks, overlays and more of images, at their own size.
+
+    Exit code 1 when an image could not be predicted; the others are.
+    """
     import json
 
-    from segdecay.deploy.bundle import load_bundle
-    from segdecay.deploy.predict import predict_files
+    from segdecay.cli.predicting import build_progress, print_failed
+    from segdecay.deploy.ensemble import load_predictor, made_by
+    from segdecay.deploy.predict import Request, predict_files, to_plain
     from segdecay.selection.executors import find_devices
 
-    bundle = load_bundle(run, model=model, device=find_devices(device)[0])
-    done = predict_files(
-        bundle, images, out, on_done=lambda row: None if as_json else typer.echo(f"{row.image} → {row.mask}")
+    tiling = opt.build_tiling(tile, overlap, batch)
+    predictor = load_predictor(
+        [run, *(others or [])], folds=ensemble, tta=tta, model=model, device=find_devices(device)[0]
     )
+    kinds = tuple(dict.fromkeys(word.strip() for word in save.split(",") if word.strip()))
+    request = Request(kinds, tiling, made_by(predictor, tiling))
+    with build_progress(quiet=quiet, as_json=as_json) as watcher:
+        result = predict_files(predictor, images, out, request, watcher)
     if as_json:
-        rows = [
-            {"image": str(r.image), "mask": str(r.mask), "overlay": str(r.overlay), "pixels": r.pixels} for r in done
-        ]
+        rows = {"images": [to_plain(row) for row in result.done], "failed": [to_plain(row) for row in result.failed]}
         typer.echo(json.dumps(rows, ensure_ascii=False))
     else:
-        typer.echo(f"{len(done)} image{'s' if len(done) != 1 else ''}: masks and overlays in {out}")
+        count = len(result.done)
+        typer.echo(f"{count} image{'s' if count != 1 else ''} predicted: {', '.join(kinds)} in {out}")
+    if result.failed:
+        print_failed(result.failed)
+        raise typer.Exit(1)
 
 
 def policies(

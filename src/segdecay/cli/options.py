@@ -58,7 +58,16 @@ Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data 
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored in every fold.")
 ]
-
+Tta = Annotated[str, typer.Option("--tta", metavar="none|flips|d4", help="Average over 4 mirrorings, or 8 with turns.")]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", help="Cut every image into windows of so many pixels. Default: only large ones, into 512."),
+]
+Overlap = Annotated[int | None, typer.Option("--overlap", help="Pixels that windows share. Default: a quarter.")]
+Batch = Annotated[int | None, typer.Option("--batch", help="Windows at a time. Default: 1, 8 on a GPU.")]
+OwnModel = Annotated[
+    str | None, typer.Option("--model", help="For a run of your own model: its package.module:build again.")
+]
 
 SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
 
@@ -178,6 +187,15 @@ def _names_anyway(values: dict[str, Any]) -> list[str]:
         if isinstance(given, dict) and isinstance(given.get(key), str):
             kept[section] = {key: given[key]}
     return check_names(RunConfig.model_validate(kept))
+
+
+def build_tiling(tile: int | None, overlap: int | None, batch: int | None) -> Any:
+    """The Tiling that was asked for; the overlap is a quarter of the tile where it is not given."""
+    from segdecay.deploy.applying import Tiling
+    from segdecay.deploy.tiles import STRIDE, TILE
+
+    quarter = (tile or TILE) // 4 // STRIDE * STRIDE
+    return Tiling(tile, quarter if overlap is None else overlap, batch)
 
 
 def default_out(data: str) -> Path:

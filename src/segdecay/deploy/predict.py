@@ -1,40 +1,85 @@
-"""Prediction on files and folders: index masks and overlays at the size of the input.
+"""Prediction on files, folders and patterns: what is found, written and told, image by image.
 
-Knows a bundle and image files; nothing of training.
+A broken image does not stop the others. Knows predictors and files; nothing of training.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass
+import glob
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from segdecay.deploy.bundle import Bundle
-from segdecay.deploy.overlay import overlay
-from segdecay.errors import DataError, gather
-from segdecay.records import write_bytes
+from segdecay.deploy.applying import Tiling, check_tiling_of, plan_of, predicted_blocks
+from segdecay.deploy.coco import MOST_PIXELS as MOST_COCO_PIXELS
+from segdecay.deploy.coco import CocoFile
+from segdecay.deploy.images import SUFFIXES, Source, open_image
+from segdecay.deploy.outputs import DEFAULT, Writers, bands_of, check_save, path_of
+from segdecay.deploy.predictor import Predictor
+from segdecay.errors import ConfigError, DataError, DiskFullError, ModelError, RunError, describe_os_error, gather
+from segdecay.records import read_json, write_json
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+CARD = "predictions.json"  # what marks a folder as one of predictions
+KIND = "predictions"
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Where one image's results lie."""
+    """What was made of one image."""
 
     image: Path
-    mask: Path
-    overlay: Path
-    pixels: dict[str, int]  # predicted pixels by class
+    files: Mapping[str, Path]  # by what was asked for, "mask" for example
+    height: int
+    width: int
+    windows: int
+    pixels: Mapping[str, int]  # predicted pixels by class
+    confidence: float  # mean over pixels of the probability of the class taken
+    seconds: float
 
 
-def find_images(paths: list[Path]) -> list[tuple[Path, Path]]:
-    """(file, relative name without suffix) of every image in files and folders, sorted.
+@dataclass(frozen=True)
+class Failed:
+    """An image that could not be predicted, and why."""
+
+    image: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `predict_files` did."""
+
+    done: tuple[Predicted, ...]
+    failed: tuple[Failed, ...]
+
+
+@dataclass
+class Watcher:
+    """Who is told how it goes; every part is optional."""
+
+    on_start: Callable[[Path, int], None] = lambda _image, _windows: None
+    on_window: Callable[[int], None] = lambda _done: None
+    on_done: Callable[[Predicted], None] = lambda _done: None
+    on_failed: Callable[[Failed], None] = lambda _failed: None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: results to save, tiles, and what marks the models (for the folder's card)."""
+
+    save: tuple[str, ...] = DEFAULT
+    tiling: Tiling = field(default_factory=Tiling)
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_images(paths: Sequence[Path], out: Path | None = None) -> list[tuple[Path, Path]]:
+    """(file, relative name without suffix) of every image in files, folders and patterns (*, ?, **), sorted.
+
+    out: a folder that is left out, since results are written there.
 
     Raises:
         DataError: a path is missing, a file has another suffix, nothing is found, or two images share a name.
@@ -44,93 +89,188 @@ def find_images(paths: list[Path]) -> list[tuple[Path, Path]]:
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = [p for p in inside if out is None or not p.resolve().is_relative_to(out.resolve())]
             if not inside:
                 faults.append(f"{path} holds no image ({', '.join(SUFFIXES)}).")
             found += [(p, p.relative_to(path).with_suffix("")) for p in inside]
-        elif not path.exists():
-            faults.append(f"{path} does not exist.")
-        elif path.suffix.lower() not in SUFFIXES:
-            faults.append(f"{path} is no image that can be read here; allowed: {', '.join(SUFFIXES)}.")
-        else:
+        elif path.exists():
+            if path.suffix.lower() not in SUFFIXES:
+                faults.append(f"{path} is no image that can be read here; allowed: {', '.join(SUFFIXES)}.")
             found.append((path, Path(path.stem)))
+        elif glob.has_magic(str(path)):
+            matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
+            matches = [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]
+            if not matches:
+                faults.append(f"{path} matches no image ({', '.join(SUFFIXES)}).")
+            found += [(p, Path(p.stem)) for p in matches]
+        else:
+            faults.append(f"{path} does not exist.")
     names: dict[Path, Path] = {}
-    for path, name in found:
-        if name in names:
-            faults.append(f"{path} and {names[name]} would both be written as {name}.png; predict them apart.")
+    for path, name in dict.fromkeys(found):
+        if name in names and names[name].resolve() != path.resolve():
+            faults.append(f"{path} and {names[name]} would both be written as {name}; predict them apart.")
         names[name] = path
     gather(DataError, faults)
-    return found
+    return [(path, name) for name, path in names.items()]
 
 
-def read_image(path: Path, bands: int) -> npt.NDArray[np.uint8]:
-    """An image file as (H, W, bands) uint8, turned as its EXIF orientation says.
+def check_out(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a folder that may be written to: new, empty, or predictions of the same models in the same way.
 
     Raises:
-        DataError: unreadable, not 8 bit, or another number of bands.
+        RunError: a file, or a folder that holds something else.
     """
-    modes = {"L": 1, "RGB": 3, "RGBA": 4, "P": 3, "1": 1}
+    if not out.exists():
+        return {}
+    if not out.is_dir():
+        raise RunError(f"{out} is a file; --out takes a folder.")
+    others = sorted(path.name for path in out.iterdir())
+    if not others:
+        return {}
     try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode == "P":
-                picture = picture.convert("RGB")
-            elif picture.mode == "1":
-                picture = picture.convert("L")
-            picture.load()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if picture.mode not in modes:
-        raise DataError(f"{path} is of mode {picture.mode}; 8-bit grey, RGB or RGBA are read. Convert it first.")
-    if modes[picture.mode] != bands:
-        raise DataError(
-            f"{path} has {modes[picture.mode]} band(s), the model was trained on {bands}. Convert it first."
+        card = read_json(out / CARD)
+        is_ours = card["kind"] == KIND and isinstance(card["images"], list)
+    except (OSError, ValueError, KeyError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise RunError(
+            f"{out} holds other files ({', '.join(others[:3])}), and no {CARD} of ours. Choose another --out."
         )
-    array = np.asarray(picture, dtype=np.uint8)
-    return array if array.ndim == 3 else array[..., None]
-
-
-def predict_mask(
-    bundle: Bundle,
-    image: npt.NDArray[np.uint8],  # (H, W, B)
-) -> npt.NDArray[np.uint8]:  # (H, W) class indices
-    """The class of every pixel, at the size of the image."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    return np.asarray(bundle.logits(tensor).argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
+    different = sorted(key for key in {*made_by, *card["made_by"]} if made_by.get(key) != card["made_by"].get(key))
+    if different:
+        shown = "; ".join(f"{key}: {card['made_by'].get(key)} → {made_by.get(key)}" for key in different)
+        raise RunError(f"{out} holds predictions that were made otherwise ({shown}). Choose another --out.")
+    return card
 
 
 def predict_files(
-    bundle: Bundle, paths: list[Path], out: Path, on_done: Callable[[Predicted], None] = lambda _done: None
-) -> list[Predicted]:
-    """Write `out`/masks/NAME.png (indices, with the palette) and `out`/overlays/NAME.png for every image.
+    predictor: Predictor, paths: Sequence[Path], out: Path, request: Request = Request(), watcher: Watcher | None = None
+) -> Result:
+    """Predict every image and write what is asked for under `out`, with predictions.json as the list of it.
 
     Raises:
-        DataError: something cannot be read or written; files before it are done.
+        ConfigError: results or tiles that do not exist; all faults together.
+        DataError: paths that are no images; nothing is written.
+        RunError: `out` holds something else, or cannot be written.
+        DiskFullError: images before it are done.
     """
-    done = []
-    for path, name in find_images(paths):
-        image = read_image(path, bundle.bands)
-        mask = predict_mask(bundle, image)
-        rgb = image[..., :3] if bundle.bands >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-        row = Predicted(
-            image=path,
-            mask=out / "masks" / name.parent / f"{name.name}.png",
-            overlay=out / "overlays" / name.parent / f"{name.name}.png",
-            pixels={label: int((mask == index).sum()) for index, label in enumerate(bundle.classes)},
-        )
-        picture = Image.fromarray(mask)
-        picture.putpalette([channel for colour in bundle.palette for channel in colour])
-        try:
-            _save(picture, row.mask)
-            _save(Image.fromarray(overlay(rgb, mask, bundle.palette)), row.overlay)
-        except OSError as error:
-            raise DataError(f"{error.filename or out} cannot be written: {error.strerror or error}.") from error
-        on_done(row)
-        done.append(row)
-    return done
+    gather(ConfigError, check_save(request.save))
+    check_tiling_of(request.tiling, predictor)
+    card = check_out(out, request.made_by)
+    images = find_images(paths, out)
+    watcher = watcher or Watcher()
+    done: list[Predicted] = []
+    failed: list[Failed] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        coco = CocoFile(out / "coco.json", predictor.classes) if "coco" in request.save else None
+        _write_card(out, request, card, done, failed)
+        for path, name in images:
+            try:
+                row = _predict_file(predictor, path, name, out, request, coco, watcher)
+            except (DataError, ModelError) as error:
+                failed.append(Failed(path, str(error)))
+                watcher.on_failed(failed[-1])
+            else:
+                done.append(row)
+                watcher.on_done(row)
+            _write_card(out, request, card, done, failed)
+        if coco is not None:
+            coco.write()
+    except OSError as error:
+        if DiskFullError.is_told_by(error):
+            raise DiskFullError(str(error.filename or out)) from error
+        raise RunError(f"{describe_os_error(error)}. Choose another --out.") from error
+    return Result(tuple(done), tuple(failed))
 
 
-def _save(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    write_bytes(path, content.getvalue())
+def _predict_file(
+    predictor: Predictor,
+    path: Path,
+    name: Path,
+    out: Path,
+    request: Request,
+    coco: CocoFile | None,
+    watcher: Watcher,
+) -> Predicted:
+    start = time.monotonic()
+    with open_image(path, predictor.bands) as source:
+        height, width, _ = source.shape
+        if coco is not None and height * width > MOST_COCO_PIXELS:
+            raise DataError(
+                f"{path} has {height} x {width} pixels; polygons are made of at most {MOST_COCO_PIXELS}. "
+                "Leave coco out of --save, or cut the image."
+            )
+        plan = plan_of(predictor, source.shape, request.tiling)
+        windows = 1 if plan is None else plan.count
+        watcher.on_start(path, windows)
+        files = {kind: path_of(out, kind, name, path) for kind in request.save if kind != "coco"}
+        counts, confidence, mask = _write_results(predictor, source, files, request, coco is not None, watcher)
+    if coco is not None:
+        coco.add(name.with_suffix(path.suffix).as_posix(), mask)
+        files = {**files, "coco": coco.path}
+    return Predicted(
+        image=path,
+        files=files,
+        height=height,
+        width=width,
+        windows=windows,
+        pixels=dict(zip(predictor.classes, counts, strict=True)),
+        confidence=confidence / (height * width),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _write_results(
+    predictor: Predictor,
+    source: Source,
+    files: dict[str, Path],
+    request: Request,
+    keeps_mask: bool,
+    watcher: Watcher,
+) -> tuple[list[int], float, np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Pixels by class, the sum of the confidence, and the mask where it is kept (else empty)."""
+    counts = np.zeros(len(predictor.classes), np.int64)
+    confidence, masks = 0.0, [np.zeros((0, source.shape[1]), np.uint8)]
+    blocks = predicted_blocks(predictor, source, request.tiling, watcher.on_window)
+    with Writers(files, source.shape, predictor.palette) as writers:
+        for band in bands_of(blocks, source.shape[1], tuple(files)):
+            writers.add(band)
+            counts += np.bincount(band.mask.ravel(), minlength=len(counts))
+            confidence += float(band.confidence.sum(dtype=np.float64))
+            if keeps_mask:
+                masks.append(band.mask)
+    return [int(count) for count in counts], confidence, np.concatenate(masks)
+
+
+def _write_card(
+    out: Path, request: Request, before: Mapping[str, Any], done: Sequence[Predicted], failed: Sequence[Failed]
+) -> None:
+    """predictions.json: this call's images, and those of earlier calls that it did not predict again."""
+    now = {str(row.image) for row in done} | {str(row.image) for row in failed}
+    kept = [row for row in before.get("images", []) if row.get("image") not in now]
+    write_json(
+        out / CARD,
+        {
+            "kind": KIND,
+            "made_by": request.made_by,
+            "images": [*kept, *(to_plain(row) for row in done)],
+            "failed": [to_plain(row) for row in failed],
+        },
+    )
+
+
+def to_plain(row: Predicted | Failed) -> dict[str, Any]:
+    """A row as JSON holds it."""
+    if isinstance(row, Failed):
+        return {"image": str(row.image), "reason": row.reason}
+    return {
+        "image": str(row.image),
+        "files": {kind: str(path) for kind, path in row.files.items()},
+        "height": row.height,
+        "width": row.width,
+        "windows": row.windows,
+        "pixels": dict(row.pixels),
+        "mean_confidence": round(row.confidence, 6),
+        "seconds": round(row.seconds, 3),
+    }

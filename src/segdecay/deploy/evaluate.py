@@ -1,0 +1,240 @@
+"""`evaluate`: a predictor on the images of a data set, scored against their masks.
+
+Knows predictors, decoded data and the records of an evaluation; nothing of training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segdecay.data.dataset import Dataset
+from segdecay.deploy.applying import Tiling, check_tiling_of, predict_mask
+from segdecay.deploy.ensemble import weights_sha256
+from segdecay.deploy.evaluation import (
+    Evaluation,
+    ImageScore,
+    accuracy_of,
+    class_scores,
+    image_mious,
+    interval_of,
+)
+from segdecay.deploy.predictor import Predictor
+from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
+from segdecay.records import write_json
+from segdecay.selection.criteria import Criterion
+from segdecay.selection.evidence import resampled_by
+from segdecay.training.metrics import I64, image_confusions, write_confusions
+
+CARD, MATRICES = "evaluation.json", "confusion.npz"
+PARTS = {"test": ("test",), "val": ("val",), "train": ("train",), "all": ("train", "val", "test")}
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is scored, and how."""
+
+    run: str
+    path: str
+    part: str | None = None  # None: test where there is one, otherwise all
+    tiling: Tiling = field(default_factory=Tiling)
+    size: tuple[int, int] | None = None  # that images and masks were resized to
+    confidence: float = 0.95
+    resamples: int = 2000
+
+
+def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
+    """The part that is scored and its images.
+
+    Raises:
+        ConfigError: no such part, or it has no image.
+    """
+    if name is not None and name not in PARTS:
+        raise ConfigError(f"--part: {unknown('part', name, PARTS)}")
+    taken = name or ("test" if dataset.part("test") else "all")
+    indices = dataset.part(*PARTS[taken])
+    if not indices:
+        counts = ", ".join(f"{part} {len(dataset.part(part))}" for part in ("train", "val", "test"))
+        raise ConfigError(f"--part {taken}: {dataset.name} has no such image ({counts}).")
+    return taken, indices
+
+
+def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
+    """Faults of a data set that a model cannot be scored on."""
+    faults = []
+    if tuple(predictor.classes) != tuple(dataset.classes):
+        faults.append(
+            f"The classes differ. The model's: {', '.join(predictor.classes)}. {dataset.name}'s: "
+            f"{', '.join(dataset.classes)}. Give the data the model's classes, in this order."
+        )
+    if predictor.bands != dataset.bands:
+        faults.append(f"{dataset.name} has {dataset.bands} band(s), the model was trained on {predictor.bands}.")
+    return faults
+
+
+def trained_on(made_by: Mapping[str, Any], dataset: Dataset, fingerprint: str) -> frozenset[int]:
+    """Images that a model was trained on, as far as its card says: by its own list, or by the same data's parts.
+
+    fingerprint: of the data set as the model's training read it.
+    """
+    hashes = made_by.get("trained_on")
+    if isinstance(hashes, (list, tuple)):
+        known = set(hashes)
+        return frozenset(index for index, item in enumerate(dataset.items) if item.sha256 in known)
+    if made_by.get("fingerprint") != fingerprint:
+        return frozenset()
+    train, pool = dataset.part("train"), dataset.part("train", "val")
+    return frozenset(train if made_by.get("images") == len(train) else pool)
+
+
+def _warnings(dataset: Dataset, indices: Sequence[int], seen: frozenset[int]) -> list[str]:
+    found = []
+    direct = [index for index in indices if index in seen]
+    if direct:
+        found.append(
+            f"{len(direct)} of {len(indices)} images were trained on: their scores are not those of new images."
+        )
+    groups = {dataset.items[index].group for index in seen}
+    related = [i for i in indices if i not in seen and dataset.items[i].group in groups]
+    if related:
+        found.append(
+            f"{len(related)} of {len(indices)} images are of groups that were trained on: scores of new groups may be "
+            "lower."
+        )
+    return found
+
+
+def confusions_of(
+    predictor: Predictor,
+    dataset: Dataset,
+    indices: Sequence[int],
+    tiling: Tiling,
+    on_image: Callable[[int], None] = lambda _done: None,
+) -> I64:
+    """(N, C, C) confusion matrices of images, in their order."""
+    classes = len(dataset.classes)
+    found = np.zeros((len(indices), classes, classes), np.int64)
+    for place, index in enumerate(indices):
+        predicted = torch.from_numpy(predict_mask(predictor, dataset.image(index), tiling).astype(np.int64))
+        truth = torch.from_numpy(dataset.mask(index).astype(np.int64))
+        found[place] = image_confusions(predicted[None], truth[None], classes)[0].numpy()
+        on_image(1)
+    return found
+
+
+def _summary(
+    predictor: Predictor,
+    dataset: Dataset,
+    inquiry: Inquiry,
+    part: str,
+    indices: Sequence[int],
+    confusions: I64,
+    seen: frozenset[int],
+    seconds: float,
+) -> Evaluation:
+    """What the matrices say."""
+    items = [dataset.items[index] for index in indices]
+    groups = [item.group for item in items]
+    rows = [
+        ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
+        for index, item, miou in zip(indices, items, image_mious(confusions), strict=True)
+    ]
+    return Evaluation(
+        run=inquiry.run,
+        data={
+            "path": inquiry.path,
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "part": part,
+            "images": len(indices),
+            "groups": len(set(groups)),
+        },
+        model={"weights_sha256": weights_sha256(predictor), "made_by": dict(predictor.bundles[0].made_by)},
+        how={
+            "tta": predictor.tta,
+            "tile": inquiry.tiling.tile,
+            "overlap": inquiry.tiling.overlap,
+            "models": len(predictor.bundles),
+            "size": inquiry.size,
+        },
+        confidence=inquiry.confidence,
+        resamples=inquiry.resamples,
+        resampled_by=resampled_by([groups]),
+        miou=interval_of(confusions, groups, Criterion(), confidence=inquiry.confidence, resamples=inquiry.resamples),
+        accuracy=accuracy_of(confusions),
+        classes=class_scores(
+            confusions,
+            dataset.classes,
+            dataset.palette,
+            groups,
+            confidence=inquiry.confidence,
+            resamples=inquiry.resamples,
+        ),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusions.sum(axis=0)),
+        images=tuple(rows),
+        trained_on=sum(row.trained_on for row in rows),
+        warnings=tuple(_warnings(dataset, indices, seen)),
+        seconds=seconds,
+    )
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Dataset,
+    inquiry: Inquiry,
+    *,
+    fingerprint: str | None = None,
+    on_image: Callable[[int], None] = lambda _done: None,
+) -> tuple[Evaluation, I64]:
+    """Score a predictor on a part of a data set: what evaluation.json says, and the matrix of every image.
+
+    Args:
+        predictor: of the same classes and bands.
+        dataset: with masks.
+        inquiry: the part and how it is scored.
+        fingerprint: of the data as the training read it, where that is another size; None: the data set's own.
+        on_image: told of every image.
+
+    Raises:
+        DataError: classes or bands are not the model's; both lists are shown.
+        ConfigError: a part or tiles that do not exist.
+        ModelError: the model cannot be applied to an image.
+    """
+    gather(DataError, check_fit(predictor, dataset))
+    check_tiling_of(inquiry.tiling, predictor)
+    part, indices = part_of(dataset, inquiry.part)
+    start = time.monotonic()
+    confusions = confusions_of(predictor, dataset, indices, inquiry.tiling, on_image)
+    seconds = time.monotonic() - start
+    seen: frozenset[int] = frozenset().union(
+        *(trained_on(bundle.made_by, dataset, fingerprint or dataset.fingerprint) for bundle in predictor.bundles)
+    )
+    evaluation = _summary(predictor, dataset, inquiry, part, indices, confusions, seen, seconds)
+    return evaluation, confusions
+
+
+def check_evaluation_out(out: Path) -> None:
+    """Refuse a place that holds something else than an evaluation.
+
+    Raises:
+        RunError: a file, or a folder with other files and no evaluation.json.
+    """
+    if out.is_file():
+        raise RunError(f"{out} is a file; --out takes a folder.")
+    others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if others and CARD not in others:
+        raise RunError(f"{out} holds other files ({', '.join(others[:3])}), and no {CARD}. Choose another --out.")
+
+
+def write_evaluation(out: Path, evaluation: Evaluation, confusions: I64) -> None:
+    """Write confusion.npz, then evaluation.json: an evaluation is whole when its card is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CARD).unlink(missing_ok=True)
+    write_confusions(out / MATRICES, confusions)
+    write_json(out / CARD, evaluation)

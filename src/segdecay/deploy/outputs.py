@@ -1,0 +1,140 @@
+"""What is kept of an image's probabilities: masks, overlays, confidence, entropy, all of them; band by band.
+
+Knows blocks of probabilities and writers; nothing of models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segdecay.deploy.blending import Block
+from segdecay.deploy.overlay import overlay
+from segdecay.deploy.writing import BandWriter, Palette
+from segdecay.errors import unknown
+
+U8 = npt.NDArray[np.uint8]
+
+FOLDERS = {  # what --save takes, and the folder that it goes to; coco is one file for all images
+    "mask": "masks",
+    "overlay": "overlays",
+    "probabilities": "probabilities",
+    "confidence": "confidence",
+    "entropy": "entropy",
+    "coco": "",
+}
+FLOATS = ("probabilities", "confidence", "entropy")
+DEFAULT = ("mask", "overlay")
+
+
+def check_save(names: Sequence[str]) -> list[str]:
+    """Faults of the list of what is to be kept."""
+    faults = [f"--save: {unknown('result', name, FOLDERS)}" for name in names if name not in FOLDERS]
+    return faults if faults or names else [f"--save: at least one of {', '.join(FOLDERS)} is needed; saw none."]
+
+
+def path_of(out: Path, kind: str, name: Path, image: Path) -> Path:
+    """Where one result of an image goes: float results are TIFF, pictures PNG, or TIFF for a TIFF."""
+    is_tiff = kind in FLOATS or image.suffix.lower() in (".tif", ".tiff")
+    return out / FOLDERS[kind] / name.parent / f"{name.name}{'.tif' if is_tiff else '.png'}"
+
+
+def entropy_of(
+    probabilities: Tensor,  # (C, …), sums to 1 over C
+) -> Tensor:  # (…) 0 … 1
+    """−Σ p·log p / log C: 0 where one class has it all, 1 where all are alike.
+
+    >>> entropy_of(torch.tensor([[1.0, 0.5], [0.0, 0.5]])).tolist()
+    [0.0, 1.0]
+    """
+    found: Tensor = torch.special.entr(probabilities).sum(dim=0).clamp(min=0) / math.log(len(probabilities))
+    return found
+
+
+@dataclass
+class Band:
+    """Finished rows of an image: the image's pixels, class indices and, where asked for, the float results."""
+
+    top: int
+    image: U8  # (h, W, B)
+    mask: U8  # (h, W)
+    confidence: npt.NDArray[np.float32]  # (h, W) probability of the class taken
+    floats: dict[str, npt.NDArray[np.float16]]  # (h, W) or (h, W, C)
+
+
+def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
+    """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability."""
+    parts: list[Block] = []
+    for block in blocks:
+        parts.append(block)
+        if block.left + block.values.shape[2] == width:
+            yield _joined(parts, kinds)
+            parts = []
+
+
+def _joined(parts: Sequence[Block], kinds: Sequence[str]) -> Band:
+    taken = [block.values.max(dim=0) for block in parts]
+    floats: dict[str, npt.NDArray[np.float16]] = {}
+    if "probabilities" in kinds:
+        floats["probabilities"] = _side_by_side([block.values.permute(1, 2, 0).half() for block in parts])
+    if "confidence" in kinds:
+        floats["confidence"] = _side_by_side([one.values.half() for one in taken])
+    if "entropy" in kinds:
+        floats["entropy"] = _side_by_side([entropy_of(block.values).half() for block in parts])
+    return Band(
+        parts[0].top,
+        np.concatenate([block.image for block in parts], axis=1),
+        _side_by_side([one.indices.to(torch.uint8) for one in taken]),
+        _side_by_side([one.values for one in taken]),
+        floats,
+    )
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> npt.NDArray[Any]:
+    return np.asarray(torch.cat(list(parts), dim=1).numpy())
+
+
+class Writers:
+    """The files of one image. `add` its bands; files appear when the block ends without an error."""
+
+    def __init__(self, files: dict[str, Path], shape: tuple[int, int, int], palette: Palette) -> None:
+        height, width, _ = shape
+        self._palette, self._stack = palette, ExitStack()
+        samples = {"overlay": 3, "probabilities": len(palette)}
+        self._writers = {
+            kind: BandWriter(
+                path,
+                (height, width, samples.get(kind, 1)),
+                "float16" if kind in FLOATS else "uint8",
+                palette if kind == "mask" else None,
+            )
+            for kind, path in files.items()
+        }
+
+    def __enter__(self) -> Self:
+        for writer in self._writers.values():
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.__exit__(*exception)  # type: ignore[arg-type]
+
+    def add(self, band: Band) -> None:
+        """Write finished rows."""
+        for kind, writer in self._writers.items():
+            if kind == "mask":
+                writer.add(band.mask)
+            elif kind == "overlay":
+                seen = band.image[..., :3] if band.image.shape[2] >= 3 else band.image[..., :1]
+                writer.add(overlay(seen, band.mask, self._palette))
+            else:
+                writer.add(band.floats[kind])
