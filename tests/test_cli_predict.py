@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -201,8 +202,7 @@ def test_a_run_without_a_model_says_how_far_it_is_and_how_to_go_on(
     said = segdecay("predict", run, tuned[0], "--out", tmp_path / "out", code=2).err
     finished = len(list(run.glob("cells/*/*/cell.json")))
     assert 0 < finished < 4
-    assert f"{finished} cells are finished" in said
-    assert "Run `segdecay tune " in said
+    assert re.search(rf"{finished} of at most \d+ cells done, no model yet\. To go on, run: segdecay tune ", said)
 
 
 def test_whole_runs_are_averaged(segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path) -> None:
@@ -243,6 +243,25 @@ def test_models_of_the_folds_are_averaged_where_their_cells_kept_them(
     assert "does not fit the model of its run" in said
 
 
+def test_folds_keep_their_weights_on_request_at_the_taken_strength_alone(
+    segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = tuned[0], tmp_path / "run"
+    segdecay("tune", data, "--out", run, "--keep-fold-models", *QUICK)
+    verdict = json.loads((run / "verdict.json").read_text())
+    kept = sorted(run.glob("cells/*/*/model.safetensors"))
+    assert {path.parent.parent.name for path in kept} == {f"total_decay={verdict['strength']['value']:g}"}
+    assert len(kept) == 2
+    assert json.loads((run / "examples" / "examples.json").read_text())["cases"]
+    image = data / "images" / "test" / "test00.png"
+    segdecay("predict", run, image, "--out", tmp_path / "out", "--ensemble")
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["made_by"]["models"]) == 2
+    without = json.loads((tuned[1] / "verdict.json").read_text())
+    for one in (verdict, without):
+        del one["cost"]["seconds"]
+    assert verdict == without
+
+
 def test_evaluate_gives_the_test_scores_of_the_run_and_keeps_the_matrices(
     segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -262,6 +281,7 @@ def test_evaluate_gives_the_test_scores_of_the_run_and_keeps_the_matrices(
     low, high = found["miou"]["interval"]
     assert low < found["miou"]["mean"] < high
     assert (found["trained_on"], found["resampled_by"], found["data"]["groups"]) == (0, "images", 3)
+    assert "mIoU" in (out / "report.html").read_text()
     segdecay("evaluate", run, data, "--out", out)  # an evaluation may be replaced
     assert "holds other files" in segdecay("evaluate", run, data, "--out", data, code=2).err
 

@@ -78,6 +78,7 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
         train=pool_of(study.dataset),
         scored=test,
         keep_model=True,
+        is_refit=True,
         scores_on_the_way=0,
         checkpoint_every_s=study.checkpoint_every_s,
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from segdecay.config import RunConfig
 from segdecay.data import Dataset
-from segdecay.deploy.card import SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
+from segdecay.deploy.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
 from segdecay.records import CellRecord, Scores, Verdict
 from segdecay.runs import package_versions
 from segdecay.training.setup import model_at
@@ -50,6 +50,7 @@ def card_of(
             fingerprint=dataset.fingerprint,
             images=record.parts[0],
             parts=data["images"],
+            hashes=_hashes(dataset, verdict),
         ),
         search=None if verdict is None else _search(verdict),
         scores=tuple(_class_scores(data["class_rows"], verdict, scored)),
@@ -57,6 +58,14 @@ def card_of(
         miou=None if scored is None else scored.miou,
         made_with=package_versions(),
     )
+
+
+def _hashes(dataset: Dataset, verdict: Verdict | None) -> tuple[str, ...]:
+    """Of the images that the weights were trained on, so that an evaluation can tell them."""
+    trained = dataset.part("train", "val") if verdict is not None else dataset.part("train")
+    if len(trained) > MOST_HASHES:
+        return ()
+    return tuple(dataset.items[index].sha256[:HASH_DIGITS] for index in trained)
 
 
 def _scored_on(dataset: Dataset, verdict: Verdict | None) -> Literal["test", "val"] | None:

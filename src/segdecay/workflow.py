@@ -55,6 +55,7 @@ class Execution:
     checkpoint_every_s: float = 5.0
     budget_s: float | None = None  # of the search, from its first cell
     budget_cells: int | None = None
+    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def _plan(
         on_event=watcher.event,
         checkpoint_every_s=execution.checkpoint_every_s,
         budget=Budget(execution.budget_cells),
+        keep_models=execution.keep_fold_models,
     )
     if config.search.honest == "nested":
         validate_nested(study)
@@ -132,6 +134,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         verdict = replace(verdict, paste=paste_of(config, verdict, trial, len(pool_of(dataset))))
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
+        study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
 
         verdict = with_honest(verdict, honest_score(study, verdict.strength, held))
         write_json(run / "verdict.json", verdict)
@@ -187,6 +190,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             scored=scored,
             device=devices[0],
             keep_model=True,
+            is_refit=True,
             checkpoint_every_s=execution.checkpoint_every_s,
         )
         trial = try_cell(task)

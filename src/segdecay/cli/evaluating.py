@@ -25,7 +25,9 @@ def evaluate(
     part: Annotated[
         str | None, typer.Option("--part", metavar="test|val|train|all", help="Default: test, or all without one.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where evaluation.json and confusion.npz go.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where evaluation.json, confusion.npz and report.html go.")
+    ] = None,
     tta: opt.Tta = "none",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average the models of the folds.")] = False,
     size: opt.Size = None,
@@ -45,6 +47,7 @@ def evaluate(
     from segdecay.deploy.evaluate import Inquiry, check_evaluation_out, part_of, write_evaluation
     from segdecay.deploy.evaluate import evaluate as score
     from segdecay.records import to_json
+    from segdecay.report import build_evaluation_report
     from segdecay.selection.executors import find_devices
 
     tiling, pixels = opt.build_tiling(tile, overlap, batch), None if size is None else opt.parse_size(size)
@@ -61,12 +64,13 @@ def evaluate(
         evaluation, confusions = score(predictor, dataset, inquiry, fingerprint=fingerprint, on_image=advance)
     if out is not None:
         write_evaluation(out, evaluation, confusions)
+        build_evaluation_report(out)
     if as_json:
         typer.echo(to_json(evaluation), nl=False)
         return
     _print(evaluation, quiet=quiet)
     if out is not None:
-        typer.echo(f"evaluation: {out / 'evaluation.json'}")
+        typer.echo(f"evaluation: {out / 'evaluation.json'}\nreport: {out / 'report.html'}")
 
 
 def _print(evaluation: Evaluation, *, quiet: bool) -> None:

@@ -47,6 +47,9 @@ def tune(
     race: opt.Race = None,
     budget: opt.Budget = None,
     honest: opt.Honest = None,
+    keep_fold_models: Annotated[
+        bool, typer.Option("--keep-fold-models", help="Keep the folds' weights, for predict --ensemble.")
+    ] = False,
     model: opt.Model = None,
     folds: opt.Folds = None,
     epochs: opt.Epochs = None,
@@ -88,7 +91,12 @@ def tune(
     )
     seconds, cells = opt.parse_budget(budget)
     execution = Execution(
-        workers=workers, device=device, command=opt.repeat_command(), budget_s=seconds, budget_cells=cells
+        workers=workers,
+        device=device,
+        command=opt.repeat_command(),
+        budget_s=seconds,
+        budget_cells=cells,
+        keep_fold_models=keep_fold_models,
     )
     with _interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_tune(built, out or opt.default_out(data), execution, watcher)

@@ -22,6 +22,7 @@ from segdecay.errors import ModelError, gather
 from segdecay.records import Strength
 
 SCHEMA = 2
+HASH_DIGITS, MOST_HASHES = 16, 100_000
 MOST_CLASSES, MOST_BANDS, MOST_CARD_BYTES = 255, 64, 4 << 20
 PLAIN_ENCODER = re.compile(r"[A-Za-z0-9_.\-]{1,100}")  # timm reads hf-hub:… from the network and local-dir:… from disk
 
@@ -67,6 +68,7 @@ class TrainedOn(Part):
     fingerprint: str
     images: Annotated[int, Field(ge=0)]
     parts: Mapping[str, int] = {}
+    hashes: tuple[str, ...] = ()  # of every image with its mask, the first HASH_DIGITS of sha256; none for huge sets
 
 
 class Search(Part):

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
 from segdecay.deploy.applying import Tiling
-from segdecay.deploy.bundle import CARD, Bundle, load_bundle
+from segdecay.deploy.bundle import Bundle, load_bundle
 from segdecay.deploy.predictor import Predictor, build_predictor, check_tta
 from segdecay.errors import ConfigError, ModelError, RunError, gather
 from segdecay.records import CellRecord, Strength, read_json
@@ -49,44 +49,10 @@ def load_predictor(
         ConfigError: no such averaging.
     """
     gather(ConfigError, check_tta(tta))
-    for run in runs:
-        _refuse_unfinished(run)
     bundles = [load_bundle(run, model=model, device=device) for run in runs]
     if folds:
         bundles = [one for run, whole in zip(runs, bundles, strict=True) for one in _fold_bundles(run, whole)]
     return build_predictor(bundles, tta)
-
-
-def _refuse_unfinished(run: Path) -> None:
-    """Say how far a run without a model is.
-
-    Raises:
-        RunError: it was begun and has no model yet.
-    """
-    if any((folder / CARD).is_file() for folder in (run, run / "model")) or not (run / "run.yaml").is_file():
-        return
-    finished = len(list(run.glob("cells/*/*/cell.json")))
-    begun = len([path for path in run.glob("cells/*/*") if path.is_dir()])
-    try:
-        folds = len(read_json(run / "folds.json")["folds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        folds = 0
-    command = "tune" if folds else "train"
-    seen = f"{finished} cells are finished" + (f", {begun - finished} begun" if begun > finished else "")
-    seen = f"{seen}, the refit is not" if (run / "verdict.json").is_file() else seen
-    raise RunError(
-        f"{run} is not finished, it has no model yet: {seen}. Run `{_command_of(run, command)}` to go on, then "
-        "predict again."
-    )
-
-
-def _command_of(run: Path, command: str) -> str:
-    """The command that began a run, as it was typed where that is known."""
-    try:
-        typed = str(read_json(run / "environment.json")["command"])
-    except (OSError, ValueError, KeyError, TypeError):
-        typed = ""
-    return typed or f"segdecay {command} … --out {run}"
 
 
 def _fold_bundles(run: Path, whole: Bundle) -> list[Bundle]:

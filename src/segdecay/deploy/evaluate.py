@@ -6,16 +6,17 @@ Knows predictors, decoded data and the records of an evaluation; nothing of trai
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from segdecay.data.dataset import Dataset
 from segdecay.deploy.applying import Tiling, check_tiling_of, predict_mask
+from segdecay.deploy.card import HASH_DIGITS
+from segdecay.deploy.card import Card as BundleCard
 from segdecay.deploy.ensemble import weights_sha256
 from segdecay.deploy.evaluation import (
     Evaluation,
@@ -78,19 +79,21 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
     return faults
 
 
-def trained_on(made_by: Mapping[str, Any], dataset: Dataset, fingerprint: str) -> frozenset[int]:
+def trained_on(card: BundleCard | None, dataset: Dataset, fingerprint: str) -> frozenset[int]:
     """Images that a model was trained on, as far as its card says: by its own list, or by the same data's parts.
 
     fingerprint: of the data set as the model's training read it.
     """
-    hashes = made_by.get("trained_on")
-    if isinstance(hashes, (list, tuple)):
-        known = set(hashes)
-        return frozenset(index for index, item in enumerate(dataset.items) if item.sha256 in known)
-    if made_by.get("fingerprint") != fingerprint:
+    known = None if card is None else card.trained_on
+    if known is None:
+        return frozenset()
+    if known.hashes:
+        hashes = set(known.hashes)
+        return frozenset(i for i, item in enumerate(dataset.items) if item.sha256[:HASH_DIGITS] in hashes)
+    if known.fingerprint != fingerprint:
         return frozenset()
     train, pool = dataset.part("train"), dataset.part("train", "val")
-    return frozenset(train if made_by.get("images") == len(train) else pool)
+    return frozenset(train if known.images == len(train) else pool)
 
 
 def _warnings(dataset: Dataset, indices: Sequence[int], seen: frozenset[int]) -> list[str]:
@@ -213,7 +216,7 @@ def evaluate(
     confusions = confusions_of(predictor, dataset, indices, inquiry.tiling, on_image)
     seconds = time.monotonic() - start
     seen: frozenset[int] = frozenset().union(
-        *(trained_on(bundle.made_by, dataset, fingerprint or dataset.fingerprint) for bundle in predictor.bundles)
+        *(trained_on(bundle.card, dataset, fingerprint or dataset.fingerprint) for bundle in predictor.bundles)
     )
     evaluation = _summary(predictor, dataset, inquiry, part, indices, confusions, seen, seconds)
     return evaluation, confusions

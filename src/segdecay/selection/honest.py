@@ -183,6 +183,7 @@ def _inner_study(study: Study, outer: int) -> Study:
         folds=without_fold(study.folds, outer, study.dataset),
         ledger=Ledger(study.ledger.run / "nested" / f"without-{outer}"),
         budget=Budget(study.budget.cells),
+        keep_models=False,
         failures={},
     )
     inner.ledger.forget_leftovers()

@@ -79,6 +79,12 @@ class Ledger:
         for path in self.run.glob("cells/*/*/predictions.npz"):
             path.unlink(missing_ok=True)
 
+    def forget_models(self, *, but: str) -> None:
+        """Remove the weights that cells kept for an ensemble, except those of one setting."""
+        for path in self.run.glob("cells/*/*/model.safetensors"):
+            if path.parent.parent.name != but:
+                path.unlink(missing_ok=True)
+
     def forget_damaged(self, known: Collection[Path]) -> list[str]:
         """Remove finished cells that cannot be read, so that they are trained again; what was found, a line each.
 

@@ -41,6 +41,7 @@ class Study:
     executor: Executor
     on_event: Callable[[Event], None]
     checkpoint_every_s: float = 5.0
+    keep_models: bool = False  # of all cells, until the verdict says which
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     budget: Budget = field(default_factory=Budget)
     failures: dict[Path, str] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Study:
                 seed=seed,
                 train=fold.train,
                 scored=fold.validation,
+                keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
             )
             for seed in self.config.search.seeds

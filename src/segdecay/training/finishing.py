@@ -63,7 +63,7 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | 
     if not task.scored:
         return train, None, None, {}
     with watch_activations(cell.parts.bare) as watch:
-        on_validation = cell.score(task.scored, keep_predictions=not task.keep_model)
+        on_validation = cell.score(task.scored, keep_predictions=not task.is_refit)
     matrix = on_validation.confusions.sum(axis=0)
     validation = scores_of(matrix, on_validation.loss)
     progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}

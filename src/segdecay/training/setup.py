@@ -44,7 +44,8 @@ class CellTask:
     train: tuple[int, ...]
     scored: tuple[int, ...]  # validation images, or the test part of a refit
     device: str = "cpu"
-    keep_model: bool = False  # a refit: its weights are the product
+    keep_model: bool = False  # a refit's weights are the product; a fold's may join an ensemble
+    is_refit: bool = False
     scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
     gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
