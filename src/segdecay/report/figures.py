@@ -137,11 +137,14 @@ def difference_figure(verdict: Verdict) -> go.Figure:
 
 def gap_figure(verdict: Verdict) -> go.Figure:
     """Train and validation score against strength; the shaded distance is the gap."""
-    at = positions([item.strength.value for item in verdict.settings])
+    every = positions([item.strength.value for item in verdict.settings])
+    # a point that is missing in a filled line would shade what is not the gap
+    known = [i for i, item in enumerate(verdict.settings) if item.mean is not None and item.train_mean is not None]
+    settings, at = [verdict.settings[i] for i in known], [every[i] for i in known]
     figure = go.Figure(layout=base_layout(320, xaxis=_strength_axis(verdict)))
     lines = (
-        ("validation", BLUE, "solid", [item.mean for item in verdict.settings], None),
-        ("train", VERMILION, "dash", [item.train_mean for item in verdict.settings], "tonexty"),
+        ("validation", BLUE, "solid", [item.mean for item in settings], None),
+        ("train", VERMILION, "dash", [item.train_mean for item in settings], "tonexty"),
     )
     for name, colour, dash, scores, fill in lines:
         figure.add_scatter(
@@ -156,7 +159,7 @@ def gap_figure(verdict: Verdict) -> go.Figure:
             hoverinfo="text",
             text=[
                 f"{short(verdict, item)}<br>{name} {score(value)}, gap {difference(item.gap)}"
-                for item, value in zip(verdict.settings, scores, strict=True)
+                for item, value in zip(settings, scores, strict=True)
             ],
         )
     figure.update_layout(yaxis=axis_style(title=_criterion(verdict)))

@@ -13,6 +13,7 @@ import numpy as np
 
 from segdecay.errors import RunError
 from segdecay.records import CellRecord
+from segdecay.report.verdict_facts import Verdict
 from segdecay.selection.evidence import Counts
 from segdecay.training.counts import I64, read_counts
 
@@ -45,6 +46,17 @@ def read_kept(folders: Sequence[tuple[Path, CellRecord]], classes: int) -> Kept:
             raise RunError(f"{path} holds {len(kept.total)} classes; the data has {classes}. Run in a new folder.")
         cell = KeptCell(record.fold, Counts(kept.hit, kept.union, kept.true), kept.total)
         found[record.strength.value] = (*found.get(record.strength.value, ()), cell)
+    return found
+
+
+def of_verdict(kept: Kept, verdict: Verdict) -> Kept:
+    """Without the trainings that no verdict rests on: idle workers run ahead of a race, which may never get there."""
+    found: dict[float, tuple[KeptCell, ...]] = {}
+    for setting in verdict.settings:
+        scored = {fold for fold, score in enumerate(setting.folds or ()) if score is not None}
+        cells = tuple(cell for cell in kept.get(setting.strength.value, ()) if cell.fold in scored)
+        if cells:
+            found[setting.strength.value] = cells
     return found
 
 

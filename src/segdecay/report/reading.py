@@ -18,7 +18,7 @@ from segdecay.plain import read_yaml
 from segdecay.records import CellRecord, cell_from_json
 from segdecay.report.facts import CurveRow, Data, Environment, Examples, Folds, Partition, Run, Training
 from segdecay.report.gauge_facts import Extras
-from segdecay.report.kept import read_kept
+from segdecay.report.kept import of_verdict, read_kept
 from segdecay.report.verdict_facts import Verdict
 
 Fact = TypeVar("Fact")
@@ -124,6 +124,7 @@ def _search(folder: Path, environment: Environment, cells: tuple[CellRecord, ...
     _same_classes(folder, data, verdict)
     none = verdict.none.strength.value if verdict.none else None
     compared = verdict.compared.strength.value if verdict.compared else None
+    kept = read_kept([(path.parent, _cell(path)) for path in _paths(folder / "cells")], len(data.classes))
     return Run(
         folder=folder,
         data=data,
@@ -136,7 +137,7 @@ def _search(folder: Path, environment: Environment, cells: tuple[CellRecord, ...
         compared=_trainings(folder, lambda cell: cell.strength.value == compared),
         cells=cells,
         examples=read_fact(folder / "examples" / "examples.json", Examples),
-        kept=read_kept([(path.parent, _cell(path)) for path in _paths(folder / "cells")], len(data.classes)),
+        kept=of_verdict(kept, verdict),
     )
 
 

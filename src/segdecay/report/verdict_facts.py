@@ -160,6 +160,7 @@ class Verdict:
     paste: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     indistinguishable: tuple[float, ...] = ()  # axis values
+    honest: Mapping[str, Any] | None = None  # method, mean, interval
 
     @property
     def headline(self) -> str:
