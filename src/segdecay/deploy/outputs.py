@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -72,35 +72,38 @@ class Band:
 
 
 def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
-    """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability."""
-    parts: list[Block] = []
+    """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability.
+
+    A block is reduced to what is kept as soon as it comes: probabilities of a whole band would be the largest part.
+    """
+    parts: list[Band] = []
     for block in blocks:
-        parts.append(block)
+        parts.append(_reduced(block, kinds))
         if block.left + block.values.shape[2] == width:
-            yield _joined(parts, kinds)
+            yield _joined(parts)
             parts = []
 
 
-def _joined(parts: Sequence[Block], kinds: Sequence[str]) -> Band:
-    taken = [block.values.max(dim=0) for block in parts]
+def _reduced(block: Block, kinds: Sequence[str]) -> Band:
+    confidence, taken = block.values.max(dim=0)
     floats: dict[str, npt.NDArray[np.float16]] = {}
     if "probabilities" in kinds:
-        floats["probabilities"] = _side_by_side([block.values.permute(1, 2, 0).half() for block in parts])
+        floats["probabilities"] = block.values.permute(1, 2, 0).half().contiguous().numpy()
     if "confidence" in kinds:
-        floats["confidence"] = _side_by_side([one.values.half() for one in taken])
+        floats["confidence"] = confidence.half().numpy()
     if "entropy" in kinds:
-        floats["entropy"] = _side_by_side([entropy_of(block.values).half() for block in parts])
+        floats["entropy"] = entropy_of(block.values).half().numpy()
+    return Band(block.top, block.image, taken.to(torch.uint8).numpy(), confidence.numpy(), floats)
+
+
+def _joined(parts: Sequence[Band]) -> Band:
     return Band(
         parts[0].top,
-        np.concatenate([block.image for block in parts], axis=1),
-        _side_by_side([one.indices.to(torch.uint8) for one in taken]),
-        _side_by_side([one.values for one in taken]),
-        floats,
+        np.concatenate([part.image for part in parts], axis=1),
+        np.concatenate([part.mask for part in parts], axis=1),
+        np.concatenate([part.confidence for part in parts], axis=1),
+        {kind: np.concatenate([part.floats[kind] for part in parts], axis=1) for kind in parts[0].floats},
     )
-
-
-def _side_by_side(parts: Sequence[Tensor]) -> npt.NDArray[Any]:
-    return np.asarray(torch.cat(list(parts), dim=1).numpy())
 
 
 class Writers:
