@@ -74,36 +74,44 @@ class Band:
 def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
     """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability.
 
-    A block is reduced to what is kept as soon as it comes: probabilities of a whole band would be the largest part.
+    A block is reduced to what is kept as soon as it comes, into arrays that are there already: probabilities of a whole
+    band would be the largest part, and small arrays kept between large ones would scatter the memory.
     """
-    parts: list[Band] = []
+    band: Band | None = None
     for block in blocks:
-        parts.append(_reduced(block, kinds))
+        if band is None:
+            band = _empty_band(block, width, kinds)
+        _reduce_into(band, block)
         if block.left + block.values.shape[2] == width:
-            yield _joined(parts)
-            parts = []
+            yield band
+            band = None
 
 
-def _reduced(block: Block, kinds: Sequence[str]) -> Band:
-    confidence, taken = block.values.max(dim=0)
-    floats: dict[str, npt.NDArray[np.float16]] = {}
-    if "probabilities" in kinds:
-        floats["probabilities"] = block.values.permute(1, 2, 0).half().contiguous().numpy()
-    if "confidence" in kinds:
-        floats["confidence"] = confidence.half().numpy()
-    if "entropy" in kinds:
-        floats["entropy"] = entropy_of(block.values).half().numpy()
-    return Band(block.top, block.image, taken.to(torch.uint8).numpy(), confidence.numpy(), floats)
-
-
-def _joined(parts: Sequence[Band]) -> Band:
+def _empty_band(block: Block, width: int, kinds: Sequence[str]) -> Band:
+    classes, height = block.values.shape[:2]
+    samples = {"probabilities": (classes,), "confidence": (), "entropy": ()}
     return Band(
-        parts[0].top,
-        np.concatenate([part.image for part in parts], axis=1),
-        np.concatenate([part.mask for part in parts], axis=1),
-        np.concatenate([part.confidence for part in parts], axis=1),
-        {kind: np.concatenate([part.floats[kind] for part in parts], axis=1) for kind in parts[0].floats},
+        block.top,
+        np.empty((height, width, block.image.shape[2]), np.uint8),
+        np.empty((height, width), np.uint8),
+        np.empty((height, width), np.float32),
+        {kind: np.empty((height, width, *samples[kind]), np.float16) for kind in FLOATS if kind in kinds},
     )
+
+
+def _reduce_into(band: Band, block: Block) -> None:
+    columns = slice(block.left, block.left + block.values.shape[2])
+    confidence, taken = block.values.max(dim=0)
+    band.image[:, columns] = block.image
+    band.mask[:, columns] = taken.numpy()
+    band.confidence[:, columns] = confidence.numpy()
+    for kind, values in band.floats.items():
+        if kind == "probabilities":
+            values[:, columns] = block.values.permute(1, 2, 0).numpy()
+        elif kind == "confidence":
+            values[:, columns] = confidence.numpy()
+        else:
+            values[:, columns] = entropy_of(block.values).numpy()
 
 
 class Writers:
