@@ -204,3 +204,15 @@ def test_a_model_that_cannot_be_applied_is_told_with_the_size() -> None:
 
     with pytest.raises(ModelError, match="cannot be applied to an image of 7x5 pixels"):
         Predictor((replace(_bundle(Fixed())),)).probabilities(_batch(_image(7, 5)))
+
+
+def test_a_turned_image_is_resized_to_the_turned_size() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Watching(Lean):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(tuple(images.shape[-2:]))
+            return super().forward(images)
+
+    Predictor((_bundle(Watching(), size=(8, 12)),), "d4").probabilities(_batch(_image(20, 30)))
+    assert sorted(seen) == [(8, 12)] * 4 + [(12, 8)] * 4

@@ -28,6 +28,7 @@ from segdecay.report.confusion_figure import (
 from segdecay.report.confusion_page import confusion_section
 from segdecay.report.facts import Run
 from segdecay.report.figure_data import figure_csv
+from segdecay.report.kept import of_verdict
 from segdecay.report.reading import read_run
 from segdecay.training.counts import read_counts
 from segdecay.training.metrics import intersection_union, iou, write_confusions
@@ -76,6 +77,17 @@ def test_matrices_of_other_classes_are_refused(tmp_path: Path) -> None:
     write_confusions(next(folder.glob("cells/*/0-0/confusion.npz")), np.ones((2, 3, 3), np.int64))
     with pytest.raises(RunError, match="holds 3 classes; the data has 6"):
         read_run(folder)
+
+
+def test_trainings_that_the_verdict_does_not_rest_on_are_left_out(run: Run) -> None:
+    assert run.verdict is not None
+    first, *rest = run.verdict.settings
+    none = replace(first, folds=(*(first.folds or ())[:-1], None))
+    out = replace(rest[0], folds=(), mean=None)
+    found = of_verdict(run.kept, replace(run.verdict, settings=(none, out, *rest[1:])))
+    assert {cell.fold for cell in found[none.strength.value]} == set(range(FOLDS - 1))
+    assert out.strength.value not in found
+    assert found[rest[1].strength.value] == run.kept[rest[1].strength.value]
 
 
 def test_a_class_gains_the_mean_of_its_differences_over_the_folds(run: Run) -> None:

@@ -66,7 +66,7 @@ def blended_blocks(
                 piece[:, : waiting.shape[1]] += waiting[:, :, left : left + piece.shape[2]]
             if next_top < bottom:
                 if later is None:
-                    later = torch.zeros(len(piece), bottom - next_top, plan.columns.length)
+                    later = torch.empty(len(piece), bottom - next_top, plan.columns.length)
                 later[:, :, left : left + piece.shape[2]] = piece[:, next_top - top :]
             final = piece[:, : next_top - top]
             yield Block(top, left, final, band[: final.shape[1], left : left + final.shape[2]])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -72,35 +72,46 @@ class Band:
 
 
 def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
-    """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability."""
-    parts: list[Block] = []
+    """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability.
+
+    A block is reduced to what is kept as soon as it comes, into arrays that are there already: probabilities of a whole
+    band would be the largest part, and small arrays kept between large ones would scatter the memory.
+    """
+    band: Band | None = None
     for block in blocks:
-        parts.append(block)
+        if band is None:
+            band = _empty_band(block, width, kinds)
+        _reduce_into(band, block)
         if block.left + block.values.shape[2] == width:
-            yield _joined(parts, kinds)
-            parts = []
+            yield band
+            band = None
 
 
-def _joined(parts: Sequence[Block], kinds: Sequence[str]) -> Band:
-    taken = [block.values.max(dim=0) for block in parts]
-    floats: dict[str, npt.NDArray[np.float16]] = {}
-    if "probabilities" in kinds:
-        floats["probabilities"] = _side_by_side([block.values.permute(1, 2, 0).half() for block in parts])
-    if "confidence" in kinds:
-        floats["confidence"] = _side_by_side([one.values.half() for one in taken])
-    if "entropy" in kinds:
-        floats["entropy"] = _side_by_side([entropy_of(block.values).half() for block in parts])
+def _empty_band(block: Block, width: int, kinds: Sequence[str]) -> Band:
+    classes, height = block.values.shape[:2]
+    samples = {"probabilities": (classes,), "confidence": (), "entropy": ()}
     return Band(
-        parts[0].top,
-        np.concatenate([block.image for block in parts], axis=1),
-        _side_by_side([one.indices.to(torch.uint8) for one in taken]),
-        _side_by_side([one.values for one in taken]),
-        floats,
+        block.top,
+        np.empty((height, width, block.image.shape[2]), np.uint8),
+        np.empty((height, width), np.uint8),
+        np.empty((height, width), np.float32),
+        {kind: np.empty((height, width, *samples[kind]), np.float16) for kind in FLOATS if kind in kinds},
     )
 
 
-def _side_by_side(parts: Sequence[Tensor]) -> npt.NDArray[Any]:
-    return np.asarray(torch.cat(list(parts), dim=1).numpy())
+def _reduce_into(band: Band, block: Block) -> None:
+    columns = slice(block.left, block.left + block.values.shape[2])
+    confidence, taken = block.values.max(dim=0)
+    band.image[:, columns] = block.image
+    band.mask[:, columns] = taken.numpy()
+    band.confidence[:, columns] = confidence.numpy()
+    for kind, values in band.floats.items():
+        if kind == "probabilities":
+            values[:, columns] = block.values.permute(1, 2, 0).numpy()
+        elif kind == "confidence":
+            values[:, columns] = confidence.numpy()
+        else:
+            values[:, columns] = entropy_of(block.values).numpy()
 
 
 class Writers:
