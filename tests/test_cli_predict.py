@@ -278,6 +278,8 @@ def test_evaluate_gives_the_test_scores_of_the_run_and_keeps_the_matrices(
     assert matrices.shape == (6, 3, 3)
     assert matrices.sum(axis=0).tolist() == found["confusion"]
     assert found["miou"]["mean"] == pytest.approx(scores_of(matrices.sum(axis=0)).miou)
+    truth = np.concatenate([np.asarray(Image.open(path)).ravel() for path in (data / "masks" / "test").iterdir()])
+    assert [row["support"] for row in found["classes"]] == np.bincount(truth, minlength=3).tolist()
     low, high = found["miou"]["interval"]
     assert low < found["miou"]["mean"] < high
     assert (found["trained_on"], found["resampled_by"], found["data"]["groups"]) == (0, "images", 3)
@@ -323,3 +325,15 @@ def test_evaluate_refuses_other_classes_and_parts_with_both_lists(
         "has no such image (train 12, val 0, test 6)"
         in segdecay("evaluate", tuned[1], tuned[0], "--part", "val", code=2).err
     )
+
+
+def test_a_terminal_shows_a_bar_of_windows_and_quiet_shows_none(
+    segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    image = _save(tmp_path / "a.png", 150, 130)
+    arguments = ["predict", tuned[1], image, "--out", tmp_path / "out", "--tile", 64, "--overlap", 32]
+    assert "windows" in segdecay(*arguments).out
+    assert "windows" not in segdecay(*arguments, "--quiet").out
+    monkeypatch.delenv("FORCE_COLOR")
+    assert "windows" not in segdecay(*arguments).out
