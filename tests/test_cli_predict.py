@@ -331,6 +331,7 @@ def test_a_terminal_shows_a_bar_of_windows_and_quiet_shows_none(
     segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one shows no bars
     image = _save(tmp_path / "a.png", 150, 130)
     arguments = ["predict", tuned[1], image, "--out", tmp_path / "out", "--tile", 64, "--overlap", 32]
     assert "windows" in segdecay(*arguments).out
