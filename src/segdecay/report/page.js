@@ -10,7 +10,16 @@
   function data(id) {
     return JSON.parse(document.getElementById(id).textContent);
   }
+  function load() {
+    // the plotting library is text until the page stands: nothing waits for it
+    if (window.Plotly) { return; }
+    performance.mark("drawing");
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("library").textContent;
+    document.head.append(script);
+  }
   function draw() {
+    load();
     const box = waiting.shift();
     const figure = data(box.dataset.figure + "-data");
     Plotly.newPlot(box, figure.data, figure.layout, {
@@ -20,7 +29,7 @@
   function drawNext() {
     if (waiting.length) { draw(); setTimeout(drawNext, 0); } else { root.dataset.drawn = String(boxes.length); }
   }
-  drawNext();
+  window.addEventListener("load", function () { setTimeout(drawNext, 0); });
 
   function save(name, kind, text) {
     const link = document.createElement("a");
@@ -32,6 +41,7 @@
   const INK = "#22262b";
   const PAPER = "#ffffff";
   function svgOfPlot(box) {
+    load();
     const figure = data(box.dataset.figure + "-data");
     const layout = Object.assign({}, figure.layout, { paper_bgcolor: PAPER, plot_bgcolor: PAPER });
     layout.font = Object.assign({}, layout.font, { color: INK });
