@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from shapes import write_shapes
+
+if TYPE_CHECKING:
+    from report_browser import Browser
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,6 +22,15 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGDECAY_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    from report_browser import Browser
+
+    with Browser() as browser:
+        yield browser
 
 
 @pytest.fixture

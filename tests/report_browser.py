@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +18,7 @@ from playwright.sync_api import ConsoleMessage, Dialog, Download, sync_playwrigh
 from playwright.sync_api import Page as Tab
 
 DEADLINE_MS = 60_000
+DRAWN = "document.documentElement.dataset.drawn !== undefined"
 GRAVE = ("serious", "critical")
 # Texts whose contrast with the ground below them is less than 4.5, as WCAG 2 asks of small text (AA).
 CONTRAST = """
@@ -158,6 +160,13 @@ class Browser:
     ) -> None:
         self._browser.close()
         self._driver.stop()
+
+    def open_drawn(self, paths: Mapping[str, Path]) -> dict[str, Page]:
+        """Reports by name, each in a page of its own, with all figures drawn."""
+        found = {name: self.open(path) for name, path in paths.items()}
+        for page in found.values():
+            page.wait_for(DRAWN)
+        return found
 
     def open(self, path: Path, *, width: int = 1400, scripts: bool = True) -> Page:
         """A new page that shows a file, its load event past."""

@@ -5,25 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from shapes import write_shapes
+from tuning import tune
 
 GRID = [0.0, 0.1, 0.2, 0.4, 0.8, 1.6]
-QUICK = ["--epochs", "2", "--device", "cpu", "--quiet", "--folds", "3"]
-for _pair in (f"search.grid={GRID}", "search.resamples=200", "model.width=4", "model.depth=2",
-              "training.batch_size=4", "optimizer.lr=0.01"):  # fmt: skip
-    QUICK += ["--set", _pair]
 
 
 def _tune(data: Path, run: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), *QUICK, *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
-    return done
+    return tune(data, run, GRID, *more, code=code)
 
 
 def _found(run: Path) -> dict[str, Any]:
@@ -81,9 +74,7 @@ def test_a_damaged_cell_is_trained_again_and_told(data: Path, raced: Path, tmp_p
     damaged = min(_cells(run))
     (run / "cells" / damaged / "cell.json").write_text("{")
     (run / "cells" / "notes" / "mine").mkdir(parents=True)
-    command = [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), *QUICK]
-    command.remove("--quiet")
-    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, timeout=240, check=True)
+    done = _tune(data, run, "--workers", "1")
     assert f"cells/{damaged} is damaged and is trained again" in done.stdout
     assert "left alone: cells/notes/mine" in done.stdout
     assert _found(run) == _found(raced)

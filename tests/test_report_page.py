@@ -6,13 +6,12 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from report_browser import Browser, Page
+from report_browser import DRAWN, Browser, Page
 from report_numbers import CLASSES, PASTE, Shape
 from report_run import write_run, write_training
 
@@ -44,18 +43,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def pages(browser: Browser, reports: dict[str, Path]) -> dict[str, Page]:
     """Every report, opened and drawn."""
-    found = {name: browser.open(path) for name, path in reports.items()}
-    for page in found.values():
-        page.wait_for("document.documentElement.dataset.drawn !== undefined")
-    return found
+    return browser.open_drawn(reports)
 
 
 class Elements(HTMLParser):
@@ -141,7 +131,7 @@ def test_a_script_that_got_into_the_page_would_not_run(
         text.replace("<main", "<script>window.hacked = 9</script><img src=x onerror='window.hacked=8'><main", 1)
     )
     page = browser.open(bad)
-    page.wait_for("document.documentElement.dataset.drawn !== undefined")
+    page.wait_for(DRAWN)
     assert page.evaluate("window.hacked === undefined")
     assert any("Content Security Policy" in line for line in page.complaints)
 

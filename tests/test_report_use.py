@@ -6,14 +6,13 @@ import csv
 import io
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
-from report_browser import Browser, Page
+from report_browser import DRAWN, Browser, Page
 from report_numbers import CLASSES, Shape
 from report_run import write_evaluation, write_run
 
@@ -32,17 +31,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def pages(browser: Browser, reports: dict[str, Path]) -> dict[str, Page]:
-    found = {name: browser.open(path) for name, path in reports.items()}
-    for page in found.values():
-        page.wait_for("document.documentElement.dataset.drawn !== undefined")
-    return found
+    return browser.open_drawn(reports)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -138,7 +128,7 @@ def test_every_word_that_can_be_asked_for_is_there(pages: dict[str, Page], name:
 
 def test_the_page_stands_before_the_plotting_library_is_parsed(browser: Browser, reports: dict[str, Path]) -> None:
     page = browser.open(reports["many"])
-    page.wait_for("document.documentElement.dataset.drawn !== undefined")
+    page.wait_for(DRAWN)
     ended = "performance.getEntriesByType('navigation')[0].loadEventEnd"
     assert page.evaluate(f"{ended} < performance.getEntriesByName('drawing')[0].startTime")
 

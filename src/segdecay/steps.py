@@ -20,6 +20,7 @@ from segdecay.deploy.bundle import write_bundle
 from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.models.zoo import check_model_name
 from segdecay.records import CellRecord, Verdict, read_json, write_json
+from segdecay.selection.costs import seconds_of_cell
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.study import Study, race_of
 from segdecay.shipping import card_of
@@ -29,8 +30,6 @@ from segdecay.training.preflight import Preflight
 from segdecay.training.setup import (
     axis_for,
     check_dropout,
-    count_batches,
-    count_epochs,
     count_steps,
     multipliers_of,
     strength_of,
@@ -123,8 +122,7 @@ def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: 
     race, values = race_of(study)
     cells = [study.tasks(values[setting])[0] for setting in race.coarse]
     left = sum(study.ledger.record(task.folder) is None for task in cells)
-    batches = count_batches(study.fold_images, study.config.training.batch_size) * count_epochs(study.config)
-    one_s = trial.seconds_a_batch * batches
+    one_s = seconds_of_cell(study, trial.seconds_a_batch)
     first_s = one_s * math.ceil(left / workers)
     if left and budget_s < SURELY * first_s:
         raise ConfigError(

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
-from segdecay.selection.costs import CellCount, count_cells
+from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
 from segdecay.selection.executors import Event
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
@@ -112,9 +112,9 @@ class ConsoleWatcher:
         n_cells = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
         size, epochs = study.config.training.batch_size, count_epochs(study.config)
-        batches = count_batches(study.fold_images, size) * epochs
         pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
-        seconds = trial.seconds_a_batch * (batches * (n_cells - finished) / workers + pool)
+        cell_s = seconds_of_cell(study, trial.seconds_a_batch)
+        seconds = cell_s * (n_cells - finished) / workers + trial.seconds_a_batch * pool
         self._total, self._workers = n_cells + refits, workers
         strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
         label = axis_names(strengths[0].axis)[1]

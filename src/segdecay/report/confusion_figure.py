@@ -65,7 +65,6 @@ def confusion_figure(matrix: I64, names: Sequence[str], kept: Sequence[int]) -> 
     field = 30 if is_numbered else 18
     figure = go.Figure(layout=base_layout(150 + field * len(kept)))
     values = [[None if np.isnan(value) else round(float(value), 5) for value in line] for line in shown]
-    full = [label(names[index], 60) for index in kept]
     figure.add_heatmap(
         x=list(range(len(columns))),
         y=list(range(len(kept))),
@@ -77,21 +76,11 @@ def confusion_figure(matrix: I64, names: Sequence[str], kept: Sequence[int]) -> 
         showscale=False,
         xgap=1,
         ygap=1,
-        text=[
-            ["" if value is None or value < LEAST_SHOWN else f"{100 * value:.0f}" for value in line] for line in values
-        ]
-        if is_numbered
-        else None,
+        text=_numbers(values) if is_numbered else None,
         texttemplate="%{text}" if is_numbered else None,
         textfont={"size": 11},
         hoverinfo="text",
-        hovertext=[
-            [
-                f"{row}<br>taken for {column}: {percent(value)}"
-                for column, value in zip([*full, OTHERS], line, strict=False)
-            ]
-            for row, line in zip(full, values, strict=True)
-        ],
+        hovertext=_hover_texts(values, [label(names[index], 60) for index in kept]),
     )
     ticks = {"tickfont": {"size": 11 if is_numbered else 10}, "showgrid": False}
     figure.update_layout(
@@ -112,6 +101,19 @@ def confusion_figure(matrix: I64, names: Sequence[str], kept: Sequence[int]) -> 
         ),
     )
     return figure
+
+
+def _numbers(values: Sequence[Sequence[float | None]]) -> list[list[str]]:
+    """Per cent in every field that is not too small to tell."""
+    return [["" if value is None or value < LEAST_SHOWN else f"{100 * value:.0f}" for value in line] for line in values]
+
+
+def _hover_texts(values: Sequence[Sequence[float | None]], names: Sequence[str]) -> list[list[str]]:
+    columns = [*names, OTHERS]
+    return [
+        [f"{row}<br>taken for {column}: {percent(value)}" for column, value in zip(columns, line, strict=False)]
+        for row, line in zip(names, values, strict=True)
+    ]
 
 
 def largest_mistakes(matrices: Sequence[I64], at_most: int = LISTED) -> tuple[Mistake, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from segdecay.selection.study import Study, race_of
+from segdecay.training.setup import count_batches, count_epochs
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class CellCount:
     most: int
     whole: int
     honest: int = 0
+
+
+def seconds_of_cell(study: Study, seconds_a_batch: float) -> float:
+    """About how long one training of the search takes."""
+    config = study.config
+    return seconds_a_batch * count_batches(study.fold_images, config.training.batch_size) * count_epochs(config)
 
 
 def count_cells(study: Study, grid: Sequence[float]) -> CellCount:
