@@ -132,16 +132,23 @@ def _write_bundle(folder: Path, classes: int, width: int, depth: int) -> None:
     """A bundle of random weights."""
     from safetensors.torch import save as save_tensors
 
-    from segdecay.config import ModelConfig
-    from segdecay.data.dataset import Dataset
     from segdecay.deploy.bundle import write_bundle
+    from segdecay.deploy.card import SCHEMA, Card
 
     bundle = _bundle(classes, width, depth)
-    dataset = Dataset("none", bundle.classes, bundle.palette, 3, "none", "groups", "", folder, ())
     weights = save_tensors({name: value.contiguous() for name, value in bundle.model.state_dict().items()})
-    config = ModelConfig(name="unet-tiny", width=width, depth=depth)
-    write_bundle(folder, weights, dataset=dataset, model=config, mean=[128.0] * 3, deviation=[60.0] * 3, size=None,
-                 made_by={"seed": 0})  # fmt: skip
+    card = Card(
+        schema_version=SCHEMA,
+        weights_sha256="0" * 64,
+        classes=bundle.classes,
+        palette=bundle.palette,
+        bands=3,
+        mean=bundle.mean,
+        deviation=bundle.deviation,
+        size=None,
+        model={"name": "unet-tiny", "width": width, "depth": depth},
+    )
+    write_bundle(folder, weights, card)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from shapes import write_shapes
+from tuning import tune
 
 from segdecay.config import DataConfig, RunConfig, SearchConfig
 from segdecay.data.dataset import Dataset
@@ -23,17 +23,9 @@ from segdecay.errors import DataError
 from segdecay.selection.honest import check_honest, check_nested, hold_out, without_fold
 from segdecay.training.metrics import intersection_union, iou, mean_present, read_confusions
 
-QUICK = ["--epochs", "2", "--device", "cpu", "--quiet", "--folds", "3", "--workers", "1"]
-for _pair in ("search.grid=[0,0.4,1.2]", "search.resamples=200", "model.width=4", "model.depth=2",
-              "training.batch_size=4", "optimizer.lr=0.01"):  # fmt: skip
-    QUICK += ["--set", _pair]
-
 
 def _tune(data: Path, run: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), *QUICK, *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
-    return done
+    return tune(data, run, (0, 0.4, 1.2), "--workers", "1", *more, code=code)
 
 
 def _verdict(run: Path) -> dict[str, Any]:
@@ -96,7 +88,8 @@ def test_a_damaged_inner_cell_is_trained_again_to_the_same_score(data: Path, nes
     before = _verdict(nested)["honest"]
     cell = next(nested.glob("nested/without-1/cells/*/0-0"))
     (cell / "cell.json").write_text("{")
-    _tune(data, nested, "--honest", "nested")
+    told = _tune(data, nested, "--honest", "nested").stdout
+    assert "warning: without fold 2: cells/" in told
     assert _verdict(nested)["honest"] == before
 
 
@@ -113,6 +106,7 @@ def test_a_fold_held_out_is_in_no_cell_of_the_search(data: Path, tmp_path: Path)
     assert len(held) >= 2
     assert honest["mean"] == pytest.approx(_score(cell))
     assert honest["trainings"] == 1
+    assert not list((tmp_path / "run").rglob("predictions.npz"))
 
 
 @settings(max_examples=25, deadline=None)

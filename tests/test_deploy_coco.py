@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from segdecay.deploy.coco import CocoFile, annotations_of, outline, run_lengths
+from segdecay.errors import DataError
 
 U8 = np.ndarray[Any, np.dtype[np.uint8]]
 MASKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.integers(0, 2))
@@ -98,3 +99,30 @@ def test_the_file_is_one_that_pycocotools_opens(tmp_path: Path, capsys: pytest.C
     ids = [row["id"] for row in json.loads((tmp_path / "coco.json").read_text())["annotations"]]
     assert len(set(ids)) == len(ids)
     assert min(ids) == 1
+
+
+def test_a_later_call_adds_to_the_file_and_replaces_what_it_predicts_again(tmp_path: Path) -> None:
+    first, second = np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)
+    second[1, 1] = 0
+    one = CocoFile.read(tmp_path / "coco.json", ("a", "b"))
+    one.add("x.png", first)
+    one.add("y.png", first)
+    one.write()
+    two = CocoFile.read(tmp_path / "coco.json", ("a", "b"))
+    two.add("x.png", second)
+    two.write()
+    held = COCO(str(tmp_path / "coco.json"))
+    names = {row["file_name"]: row["id"] for row in held.imgs.values()}
+    assert sorted(names) == ["x.png", "y.png"]
+    assert len(held.getAnnIds(imgIds=names["y.png"])) == 1
+    assert len(held.getAnnIds(imgIds=names["x.png"])) == 2
+    assert len(held.anns) == 3
+
+
+def test_another_file_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "coco.json").write_text("{}")
+    with pytest.raises(DataError, match=r"coco.json is damaged"):
+        CocoFile.read(tmp_path / "coco.json", ("a", "b"))
+    CocoFile(tmp_path / "coco.json", ("a", "c")).write()
+    with pytest.raises(DataError, match=r"holds other annotations"):
+        CocoFile.read(tmp_path / "coco.json", ("a", "b"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segdecay.config import RunConfig
-from segdecay.data import load_dataset
+from segdecay.data import Dataset, load_dataset
 from segdecay.data.checks import CheckReport
 from segdecay.data.folds import Fold, check_folds
 from segdecay.errors import ConfigError, RunError, gather
@@ -97,6 +97,19 @@ def _plan(
     return study, checks, held
 
 
+def _clear_ledger(study: Study, watcher: Watcher) -> None:
+    """Refuse a run of other data or folds; remove what a kill or damage left.
+
+    Raises:
+        RunError: the fingerprints differ.
+    """
+    run = study.ledger.run
+    check_same(run, "data.json", "fingerprint", study.dataset.fingerprint, "data")
+    check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
+    study.ledger.forget_leftovers()
+    say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
+
+
 def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:
     """Choose λ by cross-validation, refit, ship and report; the same call on the same `run` goes on.
 
@@ -109,7 +122,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     devices = find_devices(execution.device)
 
     study, checks, held = _plan(config, run, execution, watcher, devices)
-    dataset, folds, grid = study.dataset, study.folds, grid_of(study)
+    dataset, grid = study.dataset, grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
     say_all(start_notes(config, trial), watcher)
@@ -118,11 +131,8 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
 
     with open_run(run, config, "tune") as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
-        check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
-        check_same(run, "folds.json", "fingerprint", folds.fingerprint, "folds")
-        study.ledger.forget_leftovers()
-        say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
-        write_facts(run, config, dataset, checks, folds, trial)
+        _clear_ledger(study, watcher)
+        write_facts(run, config, dataset, checks, study.folds, trial)
         write_environment(run, execution.command, devices, workers, count_cells(study, grid).most)
 
         has_test = bool(dataset.part("test"))
@@ -136,7 +146,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         watcher.say(verdict.sentence)
         study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
 
-        verdict = with_honest(verdict, honest_score(study, verdict.strength, held))
+        verdict = with_honest(verdict, honest_score(study, verdict.strength, held, watcher.say))
         write_json(run / "verdict.json", verdict)
 
         refits = refit(study, verdict, none=grid[0])
@@ -160,8 +170,31 @@ class Trained:
     model: Path
 
 
+def _training_task(
+    config: RunConfig, dataset: Dataset, folder: Path, device: str, checkpoint_every_s: float
+) -> CellTask:
+    """The training part at the strength that was given; val is scored where there is one."""
+    indices = dataset.part("train")
+    value = value_of(config, len(indices), lambda: initial_size(config, dataset))
+    return CellTask(
+        folder=folder,
+        dataset=dataset.root,
+        config=config,
+        setting=setting_name(axis_for(config.decay, config.optimizer).name, value),
+        value=value,
+        fold=REFIT_FOLD,
+        seed=config.search.seeds[0],
+        train=indices,
+        scored=dataset.part("val"),
+        device=device,
+        keep_model=True,
+        is_refit=True,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+
+
 def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Trained:
-    """Train one setting on the training part; the val part, or else the test part, is scored at the end.
+    """Train one setting on the training part; the val part, where there is one, is scored at the end.
 
     Raises:
         SegdecayError: anything a user can act on.
@@ -175,24 +208,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         ledger = Ledger(run)
         ledger.forget_leftovers()
-        indices, scored = dataset.part("train"), dataset.part("val")
-        value = value_of(config, len(indices), lambda: initial_size(config, dataset))
-        axis = axis_for(config.decay, config.optimizer)
-        task = CellTask(
-            folder=ledger.refit("chosen"),
-            dataset=dataset.root,
-            config=config,
-            setting=setting_name(axis.name, value),
-            value=value,
-            fold=REFIT_FOLD,
-            seed=config.search.seeds[0],
-            train=indices,
-            scored=scored,
-            device=devices[0],
-            keep_model=True,
-            is_refit=True,
-            checkpoint_every_s=execution.checkpoint_every_s,
-        )
+        task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)
         trial = try_cell(task)
         opened.room_bytes = trial.room_bytes(1, refits=1)
         say_all(start_notes(config, trial), watcher)

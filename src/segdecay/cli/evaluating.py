@@ -59,7 +59,7 @@ def evaluate(
     trained_size = predictor.size
     as_trained = config.model_copy(update={"size": trained_size})
     fingerprint = dataset.fingerprint if trained_size == pixels else load_dataset(as_trained)[0].fingerprint
-    inquiry = Inquiry(str(run), data, part, tiling, pixels)
+    inquiry = Inquiry(str(run), data, part, tiling, pixels, command=opt.repeat_command())
     with build_bar("images", len(part_of(dataset, part)[1]), quiet=quiet, as_json=as_json) as advance:
         evaluation, confusions = score(predictor, dataset, inquiry, fingerprint=fingerprint, on_image=advance)
     if out is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from segdecay.records import write_json
+from segdecay.errors import DataError
+from segdecay.records import read_json, write_json
 
 Bits = npt.NDArray[np.bool_]
 MOST_PIXELS = 1 << 27  # of a mask whose parts are traced: labels take four bytes a pixel
@@ -117,11 +118,40 @@ class CocoFile:
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, path: Path, classes: Sequence[str]) -> Self:
+        """The file as an earlier call left it, to add to; empty where there is none.
+
+        Raises:
+            DataError: it holds something else.
+        """
+        if not path.exists():
+            return cls(path, classes)
+        try:
+            held = read_json(path)
+            names = [row["name"] for row in held["categories"]]
+            images, annotations = list(held["images"]), list(held["annotations"])
+            complete = all({"id", "file_name"} <= set(row) for row in images)
+            complete &= all({"id", "image_id"} <= set(row) for row in annotations)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise DataError(f"{path} is damaged: {error}. Remove it, or choose another --out.") from error
+        if names != list(classes) or not complete:
+            raise DataError(f"{path} holds other annotations. Remove it, or choose another --out.")
+        return cls(path, classes, images, annotations)
+
+    def _forget(self, name: str) -> None:
+        gone = {row["id"] for row in self.images if row["file_name"] == name}
+        if gone:
+            self.images = [row for row in self.images if row["id"] not in gone]
+            self.annotations = [row for row in self.annotations if row["image_id"] not in gone]
+
     def add(self, name: str, mask: npt.NDArray[np.uint8]) -> None:
-        """The parts of one image's mask, (H, W) class indices."""
-        number = len(self.images) + 1
+        """The parts of one image's mask, (H, W) class indices, in place of those of an earlier call."""
+        self._forget(name)
+        number = 1 + max((row["id"] for row in self.images), default=0)
+        first = 1 + max((row["id"] for row in self.annotations), default=0)
         self.images.append({"id": number, "file_name": name, "height": mask.shape[0], "width": mask.shape[1]})
-        self.annotations += annotations_of(mask, len(self.classes), number, len(self.annotations) + 1)
+        self.annotations += annotations_of(mask, len(self.classes), number, first)
 
     def write(self) -> None:
         """Write the file."""

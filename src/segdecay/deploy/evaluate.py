@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from segdecay.data.dataset import Dataset
 from segdecay.deploy.applying import Tiling, check_tiling_of, predict_mask
+from segdecay.deploy.bundle import Bundle
 from segdecay.deploy.card import HASH_DIGITS
 from segdecay.deploy.card import Card as BundleCard
 from segdecay.deploy.ensemble import weights_sha256
@@ -48,6 +50,7 @@ class Inquiry:
     size: tuple[int, int] | None = None  # that images and masks were resized to
     confidence: float = 0.95
     resamples: int = 2000
+    command: str = ""  # as it was typed, to repeat it
 
 
 def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
@@ -131,6 +134,12 @@ def confusions_of(
     return found
 
 
+def _made_by(bundle: Bundle) -> dict[str, Any]:
+    """How a model was made, and by which segdecay."""
+    version = {} if bundle.card is None else {"segdecay": bundle.card.made_with.get("segdecay", "unknown")}
+    return {**bundle.made_by, **version}
+
+
 def _summary(
     predictor: Predictor,
     dataset: Dataset,
@@ -148,6 +157,7 @@ def _summary(
         ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
         for index, item, miou in zip(indices, items, image_mious(confusions), strict=True)
     ]
+    confidence, resamples = inquiry.confidence, inquiry.resamples
     return Evaluation(
         run=inquiry.run,
         data={
@@ -158,26 +168,22 @@ def _summary(
             "images": len(indices),
             "groups": len(set(groups)),
         },
-        model={"weights_sha256": weights_sha256(predictor), "made_by": dict(predictor.bundles[0].made_by)},
+        model={"weights_sha256": weights_sha256(predictor), "made_by": _made_by(predictor.bundles[0])},
         how={
             "tta": predictor.tta,
             "tile": inquiry.tiling.tile,
             "overlap": inquiry.tiling.overlap,
             "models": len(predictor.bundles),
             "size": inquiry.size,
+            "command": inquiry.command,
         },
-        confidence=inquiry.confidence,
-        resamples=inquiry.resamples,
+        confidence=confidence,
+        resamples=resamples,
         resampled_by=resampled_by([groups]),
-        miou=interval_of(confusions, groups, Criterion(), confidence=inquiry.confidence, resamples=inquiry.resamples),
+        miou=interval_of(confusions, groups, Criterion(), confidence=confidence, resamples=resamples),
         accuracy=accuracy_of(confusions),
         classes=class_scores(
-            confusions,
-            dataset.classes,
-            dataset.palette,
-            groups,
-            confidence=inquiry.confidence,
-            resamples=inquiry.resamples,
+            confusions, dataset.classes, dataset.palette, groups, confidence=confidence, resamples=resamples
         ),
         confusion=tuple(tuple(int(count) for count in row) for row in confusions.sum(axis=0)),
         images=tuple(rows),

@@ -25,6 +25,7 @@ from segdecay.records import read_json, write_json
 
 CARD = "predictions.json"  # what marks a folder as one of predictions
 KIND = "predictions"
+CARD_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,9 @@ def predict_files(
     failed: list[Failed] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        coco = CocoFile(out / "coco.json", predictor.classes) if "coco" in request.save else None
+        coco = CocoFile.read(out / "coco.json", predictor.classes) if "coco" in request.save else None
         _write_card(out, request, card, done, failed)
+        written = time.monotonic()
         for path, name in images:
             try:
                 row = _predict_file(predictor, path, name, out, request, coco, watcher)
@@ -174,9 +176,12 @@ def predict_files(
             else:
                 done.append(row)
                 watcher.on_done(row)
-            _write_card(out, request, card, done, failed)
+            if time.monotonic() - written > CARD_EVERY_S:  # it lists every image: once an image would be quadratic
+                _write_card(out, request, card, done, failed)
+                written = time.monotonic()
         if coco is not None:
             coco.write()
+        _write_card(out, request, card, done, failed)
     except OSError as error:
         if DiskFullError.is_told_by(error):
             raise DiskFullError(str(error.filename or out)) from error

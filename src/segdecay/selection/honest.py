@@ -6,7 +6,7 @@ is the verdict's own; these two cost trainings and assume less. Knows studies an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,8 +122,10 @@ class Outer:
     records: list[CellRecord] = field(default_factory=list)
 
 
-def nested_score(study: Study, whole: Strength) -> dict[str, Any]:
-    """The verdict's `honest` by nested cross-validation; whole: what the search over all folds took.
+def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> dict[str, Any]:
+    """The verdict's `honest` by nested cross-validation.
+
+    whole: what the search over all folds took. say: is told of damaged cells, which are trained again.
 
     Raises:
         DataError: as `check_nested`.
@@ -133,6 +135,8 @@ def nested_score(study: Study, whole: Strength) -> dict[str, Any]:
     trained = 0
     for number, fold in enumerate(study.folds.folds):
         inner = _inner_study(study, number)
+        for line in inner.ledger.forget_damaged(known_cells(inner)):
+            say(f"warning: without fold {number + 1}: {line}")
         verdict, decision = run_study(inner)
         inner.ledger.forget_predictions()
         trained += int(verdict.cost["cells"])
@@ -160,11 +164,11 @@ def holdout_score(study: Study, taken: Strength, held: Fold) -> dict[str, Any]:
     return _summary(outside, found, "holdout") | {"trainings": len(found.records)}
 
 
-def honest_score(study: Study, taken: Strength, held: Fold | None) -> dict[str, Any] | None:
+def honest_score(study: Study, taken: Strength, held: Fold | None, say: Callable[[str], None]) -> dict[str, Any] | None:
     """What replaces the verdict's own correction; None where that is what was asked for."""
     kind = study.config.search.honest
     if kind == "nested":
-        return nested_score(study, taken)
+        return nested_score(study, taken, say)
     return None if held is None else holdout_score(study, taken, held)
 
 
@@ -187,7 +191,6 @@ def _inner_study(study: Study, outer: int) -> Study:
         failures={},
     )
     inner.ledger.forget_leftovers()
-    inner.ledger.forget_damaged(known_cells(inner))
     return inner
 
 
@@ -195,6 +198,7 @@ def _score_outer(study: Study, tasks: Sequence[CellTask], taken: Strength, fold:
     missing = [task for task in tasks if study.ledger.record(task.folder) is None]
     if missing:
         study.executor.run(missing, study.note)
+        study.ledger.forget_predictions()  # kept for examples, which are drawn by now
     counts = []
     for task in tasks:
         record = study.ledger.record(task.folder)
