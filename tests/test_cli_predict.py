@@ -19,6 +19,8 @@ from pycocotools.coco import COCO
 from shapes import CLASSES, write_shapes
 
 from segdecay.cli.main import run as run_cli
+from segdecay.deploy.ensemble import load_predictor
+from segdecay.deploy.predict import Predicted, Watcher, predict_files
 from segdecay.training.metrics import read_confusions, scores_of
 
 QUICK = ["--epochs", "8", "--device", "cpu", "--workers", "0", "--quiet"]
@@ -203,6 +205,19 @@ def test_a_run_without_a_model_says_how_far_it_is_and_how_to_go_on(
     finished = len(list(run.glob("cells/*/*/cell.json")))
     assert 0 < finished < 4
     assert re.search(rf"{finished} of at most \d+ cells done, no model yet\. To go on, run: segdecay tune ", said)
+
+
+def test_an_interrupt_keeps_the_list_of_what_is_done(tuned: tuple[Path, Path], tmp_path: Path) -> None:
+    images = [_save(tmp_path / f"{name}.png", 16, 16) for name in "ab"]
+    predictor = load_predictor([tuned[1]])
+
+    def interrupt(_done: Predicted) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, images, tmp_path / "out", watcher=Watcher(on_done=interrupt))
+    held = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert [row["image"] for row in held] == [str(images[0])]
 
 
 def test_whole_runs_are_averaged(segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def _epoch_kept(state: Path) -> int:
     try:
         with safe_open(state, framework="pt") as kept:
             epoch: int = json.loads((kept.metadata() or {})["progress"])["epoch"]
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, RuntimeError):  # torch maps the name once more: by then it may be another file
         return 0
     return epoch
 

@@ -182,6 +182,9 @@ def predict_files(
         if coco is not None:
             coco.write()
         _write_card(out, request, card, done, failed)
+    except KeyboardInterrupt:
+        _write_card(out, request, card, done, failed)
+        raise
     except OSError as error:
         if DiskFullError.is_told_by(error):
             raise DiskFullError(str(error.filename or out)) from error
