@@ -59,7 +59,7 @@ def _training(card: Card) -> str:
     if card.search is None:
         return text + " The strength was given, not searched."
     found = card.search
-    selected = f"{found.criterion} over the folds, corrected for having been selected: "
+    selected = f"{'mIoU' if found.criterion == 'miou' else found.criterion} over the folds, corrected for having been selected: "
     honest = found.honest
     if honest is None or honest.mean is None:
         return f"{text} Chosen by cross-validation: {found.sentence}"
@@ -75,7 +75,7 @@ def _scores(card: Card) -> str:
     has_folds = any(row.folds is not None for row in card.scores)
     columns = ["class"] + (["IoU over the folds"] if has_folds else [])
     columns += [f"IoU on {card.scored_on}"] if card.scored_on else []
-    columns += ["labelled pixels", "images"]
+    columns += ["labelled pixels, all parts", "images"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in card.scores:
         cells = [row.name.replace("|", "\\|")] + ([_score(row.folds, row.interval)] if has_folds else [])
