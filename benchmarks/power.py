@@ -1,9 +1,9 @@
 """How often `segdecay tune digits` says `chosen` when every draw of its trainings is another one.
 
-    python benchmarks/power.py --runs 10 --work DIR         # about 4 minutes a run on two cores; goes on where it stopped
+    python benchmarks/power.py --runs 10 --work DIR    # about 4 minutes a run on two cores; goes on where it stopped
 
-The data and folds are the same in all runs; initial weights, order and augmentation are not (`search.seeds=[K]`). So this
-is the power on these data, not on ten data sets. Writes benchmarks/records/power_digits.json, a row a run.
+The data and folds are the same in all runs; initial weights, order and augmentation are not (`search.seeds=[K]`). So
+this is the power on these data, not on ten data sets. Writes benchmarks/records/power_digits.json, a row a run.
 """
 
 from __future__ import annotations

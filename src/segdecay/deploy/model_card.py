@@ -59,7 +59,8 @@ def _training(card: Card) -> str:
     if card.search is None:
         return text + " The strength was given, not searched."
     found = card.search
-    selected = f"{'mIoU' if found.criterion == 'miou' else found.criterion} over the folds, corrected for having been selected: "
+    name = "mIoU" if found.criterion == "miou" else found.criterion
+    selected = f"{name} over the folds, corrected for having been selected: "
     honest = found.honest
     if honest is None or honest.mean is None:
         return f"{text} Chosen by cross-validation: {found.sentence}"
