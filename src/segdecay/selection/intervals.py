@@ -98,6 +98,18 @@ def pooled_freedom(n_folds: int, n_settings: int) -> float:
     return 1 / (OWN_SHARE**2 / own + (1 - OWN_SHARE) ** 2 / pooled)
 
 
+def combined_freedom(one: F64, one_freedom: F64, other: F64, other_freedom: F64) -> F64:
+    """Degrees of freedom of the sum of two estimated variances (Satterthwaite); those of the first where both are 0.
+
+    >>> one, other = np.array([1.0, 1.0, 1.0]), np.array([0.0, 1.0, 9.0])
+    >>> combined_freedom(one, np.full(3, 8.0), other, np.full(3, 2.0)).round(1).tolist()
+    [8.0, 6.4, 2.5]
+    """
+    uncertain = one**2 / one_freedom + other**2 / other_freedom
+    positive = uncertain > 0
+    return np.where(positive, (one + other) ** 2 / np.where(positive, uncertain, 1.0), one_freedom)
+
+
 def training_variance(
     spread: F64,  # (V,) variance over folds, NaN where fewer than two
     images: F64,  # (V,) what resampling the units explains of it, mean over folds
@@ -144,7 +156,7 @@ def _estimates(
     by_images = np.array(
         [image_freedom([f[v] for f, seen in zip(influences, has[v], strict=True) if seen]) for v in range(len(scores))]
     )
-    freedom = np.where(training > 0, np.minimum(by_images, moved + prior), by_images)
+    freedom = combined_freedom(explained / count, by_images, training, moved + prior)
     resampled = np.where(has[:, :, None], deviations, 0.0).sum(axis=1) / count[:, None]
     return Estimates(means, np.sqrt(variance), freedom, resampled + np.sqrt(training)[:, None] * noise, training)
 
