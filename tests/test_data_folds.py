@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from segdecay.config import DataConfig
-from segdecay.data.balance import balanced_folds, shares_of, unevenness
+from segdecay.data.balance import shares_of, unevenness
 from segdecay.data.dataset import Dataset, Item, Part, class_pixels
 from segdecay.data.folds import Fold, FoldPlan, check_folds, fold_plan, plan_from_json, plan_to_json
 from segdecay.data.loading import load_dataset
@@ -135,12 +135,45 @@ def test_given_folds_that_are_not_there_are_an_error(folds: list[int | None] | N
         plan_of(dataset_of(["a", "b"], folds=folds, method="given"))
 
 
-def test_given_folds_that_share_a_group_are_a_warning_that_names_the_consequence() -> None:
+def test_a_fold_file_that_leaks_a_group_is_an_error_that_names_the_consequence() -> None:
     dataset = dataset_of(["a", "a", "b"], folds=[0, 1, 1], method="given")
+    with pytest.raises(DataError, match=r"Fold 0 has 1 group in both training and validation: a\.") as caught:
+        plan_of(dataset)
+    assert "scores will be better than on new ones" in str(caught.value)
+    assert "give each group one fold; if these images are independent, take their column group out." in str(
+        caught.value
+    )
+
+
+def test_a_published_split_that_leaks_a_group_is_a_warning() -> None:
+    dataset = dataset_of(["a", "a", "b"], parts=["train", "val", "val"], method="given")
     found = [finding for finding in check_folds(plan_of(dataset), dataset) if finding.code == "fold_shares_groups"]
-    assert [finding.level for finding in found] == ["warning", "warning"]
-    assert found[0].message.startswith("Fold 0 has 1 group in both training and validation: a.")
-    assert "scores will be better than on new ones" in found[0].message
+    assert [finding.level for finding in found] == ["warning"]
+
+
+def test_leave_one_group_out_has_a_fold_a_group() -> None:
+    dataset = dataset_of(["b", "a", "b", "c"], method="leave-one-group-out")
+    plan = plan_of(dataset, 2)
+    assert [fold.validation for fold in plan.folds] == [(1,), (0, 2), (3,)]
+    assert all(sorted(fold.train + fold.validation) == [0, 1, 2, 3] for fold in plan.folds)
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [(["a", "a"], r"there is 1\. Add groups, or use"), ([f"g{i}" for i in range(101)], r"there are 101\. Name groups")],
+)
+def test_leave_one_group_out_of_too_few_or_many_groups_is_an_error(groups: list[str], text: str) -> None:
+    with pytest.raises(DataError, match=rf"leave-one-group-out needs 2 to 100 groups, a fold each; {text}"):
+        plan_of(dataset_of(groups, method="leave-one-group-out"))
+
+
+def test_a_guard_gap_that_eats_a_fold_is_an_error_that_says_so() -> None:
+    with pytest.raises(DataError) as caught:
+        plan_of(dataset_of(["video"] * 6, method="blocks"), 2, block_gap=3)
+    assert str(caught.value).startswith(
+        "- Fold 0 validates 3 images, and the guard gap around them leaves out the other 3: nothing is left to train "
+        "on. Lower search.block_gap."
+    )
 
 
 def test_fewer_groups_than_folds_is_an_error() -> None:
@@ -173,9 +206,13 @@ def test_a_class_in_too_few_groups_is_an_error_unless_allowed() -> None:
     )
     with pytest.raises(DataError) as caught:
         plan_of(dataset, 5)
-    assert str(caught.value) == text
+    said = str(caught.value).split("\n")
+    assert said[:3] == [text, "Validation pixels:", "class  groups  fold 0  fold 1  fold 2  fold 3  fold 4"]
+    assert sorted(said[3].split()) == ["0", "0", "0", "2", "4", "4", "crack"]
     plan = plan_of(dataset, 5, allow_missing=True)
-    assert [finding.message for finding in check_folds(plan, dataset)] == [text]
+    found = check_folds(plan, dataset, allow_missing=True)
+    assert [(finding.level, finding.message) for finding in found] == [("warning", text)]
+    assert [finding.level for finding in check_folds(plan, dataset)] == ["wrong"]
     assert plan.groups_of_class == (10, 10, 2)
 
 
@@ -244,25 +281,6 @@ def test_every_fold_gets_a_group_even_when_one_holds_nearly_everything() -> None
     groups = ["big"] * 50 + ["a", "b"]
     plan = plan_of(dataset_of(groups), 3)
     assert sorted(len(fold.validation) for fold in plan.folds) == [1, 1, 50]
-
-
-@given(st.lists(st.integers(1, 100), min_size=4, max_size=7), st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
-def test_balancing_finds_the_best_split_of_few_units_in_two(sizes: list[int], seed: int) -> None:
-    amounts = np.array(sizes)[:, None]
-    shares = shares_of(amounts)
-    n = len(sizes)
-    every = [np.array([mask >> i & 1 for i in range(n)]) for mask in range(1, 2**n - 1)]
-    best = min(unevenness(shares, split, 2) for split in every)
-    found = unevenness(shares, balanced_folds(amounts, np.ones(1), 2, seed), 2)
-    assert found <= best + 0.02
-
-
-def test_many_units_are_balanced_in_little_time() -> None:
-    rng = np.random.default_rng(0)
-    amounts = rng.integers(0, 1000, (1000, 9)) * (rng.random((1000, 9)) < 0.3)
-    folds = balanced_folds(amounts, np.ones(9), 5, 0)
-    assert unevenness(shares_of(amounts), folds, 5) < 1e-4
 
 
 def test_groups_of_digits_are_balanced_no_worse_than_by_scikit_learn(tmp_path: Path) -> None:

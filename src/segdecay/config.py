@@ -158,7 +158,9 @@ class SearchConfig(Section):
     folds: int | None = Field(
         None, ge=2, le=100, description="null: 5, or as many down to 3 as the groups and classes allow"
     )
-    method: Literal["groups", "blocks", "given"] | None = Field(None, description="null: what the data set says")
+    method: Literal["groups", "leave-one-group-out", "blocks", "given"] | None = Field(
+        None, description="null: what the data set says"
+    )
     block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
     seeds: tuple[int, ...] = (0,)
     rule: Literal["best", "one-se"] = "best"

@@ -77,7 +77,9 @@ def _plan(
     folds, held = plan_folds(dataset, config), None
     if config.search.honest == "holdout":
         folds, held = hold_out(folds, dataset)
-    refuse_warnings(config, [*checks.findings, *check_folds(folds, dataset)], watcher)
+    refuse_warnings(
+        config, [*checks.findings, *check_folds(folds, dataset, allow_missing=config.search.allow_missing)], watcher
+    )
 
     study = Study(
         config,

@@ -82,7 +82,7 @@ def check(
     if dataset is not None:
         try:
             plan = plan_folds(dataset, built)
-            findings += check_folds(plan, dataset)
+            findings += check_folds(plan, dataset, allow_missing=allow_missing)
         except DataError as error:
             findings.append(Finding("wrong", "folds", None, str(error)))
     print_check(dataset, report, findings, plan, as_json=as_json)

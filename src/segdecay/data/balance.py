@@ -20,6 +20,14 @@ FEW_UNITS = 60  # with more units a greedy split is even already: one start, few
 MISSING = 1e3  # weight of a fold that lacks a class: always worse than any unevenness
 
 
+def fold_weights(n_classes: int) -> F64:
+    """How much each column counts: pixels of each class, images with each class, images. (2 * classes + 1,)
+
+    Every class counts alike, by pixels more than by images; the number of images counts as half of the classes.
+    """
+    return np.concatenate([np.ones(n_classes), np.full(n_classes, 0.25), [n_classes / 2]])
+
+
 def shares_of(
     amounts: I64,  # (units, columns)
 ) -> F64:

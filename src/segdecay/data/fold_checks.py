@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from segdecay.data.checks import Finding, names_of, ordered
+from segdecay.data.checks import Finding, Level, names_of, ordered
 from segdecay.data.dataset import POOL, Dataset, class_pixels
-from segdecay.data.plans import FoldPlan
+from segdecay.data.plans import Fold, FoldPlan
 
 MISSING_CODES = frozenset({"class_missing_validation", "class_missing_training"})  # what allow_missing allows
 
 
-def check_folds(plan: FoldPlan, dataset: Dataset) -> tuple[Finding, ...]:
-    """Everything that makes a plan unfit ("wrong") or its scores doubtful ("warning")."""
-    return ordered(
-        [*_leaks(plan, dataset), *_missing_in_validation(plan, dataset), *_missing_in_training(plan, dataset)]
-    )
+def check_folds(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool = False) -> tuple[Finding, ...]:
+    """Everything that makes a plan unfit ("wrong") or its scores doubtful ("warning").
+
+    allow_missing: a class that some fold cannot score or learn is a warning.
+    """
+    missing = [*_missing_in_validation(plan, dataset), *_missing_in_training(plan, dataset)]
+    if allow_missing:
+        missing = [replace(finding, level="warning") for finding in missing]
+    return ordered([*_leaks(plan, dataset), *missing])
+
+
+def missing_table(plan: FoldPlan, dataset: Dataset) -> str:
+    """Groups and validation pixels a fold of every class that some fold lacks, as lines of text; "" when none does."""
+    rows = [
+        (name, str(groups), *(f"{pixels:,}" for pixels in row))
+        for name, row, groups in zip(dataset.classes, plan.table, plan.groups_of_class, strict=True)
+        if groups and 0 in row
+    ]
+    if not rows:
+        return ""
+    head = ("class", "groups", *(f"fold {k}" for k in range(len(plan.folds))))
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
+    return "\n".join(["Validation pixels:", *lines])
 
 
 def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
     findings = []
     for k, fold in enumerate(plan.folds):
         if not fold.train or not fold.validation:
-            side = "validation" if fold.train else "training"
-            message = f"Fold {k} has no image for {side}. Use fewer folds."
-            findings.append(Finding("wrong", "fold_empty", None, message))
+            findings.append(Finding("wrong", "fold_empty", None, _empty_text(k, fold)))
         both = {*fold.train} & {*fold.validation}
         if both:
             message = f"Fold {k} trains on {len(both)} of the images that it validates. Make the folds anew."
@@ -37,13 +62,27 @@ def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
         shared = sorted(groups[0] & groups[1])
         if not shared or plan.method == "blocks":
             continue
+        by_column = any(item.fold is not None for item in dataset.items)
         message = (
             f"Fold {k} has {len(shared)} group{'s' if len(shared) > 1 else ''} in both training and validation: "
             f"{names_of(shared)}. Images of one group resemble each other, so scores will be better than on new ones, "
-            "and a strength that is too weak may look best. Use folds: groups, or give each group one fold."
+            "and a strength that is too weak may look best. Use folds: groups, or give each group one fold"
+            f"{'; if these images are independent, take their column group out' if by_column else ''}."
         )
-        findings.append(Finding("warning" if plan.method == "given" else "wrong", "fold_shares_groups", None, message))
+        level: Level = "wrong" if by_column or plan.method != "given" else "warning"  # published splits may leak
+        findings.append(Finding(level, "fold_shares_groups", None, message))
     return findings
+
+
+def _empty_text(k: int, fold: Fold) -> str:
+    if not fold.validation:
+        return f"Fold {k} has no image for validation. Use fewer folds."
+    if not fold.left_out:
+        return f"Fold {k} has no image for training. Use fewer folds."
+    return (
+        f"Fold {k} validates {len(fold.validation)} image{'s' if len(fold.validation) > 1 else ''}, and the guard gap "
+        f"around them leaves out the other {len(fold.left_out)}: nothing is left to train on. Lower search.block_gap."
+    )
 
 
 def _missing_in_validation(plan: FoldPlan, dataset: Dataset) -> list[Finding]:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.data.balance import balanced_folds, balanced_rotation
+from segdecay.data.balance import balanced_folds, balanced_rotation, fold_weights
 from segdecay.data.dataset import POOL, Dataset, class_pixels
-from segdecay.data.fold_checks import MISSING_CODES, check_folds
+from segdecay.data.fold_checks import MISSING_CODES, check_folds, missing_table
 from segdecay.data.plans import Fold, FoldPlan, make_plan, plan_from_json, plan_to_json
 from segdecay.data.sources.pairs import natural_key
 from segdecay.errors import DataError, gather, unknown
@@ -22,7 +22,8 @@ from segdecay.errors import DataError, gather, unknown
 __all__ = ["METHODS", "Fold", "FoldPlan", "check_folds", "fold_plan", "make_plan", "plan_from_json", "plan_to_json"]
 
 I64 = npt.NDArray[np.int64]
-METHODS = ("groups", "blocks", "given")
+METHODS = ("groups", "leave-one-group-out", "blocks", "given")
+MOST_FOLDS = 100
 
 
 def fold_plan(
@@ -30,12 +31,12 @@ def fold_plan(
 ) -> FoldPlan:
     """The folds of train and val together; the same for the same data, arguments and seed.
 
-    method: "groups", "blocks" or "given"; None takes the data set's own. n_folds is ignored by "given". block_gap:
-    items left out of training on each side of a validation block.
+    method: one of METHODS; None takes the data set's own. n_folds is ignored by "given" and "leave-one-group-out".
+    block_gap: items left out of training on each side of a validation block.
 
     Raises:
-        DataError: fewer groups than folds, no group long enough for blocks, nothing given, or (unless allow_missing)
-            a class that some fold cannot score or learn.
+        DataError: fewer groups than folds, no group long enough for blocks, nothing given, given folds that leak a
+            group, or (unless allow_missing) a class that some fold cannot score or learn, with the table.
     """
     method = method or dataset.fold_method
     if method not in METHODS:
@@ -45,12 +46,16 @@ def fold_plan(
         folds = _given(dataset, pool)
     elif method == "blocks":
         folds = _blocks(dataset, pool, n_folds, seed, block_gap)
+    elif method == "leave-one-group-out":
+        folds = _leave_one_group_out(dataset, pool)
     else:
         folds = _groups(dataset, pool, n_folds, seed)
     plan = make_plan(method, folds, dataset)
-    allowed = MISSING_CODES if allow_missing else frozenset()
-    findings = [one for one in check_folds(plan, dataset) if one.level == "wrong" and one.code not in allowed]
-    gather(DataError, [one.message for one in findings])
+    findings = [one for one in check_folds(plan, dataset, allow_missing=allow_missing) if one.level == "wrong"]
+    messages = [one.message for one in findings]
+    if any(one.code in MISSING_CODES for one in findings):
+        messages[-1] += "\n" + missing_table(plan, dataset)
+    gather(DataError, messages)
     return plan
 
 
@@ -78,12 +83,6 @@ def _amounts(dataset: Dataset, units: Iterable[Sequence[int]], counts: Mapping[i
     return np.array(rows, dtype=np.int64).reshape(-1, 2 * n_classes + 1)
 
 
-def _weights(dataset: Dataset) -> npt.NDArray[np.float64]:
-    """Every class counts alike, by pixels more than by images; the number of images counts as half of the classes."""
-    n_classes = len(dataset.classes)
-    return np.concatenate([np.ones(n_classes), np.full(n_classes, 0.25), [n_classes / 2]])
-
-
 def _class_counts(dataset: Dataset, pool: Sequence[int]) -> dict[int, I64]:
     return dict(zip(pool, class_pixels(dataset, tuple(pool)), strict=True))
 
@@ -108,11 +107,28 @@ def _groups(dataset: Dataset, pool: Sequence[int], n_folds: int, seed: int) -> l
     members = list(_members(dataset, pool).values())
     _refuse_few_groups(dataset, len(members), n_folds)
     amounts = _amounts(dataset, members, _class_counts(dataset, pool))
-    fold_of = balanced_folds(amounts, _weights(dataset), n_folds, seed)
+    fold_of = balanced_folds(amounts, fold_weights(len(dataset.classes)), n_folds, seed)
     validation = [
         [i for unit, k in zip(members, fold_of, strict=True) if k == fold for i in unit] for fold in range(n_folds)
     ]
     return [_fold(pool, chosen) for chosen in validation]
+
+
+def _leave_one_group_out(dataset: Dataset, pool: Sequence[int]) -> list[Fold]:
+    """As many folds as groups.
+
+    Raises:
+        DataError: fewer than two groups, or more than 100.
+    """
+    members = list(_members(dataset, pool).values())
+    if not 2 <= len(members) <= MOST_FOLDS:
+        saw = "there is 1" if len(members) == 1 else f"there are {len(members)}"
+        fix = "Name groups by group_pattern or groups.csv" if len(members) > 1 else "Add groups"
+        raise DataError(
+            f"folds: leave-one-group-out needs 2 to {MOST_FOLDS} groups, a fold each; {saw}. {fix}, or use "
+            "folds: groups."
+        )
+    return [_fold(pool, unit) for unit in members]
 
 
 def _fold(pool: Sequence[int], validation: Iterable[int], left_out: Iterable[int] = ()) -> Fold:
@@ -138,7 +154,7 @@ def _blocks(dataset: Dataset, pool: Sequence[int], n_folds: int, seed: int, bloc
     cuts = [[len(unit) * k // n_folds for k in range(n_folds + 1)] for unit in long]
     blocks = [[unit[cut[k] : cut[k + 1]] for k in range(n_folds)] for unit, cut in zip(long, cuts, strict=True)]
     amounts = np.stack([_amounts(dataset, sequence, counts) for sequence in blocks])
-    fold_of = balanced_rotation(amounts, _weights(dataset), seed)
+    fold_of = balanced_rotation(amounts, fold_weights(len(dataset.classes)), seed)
     validation: list[list[int]] = [[] for _ in range(n_folds)]
     left_out: list[list[int]] = [[] for _ in range(n_folds)]
     for unit, cut, order in zip(long, cuts, fold_of, strict=True):

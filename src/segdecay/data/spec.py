@@ -46,7 +46,7 @@ class DatasetSpec(Section):
     group_pattern: str | None = Field(
         None, description="regular expression over the stem; its one (group) is the group"
     )
-    folds: Literal["groups", "blocks", "given"] = "groups"
+    folds: Literal["groups", "leave-one-group-out", "blocks", "given"] = "groups"
     flip: Literal["none", "horizontal", "both"] = Field("horizontal", description="mirrorings that keep labels true")
     exif: Literal["apply", "ignore"] = Field("apply", description="turn images as their EXIF orientation says")
     bands: tuple[int, ...] | None = Field(None, description="which bands of the images are used, from 0")
