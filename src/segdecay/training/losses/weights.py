@@ -1,17 +1,11 @@
-"""The original loss: cross-entropy over valid pixels, with class weights and logit adjustment from counts.
-
-Knows logits and index masks; nothing of models, files or decay.
-"""
+"""Class weights and logit adjustment from counts. Knows numbers; nothing of masks, models or files."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from segdecay.data.dataset import IGNORE
 
 
 def class_weights(
@@ -81,33 +75,3 @@ def effective_number_weights(
     effective = (1 - np.power(beta, counts[present].astype(np.float64))) / (1 - beta)
     weights[present] = (1 / effective) / (1 / effective).mean()
     return torch.from_numpy(weights.astype(np.float32))
-
-
-def pixel_cross_entropy(
-    logits: Tensor,  # (N, C, H, W) float
-    target: Tensor,  # (N, H, W) int64, class indices or IGNORE
-    weight: Tensor | None = None,  # (C,)
-    adjustment: Tensor | None = None,  # (C,) from `logit_adjustment`
-) -> Tensor:
-    """Cross-entropy, weighted mean over the valid pixels (torch's convention); 0 with finite gradients without any.
-
-    >>> logits = torch.tensor([[[[0.0, 9.0]], [[0.0, -9.0]]]])
-    >>> round(pixel_cross_entropy(logits, torch.tensor([[[0, IGNORE]]])).item(), 4)
-    0.6931
-    """
-    total, mass = loss_sums(logits, target, weight, adjustment)
-    return total / mass.clamp_min(torch.finfo(total.dtype).tiny)
-
-
-def loss_sums(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, adjustment: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The sum of the weighted losses of the valid pixels, and the sum of their weights (both scalars)."""
-    logits = logits.float()  # before the adjustment, which half precision would round
-    if adjustment is not None:
-        logits = logits + adjustment.view(1, -1, 1, 1)
-    total = F.cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
-    valid = target != IGNORE
-    if weight is None:
-        return total, valid.sum().to(total.dtype)
-    return total, weight[target.masked_fill(~valid, 0)].mul(valid).sum()
