@@ -22,7 +22,7 @@ class Pixels:
     """Valid pixels of each class in the training masks, and per band mean and deviation of the training images."""
 
     counts: npt.NDArray[np.int64]  # (C,)
-    counts_where_present: npt.NDArray[np.int64]  # (C,) valid pixels of the images that hold the class
+    counts_where_present: npt.NDArray[np.int64]  # (C,) pixels, ignored ones too, of the images that hold the class
     mean: tuple[float, ...]  # (B,) of uint8 values
     deviation: tuple[float, ...]  # (B,) at least 1
 
@@ -33,9 +33,10 @@ def pixel_statistics(dataset: Dataset, indices: Sequence[int]) -> Pixels:
     counts, present = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
     histogram = np.zeros((dataset.bands, 256), dtype=np.int64)
     for index in indices:
-        own = np.bincount(dataset.mask(index).ravel(), minlength=IGNORE + 1)[:classes]
+        mask = dataset.mask(index)
+        own = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:classes]
         counts += own
-        present += np.where(own > 0, own.sum(), 0)
+        present += np.where(own > 0, mask.size, 0)
         image = dataset.image(index)
         for band in range(dataset.bands):
             histogram[band] += np.bincount(image[..., band].ravel(), minlength=256)

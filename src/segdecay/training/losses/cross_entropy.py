@@ -14,7 +14,15 @@ from segdecay.training.losses.base import PixelLoss, pixel_weights, prepared, ra
 
 @dataclass(frozen=True)
 class CrossEntropy(PixelLoss):
-    """−log p_y, mean over the valid pixels; with class weights Σ w_y·(−log p_y) / Σ w_y."""
+    """−log p_y, mean over the valid pixels; with class weights Σ w_y·(−log p_y) / Σ w_y.
+
+    >>> import torch
+    >>> logits = torch.tensor([[[[0.0]], [[0.0]]]])  # p = 1/2
+    >>> round(CrossEntropy()(logits, torch.tensor([[[0]]])).item(), 4)
+    0.6931
+
+    Source: torch.nn.functional.cross_entropy; differs in: 0 instead of NaN where every pixel is ignored.
+    """
 
     name: ClassVar[str] = "cross_entropy"
     words: ClassVar[str] = "cross-entropy"

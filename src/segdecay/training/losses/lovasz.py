@@ -22,8 +22,8 @@ class Lovasz(ImageLoss):
     >>> Lovasz()(logits, torch.tensor([[[0, 0]]])).item()
     0.5
 
-    Source: Berman et al., CVPR 2018, algorithm 1 and eq. 11; differs in: steps of the Jaccard loss in closed form (differences
-    of rounded quotients lose digits with many pixels), and ties by the order of the pixels.
+    Source: Berman et al., CVPR 2018, algorithm 1 and eq. 11; differs in: steps of the Jaccard loss in closed form
+    (differences of rounded quotients lose digits with many pixels), and ties by the order of the pixels.
     """
 
     name: ClassVar[str] = "lovasz"

@@ -11,11 +11,12 @@ from torch import Tensor
 def class_weights(
     kind: str,
     pixels: npt.NDArray[np.int64],  # (C,) valid pixels of each class in the training masks
-    pixels_where_present: npt.NDArray[np.int64],  # (C,) valid pixels of the images that hold the class
+    pixels_where_present: npt.NDArray[np.int64],  # (C,) all pixels of the images that hold the class
 ) -> Tensor | None:  # (C,) float32
     """Weights of the classes in the loss; a class without a pixel gets 1 and never meets it.
 
-    `median`: median(f) / f with f = pixels / pixels of the images that hold the class (Eigen and Fergus 2015).
+    `median`: median(f) / f with f = its pixels / all pixels, ignored ones too, of the images that hold it (Eigen and
+    Fergus 2015); the median is over the classes that are there.
     `inverse_sqrt`: 1 / sqrt(share of all pixels), scaled to a mean of 1.
 
     >>> class_weights("median", np.array([80, 20]), np.array([100, 100])).tolist()
