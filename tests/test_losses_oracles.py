@@ -49,10 +49,8 @@ def _batch(
 
 PAIRS = [
     (Dice(), lambda **more: smp.DiceLoss("multiclass", ignore_index=IGNORE, **more)),
-    (
-        Dice(smooth=0.5),
-        lambda **more: smp.DiceLoss("multiclass", ignore_index=IGNORE, smooth=0.25, **more),
-    ),  # counts it twice
+    # they add `smooth` to the halves of the fraction, so it counts twice
+    (Dice(smooth=0.5), lambda **more: smp.DiceLoss("multiclass", ignore_index=IGNORE, smooth=0.25, **more)),
     (
         Tversky(alpha=0.2, beta=0.9, smooth=0.5),
         lambda **more: smp.TverskyLoss("multiclass", ignore_index=IGNORE, alpha=0.2, beta=0.9, smooth=0.5, **more),

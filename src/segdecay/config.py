@@ -77,7 +77,7 @@ class LossConfig(Section):
         0.0, description="τ of τ·log(class share), added to the logits in the loss; 1 is the usual value, 0 is off"
     )
 
-    @pydantic.field_validator("factors", "class_weights", mode="before")
+    @pydantic.field_validator("factors", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -85,10 +85,11 @@ class LossConfig(Section):
     @pydantic.field_validator("class_weights", mode="before")
     @classmethod
     def _weights_are_a_name_or_numbers(cls, value: Any) -> Any:
-        numbers = isinstance(value, tuple) and all(type(one) in (int, float) for one in value)
-        if not (isinstance(value, str) or numbers):
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, (list, tuple)) or not all(type(one) in (int, float) for one in value):
             raise ValueError("must be a name or a list of numbers, one a class")
-        return value
+        return tuple(value)
 
 
 class OptimizerConfig(Section):
@@ -202,7 +203,7 @@ class SearchConfig(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
     strict: bool = Field(False, description="warnings about the data are errors")
-    allow_missing: bool = Field(False, description="go on where a class cannot be scored in every fold")
+    allow_missing: bool = Field(False, description="go on where a class cannot be scored or learned in every fold")
 
     @pydantic.field_validator("grid", "seeds", "criterion_classes", mode="before")
     @classmethod
