@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ from shapes import small_config, small_task
 from segdecay.config import LossConfig, parse_config, to_plain
 from segdecay.data.dataset import IGNORE, Dataset
 from segdecay.errors import ConfigError
-from segdecay.steps import check_names, refuse_unlearnable
+from segdecay.records import Verdict
+from segdecay.steps import check_names, paste_of, refuse_unlearnable
 from segdecay.training.loop import run_cell
 from segdecay.training.losses import (
     CrossEntropy,
@@ -28,6 +30,7 @@ from segdecay.training.losses import (
     class_weights,
 )
 from segdecay.training.pixels import pixel_statistics
+from segdecay.training.preflight import try_cell
 from segdecay.training.scoring import score_images
 from segdecay.training.setup import build_parts
 from segdecay.training.weighting import (
@@ -176,6 +179,37 @@ def test_a_training_gets_its_loss_and_weights_and_its_record_names_both(shapes: 
     assert parts.weight.tolist() == [1.0, 2.0, 3.0]
     (stage,) = run_cell(task).extra["stages"]
     assert (stage["loss"], stage["class_weights"]) == ("cross-entropy + Dice", [1.0, 2.0, 3.0])
+
+
+def test_the_losses_of_a_record_are_those_of_the_loss_that_was_asked_for(shapes: Path, tmp_path: Path) -> None:
+    config = small_config(shapes, loss={"factors": [1000]}, training={"epochs": 1})
+    record = run_cell(small_task(tmp_path / "cell", config, value=0.0)[0])
+    assert record.validation is not None
+    assert record.train is not None
+    assert min(record.train.loss, record.validation.loss) > 100
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "# loss that is a mean over the valid pixels."),
+        ({"name": "cross_entropy+dice"}, "# loss that is cross-entropy + Dice over the valid pixels."),
+        ({"factors": [2]}, "# loss that is 2·cross-entropy over the valid pixels."),
+    ],
+)
+def test_lines_to_paste_name_the_loss_that_the_strength_belongs_to(
+    shapes: Path, tmp_path: Path, keys: dict[str, Any], said: str
+) -> None:
+    config = small_config(shapes, loss=keys)
+    trial = try_cell(small_task(tmp_path / "cell", config, value=0.5)[0])
+    verdict = cast("Verdict", SimpleNamespace(strength=SimpleNamespace(value=0.5)))
+    assert said in paste_of(config, verdict, trial, 12)
+
+
+def test_the_second_stage_keeps_its_own_loss(shapes: Path, tmp_path: Path) -> None:
+    config = small_config(shapes, loss={"name": "dice"}, training={"epochs": 1}, balancing={"epochs": 1})
+    stages = run_cell(small_task(tmp_path / "cell", config, value=0.0)[0]).extra["stages"]
+    assert [stage["loss"] for stage in stages] == ["Dice", "cross-entropy"]
 
 
 @pytest.mark.parametrize("name", ["dice", "ohem", "lovasz", "cross_entropy+tversky", "focal"])

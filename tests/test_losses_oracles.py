@@ -195,8 +195,8 @@ def test_ohem_keeps_the_hardest_share_first_among_equals_and_never_ignored_pixel
 
 
 def test_a_share_that_is_a_whole_number_of_pixels_is_not_rounded_up() -> None:
-    losses = torch.arange(30.0).view(1, 5, 6)
-    assert Ohem(share=0.1).is_kept(losses, torch.ones(1, 5, 6, dtype=torch.bool)).sum() == 3
+    losses = torch.arange(100.0).view(1, 10, 10)
+    assert Ohem(share=0.07).is_kept(losses, torch.ones(1, 10, 10, dtype=torch.bool)).sum() == 7
 
 
 def test_ohem_keeps_every_pixel_below_the_threshold() -> None:

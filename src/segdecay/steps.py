@@ -35,7 +35,7 @@ from segdecay.training.setup import (
     multipliers_of,
     strength_of,
 )
-from segdecay.training.weighting import check_learnable, check_weight_list, check_weight_names
+from segdecay.training.weighting import check_learnable, check_weight_list, check_weight_names, loss_to_paste
 
 SURELY = 0.5  # of an estimated time: what is below it does not suffice
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
@@ -189,6 +189,7 @@ def paste_of(config: RunConfig, verdict: Verdict, trial: Preflight, n_images: in
         multipliers=multipliers_of(config.decay),
         learning_rates=rates,
         policy_options=config.decay.options,
+        loss=loss_to_paste(config.loss),
     )
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from segdecay.config import LossConfig
 from segdecay.data.dataset import Dataset, class_pixels
+from segdecay.decay.paste import MEAN_LOSS
 from segdecay.errors import unknown
+from segdecay.training.losses.cross_entropy import CrossEntropy
 from segdecay.training.losses.original import build_loss
 from segdecay.training.losses.weights import class_weights, effective_number_weights
 from segdecay.training.pixels import Pixels, count_examples
@@ -119,3 +121,13 @@ def loss_in_words(config: LossConfig) -> str:
     weights = "as given" if not isinstance(kind, str) else f"{kind}{counted}"
     adjustment = f", logit adjustment {config.logit_adjustment:g}" if config.logit_adjustment else ""
     return f"{build_loss(config).words}{f' ({options})' if options else ''}, class weights {weights}{adjustment}"
+
+
+def loss_to_paste(config: LossConfig) -> str:
+    """What the strength of a run was found for, after "a loss that is".
+
+    >>> loss_to_paste(LossConfig()), loss_to_paste(LossConfig(name="dice"))
+    ('a mean over the valid pixels', 'Dice over the valid pixels')
+    """
+    is_plain = config.name == CrossEntropy.name and config.factors is None
+    return MEAN_LOSS if is_plain else f"{build_loss(config).words} over the valid pixels"

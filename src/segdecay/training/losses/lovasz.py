@@ -34,7 +34,7 @@ class Lovasz(ImageLoss):
         chances = logits.softmax(dim=1).transpose(0, 1).reshape(classes, -1)
         truth = truth_of(logits, target).transpose(0, 1).reshape(classes, -1)
         is_valid = (target != IGNORE).reshape(1, -1)
-        errors = torch.where(truth, 1 - chances, chances) * is_valid
+        errors = torch.where(truth, 1 - chances, chances)  # ignored pixels come last, where a step is 0
         steps = jaccard_steps(errors.detach().masked_fill(~is_valid, -1.0), truth)
         return mean_over_classes((errors * steps).sum(dim=1), truth.any(dim=1), weight)
 
@@ -58,6 +58,6 @@ def jaccard_steps(
     of_class = is_true.sum(dim=1, keepdim=True)
     left = (of_class - is_true.cumsum(dim=1)).to(errors.dtype)  # counts stay integers as long as they are summed
     union = (of_class + (~is_true).cumsum(dim=1)).to(errors.dtype)
-    grown = torch.where(is_true, 1 / union, left / (union - 1).clamp_min(1) / union)
+    grown = torch.where(is_true, 1 / union, left / (union - 1) / union)
     steps[rows] = torch.empty_like(grown).scatter_(1, order, grown)
     return steps

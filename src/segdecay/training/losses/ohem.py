@@ -13,7 +13,7 @@ from torch import Tensor
 from segdecay.data.dataset import IGNORE
 from segdecay.training.losses.base import ImageLoss, option, pixel_weights, ratio
 
-ROUNDING = 1e-9  # of share · pixels, before it is rounded up: .1 · 30 is a little more than 3
+ROUNDING = 1e-9  # of share · pixels, before it is rounded up: .07 · 100 is a little more than 7
 
 
 @dataclass(frozen=True)
