@@ -2,9 +2,9 @@
 
     python benchmarks/losses.py [--side 48] [--rounds 30]
 
-One thread, the built-in U-Net (unet-tiny), batch 8, 11 classes, a tenth of the pixels ignored. Losses are timed in turn,
-so that a noisy machine disturbs all alike; the ratio is of medians to the step with cross-entropy. The gradients are of
-one image of two classes in single precision, against double precision.
+One thread, the built-in U-Net (unet-tiny), batch 8, 11 classes, a tenth of the pixels ignored. Losses are timed in
+turn, so that a noisy machine disturbs all alike; the ratio is of medians to the step with cross-entropy. The gradients
+are of one image of two classes in single precision, against double precision.
 """
 
 from __future__ import annotations

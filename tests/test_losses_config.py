@@ -20,6 +20,7 @@ from segdecay.records import Verdict
 from segdecay.steps import check_names, paste_of, refuse_unlearnable
 from segdecay.training.loop import run_cell
 from segdecay.training.losses import (
+    LOSSES,
     CrossEntropy,
     Dice,
     Focal,
@@ -210,6 +211,14 @@ def test_the_second_stage_keeps_its_own_loss(shapes: Path, tmp_path: Path) -> No
     config = small_config(shapes, loss={"name": "dice"}, training={"epochs": 1}, balancing={"epochs": 1})
     stages = run_cell(small_task(tmp_path / "cell", config, value=0.0)[0]).extra["stages"]
     assert [stage["loss"] for stage in stages] == ["Dice", "cross-entropy"]
+
+
+def test_all_losses_together_train_in_half_precision_and_from_accumulated_batches(shapes: Path, tmp_path: Path) -> None:
+    training = {"epochs": 2, "precision": "bf16-mixed", "accumulate": 2}
+    config = small_config(shapes, loss={"name": "+".join(LOSSES)}, training=training)
+    records = [run_cell(small_task(tmp_path / name, config, value=0.0)[0]) for name in "ab"]
+    assert [record.status for record in records] == ["finished"] * 2
+    assert records[0].train == records[1].train
 
 
 @pytest.mark.parametrize("name", ["dice", "ohem", "lovasz", "cross_entropy+tversky", "focal"])

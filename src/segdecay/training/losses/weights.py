@@ -44,7 +44,8 @@ def logit_adjustment(
 
     Without class weights π is the pixel frequency. Weights move what the loss takes for the prior, so only what they
     leave is adjusted: with the weights 1/frequency nothing is left and all classes are shifted alike. A class without
-    a pixel takes the smallest positive share before shares are scaled to a sum of 1, so that its logarithm is finite.
+    a pixel, or of weight 0, takes the smallest positive share before shares are scaled to a sum of 1, so that its
+    logarithm is finite.
     None when τ is 0.
 
     >>> logit_adjustment(1.0, np.array([75, 25])).exp().tolist()
@@ -55,8 +56,8 @@ def logit_adjustment(
     if tau == 0:
         return None
     share = pixels.astype(np.float64) * (1.0 if weight is None else weight.cpu().numpy().astype(np.float64))
-    present = pixels > 0
-    share[~present] = share[present].min()
+    is_there = share > 0
+    share[~is_there] = share[is_there].min()
     return torch.from_numpy((tau * np.log(share / share.sum())).astype(np.float32))
 
 
