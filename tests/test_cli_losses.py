@@ -78,7 +78,7 @@ def test_a_class_that_no_training_holds_ends_a_run_before_any_training_unless_al
     with pytest.raises(ConfigError, match=r'class "pole" is in no training mask: .* would be infinite'):
         _segdecay(verb, data, tmp_path / "run", *more)
     assert not (tmp_path / "run").exists()
-    said = _segdecay(verb, data, tmp_path / "run", *more, "search.allow_missing=true")
+    said = _segdecay(verb, data, tmp_path / "run", *more, flags=("--allow-missing",))
     assert 'warning: class "pole" is in no training mask' in said
     (cell, *_) = [json.loads(path.read_text()) for path in tmp_path.glob("run/**/cell.json")]
     assert cell["extra"]["stages"][0]["class_weights"][3] == 1.0

@@ -88,6 +88,20 @@ def test_smp_thins_out_the_overlap_of_batches_that_lack_a_class_and_ours_does_no
     assert theirs.item() == pytest.approx(ours.item() * 2 / 3, rel=1e-5)  # 2 of 3 classes are there
 
 
+def test_what_else_keeps_the_losses_of_smp_from_the_contract() -> None:
+    """If this fails, theirs may have become usable: see docs/log.md."""
+    logits, target = _batch(0)
+    nothing = torch.full_like(target, IGNORE)
+    assert smp.LovaszLoss("multiclass", ignore_index=IGNORE)(logits, nothing).shape == (0, 3)
+    assert smp.FocalLoss("multiclass", ignore_index=IGNORE)(logits, nothing).isnan()
+    assert smp.DiceLoss("multiclass", ignore_index=IGNORE)(logits.half(), target).dtype == torch.float16
+    infinite = logits.clone()
+    infinite.permute(0, 2, 3, 1)[target == IGNORE] = float("inf")
+    assert smp.DiceLoss("multiclass", ignore_index=IGNORE)(infinite, target).isnan()
+    with pytest.raises(RuntimeError, match="same dtype"):
+        smp.LovaszLoss("multiclass", ignore_index=IGNORE)(logits.half(), target)
+
+
 def test_with_many_pixels_the_lovasz_gradient_of_single_precision_is_that_of_double() -> None:
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 2, 300, 300, generator=draw)
