@@ -60,10 +60,7 @@ class ModelConfig(Section):
 class LossConfig(Section):
     """The original loss, over the valid pixels (docs/losses.md)."""
 
-    name: str = Field(
-        "cross_entropy",
-        description="cross_entropy, focal, dice, tversky, lovasz, ohem, or a sum as in cross_entropy+dice",
-    )
+    name: str = Field("cross_entropy", description="one of docs/losses.md, or a sum as in cross_entropy+dice")
     options: dict[str, float] = Field(default_factory=dict, description="of the losses named, by option")
     factors: tuple[Positive, ...] | None = Field(None, description="of the losses in a sum, in order; null: 1 each")
     class_weights: str | tuple[float, ...] = Field(
