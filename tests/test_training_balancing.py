@@ -145,7 +145,9 @@ def test_the_record_tells_both_stages(tmp_path: Path, shapes: Path) -> None:
     only = json.loads((alone.folder / "cell.json").read_text())
     assert first["validation"]["miou"] == only["validation"]["miou"]
     assert first["validation"]["iou"] == only["validation"]["iou"]
-    assert only["extra"]["stages"] == [{key: first[key] for key in ("stage", "epochs", "row_norms")}]
+    assert only["extra"]["stages"] == [
+        {key: first[key] for key in ("stage", "epochs", "row_norms", "loss", "class_weights")}
+    ]
     masks = np.stack([dataset.mask(index) for index in balanced.train])
     assert record["extra"]["log_frequencies"] == pytest.approx([float(np.log((masks == c).mean())) for c in range(3)])
     assert second["examples"] == [int((masks == c).any(axis=(1, 2)).sum()) for c in range(3)]

@@ -19,8 +19,8 @@ from segdecay.decay import group_parameters
 from segdecay.decay.max_norm import norm_cap
 from segdecay.errors import DecayError, ModelError
 from segdecay.steps import check_names
-from segdecay.training.balancing import count_examples
 from segdecay.training.head import HeadWeight, RowCap, cap_rows_, head_weights, row_norms
+from segdecay.training.pixels import count_examples
 from segdecay.training.preflight import try_cell
 
 

@@ -56,7 +56,7 @@ def _bare_loop(task: CellTask, dataset: Dataset) -> dict[str, Tensor]:
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0, fused=True)
     pixels = pixel_statistics(dataset, task.train)
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (pixels.mean, pixels.deviation))
-    weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
+    weight = class_weights(str(config.loss.class_weights), pixels.counts, pixels.counts_where_present)
     adjustment = logit_adjustment(config.loss.logit_adjustment, pixels.counts, weight)
     rates = learning_rates(config.schedule, config.optimizer.lr, setup.count_steps(config, len(task.train)))
     step = 0

@@ -204,6 +204,15 @@ def test_a_class_without_a_pixel_takes_the_smallest_positive_share() -> None:
     assert shift.exp().tolist() == pytest.approx([0.6, 0.2, 0.2])
 
 
+def test_a_class_of_weight_zero_takes_the_smallest_positive_share_too() -> None:
+    weight = torch.tensor([1.0, 0.0, 2.0])
+    shift = logit_adjustment(1.0, np.array([60, 30, 10]), weight)
+    assert shift is not None
+    assert shift.exp().tolist() == pytest.approx([0.6, 0.2, 0.2])
+    logits, target = _batch(0)
+    assert torch.isfinite(pixel_cross_entropy(logits, target, weight, shift))
+
+
 def test_weights_that_undo_the_frequencies_leave_nothing_to_adjust() -> None:
     shift = logit_adjustment(1.0, np.array([60, 30, 10]), torch.tensor([1 / 6, 1 / 3, 1.0]))
     assert shift is not None

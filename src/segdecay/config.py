@@ -58,12 +58,35 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """The original loss: cross-entropy, mean over the valid pixels."""
+    """The original loss, over the valid pixels (docs/losses.md)."""
 
-    class_weights: Literal["none", "median", "inverse_sqrt"] = "inverse_sqrt"
+    name: str = Field("cross_entropy", description="one of docs/losses.md, or a sum as in cross_entropy+dice")
+    options: dict[str, float] = Field(default_factory=dict, description="of the losses named, by option")
+    factors: tuple[Positive, ...] | None = Field(None, description="of the losses in a sum, in order; null: 1 each")
+    class_weights: str | tuple[float, ...] = Field(
+        "inverse_sqrt", description="none, median, inverse_sqrt, effective_number, or one number a class in order"
+    )
+    class_weights_count: Literal["images", "components"] = Field(
+        "images", description="effective_number only: what is counted of a class"
+    )
+    class_weights_beta: float = Field(0.9999, ge=0, lt=1, description="effective_number only: β")
     logit_adjustment: NonNegative = Field(
         0.0, description="τ of τ·log(class share), added to the logits in the loss; 1 is the usual value, 0 is off"
     )
+
+    @pydantic.field_validator("factors", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("class_weights", mode="before")
+    @classmethod
+    def _weights_are_a_name_or_numbers(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, (list, tuple)) or not all(type(one) in (int, float) for one in value):
+            raise ValueError("must be a name or a list of numbers, one a class")
+        return tuple(value)
 
 
 class OptimizerConfig(Section):
@@ -179,7 +202,7 @@ class SearchConfig(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
     strict: bool = Field(False, description="warnings about the data are errors")
-    allow_missing: bool = Field(False, description="go on where a class cannot be scored in every fold")
+    allow_missing: bool = Field(False, description="go on where a class cannot be scored or learned in every fold")
 
     @pydantic.field_validator("grid", "seeds", "criterion_classes", mode="before")
     @classmethod

@@ -103,7 +103,7 @@ class Scores:
     dice: tuple[float, ...]
     worst: float
     support: tuple[int, ...]  # pixels of each class in the truth
-    loss: float = math.nan  # L_original, mean over valid pixels
+    loss: float = math.nan  # L_original, over the valid pixels
 
 
 @dataclass(frozen=True)

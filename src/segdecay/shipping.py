@@ -14,6 +14,7 @@ from segdecay.deploy.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassSc
 from segdecay.records import CellRecord, Scores, Verdict
 from segdecay.runs import package_versions
 from segdecay.training.setup import model_at
+from segdecay.training.weighting import loss_in_words
 
 
 def card_of(
@@ -44,6 +45,7 @@ def card_of(
             "policy": config.decay.policy,
             "strength": record.strength.to_json(),
             "epochs": record.epochs,
+            "loss": loss_in_words(config.loss),
         },
         trained_on=TrainedOn(
             name=dataset.name,

@@ -25,6 +25,7 @@ from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalE
 from segdecay.selection.study import Study, race_of
 from segdecay.shipping import card_of
 from segdecay.training.balancing import check_balancing
+from segdecay.training.losses import check_loss
 from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import (
@@ -34,6 +35,7 @@ from segdecay.training.setup import (
     multipliers_of,
     strength_of,
 )
+from segdecay.training.weighting import check_learnable, check_weight_list, check_weight_names, loss_to_paste
 
 SURELY = 0.5  # of an estimated time: what is below it does not suffice
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
@@ -60,7 +62,7 @@ def check_names(config: RunConfig) -> list[str]:
         *check_schedule_name(config.schedule.name),
         *check_dropout(config),
     ]
-    faults += check_balancing(config)
+    faults += [*check_balancing(config), *check_loss(config.loss), *check_weight_names(config.loss)]
     try:
         multipliers_of(config.decay)
         is_known = not check_optimizer_name(config.optimizer.name)
@@ -107,6 +109,21 @@ def refuse_warnings(config: RunConfig, findings: Sequence[Finding], watcher: Wat
         gather(DataError, warnings, headline="Under --strict these warnings stop the run:" if warnings else "")
     for message in warnings:
         watcher.say(f"warning: {message}")
+
+
+def refuse_unlearnable(
+    config: RunConfig, dataset: Dataset, trainings: Sequence[Sequence[int]], watcher: Watcher
+) -> None:
+    """Refuse class weights that do not fit the classes, and classes that a training (its images) does not hold.
+
+    Raises:
+        ConfigError: naming all; under allow_missing classes without a pixel are warnings.
+    """
+    faults, lacking = check_weight_list(config.loss, dataset.classes), check_learnable(config.loss, dataset, trainings)
+    if config.search.allow_missing:
+        say_all([f"warning: {line}" for line in lacking], watcher)
+        lacking = []
+    gather(ConfigError, [*faults, *lacking])
 
 
 def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: float | None) -> None:
@@ -172,6 +189,7 @@ def paste_of(config: RunConfig, verdict: Verdict, trial: Preflight, n_images: in
         multipliers=multipliers_of(config.decay),
         learning_rates=rates,
         policy_options=config.decay.options,
+        loss=loss_to_paste(config.loss),
     )
 
 

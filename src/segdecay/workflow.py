@@ -34,6 +34,7 @@ from segdecay.steps import (
     plan_folds,
     pool_of,
     refuse_small_budget,
+    refuse_unlearnable,
     refuse_warnings,
     say_all,
     ship,
@@ -42,6 +43,7 @@ from segdecay.steps import (
 )
 from segdecay.training.preflight import start_notes, try_cell
 from segdecay.training.setup import CellTask, axis_for, initial_size
+from segdecay.training.weighting import loss_in_words
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ def _plan(
     folds, held = plan_folds(dataset, config), None
     if config.search.honest == "holdout":
         folds, held = hold_out(folds, dataset)
-    refuse_warnings(
-        config, [*checks.findings, *check_folds(folds, dataset, allow_missing=config.search.allow_missing)], watcher
-    )
+    unfit = check_folds(folds, dataset, allow_missing=config.search.allow_missing)
+    refuse_warnings(config, [*checks.findings, *unfit], watcher)
+    refuse_unlearnable(config, dataset, [fold.train for fold in folds.folds], watcher)
 
     study = Study(
         config,
@@ -127,7 +129,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     dataset, grid = study.dataset, grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
-    say_all(start_notes(config, trial), watcher)
+    say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
     workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
     refuse_small_budget(study, trial, workers, execution.budget_s)
 
@@ -206,6 +208,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     devices = find_devices(execution.device)
     dataset, checks = load_dataset(config.data, cache=execution.cache)
     refuse_warnings(config, checks.findings, watcher)
+    refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
     with open_run(run, config, "train") as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         ledger = Ledger(run)
@@ -213,7 +216,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)
         trial = try_cell(task)
         opened.room_bytes = trial.room_bytes(1, refits=1)
-        say_all(start_notes(config, trial), watcher)
+        say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
         write_facts(run, config, dataset, checks, None, trial)
         write_environment(run, execution.command, devices[:1], 1, 1)
         failures: list[str] = []

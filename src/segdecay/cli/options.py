@@ -56,7 +56,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data are errors.")]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored in every fold.")
+    bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored or learned in every fold.")
 ]
 Tta = Annotated[str, typer.Option("--tta", metavar="none|flips|d4", help="Average over 4 mirrorings, or 8 with turns.")]
 Tile = Annotated[

@@ -122,6 +122,7 @@ def train(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
@@ -145,6 +146,7 @@ def train(
             "training.epochs": epochs,
             "size": size,
             "seed": seed,
+            "search.allow_missing": allow_missing,
         },
     )
     execution = Execution(workers=workers, device=device, command=opt.repeat_command())

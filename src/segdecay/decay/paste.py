@@ -28,6 +28,7 @@ NATIVE = {
     ("none", "adam"): "Adam",
     ("none", "adamw"): "AdamW",
 }
+MEAN_LOSS = "a mean over the valid pixels"
 
 
 def paste_lines(
@@ -41,6 +42,7 @@ def paste_lines(
     multipliers: Mapping[str, float] | None = None,
     learning_rates: Sequence[float] | None = None,
     policy_options: Mapping[str, Any] | None = None,
+    loss: str = MEAN_LOSS,
 ) -> str:
     """Parameter groups and optimizer for a `model`, with explicit weight_decay, as Python to paste.
 
@@ -55,6 +57,7 @@ def paste_lines(
         multipliers: of the strength by group; needs the partition.
         learning_rates: of all steps, to state D.
         policy_options: of the policy, as `attach` takes them.
+        loss: the original loss whose scale the strength belongs to, for "a loss that is …".
 
     Raises:
         DecayError: unknown names, a strength out of range, or multipliers without a partition.
@@ -91,7 +94,7 @@ def paste_lines(
         lines = _undecayed_lines(native, arguments)
     else:
         lines = _native_lines(native, lambda_, arguments, _exceptions(lambda_, partition, multipliers))
-    return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates)])
+    return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates, loss)])
 
 
 def _exceptions(
@@ -150,7 +153,12 @@ def _attach_lines(
 
 
 def _validity(
-    policy: str, axis: Axis, traits: OptimizerTraits, lambda_: float, learning_rates: Sequence[float] | None
+    policy: str,
+    axis: Axis,
+    traits: OptimizerTraits,
+    lambda_: float,
+    learning_rates: Sequence[float] | None,
+    loss: str,
 ) -> list[str]:
     """Comments that say when the lines stop being valid, and what to keep then."""
     if policy == "none" or lambda_ in (0, axis.none):
@@ -159,7 +167,7 @@ def _validity(
         return [f"# {axis.name} = {lambda_:.6g} does not depend on schedule, epochs or batch size."]
     lines = [
         f"# λ = {lambda_:.6g} is valid for this optimizer, these learning rates and this number of steps, and for a",
-        "# loss that is a mean over the valid pixels.",
+        f"# loss that is {loss}.",
     ]
     if axis.name == "lambda":
         return [*lines, f"# If one of them changes, choose λ again: through {traits.name} no formula carries it over."]

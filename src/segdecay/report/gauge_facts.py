@@ -84,10 +84,11 @@ class StageScores:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a training with weight balancing; what only the second has is empty in the first."""
+    """One stage of a training; what only the second, of weight balancing, has is empty in the first."""
 
     stage: int
     epochs: int
+    loss: str = ""
     row_norms: Mapping[str, Numbers] = field(default_factory=dict)
     caps: Mapping[str, float] = field(default_factory=dict)
     examples: Numbers = ()

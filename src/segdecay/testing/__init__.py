@@ -1,5 +1,6 @@
 """The contracts that parts keep, for us and for third parties: subclass one in a test module."""
 
+from segdecay.testing.loss_contract import LossContract
 from segdecay.testing.policy_contract import PolicyContract
 
-__all__ = ["PolicyContract"]
+__all__ = ["LossContract", "PolicyContract"]

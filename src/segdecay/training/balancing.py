@@ -16,19 +16,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from segdecay import decay
-from segdecay.config import RunConfig
-from segdecay.data.dataset import Dataset, class_pixels
+from segdecay.config import LossConfig, RunConfig
+from segdecay.data.dataset import Dataset
 from segdecay.decay.max_norm import norm_cap
 from segdecay.errors import ModelError
 from segdecay.training.head import RowCap, head_weights, row_norms
-from segdecay.training.losses import effective_number_weights
+from segdecay.training.losses import build_loss, effective_number_weights
 from segdecay.training.optim import build_optimizer, learning_rates
+from segdecay.training.pixels import count_examples
 from segdecay.training.setup import CellTask, Parts, count_steps
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
 
 
 def check_balancing(config: RunConfig) -> list[str]:
@@ -41,19 +39,6 @@ def check_balancing(config: RunConfig) -> list[str]:
         "them to 0; two runs, one with each, can be compared."
     )
     return [message]
-
-
-def count_examples(dataset: Dataset, indices: Sequence[int], kind: str) -> npt.NDArray[np.int64]:
-    """(C,): the images that hold each class (`images`), or its connected components, by 8 neighbours (`components`)."""
-    pixels = class_pixels(dataset, tuple(indices))
-    if kind == "images":
-        return np.asarray((pixels > 0).sum(axis=0), dtype=np.int64)
-    counts = np.zeros(len(dataset.classes), dtype=np.int64)
-    for index, row in zip(indices, pixels, strict=True):
-        mask = dataset.mask(index)
-        for label in np.flatnonzero(row):
-            counts[label] += ndimage.label(mask == label, structure=EIGHT_NEIGHBOURS)[1]
-    return counts
 
 
 def head_norms(partition: decay.Partition) -> dict[str, list[float]]:
@@ -98,6 +83,7 @@ def begin_second_stage_(parts: Parts, task: CellTask, dataset: Dataset, norms: M
     parts.wrapped = parts.fabric.setup_optimizers(parts.optimizer)
     steps = count_steps(task.config, len(task.train), epochs=config.epochs)
     parts.rates += learning_rates(task.config.schedule, rule.lr, steps)
+    parts.loss = build_loss(LossConfig())
     parts.examples = tuple(count_examples(dataset, task.train, config.count).tolist())
     parts.weight = effective_number_weights(np.asarray(parts.examples), config.beta).to(parts.fabric.device)
     if config.max_norm_share is not None:
@@ -133,13 +119,15 @@ def _trained_names(partition: decay.Partition) -> set[str]:
 def stage_facts(parts: Parts, task: CellTask, epochs: int) -> dict[str, Any]:
     """What a stage leaves in the cell's record, as plain JSON: row norms of the head, and in the second what acted."""
     facts: dict[str, Any] = {"stage": parts.stage, "epochs": epochs, "row_norms": head_norms(parts.handle.partition)}
+    facts["loss"] = parts.loss.words
+    if parts.weight is not None:
+        facts["class_weights"] = parts.weight.tolist()
     if parts.stage == 1:
         return facts
     strength, rates = parts.handle.strength, parts.rates[count_steps(task.config, len(task.train)) :]
     return facts | {
         "caps": {cap.weight.name: cap.norm for cap in parts.caps},
         "examples": list(parts.examples),
-        "class_weights": None if parts.weight is None else parts.weight.tolist(),
         "lambda": strength,
         "total_decay": strength * sum(rates),
     }

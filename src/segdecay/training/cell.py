@@ -58,6 +58,7 @@ class Cell:
             indices,
             mean=parts.mean,
             deviation=parts.deviation,
+            loss=parts.loss,
             weight=parts.weight,
             adjustment=parts.adjustment,
             batch_size=self.task.config.training.batch_size,

@@ -30,7 +30,6 @@ from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.finishing import finish
 from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
-from segdecay.training.losses import pixel_cross_entropy
 from segdecay.training.metrics import scores_of
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
@@ -144,7 +143,7 @@ def _step(cell: Cell, window: list[npt.NDArray[np.int64]]) -> float:
         images, masks = _training_batch(cell, indices, progress.batch + offset)
         # dropout draws from the global generator: seeded here, it needs no memory either
         torch.manual_seed(derive_seed(task.drawn_from, task.fold, "dropout", progress.epoch, progress.batch + offset))
-        loss = pixel_cross_entropy(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
+        loss = parts.loss(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
         parts.fabric.backward(loss / len(window))
         total += float(loss.detach())
     clip = task.config.training.clip_norm

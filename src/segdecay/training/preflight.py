@@ -21,7 +21,6 @@ from segdecay.errors import ModelError
 from segdecay.models.zoo import PRESETS, fresh_names
 from segdecay.training.balancing import begin_second_stage_, head_norms
 from segdecay.training.head import cap_rows_
-from segdecay.training.losses import pixel_cross_entropy
 from segdecay.training.seeds import generator
 from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
 
@@ -121,7 +120,7 @@ def start_notes(config: RunConfig, trial: Preflight) -> list[str]:
 
 
 def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> None:
-    parts.fabric.backward(pixel_cross_entropy(logits, masks, parts.weight, parts.adjustment))
+    parts.fabric.backward(parts.loss(logits, masks, parts.weight, parts.adjustment))
     parts.wrapped.step()
     cap_rows_(parts.caps)
     parts.wrapped.zero_grad(set_to_none=True)

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from segdecay.data.dataset import Dataset
 from segdecay.data.sampling import take_batch
 from segdecay.models.zoo import logits_of
-from segdecay.training.losses import loss_sums
+from segdecay.training.losses import CrossEntropy, OriginalLoss
 from segdecay.training.metrics import image_confusions
+
+CROSS_ENTROPY = OriginalLoss((CrossEntropy(),), (1.0,))
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Scored:
     """What a model does on some images, in their order."""
 
     confusions: npt.NDArray[np.int64]  # (N, C, C)
-    loss: float  # mean over all valid pixels, weighted and adjusted as in training
+    loss: float  # as in training, weighted and adjusted; of the valid pixels, or the mean over images: docs/losses.md
     predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
 
 
@@ -50,6 +52,7 @@ def score_images(
     *,
     mean: Tensor,  # (1, B, 1, 1)
     deviation: Tensor,  # (1, B, 1, 1)
+    loss: OriginalLoss = CROSS_ENTROPY,
     weight: Tensor | None,  # (C,)
     adjustment: Tensor | None = None,  # (C,) enters the loss, never the prediction
     batch_size: int,
@@ -60,13 +63,12 @@ def score_images(
     was_training = model.training
     model.eval()
     confusions, predictions = [], []
-    total = mass = 0.0
+    sums = torch.zeros(len(loss.losses), 2, dtype=torch.float64)
     for batch in same_size_batches(dataset, indices, batch_size):
         images, masks = take_batch(dataset, batch, crop=None, generator=None)
         masks = masks.to(mean.device)
         logits = logits_of(model, (images.to(mean.device).float() - mean) / deviation)
-        loss, weights = loss_sums(logits, masks, weight, adjustment)
-        total, mass = total + float(loss), mass + float(weights)
+        sums += loss.sums(logits, masks, weight, adjustment)
         predicted = logits.argmax(dim=1)
         confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())
         if keep_predictions:
@@ -75,6 +77,6 @@ def score_images(
     empty = np.zeros((0, classes, classes), dtype=np.int64)
     return Scored(
         confusions=np.concatenate(confusions) if confusions else empty,
-        loss=total / mass if mass else float("nan"),
+        loss=loss.of_sums(sums),
         predictions=tuple(predictions),
     )

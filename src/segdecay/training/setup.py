@@ -24,10 +24,11 @@ from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
 from segdecay.records import Strength
 from segdecay.training.head import RowCap
-from segdecay.training.losses import class_weights, logit_adjustment
+from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
 from segdecay.training.pixels import Pixels, pixel_statistics
 from segdecay.training.seeds import derive_seed, generator
+from segdecay.training.weighting import build_class_weights
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ class Parts:
     wrapped: Any  # Fabric's view of the optimizer
     handle: decay.Handle
     rates: tuple[float, ...]
+    loss: OriginalLoss
     weight: Tensor | None  # (C,)
     adjustment: Tensor | None  # (C,)
     mean: Tensor  # (1, B, 1, 1)
@@ -209,7 +211,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
     strength = strength_of(config, task.value, len(task.train), size=handle.size())
     model, wrapped = fabric.setup(bare, optimizer)
     pixels = pixel_statistics(dataset, task.train)
-    weight = class_weights(config.loss.class_weights, pixels.counts, pixels.counts_where_present)
+    weight = build_class_weights(config.loss, dataset, task.train, pixels)
     adjustment = logit_adjustment(config.loss.logit_adjustment, pixels.counts, weight)
 
     def on_device(values: Sequence[float]) -> Tensor:
@@ -223,6 +225,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
         wrapped=wrapped,
         handle=handle,
         rates=rates,
+        loss=build_loss(config.loss),
         weight=None if weight is None else weight.to(fabric.device),
         adjustment=None if adjustment is None else adjustment.to(fabric.device),
         mean=on_device(pixels.mean),

@@ -1,27 +1,22 @@
-"""The original loss: cross-entropy over valid pixels, with class weights and logit adjustment from counts.
-
-Knows logits and index masks; nothing of models, files or decay.
-"""
+"""Class weights and logit adjustment from counts. Knows numbers; nothing of masks, models or files."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from segdecay.data.dataset import IGNORE
 
 
 def class_weights(
     kind: str,
     pixels: npt.NDArray[np.int64],  # (C,) valid pixels of each class in the training masks
-    pixels_where_present: npt.NDArray[np.int64],  # (C,) valid pixels of the images that hold the class
+    pixels_where_present: npt.NDArray[np.int64],  # (C,) all pixels of the images that hold the class
 ) -> Tensor | None:  # (C,) float32
     """Weights of the classes in the loss; a class without a pixel gets 1 and never meets it.
 
-    `median`: median(f) / f with f = pixels / pixels of the images that hold the class (Eigen and Fergus 2015).
+    `median`: median(f) / f with f = its pixels / all pixels, ignored ones too, of the images that hold it (Eigen and
+    Fergus 2015); the median is over the classes that are there.
     `inverse_sqrt`: 1 / sqrt(share of all pixels), scaled to a mean of 1.
 
     >>> class_weights("median", np.array([80, 20]), np.array([100, 100])).tolist()
@@ -49,7 +44,8 @@ def logit_adjustment(
 
     Without class weights π is the pixel frequency. Weights move what the loss takes for the prior, so only what they
     leave is adjusted: with the weights 1/frequency nothing is left and all classes are shifted alike. A class without
-    a pixel takes the smallest positive share before shares are scaled to a sum of 1, so that its logarithm is finite.
+    a pixel, or of weight 0, takes the smallest positive share before shares are scaled to a sum of 1, so that its
+    logarithm is finite.
     None when τ is 0.
 
     >>> logit_adjustment(1.0, np.array([75, 25])).exp().tolist()
@@ -60,8 +56,8 @@ def logit_adjustment(
     if tau == 0:
         return None
     share = pixels.astype(np.float64) * (1.0 if weight is None else weight.cpu().numpy().astype(np.float64))
-    present = pixels > 0
-    share[~present] = share[present].min()
+    is_there = share > 0
+    share[~is_there] = share[is_there].min()
     return torch.from_numpy((tau * np.log(share / share.sum())).astype(np.float32))
 
 
@@ -81,33 +77,3 @@ def effective_number_weights(
     effective = (1 - np.power(beta, counts[present].astype(np.float64))) / (1 - beta)
     weights[present] = (1 / effective) / (1 / effective).mean()
     return torch.from_numpy(weights.astype(np.float32))
-
-
-def pixel_cross_entropy(
-    logits: Tensor,  # (N, C, H, W) float
-    target: Tensor,  # (N, H, W) int64, class indices or IGNORE
-    weight: Tensor | None = None,  # (C,)
-    adjustment: Tensor | None = None,  # (C,) from `logit_adjustment`
-) -> Tensor:
-    """Cross-entropy, weighted mean over the valid pixels (torch's convention); 0 with finite gradients without any.
-
-    >>> logits = torch.tensor([[[[0.0, 9.0]], [[0.0, -9.0]]]])
-    >>> round(pixel_cross_entropy(logits, torch.tensor([[[0, IGNORE]]])).item(), 4)
-    0.6931
-    """
-    total, mass = loss_sums(logits, target, weight, adjustment)
-    return total / mass.clamp_min(torch.finfo(total.dtype).tiny)
-
-
-def loss_sums(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, adjustment: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The sum of the weighted losses of the valid pixels, and the sum of their weights (both scalars)."""
-    logits = logits.float()  # before the adjustment, which half precision would round
-    if adjustment is not None:
-        logits = logits + adjustment.view(1, -1, 1, 1)
-    total = F.cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
-    valid = target != IGNORE
-    if weight is None:
-        return total, valid.sum().to(total.dtype)
-    return total, weight[target.masked_fill(~valid, 0)].mul(valid).sum()
