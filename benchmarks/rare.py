@@ -3,7 +3,7 @@
     python benchmarks/rare.py --data DIR --work RUNS --size 72x96 --epochs 15 --folds 3
 
 Every arm is one `segdecay tune` with everything else as it is by default; it goes on where it stopped. An arm is read
-at the strength that its own verdict refits. Beside each IoU stands its interval (95 %, images resampled within their fold,
+at the strength that its own verdict refits. Beside each IoU stands its interval (95 %, images resampled in their fold,
 2,000 times) and the paired interval of its difference to the arm without any option, over the folds that both have.
 These intervals do not see the luck of a training: one seed an arm. Writes benchmarks/records/rare_NAME.json.
 """
