@@ -30,8 +30,8 @@ from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.finishing import finish
 from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
+from segdecay.training.keeping import validation_line
 from segdecay.training.losses import pixel_cross_entropy
-from segdecay.training.metrics import scores_of
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
@@ -101,13 +101,9 @@ def _end_first_stage(cell: Cell) -> None:
     """Note what the first stage reached, and go on with the parts of the second."""
     facts = cell.facts_of_stage()
     if cell.task.scores_on_the_way and cell.task.scored:
-        scored = cell.score(cell.task.scored)
-        validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
-        facts["validation"] = {
-            "miou": validation.miou,
-            "iou": [value if math.isfinite(value) else None for value in validation.iou],
-        }
-        cell.progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
+        line = validation_line(cell.score(cell.task.scored).scores)
+        facts["validation"] = {"miou": line["validation_miou"], "iou": line["validation_iou"]}
+        cell.progress.curve[-1] |= line
     cell.progress.stages.append(facts)
     begin_second_stage_(cell.parts, cell.task, cell.dataset, facts["row_norms"])
 
@@ -182,8 +178,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
     wanted = task.scores_on_the_way if task.scored else 0
     validation = None
     if wanted and progress.epoch + 1 < epochs and (progress.epoch + 1) % max(1, epochs // wanted) == 0:
-        scored = cell.score(task.scored)
-        validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
+        validation = cell.score(task.scored).scores
     return {
         "epoch": progress.epoch + 1,
         "stage": parts.stage,
@@ -192,8 +187,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
         "penalty": penalty,
         "objective": loss + penalty,
         "gradient_norm": progress.norm_sum / progress.norms if progress.norms else None,
-        "validation_loss": None if validation is None else validation.loss,
-        "validation_miou": None if validation is None else validation.miou,
+        **validation_line(validation),
         "train_miou": None,
         "gauges": None if gauges is None else gauges.read(loss).to_dict(),
         "seconds": cell.elapsed(),

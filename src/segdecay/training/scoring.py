@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from segdecay.data.dataset import Dataset
 from segdecay.data.sampling import take_batch
 from segdecay.models.zoo import logits_of
+from segdecay.records import Scores
+from segdecay.training.boundary import BoundaryCounts, image_boundaries
 from segdecay.training.losses import loss_sums
-from segdecay.training.metrics import image_confusions
+from segdecay.training.metrics import image_confusions, scores_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Scored:
     confusions: npt.NDArray[np.int64]  # (N, C, C)
     loss: float  # mean over all valid pixels, weighted and adjusted as in training
     predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
+    boundary: BoundaryCounts | None = None  # unless asked for
+
+    @property
+    def scores(self) -> Scores:
+        """Over the set and over its images."""
+        return scores_of(self.confusions, self.loss, self.boundary)
 
 
 def same_size_batches(dataset: Dataset, indices: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -54,12 +62,16 @@ def score_images(
     adjustment: Tensor | None = None,  # (C,) enters the loss, never the prediction
     batch_size: int,
     keep_predictions: bool = False,
+    with_boundaries: bool = False,
 ) -> Scored:
-    """Confusion matrices, loss and, when asked for, predicted masks; the model's mode is put back."""
+    """Confusion matrices, loss and, when asked for, predicted masks and boundaries; the model's mode is put back.
+
+    batch_size: decides the time it takes, never a count.
+    """
     classes = len(dataset.classes)
     was_training = model.training
     model.eval()
-    confusions, predictions = [], []
+    confusions, predictions, boundaries = [], [], []
     total = mass = 0.0
     for batch in same_size_batches(dataset, indices, batch_size):
         images, masks = take_batch(dataset, batch, crop=None, generator=None)
@@ -69,6 +81,8 @@ def score_images(
         total, mass = total + float(loss), mass + float(weights)
         predicted = logits.argmax(dim=1)
         confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())
+        if with_boundaries:
+            boundaries.append(image_boundaries(predicted.cpu().numpy(), masks.cpu().numpy(), classes))
         if keep_predictions:
             predictions += list(predicted.to(torch.uint8).cpu().numpy())
     model.train(was_training)
@@ -77,4 +91,5 @@ def score_images(
         confusions=np.concatenate(confusions) if confusions else empty,
         loss=total / mass if mass else float("nan"),
         predictions=tuple(predictions),
+        boundary=BoundaryCounts.joined(boundaries, classes) if with_boundaries else None,
     )
