@@ -158,11 +158,10 @@ def test_every_score_is_available_exactly_where_its_class_is(seed: int) -> None:
         assert np.array_equal(np.isfinite(getattr(found, name)), where), name
 
 
-@given(SEEDS, st.integers(1, 4), st.tuples(st.integers(1, 14), st.integers(1, 14)))
+@given(SEEDS, st.integers(1, 12), st.tuples(st.integers(1, 40), st.integers(1, 40)))
 @settings(max_examples=60, deadline=None)
 def test_a_band_is_a_class_minus_its_erosion_by_a_square(seed: int, width_px: int, shape: tuple[int, int]) -> None:
-    mask = np.random.default_rng(seed).integers(0, 2, (shape[0] // 4 + 1, shape[1] // 4 + 1))
-    mask = np.kron(mask, np.ones((4, 4), np.int64))[: shape[0], : shape[1]]
+    mask = (np.random.default_rng(seed).random(shape) < 0.003).astype(np.int64)  # single pixels far apart
     expected = np.zeros(mask.shape, np.bool_)
     for value in np.unique(mask):
         own = np.pad(mask == value, width_px)

@@ -123,9 +123,9 @@ def _one(prediction: Mask, truth: Mask, classes: int) -> tuple[I64, I64]:
     true = truth.astype(np.uint8)
     claimed = np.where(true == IGNORE, IGNORE, prediction).astype(np.uint8)
     width_px = band_px(*true.shape)
-    in_truth, in_claim = (boundary_band(mask, width_px) & (true != IGNORE) for mask in (true, claimed))
+    in_truth, in_claim = (boundary_band(mask, width_px) for mask in (true, claimed))
 
-    def count(values: npt.NDArray[np.uint8]) -> I64:
+    def count(values: npt.NDArray[np.uint8]) -> I64:  # IGNORE is above every class
         return np.bincount(values, minlength=classes)[:classes].astype(np.int64)
 
     hit = count(true[in_truth & in_claim & (true == claimed)])
