@@ -9,6 +9,7 @@ from typing import Any
 
 from segdecay.decay import ActivationWatch, watch_activations
 from segdecay.records import CellRecord, Scores, write_json
+from segdecay.training.alarm import dead_classes, plain
 from segdecay.training.balancing import log_frequencies
 from segdecay.training.boundary import FILE as BOUNDARY_FILE
 from segdecay.training.boundary import write_boundaries
@@ -76,4 +77,6 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | 
         write_predictions(task.folder, task.scored, on_validation.predictions)
     predicted = int((matrix.sum(axis=0) > 0).sum())
     present = int((matrix.sum(axis=1) > 0).sum())
-    return train, validation, watch, {"collapsed": predicted <= 1 < present, "classes_predicted": predicted}
+    died = dead_classes(progress.curve, cell.dataset.classes, validation.support)
+    more = {"collapsed": predicted <= 1 < present, "classes_predicted": predicted, "died": plain(died)}
+    return train, validation, watch, more
