@@ -19,12 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segdecay.data.augment import augment
 from segdecay.data.dataset import open_dataset
-from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Gauges, Handle
 from segdecay.records import CellRecord, cell_from_json, read_json
 from segdecay.training.balancing import begin_second_stage_
+from segdecay.training.batches import training_batch
 from segdecay.training.cell import Cell, Progress
 from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.finishing import finish
@@ -32,7 +31,7 @@ from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
 from segdecay.training.keeping import validation_line
 from segdecay.training.losses import pixel_cross_entropy
-from segdecay.training.seeds import derive_seed, generator
+from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
 
@@ -161,13 +160,17 @@ def _step(cell: Cell, window: list[npt.NDArray[np.int64]]) -> float:
 def _training_batch(cell: Cell, indices: npt.NDArray[np.int64], batch: int) -> tuple[Tensor, Tensor]:
     """Cropped, augmented, normalised images (N, B, H, W) and masks (N, H, W) on the cell's device."""
     task, parts = cell.task, cell.parts
-    draw = generator(task.drawn_from, task.fold, "augment", cell.progress.epoch, batch)
-    config = task.config.augment
-    crop = crop_size(cell.dataset, task.train, config)
-    images, masks = take_batch(cell.dataset, [int(index) for index in indices], crop=crop, generator=draw)
-    augmented, masks = augment(images.float(), masks, config=config, flip=cell.dataset.flip, generator=draw)
+    images, masks = training_batch(
+        task.config.augment,
+        cell.dataset,
+        task.train,
+        [int(index) for index in indices],
+        parts.draws,
+        drawn_from=(task.drawn_from, task.fold),
+        at=(cell.progress.epoch, batch),
+    )
     device = parts.fabric.device
-    return (augmented.to(device) - parts.mean) / parts.deviation, masks.to(device)
+    return (images.to(device) - parts.mean) / parts.deviation, masks.to(device)
 
 
 def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, Any]:
