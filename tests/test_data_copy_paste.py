@@ -26,7 +26,7 @@ SIDE = 32
 def poles(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Images of 32x32: ground, a road below, an L of pole in every second image, its corner marked; blue = number.
 
-    Red is 10 times the class, so what is pasted shows whether image and mask went together. A column is ignored.
+    Red is 10 times the class, so what is pasted shows whether image and mask went together. A row is ignored.
     """
     root = tmp_path_factory.mktemp("poles")
     for kind in ("images", "masks"):
@@ -35,10 +35,10 @@ def poles(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[20:] = 1
         if i % 2 == 0:
-            mask[4:12, 4 + i] = 2
-            mask[11, 4 + i : 9 + i] = 2  # 12 px
+            mask[4:11, 4 + i] = 2
+            mask[11, 5 + i : 10 + i] = 2  # 12 px, joined at a corner
             mask[2, 2] = 2  # a speck
-        mask[:, 30] = IGNORE
+        mask[14] = IGNORE
         image = np.stack([10 * (mask % IGNORE), np.full_like(mask, 7), np.full_like(mask, 20 * i)], axis=-1)
         Image.fromarray(image).save(root / "images" / f"{i}.png")
         Image.fromarray(mask).save(root / "masks" / f"{i}.png")
@@ -73,7 +73,7 @@ def test_rare_classes_lie_below_the_median_and_absent_ones_do_not_count() -> Non
 def test_instances_are_the_components_of_the_class_that_are_large_enough(poles: Dataset) -> None:
     own = found_in(poles, list(range(N)))[2]
     assert sorted(one.image for one in own) == [0, 2, 4, 6]
-    assert {(one.height, one.width) for one in own} == {(8, 5)}
+    assert {(one.height, one.width) for one in own} == {(8, 6)}
     assert len(found_in(poles, list(range(N)), least_px=1)[2]) == 8
     assert found_in(poles, [1, 3]) == {}
 

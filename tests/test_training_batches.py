@@ -16,7 +16,7 @@ from segdecay.config import parse_config, to_plain
 from segdecay.data import Dataset
 from segdecay.data.dataset import class_pixels
 from segdecay.errors import ConfigError
-from segdecay.training.batches import build_draws, check_draws, training_batch
+from segdecay.training.batches import build_draws, check_draws, pasted_classes, training_batch
 from segdecay.training.loop import Interrupted, run_cell
 from segdecay.training.preflight import try_cell
 from segdecay.training.setup import CellTask
@@ -72,6 +72,18 @@ def test_only_rare_classes_are_pasted_unless_others_are_named(tmp_path: Path, sh
     assert 0 not in rare
     named = task.config.augment.model_copy(update={"copy_paste_classes": ("bright", "dark")})
     assert set(build_draws(named, dataset, task.train, seed=0, fold=0).instances) == {1, 2}
+
+
+def test_the_largest_class_is_not_pasted_even_where_it_is_named(tmp_path: Path, shapes: Path) -> None:
+    task, dataset = task_of(tmp_path / "cell", shapes, copy_paste=0.5, copy_paste_classes=["ground", "dark"])
+    assert pasted_classes(task.config.augment, dataset, task.train) == (2,)
+
+
+def test_windows_drawn_by_class_hold_their_pixel(tmp_path: Path, shapes: Path) -> None:
+    """Two of three classes are rare, so two of three windows hold one; of windows drawn anywhere, 42 %."""
+    task, dataset = task_of(tmp_path / "cell", shapes, crop=[2, 2], class_crops=1.0)
+    masks = torch.cat([batch_of(task, dataset, list(task.train), batch)[1] for batch in range(40)])
+    assert float((masks > 0).flatten(1).any(dim=1).float().mean()) > 0.62
 
 
 def test_switches_that_draw_nothing_leave_every_other_draw_as_it_is(tmp_path: Path, shapes: Path) -> None:
