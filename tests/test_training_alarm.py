@@ -135,6 +135,15 @@ def test_a_line_of_the_terminal_names_the_class_once_a_cell(tmp_path: Path, shap
     assert said.getvalue().count("died: pole (IoU 0.300 after epoch 4, 0 from epoch 6 on)") == 1
 
 
+def test_the_verdict_in_the_terminal_counts_the_dead(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    mark_dead(folder, plain([Death("road", 0.3, 1, 2)]))
+    said, study = io.StringIO(), read_study(folder)
+    with ConsoleWatcher(Console(file=said, width=200), quiet=True) as watcher:
+        watcher.conclude(Tuned(folder, study, folder / "report.html", folder / "model"))
+    assert said.getvalue().count("warning: road died at D = ") == 1
+
+
 def mark_dead(folder: Path, died: Any) -> Path:
     """Write a death into one cell of a run at the compared strength."""
     path = max(folder.glob("cells/*/0-0/cell.json"))
