@@ -16,7 +16,7 @@ from shapes import small_config, small_task
 
 from segdecay.cli.watching import ConsoleWatcher
 from segdecay.errors import RunError
-from segdecay.records import CellRecord, Scores, Strength, read_json, to_json
+from segdecay.records import CellRecord, Interval, Scores, Strength, Verdict, read_json, to_json
 from segdecay.report import build_report
 from segdecay.report.curves import learning_figure
 from segdecay.report.facts import CurveRow, Training
@@ -24,6 +24,7 @@ from segdecay.selection.executors import Event
 from segdecay.training.alarm import Death, dead_classes, deaths_of, plain, tolls
 from segdecay.training.loop import run_cell
 from segdecay.training.scoring import Scored, score_images
+from segdecay.workflow import Tuned
 
 NAMES, SUPPORT = ("road", "pole"), (500, 20)
 
@@ -138,9 +139,28 @@ def test_a_line_of_the_terminal_names_the_class_once_a_cell(tmp_path: Path, shap
 def test_the_verdict_in_the_terminal_counts_the_dead(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     mark_dead(folder, plain([Death("road", 0.3, 1, 2)]))
-    said, study = io.StringIO(), read_study(folder)
+    said, at = io.StringIO(), Strength("total_decay", 4.0, 1.0)
+    verdict = Verdict(
+        "zero",
+        "miou",
+        "decoupled",
+        at,
+        at,
+        Interval(0.5, None, None),
+        {},
+        (),
+        (),
+        (0,),
+        None,
+        None,
+        {},
+        (),
+        {},
+        "So.",
+        "",
+    )
     with ConsoleWatcher(Console(file=said, width=200), quiet=True) as watcher:
-        watcher.conclude(Tuned(folder, study, folder / "report.html", folder / "model"))
+        watcher.conclude(Tuned(folder, verdict, folder / "report.html", folder / "model"))
     assert said.getvalue().count("warning: road died at D = ") == 1
 
 
