@@ -77,6 +77,7 @@ def evaluate(
 
 def _print(evaluation: Evaluation, *, quiet: bool) -> None:
     """The mean with its interval, a row a class, and the warnings on standard error."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -84,7 +85,9 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
         sys.stderr.write(f"warning: {warning}\n")
     console, percent = Console(), f"{evaluation.confidence:.0%}"
     if not quiet:
-        table = Table("class", "pixels", "IoU", f"{percent} interval", "boundary", "precision", "recall", "images")
+        table = Table("class", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # eight columns in 80 characters
+        for name in ("pixels", "IoU", f"{percent} interval", "boundary", "precision", "recall", "images"):
+            table.add_column(name, justify="right", no_wrap=True)
         for row in evaluation.classes:
             table.add_row(
                 row.name,
