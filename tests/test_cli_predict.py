@@ -21,6 +21,7 @@ from shapes import CLASSES, write_shapes
 from segdecay.cli.main import run as run_cli
 from segdecay.deploy.ensemble import load_predictor
 from segdecay.deploy.predict import Predicted, Watcher, predict_files
+from segdecay.training.boundary import read_boundaries
 from segdecay.training.metrics import read_confusions, scores_of
 
 QUICK = ["--epochs", "8", "--device", "cpu", "--workers", "0", "--quiet"]
@@ -292,7 +293,17 @@ def test_evaluate_gives_the_test_scores_of_the_run_and_keeps_the_matrices(
     matrices = read_confusions(out / "confusion.npz")
     assert matrices.shape == (6, 3, 3)
     assert matrices.sum(axis=0).tolist() == found["confusion"]
-    assert found["miou"]["mean"] == pytest.approx(scores_of(matrices.sum(axis=0)).miou)
+    edges = read_boundaries(out / "boundary.npz")
+    scores = scores_of(matrices, boundary=edges)
+    for key in ("miou", "worst", "weighted", "boundary_miou", "image_miou", "image_worst", "image_weighted"):
+        assert found[key]["mean"] == pytest.approx(getattr(scores, key)), key
+        assert found[key]["interval"][0] <= found[key]["mean"] <= found[key]["interval"][1], key
+    for key in ("precision", "recall", "dice"):
+        assert [row[key] for row in found["classes"]] == pytest.approx(list(getattr(scores, key))), key
+        assert all(row[f"{key}_interval"][0] <= row[key] <= row[f"{key}_interval"][1] for row in found["classes"])
+    for key in ("boundary_iou", "image_iou"):
+        assert [row[key]["mean"] for row in found["classes"]] == pytest.approx(list(getattr(scores, key))), key
+    assert f"boundary mIoU: {scores.boundary_miou:.3f}" in said.out
     truth = np.concatenate([np.asarray(Image.open(path)).ravel() for path in (data / "masks" / "test").iterdir()])
     assert [row["support"] for row in found["classes"]] == np.bincount(truth, minlength=3).tolist()
     low, high = found["miou"]["interval"]

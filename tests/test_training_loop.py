@@ -22,6 +22,7 @@ from segdecay.decay import group_parameters, optimizer_groups
 from segdecay.errors import ModelError
 from segdecay.models.zoo import build_model
 from segdecay.training import setup
+from segdecay.training.boundary import read_boundaries
 from segdecay.training.checkpoint import FILE
 from segdecay.training.keeping import read_predictions
 from segdecay.training.loop import Interrupted, run_cell
@@ -217,7 +218,8 @@ def test_the_score_is_that_of_the_last_step(tmp_path: Path, shapes: Path) -> Non
     again = score_images(model, dataset, task.scored, mean=mean, deviation=deviation, weight=None, batch_size=1)
     kept = read_confusions(task.folder / "confusion.npz")
     assert np.array_equal(again.confusions, kept)
-    assert record.validation == scores_of(kept.sum(0), record.validation.loss if record.validation else math.nan)
+    edges = read_boundaries(task.folder / "boundary.npz")
+    assert record.validation == scores_of(kept, record.validation.loss if record.validation else math.nan, edges)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6])

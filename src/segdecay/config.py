@@ -123,10 +123,18 @@ class AugmentConfig(Section):
     shift: float = Field(0.0, ge=0, lt=1, description="largest shift, in shares of the side")
     brightness: float = Field(0.0, ge=0, le=1, description="largest change, in shares of the range")
     contrast: float = Field(0.0, ge=0, lt=1, description="largest relative change")
+    class_crops: float = Field(
+        0.0, ge=0, le=1, description="share of the draws made by class: a class, an image with it, a window around it"
+    )
+    copy_paste: float = Field(0.0, ge=0, le=1, description="share of the images that get instances of rare classes")
+    copy_paste_classes: tuple[str, ...] = Field(
+        (), description="names; empty: those with fewer training pixels than the median class"
+    )
+    copy_paste_least_px: int = Field(16, ge=1, description="pixels of the smallest instance that is pasted")
 
-    @pydantic.field_validator("crop", mode="before")
+    @pydantic.field_validator("crop", "copy_paste_classes", mode="before")
     @classmethod
-    def _crop_from_list(cls, value: Any) -> Any:
+    def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
 

@@ -11,6 +11,8 @@ import typer
 from segdecay.cli import options as opt
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from segdecay.deploy.evaluation import Evaluation
 
 
@@ -26,7 +28,7 @@ def evaluate(
         str | None, typer.Option("--part", metavar="test|val|train|all", help="Default: test, or all without one.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where evaluation.json, confusion.npz and report.html go.")
+        Path | None, typer.Option("--out", help="Where evaluation.json, the counts of every image and report.html go.")
     ] = None,
     tta: opt.Tta = "none",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average the models of the folds.")] = False,
@@ -39,7 +41,7 @@ def evaluate(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Score a model against masks: IoU of every class and their mean with intervals, and the confusion matrix."""
+    """Score a model against masks: every class and their means with intervals, and the confusion matrix."""
     from segdecay.cli.predicting import build_bar
     from segdecay.config import parse_config
     from segdecay.data import load_dataset
@@ -61,9 +63,9 @@ def evaluate(
     fingerprint = dataset.fingerprint if trained_size == pixels else load_dataset(as_trained)[0].fingerprint
     inquiry = Inquiry(str(run), data, part, tiling, pixels, command=opt.repeat_command())
     with build_bar("images", len(part_of(dataset, part)[1]), quiet=quiet, as_json=as_json) as advance:
-        evaluation, confusions = score(predictor, dataset, inquiry, fingerprint=fingerprint, on_image=advance)
+        evaluation, kept = score(predictor, dataset, inquiry, fingerprint=fingerprint, on_image=advance)
     if out is not None:
-        write_evaluation(out, evaluation, confusions)
+        write_evaluation(out, evaluation, kept)
         build_evaluation_report(out)
     if as_json:
         typer.echo(to_json(evaluation), nl=False)
@@ -75,6 +77,7 @@ def evaluate(
 
 def _print(evaluation: Evaluation, *, quiet: bool) -> None:
     """The mean with its interval, a row a class, and the warnings on standard error."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -82,18 +85,22 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
         sys.stderr.write(f"warning: {warning}\n")
     console, percent = Console(), f"{evaluation.confidence:.0%}"
     if not quiet:
-        table = Table("class", "pixels", "IoU", f"{percent} interval", "precision", "recall", "images")
+        table = Table("class", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # eight columns in 80 characters
+        for name in ("pixels", "IoU", f"{percent} interval", "boundary", "precision", "recall", "images"):
+            table.add_column(name, justify="right", no_wrap=True)
         for row in evaluation.classes:
             table.add_row(
                 row.name,
                 f"{row.support:,}",
                 _shown(row.iou.mean),
                 _span(row.iou.interval),
+                _shown(row.boundary_iou.mean),
                 _shown(row.precision),
                 _shown(row.recall),
                 str(row.images),
             )
         console.print(table)
+        _print_means(evaluation, console)
     data = evaluation.data
     console.print(
         f"{data['name']}, part {data['part']}: mIoU {_shown(evaluation.miou.mean)}, {percent} interval "
@@ -102,6 +109,19 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _print_means(evaluation: Evaluation, console: Console) -> None:
+    """The other ways to put all classes into one number."""
+    for name, found in (
+        ("boundary mIoU", evaluation.boundary_miou),
+        ("worst class", evaluation.worst),
+        ("IoU weighted by pixels", evaluation.weighted),
+        ("mIoU of single images, their mean", evaluation.image_miou),
+        ("their worst class, mean", evaluation.image_worst),
+        ("weighted by pixels, mean", evaluation.image_weighted),
+    ):
+        console.print(f"{name}: {_shown(found.mean)} ({_span(found.interval)})", highlight=False)
 
 
 def _shown(value: float | None) -> str:

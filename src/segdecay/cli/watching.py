@@ -19,6 +19,7 @@ from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
 from segdecay.selection.executors import Event
+from segdecay.training.alarm import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
@@ -158,10 +159,18 @@ class ConsoleWatcher:
             if name in self._cells:
                 self._bars.remove_task(self._cells.pop(name))
             self.say(f"[{self._done}/{max(self._total, self._done)}] {name}: {self._ending(event)}{self._left(epochs)}")
+            self._alarm(event, name)
         if self._all is not None:
             self._bars.update(
                 self._all, completed=self._done, total=max(self._total, self._done), left=self._left(epochs).strip(" ·")
             )
+
+    def _alarm(self, event: Event, name: str) -> None:
+        """One line about the classes that a training found and lost."""
+        path = event.task.folder / "cell.json"
+        died = deaths_of(cell_from_json(read_json(path))) if event.kind == "finished" and path.exists() else ()
+        if died:
+            self.say(f"warning: {name}: died: {', '.join(death_text(death) for death in died)}")
 
     @staticmethod
     def _ending(event: Event) -> str:
@@ -191,6 +200,9 @@ class ConsoleWatcher:
             console.print(settings_table(verdict))
             console.print(classes_table(verdict))
         console.print(f"\n[bold]{verdict.kind}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
+        paths = sorted(done.run.glob("cells/*/*/cell.json"))
+        for toll in tolls([cell_from_json(read_json(path)) for path in paths]):
+            console.print(f"warning: {escape(toll.sentence)}", highlight=False, soft_wrap=True)
         if verdict.honest is not None:
             console.print(show_honest(verdict.honest), highlight=False, soft_wrap=True)
         if verdict.test is not None:

@@ -57,11 +57,13 @@ def take_batch(
     *,
     crop: tuple[int, int] | None,
     generator: torch.Generator | None,
+    places: npt.NDArray[np.float64] | None = None,  # (N, 2) in 0-1; NaN: as the generator says
 ) -> tuple[Tensor, Tensor]:
     """Images (N, B, H, W) uint8 and masks (N, H, W) int64, copied.
 
     crop: a window in pixels, at a place drawn from the generator (in the middle without one); what an image lacks is
     repeated from its right and lower edge, and IGNORE in its mask. None takes whole images.
+    places: where windows lie that were drawn before; the generator draws as many numbers all the same.
 
     Raises:
         DataError: whole images of different sizes.
@@ -73,10 +75,11 @@ def take_batch(
         pairs = [(dataset.image(index), dataset.mask(index)) for index in indices]
     else:
         middle = torch.full((len(indices), 2), 0.5, dtype=torch.float64)
-        places = middle if generator is None else torch.rand(len(indices), 2, generator=generator, dtype=torch.float64)
+        where = middle if generator is None else torch.rand(len(indices), 2, generator=generator, dtype=torch.float64)
+        drawn = where.numpy() if places is None else np.where(np.isfinite(places), places, where.numpy())
         pairs = [
             window(dataset.image(index), dataset.mask(index), crop, (float(place[0]), float(place[1])))
-            for index, place in zip(indices, places, strict=True)
+            for index, place in zip(indices, drawn, strict=True)
         ]
     images = np.stack([image for image, _ in pairs]).transpose(0, 3, 1, 2)
     masks = np.stack([mask for _, mask in pairs]).astype(np.int64)

@@ -23,19 +23,21 @@ from segdecay.deploy.ensemble import weights_sha256
 from segdecay.deploy.evaluation import (
     Evaluation,
     ImageScore,
+    Resampling,
     accuracy_of,
     class_scores,
     image_mious,
-    interval_of,
+    overall_scores,
 )
 from segdecay.deploy.predictor import Predictor
 from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
 from segdecay.records import write_json
-from segdecay.selection.criteria import Criterion
 from segdecay.selection.evidence import resampled_by
-from segdecay.training.metrics import I64, image_confusions, write_confusions
+from segdecay.training.boundary import BoundaryCounts, image_boundaries, write_boundaries
+from segdecay.training.counts import I64
+from segdecay.training.metrics import image_confusions, write_confusions
 
-CARD, MATRICES = "evaluation.json", "confusion.npz"
+CARD, MATRICES, BOUNDARIES = "evaluation.json", "confusion.npz", "boundary.npz"
 PARTS = {"test": ("test",), "val": ("val",), "train": ("train",), "all": ("train", "val", "test")}
 
 
@@ -51,6 +53,14 @@ class Inquiry:
     confidence: float = 0.95
     resamples: int = 2000
     command: str = ""  # as it was typed, to repeat it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of every scored image, beside evaluation.json."""
+
+    confusions: I64  # (N, C, C)
+    boundary: BoundaryCounts
 
 
 def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
@@ -116,22 +126,22 @@ def _warnings(dataset: Dataset, indices: Sequence[int], seen: frozenset[int]) ->
     return found
 
 
-def confusions_of(
+def counts_of(
     predictor: Predictor,
     dataset: Dataset,
     indices: Sequence[int],
     tiling: Tiling,
     on_image: Callable[[int], None] = lambda _done: None,
-) -> I64:
-    """(N, C, C) confusion matrices of images, in their order."""
+) -> Kept:
+    """Confusion matrices (N, C, C) and boundary counts of images, in their order."""
     classes = len(dataset.classes)
-    found = np.zeros((len(indices), classes, classes), np.int64)
+    found, edges = np.zeros((len(indices), classes, classes), np.int64), []
     for place, index in enumerate(indices):
-        predicted = torch.from_numpy(predict_mask(predictor, dataset.image(index), tiling).astype(np.int64))
-        truth = torch.from_numpy(dataset.mask(index).astype(np.int64))
-        found[place] = image_confusions(predicted[None], truth[None], classes)[0].numpy()
+        predicted, truth = predict_mask(predictor, dataset.image(index), tiling)[None], dataset.mask(index)[None].copy()
+        found[place] = image_confusions(torch.from_numpy(predicted), torch.from_numpy(truth), classes)[0].numpy()
+        edges.append(image_boundaries(predicted, truth, classes))
         on_image(1)
-    return found
+    return Kept(found, BoundaryCounts.joined(edges, classes))
 
 
 def _made_by(bundle: Bundle) -> dict[str, Any]:
@@ -146,7 +156,7 @@ def _summary(
     inquiry: Inquiry,
     part: str,
     indices: Sequence[int],
-    confusions: I64,
+    kept: Kept,
     seen: frozenset[int],
     seconds: float,
 ) -> Evaluation:
@@ -155,9 +165,9 @@ def _summary(
     groups = [item.group for item in items]
     rows = [
         ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
-        for index, item, miou in zip(indices, items, image_mious(confusions), strict=True)
+        for index, item, miou in zip(indices, items, image_mious(kept.confusions), strict=True)
     ]
-    confidence, resamples = inquiry.confidence, inquiry.resamples
+    by = Resampling(groups, inquiry.confidence, inquiry.resamples)
     return Evaluation(
         run=inquiry.run,
         data={
@@ -177,19 +187,17 @@ def _summary(
             "size": inquiry.size,
             "command": inquiry.command,
         },
-        confidence=confidence,
-        resamples=resamples,
+        confidence=inquiry.confidence,
+        resamples=inquiry.resamples,
         resampled_by=resampled_by([groups]),
-        miou=interval_of(confusions, groups, Criterion(), confidence=confidence, resamples=resamples),
-        accuracy=accuracy_of(confusions),
-        classes=class_scores(
-            confusions, dataset.classes, dataset.palette, groups, confidence=confidence, resamples=resamples
-        ),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusions.sum(axis=0)),
+        accuracy=accuracy_of(kept.confusions),
+        classes=class_scores(kept.confusions, kept.boundary, dataset.classes, dataset.palette, by),
+        confusion=tuple(tuple(int(count) for count in row) for row in kept.confusions.sum(axis=0)),
         images=tuple(rows),
         trained_on=sum(row.trained_on for row in rows),
         warnings=tuple(_warnings(dataset, indices, seen)),
         seconds=seconds,
+        **overall_scores(kept.confusions, kept.boundary, by),
     )
 
 
@@ -200,8 +208,8 @@ def evaluate(
     *,
     fingerprint: str | None = None,
     on_image: Callable[[int], None] = lambda _done: None,
-) -> tuple[Evaluation, I64]:
-    """Score a predictor on a part of a data set: what evaluation.json says, and the matrix of every image.
+) -> tuple[Evaluation, Kept]:
+    """Score a predictor on a part of a data set: what evaluation.json says, and the counts of every image.
 
     Args:
         predictor: of the same classes and bands.
@@ -219,13 +227,13 @@ def evaluate(
     check_tiling_of(inquiry.tiling, predictor)
     part, indices = part_of(dataset, inquiry.part)
     start = time.monotonic()
-    confusions = confusions_of(predictor, dataset, indices, inquiry.tiling, on_image)
+    kept = counts_of(predictor, dataset, indices, inquiry.tiling, on_image)
     seconds = time.monotonic() - start
     seen: frozenset[int] = frozenset().union(
         *(trained_on(bundle.card, dataset, fingerprint or dataset.fingerprint) for bundle in predictor.bundles)
     )
-    evaluation = _summary(predictor, dataset, inquiry, part, indices, confusions, seen, seconds)
-    return evaluation, confusions
+    evaluation = _summary(predictor, dataset, inquiry, part, indices, kept, seen, seconds)
+    return evaluation, kept
 
 
 def check_evaluation_out(out: Path) -> None:
@@ -241,9 +249,10 @@ def check_evaluation_out(out: Path) -> None:
         raise RunError(f"{out} holds other files ({', '.join(others[:3])}), and no {CARD}. Choose another --out.")
 
 
-def write_evaluation(out: Path, evaluation: Evaluation, confusions: I64) -> None:
-    """Write confusion.npz, then evaluation.json: an evaluation is whole when its card is there."""
+def write_evaluation(out: Path, evaluation: Evaluation, kept: Kept) -> None:
+    """Write the counts of every image, then evaluation.json: an evaluation is whole when its card is there."""
     out.mkdir(parents=True, exist_ok=True)
     (out / CARD).unlink(missing_ok=True)
-    write_confusions(out / MATRICES, confusions)
+    write_confusions(out / MATRICES, kept.confusions)
+    write_boundaries(out / BOUNDARIES, kept.boundary)
     write_json(out / CARD, evaluation)

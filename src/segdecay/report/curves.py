@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 from segdecay.report.facts import CurveRow, Training
 from segdecay.report.figures import THIN_OPACITY, axis_style, base_layout
 from segdecay.report.scale import BLUE, GREEN, GREY, VERMILION, log_ticks
+from segdecay.report.words import label
+from segdecay.training.alarm import deaths_of
 
 AT_MOST = 300  # points of a line: more than a screen can show
 FEW = 12  # points up to which each is marked
@@ -69,7 +71,31 @@ def learning_figure(trainings: Sequence[Training], limits: tuple[float, float] |
     )
     figure = _figure(trainings, lines, keep=lambda _: True)
     figure.update_layout(yaxis=axis_style(title="mIoU", range=None if limits is None else list(limits)))
+    _mark_deaths(figure, trainings)
     return figure
+
+
+def _mark_deaths(figure: go.Figure, trainings: Sequence[Training]) -> None:
+    """A cross on the validation score of a training where a class was lost for good."""
+    marks = [
+        (death.epoch, row.validation_miou, f"{label(death.name, 60)} died, {training.label}")
+        for training in trainings
+        for death in deaths_of(training.record)
+        for row in training.curve
+        if row.epoch == death.epoch and row.validation_miou is not None
+    ]
+    if not marks:
+        return
+    epochs, scores, texts = zip(*marks, strict=True)
+    figure.add_scatter(
+        x=epochs,
+        y=scores,
+        name="a class died",
+        mode="markers",
+        marker={"symbol": "x", "size": 11, "color": VERMILION},
+        text=texts,
+        hoverinfo="text",
+    )
 
 
 def is_scored(trainings: Sequence[Training]) -> bool:

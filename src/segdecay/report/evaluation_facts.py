@@ -26,6 +26,9 @@ class Estimate:
     interval: Interval = None
 
 
+UNKNOWN = Estimate(None)  # evaluations of older versions lack what was added later
+
+
 @dataclass(frozen=True)
 class EvaluatedClass:
     """One class: its true and predicted pixels, the images that hold it, its scores."""
@@ -39,6 +42,11 @@ class EvaluatedClass:
     dice: float | None = None
     precision: float | None = None
     recall: float | None = None
+    boundary_iou: Estimate = UNKNOWN
+    image_iou: Estimate = UNKNOWN
+    dice_interval: Interval = None
+    precision_interval: Interval = None
+    recall_interval: Interval = None
 
 
 @dataclass(frozen=True)
@@ -93,3 +101,9 @@ class Evaluation:
     trained_on: int | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+    worst: Estimate = UNKNOWN
+    weighted: Estimate = UNKNOWN
+    boundary_miou: Estimate = UNKNOWN
+    image_miou: Estimate = UNKNOWN
+    image_worst: Estimate = UNKNOWN
+    image_weighted: Estimate = UNKNOWN

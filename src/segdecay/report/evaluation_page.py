@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from segdecay.errors import RunError, gather
 from segdecay.records import write_bytes
 from segdecay.report.confusion_page import build_confusions
-from segdecay.report.evaluation_facts import EvaluatedClass, EvaluatedImage, Evaluation
+from segdecay.report.evaluation_facts import UNKNOWN, EvaluatedClass, EvaluatedImage, Evaluation
 from segdecay.report.figures import axis_style, base_layout
 from segdecay.report.panel import Panel, build_panel
 from segdecay.report.reading import read_fact
@@ -81,6 +81,12 @@ def render_evaluation(found: Evaluation) -> str:
         ),
         "panels": {"classes": _class_panel(found), "images": _image_panel(scored)},
         "images": scored[:SHOWN_IMAGES],
+        "means": (
+            ("mean of those present", found.miou, found.image_miou),
+            ("worst", found.worst, found.image_worst),
+            ("weighted by true pixels", found.weighted, found.image_weighted),
+            ("mean of boundary IoU", found.boundary_miou, UNKNOWN),
+        ),
     }
     return render_page("evaluation.html.j2", context)
 

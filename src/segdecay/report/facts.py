@@ -121,6 +121,7 @@ class CurveRow:
     validation_loss: float | None = None
     validation_miou: float | None = None
     train_miou: float | None = None
+    validation_iou: tuple[float | None, ...] | None = None  # a class each, where it was scored
     stage: int = 1
     gauges: GaugeFacts | None = None
 

@@ -117,6 +117,19 @@ WORDS = (
     Word("dice", "Dice", "Twice the right pixels over the sum of what is the class and what is called it."),
     Word("precision", "precision", "Of the pixels that are called the class, the share that is it."),
     Word("recall", "recall", "Of the pixels that are the class, the share that is called it."),
+    Word(
+        "boundary-iou",
+        "boundary IoU",
+        "IoU of the pixels near the border of their class (2 % of the image's diagonal): how well outlines are met,"
+        " also where the inside of a large object makes IoU look good.",
+    ),
+    Word("weighted-iou", "weighted IoU", "The mean of the IoU of all classes, weighted by how many pixels each has."),
+    Word(
+        "image-mean",
+        "over images",
+        "Every image is scored by itself, and the mean over images is taken: of a class, over those that hold it. A"
+        " small object then counts as much as a large one.",
+    ),
     Word("accuracy", "pixel accuracy", "The share of all pixels that are right. Frequent classes decide it."),
 )
 BY_KEY = {word.key: word for word in WORDS}

@@ -25,6 +25,7 @@ from segdecay.report.strength_page import (
     strength_panels,
 )
 from segdecay.report.tables import class_table, findings_by_level, group_lines
+from segdecay.training.alarm import tolls
 
 KINDS = {
     "chosen": "a strength was chosen",
@@ -69,6 +70,7 @@ def render(run: Run) -> str:
         "sheets": read_sheets(run.folder / "examples", run.examples.cases, run.data.palette),
         "shown": run.examples.shown or (verdict.strength if verdict else None),
         "classes": classes,
+        "died": tolls(run.cells or tuple(training.record for training in run.compared)),
         "multiples": build_multiples(verdict, curves, classes.lines) if verdict and curves else (),
         "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes)) if verdict else "",
         "interval_note": INTERVALS if verdict and verdict.evidence.get("resampled") != "groups" else ONE_INTERVAL,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from segdecay.report.facts import CurveRow, Data, Environment, Examples, Folds, 
 from segdecay.report.gauge_facts import Extras
 from segdecay.report.kept import of_verdict, read_kept
 from segdecay.report.verdict_facts import Verdict
+from segdecay.training.alarm import Death
 
 Fact = TypeVar("Fact")
 
@@ -49,6 +51,13 @@ def read_verdict(folder: Path) -> Verdict:
         RunError: verdict.json is missing or damaged.
     """
     return read_fact(folder / "verdict.json", Verdict)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What `extra` of a cell says of classes that died."""
+
+    died: tuple[Death, ...] = ()
 
 
 def read_fact(path: Path, kind: type[Fact]) -> Fact:
@@ -107,6 +116,7 @@ def _cell(path: Path) -> CellRecord:
         record = cell_from_json(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__} {error}.") from error
+    _checked(record.extra, Alarm, f"{path}, extra")
     return _checked(record.__dict__ | {"strength": record.strength.__dict__}, CellRecord, str(path))
 
 

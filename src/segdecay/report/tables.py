@@ -29,6 +29,9 @@ class ClassLine:
     interval: Interval
     test_zero: float | None = None
     test_chosen: float | None = None
+    precision: float | None = None  # these three at the compared strength, mean over its trainings
+    recall: float | None = None
+    boundary: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,9 @@ def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
                 interval=interval,
                 test_zero=test.zero.iou.get(name) if test else None,
                 test_chosen=test.chosen.iou.get(name) if test else None,
+                precision=_mean_score(run, "precision", index),
+                recall=_mean_score(run, "recall", index),
+                boundary=_mean_score(run, "boundary_iou", index),
             )
         )
     return ClassTable(tuple(lines), _largest_difference(lines))
@@ -118,6 +124,14 @@ def findings_by_level(findings: Sequence[Finding]) -> tuple[FindingGroup, ...]:
     """The findings of each level that occurs, gravest first."""
     groups = (FindingGroup(level, tuple(item for item in findings if item.level == level)) for level in LEVELS)
     return tuple(group for group in groups if group.findings)
+
+
+def _mean_score(run: Run, name: str, index: int) -> float | None:
+    """A score of a class, mean over the trainings at the compared strength that have it."""
+    found = [training.record.validation or training.record.train for training in run.compared]
+    columns = [getattr(scores, name) for scores in found if scores is not None]
+    values = [column[index] for column in columns if index < len(column) and math.isfinite(column[index])]
+    return sum(values) / len(values) if values else None
 
 
 def _class_scores(run: Run, index: int) -> tuple[float | None, float | None, Interval]:

@@ -49,7 +49,9 @@ class Cell:
         """Seconds spent on this cell, before and since it was opened."""
         return self.progress.seconds + time.monotonic() - self.started
 
-    def score(self, indices: tuple[int, ...], *, keep_predictions: bool = False) -> Scored:
+    def score(
+        self, indices: tuple[int, ...], *, keep_predictions: bool = False, with_boundaries: bool = False
+    ) -> Scored:
         """The model as it is now on these images."""
         parts = self.parts
         return score_images(
@@ -63,6 +65,7 @@ class Cell:
             adjustment=parts.adjustment,
             batch_size=self.task.config.training.batch_size,
             keep_predictions=keep_predictions,
+            with_boundaries=with_boundaries,
         )
 
     def facts_of_stage(self) -> dict[str, Any]:

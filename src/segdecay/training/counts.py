@@ -33,6 +33,26 @@ def iou(hit: I64, union: I64) -> F64:
         return np.asarray(np.where(union > 0, hit / union, np.nan), dtype=np.float64)
 
 
+def weighted_by(
+    values: F64,  # (..., C), NaN where a class is absent
+    true: npt.NDArray[np.int64],  # (..., C)
+) -> F64:  # (...)
+    """Mean weighted by true pixels; NaN where there are none.
+
+    >>> float(weighted_by(np.array([0.9, 0.5, np.nan]), np.array([30, 10, 0])))
+    0.8
+    """
+    weights = np.where(np.isfinite(values), true, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((np.nan_to_num(values) * weights).sum(axis=-1) / weights.sum(axis=-1))
+
+
+def least_present(values: F64) -> F64:
+    """(...,) smallest of the classes (..., C) that are not NaN; NaN when all are."""
+    least = np.where(np.isfinite(values), values, np.inf).min(axis=-1, initial=np.inf)
+    return np.asarray(np.where(np.isfinite(least), least, np.nan))
+
+
 def mean_present(values: F64, axis: int = -1) -> F64:
     """Mean over the classes that are not NaN; NaN when all are."""
     with warnings.catch_warnings():

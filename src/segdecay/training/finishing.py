@@ -9,11 +9,14 @@ from typing import Any
 
 from segdecay.decay import ActivationWatch, watch_activations
 from segdecay.records import CellRecord, Scores, write_json
+from segdecay.training.alarm import dead_classes, plain
 from segdecay.training.balancing import log_frequencies
+from segdecay.training.boundary import FILE as BOUNDARY_FILE
+from segdecay.training.boundary import write_boundaries
 from segdecay.training.cell import Cell
 from segdecay.training.gauging import kept_gauges
-from segdecay.training.keeping import write_curve, write_predictions, write_weights
-from segdecay.training.metrics import scores_of, write_confusions
+from segdecay.training.keeping import validation_line, write_curve, write_predictions, write_weights
+from segdecay.training.metrics import write_confusions
 from segdecay.training.setup import count_batches
 
 
@@ -58,18 +61,22 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | 
     """Train and validation scores alike, after the last step; matrices and predictions are kept beside."""
     task, progress = cell.task, cell.progress
     on_train = cell.score(task.train)
-    train = scores_of(on_train.confusions.sum(axis=0), on_train.loss)
+    train = on_train.scores
     progress.curve[-1]["train_miou"] = train.miou
     if not task.scored:
         return train, None, None, {}
     with watch_activations(cell.parts.bare) as watch:
-        on_validation = cell.score(task.scored, keep_predictions=not task.is_refit)
+        on_validation = cell.score(task.scored, keep_predictions=not task.is_refit, with_boundaries=True)
     matrix = on_validation.confusions.sum(axis=0)
-    validation = scores_of(matrix, on_validation.loss)
-    progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
+    validation = on_validation.scores
+    progress.curve[-1] |= validation_line(validation)
     write_confusions(task.folder / "confusion.npz", on_validation.confusions)
+    if on_validation.boundary is not None:
+        write_boundaries(task.folder / BOUNDARY_FILE, on_validation.boundary)
     if on_validation.predictions:
         write_predictions(task.folder, task.scored, on_validation.predictions)
     predicted = int((matrix.sum(axis=0) > 0).sum())
     present = int((matrix.sum(axis=1) > 0).sum())
-    return train, validation, watch, {"collapsed": predicted <= 1 < present, "classes_predicted": predicted}
+    died = dead_classes(progress.curve, cell.dataset.classes, validation.support)
+    more = {"collapsed": predicted <= 1 < present, "classes_predicted": predicted, "died": plain(died)}
+    return train, validation, watch, more

@@ -19,9 +19,18 @@ from safetensors.torch import save
 from torch import nn
 
 from segdecay.errors import RunError
-from segdecay.records import write_bytes
+from segdecay.records import Scores, write_bytes
 
 U8 = npt.NDArray[np.uint8]
+
+
+def validation_line(scores: Scores | None) -> dict[str, Any]:
+    """What a line of the curve holds of a validation score: null where it was not taken, or a class is absent."""
+    return {
+        "validation_loss": None if scores is None else scores.loss,
+        "validation_miou": None if scores is None else scores.miou,
+        "validation_iou": None if scores is None else [value if math.isfinite(value) else None for value in scores.iou],
+    }
 
 
 def write_curve(folder: Path, curve: Sequence[dict[str, Any]]) -> None:

@@ -19,19 +19,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segdecay.data.augment import augment
 from segdecay.data.dataset import open_dataset
-from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Gauges, Handle
 from segdecay.records import CellRecord, cell_from_json, read_json
 from segdecay.training.balancing import begin_second_stage_
+from segdecay.training.batches import training_batch
 from segdecay.training.cell import Cell, Progress
 from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.finishing import finish
 from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
-from segdecay.training.metrics import scores_of
-from segdecay.training.seeds import derive_seed, generator
+from segdecay.training.keeping import validation_line
+from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
 
@@ -100,13 +99,9 @@ def _end_first_stage(cell: Cell) -> None:
     """Note what the first stage reached, and go on with the parts of the second."""
     facts = cell.facts_of_stage()
     if cell.task.scores_on_the_way and cell.task.scored:
-        scored = cell.score(cell.task.scored)
-        validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
-        facts["validation"] = {
-            "miou": validation.miou,
-            "iou": [value if math.isfinite(value) else None for value in validation.iou],
-        }
-        cell.progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
+        line = validation_line(cell.score(cell.task.scored).scores)
+        facts["validation"] = {"miou": line["validation_miou"], "iou": line["validation_iou"]}
+        cell.progress.curve[-1] |= line
     cell.progress.stages.append(facts)
     begin_second_stage_(cell.parts, cell.task, cell.dataset, facts["row_norms"])
 
@@ -164,13 +159,17 @@ def _step(cell: Cell, window: list[npt.NDArray[np.int64]]) -> float:
 def _training_batch(cell: Cell, indices: npt.NDArray[np.int64], batch: int) -> tuple[Tensor, Tensor]:
     """Cropped, augmented, normalised images (N, B, H, W) and masks (N, H, W) on the cell's device."""
     task, parts = cell.task, cell.parts
-    draw = generator(task.drawn_from, task.fold, "augment", cell.progress.epoch, batch)
-    config = task.config.augment
-    crop = crop_size(cell.dataset, task.train, config)
-    images, masks = take_batch(cell.dataset, [int(index) for index in indices], crop=crop, generator=draw)
-    augmented, masks = augment(images.float(), masks, config=config, flip=cell.dataset.flip, generator=draw)
+    images, masks = training_batch(
+        task.config.augment,
+        cell.dataset,
+        task.train,
+        [int(index) for index in indices],
+        parts.draws,
+        drawn_from=(task.drawn_from, task.fold),
+        at=(cell.progress.epoch, batch),
+    )
     device = parts.fabric.device
-    return (augmented.to(device) - parts.mean) / parts.deviation, masks.to(device)
+    return (images.to(device) - parts.mean) / parts.deviation, masks.to(device)
 
 
 def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, Any]:
@@ -181,8 +180,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
     wanted = task.scores_on_the_way if task.scored else 0
     validation = None
     if wanted and progress.epoch + 1 < epochs and (progress.epoch + 1) % max(1, epochs // wanted) == 0:
-        scored = cell.score(task.scored)
-        validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
+        validation = cell.score(task.scored).scores
     return {
         "epoch": progress.epoch + 1,
         "stage": parts.stage,
@@ -191,8 +189,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
         "penalty": penalty,
         "objective": loss + penalty,
         "gradient_norm": progress.norm_sum / progress.norms if progress.norms else None,
-        "validation_loss": None if validation is None else validation.loss,
-        "validation_miou": None if validation is None else validation.miou,
+        **validation_line(validation),
         "train_miou": None,
         "gauges": None if gauges is None else gauges.read(loss).to_dict(),
         "seconds": cell.elapsed(),

@@ -17,9 +17,10 @@ from segdecay.data.dataset import open_dataset
 from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Partition
 from segdecay.decay.l2_sp import L2SP
-from segdecay.errors import ModelError
+from segdecay.errors import ConfigError, ModelError, gather
 from segdecay.models.zoo import PRESETS, fresh_names
 from segdecay.training.balancing import begin_second_stage_, head_norms
+from segdecay.training.batches import check_draws
 from segdecay.training.head import cap_rows_
 from segdecay.training.seeds import generator
 from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
@@ -53,6 +54,7 @@ def try_cell(task: CellTask) -> Preflight:
     """Train a few batches of the smallest size that will occur, on a throw-away model.
 
     Raises:
+        ConfigError: class-aware crops or copy-paste can do nothing with these data, or name what is not there.
         ModelError: the model cannot be applied, or its output does not fit the masks.
         DecayError: the partition or the policy has no meaning for it.
     """
@@ -62,6 +64,7 @@ def try_cell(task: CellTask) -> Preflight:
     trial = replace(task, folder=Path(tempfile.gettempdir()))
     try:
         parts = build_parts(trial, dataset)
+        gather(ConfigError, check_draws(task.config.augment, dataset, task.train, parts.draws))
         initial_size = parts.handle.size()
         batches = count_batches(len(task.train), task.config.training.batch_size)
         smallest = max(1, len(task.train) // batches)

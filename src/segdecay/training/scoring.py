@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from segdecay.data.dataset import Dataset
 from segdecay.data.sampling import take_batch
 from segdecay.models.zoo import logits_of
+from segdecay.records import Scores
+from segdecay.training.boundary import BoundaryCounts, image_boundaries
 from segdecay.training.losses import CrossEntropy, OriginalLoss
-from segdecay.training.metrics import image_confusions
+from segdecay.training.metrics import image_confusions, scores_of
 
 CROSS_ENTROPY = OriginalLoss((CrossEntropy(),), (1.0,))
 
@@ -29,6 +31,12 @@ class Scored:
     confusions: npt.NDArray[np.int64]  # (N, C, C)
     loss: float  # as in training, weighted and adjusted; of the valid pixels, or the mean over images: docs/losses.md
     predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
+    boundary: BoundaryCounts | None = None  # unless asked for
+
+    @property
+    def scores(self) -> Scores:
+        """Over the set and over its images."""
+        return scores_of(self.confusions, self.loss, self.boundary)
 
 
 def same_size_batches(dataset: Dataset, indices: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -57,12 +65,16 @@ def score_images(
     adjustment: Tensor | None = None,  # (C,) enters the loss, never the prediction
     batch_size: int,
     keep_predictions: bool = False,
+    with_boundaries: bool = False,
 ) -> Scored:
-    """Confusion matrices, loss and, when asked for, predicted masks; the model's mode is put back."""
+    """Confusion matrices, loss and, when asked for, predicted masks and boundaries; the model's mode is put back.
+
+    batch_size: decides the time it takes, never a count.
+    """
     classes = len(dataset.classes)
     was_training = model.training
     model.eval()
-    confusions, predictions = [], []
+    confusions, predictions, boundaries = [], [], []
     sums = torch.zeros(len(loss.losses), 2, dtype=torch.float64)
     for batch in same_size_batches(dataset, indices, batch_size):
         images, masks = take_batch(dataset, batch, crop=None, generator=None)
@@ -71,6 +83,8 @@ def score_images(
         sums += loss.sums(logits, masks, weight, adjustment)
         predicted = logits.argmax(dim=1)
         confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())
+        if with_boundaries:
+            boundaries.append(image_boundaries(predicted.cpu().numpy(), masks.cpu().numpy(), classes))
         if keep_predictions:
             predictions += list(predicted.to(torch.uint8).cpu().numpy())
     model.train(was_training)
@@ -79,4 +93,5 @@ def score_images(
         confusions=np.concatenate(confusions) if confusions else empty,
         loss=loss.of_sums(sums),
         predictions=tuple(predictions),
+        boundary=BoundaryCounts.joined(boundaries, classes) if with_boundaries else None,
     )

@@ -6,7 +6,7 @@ Knows configuration and decoded data; nothing of other cells.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from segdecay.decay.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
 from segdecay.records import Strength
+from segdecay.training.batches import Draws, build_draws
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
@@ -178,6 +179,7 @@ class Parts:
     strength: Strength  # of the first stage
     stage: int = 1
     caps: tuple[RowCap, ...] = ()  # of the head's rows in the second stage
+    draws: Draws = field(default_factory=Draws)
     examples: tuple[int, ...] = ()  # (C,) what the loss of the second stage counted
 
 
@@ -232,6 +234,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
         deviation=on_device(pixels.deviation),
         pixels=pixels,
         strength=strength,
+        draws=build_draws(config.augment, dataset, task.train, seed=task.drawn_from, fold=task.fold),
     )
 
 

@@ -1,0 +1,114 @@
+"""Training batches: which images, which windows, what is pasted onto them, how they are changed.
+
+Every draw is a function of (seed, fold, epoch, batch), so nothing random has to be remembered. Knows a configuration
+and decoded data; nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segdecay.config import AugmentConfig
+from segdecay.data.augment import augment
+from segdecay.data.class_crops import ClassPlaces, does_nothing, draw_by_class, find_places
+from segdecay.data.copy_paste import Instances, find_instances, paste_, rare_classes
+from segdecay.data.dataset import Dataset, class_pixels
+from segdecay.data.sampling import crop_size, take_batch
+from segdecay.errors import unknown
+from segdecay.training.seeds import derive_seed, generator
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What batches are drawn from beside the images; empty where nothing asks for it."""
+
+    places: ClassPlaces | None = None
+    instances: Instances = field(default_factory=dict)
+
+
+def pasted_classes(config: AugmentConfig, dataset: Dataset, train: Sequence[int]) -> tuple[int, ...]:
+    """The classes whose instances are pasted: those named, or the rare ones; never the largest."""
+    pixels = class_pixels(dataset, tuple(train)).sum(axis=0)
+    if not config.copy_paste_classes:
+        return rare_classes(pixels)
+    names = set(config.copy_paste_classes)
+    return tuple(
+        label for label, name in enumerate(dataset.classes) if name in names and label != int(np.argmax(pixels))
+    )
+
+
+def build_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], *, seed: int, fold: int) -> Draws:
+    """One pass over the training masks for each part that is asked for; validation images are never looked at."""
+    instances: Instances = {}
+    if config.copy_paste:
+        random = np.random.default_rng(derive_seed(seed, fold, "instances"))
+        labels = pasted_classes(config, dataset, train)
+        instances = find_instances(dataset, train, labels, least_px=config.copy_paste_least_px, random=random)
+    return Draws(find_places(dataset, train) if config.class_crops else None, instances)
+
+
+def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], draws: Draws) -> list[str]:
+    """Faults of class-aware crops and of copy-paste that would do nothing, or harm."""
+    faults = [
+        f"augment.copy_paste_classes: {unknown('class', name, dataset.classes)}"
+        for name in config.copy_paste_classes
+        if name not in dataset.classes
+    ]
+    crop = crop_size(dataset, train, config)
+    if draws.places is not None and does_nothing(dataset, train, draws.places, crop):
+        faults.append(
+            f"augment.class_crops={config.class_crops:g} can do nothing: images are taken whole, and each of the "
+            f"{len(train)} training images holds every class. Set augment.crop to a window smaller than the images, or "
+            "augment.class_crops=0."
+        )
+    if not config.copy_paste or faults:
+        return faults
+    largest = dataset.classes[int(class_pixels(dataset, tuple(train)).sum(axis=0).argmax())]
+    if largest in config.copy_paste_classes:
+        faults.append(
+            f"augment.copy_paste_classes names {largest}, the largest class; pasted, it would hide the others. "
+            "Leave it out."
+        )
+    elif not draws.instances:
+        wanted = ", ".join(dataset.classes[label] for label in pasted_classes(config, dataset, train)) or "none is rare"
+        faults.append(
+            f"augment.copy_paste={config.copy_paste:g} can do nothing: no component of a class to paste ({wanted}) has "
+            f"at least {config.copy_paste_least_px} px and at most a quarter of its image. Name other classes in "
+            "augment.copy_paste_classes, lower augment.copy_paste_least_px, or set augment.copy_paste=0."
+        )
+    return faults
+
+
+def training_batch(
+    config: AugmentConfig,
+    dataset: Dataset,
+    train: Sequence[int],
+    indices: Sequence[int],
+    draws: Draws,
+    *,
+    drawn_from: tuple[int, int],  # seed, fold
+    at: tuple[int, int],  # epoch, batch
+) -> tuple[Tensor, Tensor]:
+    """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, pasted onto, augmented.
+
+    Each part has a generator of its own: switching one on leaves the others' draws as they are.
+    """
+    crop = crop_size(dataset, train, config)
+    taken, places = [int(index) for index in indices], None
+    if draws.places is not None:
+        by_class = generator(*drawn_from, "class crops", *at)
+        taken, places = draw_by_class(
+            dataset, taken, draws.places, share=config.class_crops, crop=crop, generator=by_class
+        )
+    draw = generator(*drawn_from, "augment", *at)
+    images, masks = take_batch(dataset, taken, crop=crop, generator=draw, places=places)
+    if draws.instances:
+        flip = dataset.flip if config.flip == "data" else config.flip
+        by_paste = generator(*drawn_from, "copy-paste", *at)
+        paste_(images, masks, taken, dataset, draws.instances, share=config.copy_paste, flip=flip, generator=by_paste)
+    return augment(images.to(torch.float32), masks, config=config, flip=dataset.flip, generator=draw)
