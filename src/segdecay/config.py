@@ -17,6 +17,7 @@ from segdecay.errors import ConfigError, did_you_mean, gather
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
+Task = Literal["segmentation", "classification"]  # what is labelled: every pixel, or the image
 
 
 class Section(pydantic.BaseModel):

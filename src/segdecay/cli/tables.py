@@ -114,16 +114,21 @@ def print_check(
         console.print("images: " + ", ".join(f"{part} {n}" for part, n in report.images.items()), highlight=False)
     table = Table(title="Classes", title_justify="left")
     table.add_column("class")
-    for name in ("pixels", "share", "images", "groups"):
+    of_images = report.task == "classification"
+    for name in (*(() if of_images else ("pixels",)), "share", "images", "groups"):
         table.add_column(name, justify="right")
     for fold in range(len(plan.folds) if plan else 0):
         table.add_column(f"fold {fold + 1}", justify="right")
     for index, row in enumerate(report.classes):
         own = [f"{count:,}" for count in plan.table[index]] if plan else []
-        table.add_row(escape(row.name), f"{row.pixels:,}", f"{row.share:.2%}", str(row.images), str(row.groups), *own)
+        pixels = [] if of_images else [f"{row.pixels:,}"]
+        table.add_row(escape(row.name), *pixels, f"{row.share:.2%}", str(row.images), str(row.groups), *own)
     if report.classes:
         console.print(table)
     if plan is not None:
-        console.print(f"folds: {len(plan.folds)} by {plan.method}; columns count validation pixels.", highlight=False)
+        counted = "images" if of_images else "pixels"
+        console.print(
+            f"folds: {len(plan.folds)} by {plan.method}; columns count validation {counted}.", highlight=False
+        )
     if not any(finding.level == "wrong" for finding in findings) and dataset is not None:
         console.print("nothing is wrong.", highlight=False)
