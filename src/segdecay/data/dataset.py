@@ -78,7 +78,7 @@ class Dataset:
         return np.asarray(flat).reshape(item.height, item.width, self.bands)
 
     def mask(self, index: int) -> U8:
-        """A read-only view, (H, W) uint8: class indices or IGNORE. An image-level label is a mask of one pixel, (1, 1)."""
+        """A read-only view, (H, W) uint8: class indices or IGNORE; a label is a mask of one pixel, (1, 1)."""
         if self.task == "classification":
             return np.asarray(self._masks[index : index + 1]).reshape(1, 1)
         item, start = self.items[index], int(self._starts[index])

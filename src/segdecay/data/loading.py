@@ -51,6 +51,15 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     return dataset, report
 
 
+def task_of(config: DataConfig) -> Task:
+    """What a data set's labels are of, found without decoding.
+
+    Raises:
+        DataError, ConfigError: as `load_dataset`, faults of files apart.
+    """
+    return build_source(config).facts.task
+
+
 def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset | None, CheckReport]:
     """As `load_dataset`, but faults of files are only reported: the data set is None when anything is wrong.
 
@@ -112,7 +121,7 @@ def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, ha
         findings += check_classes(facts.classes, counts, items, facts.task)
     findings += check_shared_groups(items, facts.fold_method)
     findings += check_duplicates(items, hashes)
-    parts = dict(Counter(item.part for item in items))
+    parts: dict[str, int] = dict(Counter(item.part for item in items))
     return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 
 

@@ -148,8 +148,8 @@ def _conflicts(spec: DatasetSpec) -> list[str]:
         ]
         if spec.labels not in LABELS and not spec.labels.lower().endswith(".csv"):
             lines.append(
-                f"labels: '{spec.labels}' is no place of labels; allowed: {', '.join(LABELS)}, or a CSV file with columns "
-                f"name and label.{did_you_mean(spec.labels, LABELS)}"
+                f"labels: '{spec.labels}' is no place of labels; allowed: {', '.join(LABELS)}, or a CSV file with "
+                f"columns name and label.{did_you_mean(spec.labels, LABELS)}"
             )
     elif "labels" in given:
         lines.append("labels needs task: classification; with masks the classes of pixels are the labels.")

@@ -139,7 +139,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     Raises:
         RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
     """
-    criterion = build_criterion(study.config.search, study.dataset.classes)
+    criterion = criterion_of(study)
     searched = run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion)
     candidates = [_candidate(study, value, searched) for value in searched.blocks]
     if all(candidate.counts is None for candidate in candidates):
@@ -157,6 +157,11 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         groups=groups_of(study),
     )
     return _verdict(study, searched, decision), decision
+
+
+def criterion_of(study: Study) -> Criterion:
+    """What the settings of a study are scored by."""
+    return build_criterion(study.config.search, study.dataset.classes, study.dataset.task)
 
 
 def run_race(study: Study, criterion: Criterion) -> Searched:
@@ -231,7 +236,8 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     counts = [
         [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
-    train = float(np.mean([record.train.miou for record in records if record.train is not None]))
+    criterion = criterion_of(study)
+    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
     return Candidate(strength, counts, searched.dropped.get(value), train, collapsed, folds)
 
 

@@ -35,7 +35,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE; (1, 1) for an image's label."""
+    """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE, (1, 1) for a label."""
 
     name: str
     part: Part

@@ -1,4 +1,4 @@
-"""Class folders: images/CLASS/…, or images/train/CLASS/… with val and test beside it. The folder's name is the label."""
+"""Class folders: images/CLASS/…, or images/train/CLASS/… with val and test beside it. The folder is the label."""
 
 from __future__ import annotations
 
