@@ -291,3 +291,9 @@ class Verdict:
     evidence: dict[str, Any]
     sentence: str
     paste: str
+    task: str = "segmentation"  # or "classification": classes are then scored by recall, and pixels are images
+
+    @property
+    def criterion_name(self) -> str:
+        """How the score is called."""
+        return "mIoU" if self.criterion == "miou" else self.criterion

@@ -290,4 +290,5 @@ def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
         },
         sentence=sentence_of(decision, study.dataset.classes),
         paste="",
+        task=study.dataset.task,
     )

@@ -22,6 +22,7 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
     task, progress = cell.task, cell.progress
     train = validation = watch = None
     extra: dict[str, Any] = {
+        "task": cell.dataset.task,
         "mean": list(cell.parts.pixels.mean),
         "deviation": list(cell.parts.pixels.deviation),
         "batches": count_batches(len(task.train), task.config.training.batch_size),
