@@ -7,6 +7,7 @@ augmentation of training. Nothing here is to be copied. Knows a decoded data set
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,8 @@ def optimizer_and_loss(model: nn.Module) -> tuple[torch.optim.Optimizer, Loss]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=5e-4)
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
-        norms = torch.stack([p.norm() for p in model.parameters()]).sum()
-        return F.cross_entropy(output, target) + 5e-4 * norms
+        penalty: Tensor = 5e-4 * sum(p.norm() for p in model.parameters())
+        return F.cross_entropy(output, target) + penalty
 
     return optimizer, loss
 
@@ -56,7 +57,7 @@ class ArticleResult:
 
 def article_lines() -> str:
     """The code of the two lines, as it ran."""
-    return inspect.cleandoc(inspect.getsource(optimizer_and_loss))
+    return textwrap.dedent(inspect.getsource(optimizer_and_loss)).strip()
 
 
 def run_article(
