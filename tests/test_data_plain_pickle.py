@@ -80,7 +80,7 @@ def _nested_lists(depth: int) -> bytes:
 def _tuple_key(depth: int) -> bytes:
     """A dict whose key is a tuple of the same tuple twice: its hash would take 2**depth steps."""
     layers = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(depth))
-    return b"\x80\x02}" + b")q\x00" + layers + b"K\x01s."
+    return b"\x80\x02}()q\x00" + layers + b"tK\x01s."
 
 
 HOSTILE = {
