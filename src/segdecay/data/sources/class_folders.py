@@ -7,7 +7,15 @@ from pathlib import Path, PurePosixPath
 
 from segdecay.data.checks import Notebook
 from segdecay.data.sources.grouping import place_pairs
-from segdecay.data.sources.labelled import Labelled, LabelledSource, Listing, image_of, part_of, validated_classes
+from segdecay.data.sources.labelled import (
+    Labelled,
+    LabelledSource,
+    Listing,
+    image_of,
+    part_of,
+    shown_path,
+    validated_classes,
+)
 from segdecay.data.sources.pairs import PART_ALIASES, PARTS, Pair, files_by_stem, folder_of, natural_key
 from segdecay.data.spec import DatasetSpec, class_names
 from segdecay.errors import DataError, did_you_mean
@@ -45,15 +53,17 @@ def list_class_folders(root: Path, spec: DatasetSpec) -> Listing:
         if has_parts and path.parts[0] not in PARTS:
             alias = PART_ALIASES.get(path.parts[0])
             fix = f"{path.parts[0]} is called {alias} here." if alias else "Move it into one of them."
-            noted.fault("wrong", "outside_parts", f"{spec.images}/{path}", "lies outside of train, val and test.", fix)
+            noted.fault(
+                "wrong", "outside_parts", shown_path(spec.images, path), "lies outside of train, val and test.", fix
+            )
         elif not inner:
-            fix = f"Move it into the folder of its class: {spec.images}/{INSIDE[has_parts]}."
-            noted.fault("wrong", "outside_classes", f"{spec.images}/{path}", "lies in no class folder.", fix)
+            fix = f"Move it into the folder of its class: {shown_path(spec.images, PurePosixPath(INSIDE[has_parts]))}."
+            noted.fault("wrong", "outside_classes", shown_path(spec.images, path), "lies in no class folder.", fix)
         elif inner[0] not in classes:
             near = did_you_mean(inner[0], classes)
             seen = f"is in the folder of '{inner[0]}', which is no class; classes are {', '.join(classes)}."
             noted.fault(
-                "wrong", "label_unknown", f"{spec.images}/{path}", seen, f"Add it to classes, or rename it.{near}"
+                "wrong", "label_unknown", shown_path(spec.images, path), seen, f"Add it to classes, or rename it.{near}"
             )
         else:
             found.append((image_of(root, spec.images, path, part_of(path, tops)), inner[0]))
@@ -92,7 +102,7 @@ def _note_empty(
     for path in sorted(folders, key=lambda one: natural_key(str(one))):
         if path in filled or path.name not in classes:
             continue
-        label = f"{images}/{path}/"
+        label = f"{shown_path(images, path)}/"
         if path.name in named:
             noted.fault("warning", "class_folder_empty", label, "holds no image (JPEG or PNG).", "")
         else:

@@ -42,9 +42,18 @@ class Listing:
     noted: Notebook
 
 
+def shown_path(folder: str, path: PurePosixPath) -> str:
+    """A path as people are told it.
+
+    >>> shown_path(".", PurePosixPath("cat/1.png")), shown_path("images", PurePosixPath("1.png"))
+    ('cat/1.png', 'images/1.png')
+    """
+    return path.as_posix() if folder == "." else f"{folder}/{path}"
+
+
 def image_of(root: Path, folder: str, path: PurePosixPath, part: str) -> Pair:
     """An image without a mask, named by its stem relative to the folder of images."""
-    label = path.as_posix() if folder == "." else f"{folder}/{path}"
+    label = shown_path(folder, path)
     stem = str(path.with_suffix(""))
     file = root / folder / path
     return Pair(stem, cast("Part", part), file, file, label, label)
