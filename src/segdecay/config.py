@@ -29,7 +29,7 @@ class Section(pydantic.BaseModel):
 class DataConfig(Section):
     """Where the data lies and how it is read."""
 
-    path: str = Field(description="a folder, a dataset.yaml, or digits")
+    path: str = Field(description="a folder, a dataset.yaml, digits, or cifar10:FOLDER")
     size: Size | None = Field(None, description="resize every image and mask to H, W; null keeps the size of the files")
 
     @pydantic.field_validator("size", mode="before")
