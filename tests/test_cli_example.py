@@ -90,6 +90,42 @@ def _article(data: Path) -> article.ArticleResult:
     return article.run_article(config, load_dataset(config.data)[0])
 
 
+def test_training_and_reported_test_images_are_augmented_and_clean_ones_are_not(
+    told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: list[int] = []
+    own = article.augment
+
+    def count(images: Any, masks: Any, **options: Any) -> Any:
+        changed.append(len(images))
+        return own(images, masks, **options)
+
+    monkeypatch.setattr(article, "augment", count)
+    found = _article(told[0])
+    assert changed == [90, 30]  # one batch of training images, one of test images: scored clean, they are not among it
+    assert found.clean.sum() == found.augmented.sum() == 30
+
+
+def test_both_recipes_begin_with_the_same_weights(
+    told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    started: dict[str, Any] = {}
+    own = article.optimizer_and_loss
+
+    def keep(model: Any) -> Any:
+        started.update({name: value.detach().clone() for name, value in model.state_dict().items()})
+        return own(model)
+
+    monkeypatch.setattr(article, "optimizer_and_loss", keep)
+    _article(told[0])
+    after = load_file(told[1] / "recipe" / "model" / "model.safetensors")
+    moves = [float((after[name] - value).abs().max()) for name, value in started.items()]
+    assert max(moves) < 1.5e-3  # one step of Adam at 1e-3 from the same start
+    assert max(moves) > 5e-4
+
+
 def test_both_results_stand_side_by_side_with_their_paired_difference(told: tuple[Path, Path, str]) -> None:
     facts = json.loads((told[1] / "example.json").read_text())
     right, wrong, difference = (facts[key] for key in ("recipe", "article", "difference"))

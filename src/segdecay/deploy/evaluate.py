@@ -32,7 +32,7 @@ from segdecay.deploy.predictor import Predictor
 from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
 from segdecay.records import write_json
 from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import resampled_by
+from segdecay.selection.evidence import known_groups, resampled_by
 from segdecay.training.metrics import I64, image_confusions, write_confusions
 
 CARD, MATRICES = "evaluation.json", "confusion.npz"
@@ -189,7 +189,7 @@ def _summary(
         },
         confidence=confidence,
         resamples=resamples,
-        resampled_by=resampled_by([groups]),
+        resampled_by=resampled_by(known_groups([groups])),
         miou=interval_of(confusions, groups, Criterion(), confidence=confidence, resamples=resamples),
         task=dataset.task,
         balanced_accuracy=balanced,

@@ -13,7 +13,7 @@ import numpy as np
 
 from segdecay.records import Interval, Scores
 from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import Counts, resampled_by, surface_of
+from segdecay.selection.evidence import Counts, known_groups, resampled_by, surface_of
 from segdecay.selection.intervals import own_estimates
 from segdecay.training.metrics import I64, intersection_union, iou, mean_present, scores_of
 
@@ -96,16 +96,16 @@ def interval_of(
     units = len(set(groups))
     if not np.isfinite(score) or units < 2:
         return Interval(_number(score), None, None)
-    by_groups = resampled_by([groups]) == "groups"
-    if by_groups:
-        counts = counts.by_group(groups)
+    known = known_groups([groups])
+    if known is not None and resampled_by(known) == "groups":
+        counts, known = counts.by_group(groups), None
     surface, _ = surface_of(
         [{0: [counts]}],
         [NAME],
         criterion=criterion,
         resamples=resamples,
         seed=seed,
-        groups=None if by_groups else [groups],
+        groups=known,
     )
     found = own_estimates(surface).interval(0, 1 - confidence)
     if found.interval is None:

@@ -65,6 +65,16 @@ class Counts:
 Setting = Sequence[Sequence[Counts]]  # folds, then seeds
 
 
+def known_groups(groups: Sequence[Sequence[str]]) -> list[list[str]] | None:
+    """The groups of every fold, or None where every image is its own: there images are the units.
+
+    >>> known_groups([["a", "b"], ["c"]]), known_groups([["a", "a"], ["c"]])
+    (None, [['a', 'a'], ['c']])
+    """
+    is_own = all(len(set(fold)) == len(fold) for fold in groups)
+    return None if is_own else [list(fold) for fold in groups]
+
+
 def resampled_by(groups: Sequence[Sequence[object]] | None) -> str:
     """What is resampled in the folds with these group names: "groups" or "images"."""
     enough = groups is not None and all(len(set(fold)) >= LEAST_GROUPS for fold in groups)

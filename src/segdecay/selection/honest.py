@@ -219,9 +219,9 @@ def _summary(study: Study, found: Outer, method: str) -> dict[str, Any]:
     config = study.config
     criterion = criterion_of(study)
     candidate = Candidate(found.taken[0], found.counts, None, None, 0)
-    groups: list[list[str]] | None = found.groups
-    if ev.resampled_by(found.groups) == "groups":
-        candidate, groups = by_group(candidate, found.groups), None
+    groups = ev.known_groups(found.groups)
+    if groups is not None and ev.resampled_by(groups) == "groups":
+        candidate, groups = by_group(candidate, groups), None
     seed = derive_seed(config.seed, "honest") % 2**32
     scored = Scored.of([candidate], criterion, resamples=config.search.resamples, seed=seed, groups=groups)
     own = scored.own.interval(0, 1 - config.search.confidence)

@@ -17,7 +17,7 @@ from segdecay.data.folds import FoldPlan
 from segdecay.errors import ConfigError, RunError
 from segdecay.records import CellRecord, Verdict
 from segdecay.selection.criteria import Criterion, build_criterion
-from segdecay.selection.evidence import MIOU, Counts, resampled_by
+from segdecay.selection.evidence import MIOU, Counts, known_groups, resampled_by
 from segdecay.selection.executors import Event, Executor
 from segdecay.selection.grid import MOST_EXTENSIONS, next_strength, start_grid
 from segdecay.selection.ledger import Ledger, setting_name
@@ -197,9 +197,9 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
         grid = [*grid, more]
 
 
-def groups_of(study: Study) -> list[list[str]]:
-    """The group of every validation image, fold by fold, in the order of the kept matrices."""
-    return [[study.dataset.items[index].group for index in fold.validation] for fold in study.folds.folds]
+def groups_of(study: Study) -> list[list[str]] | None:
+    """The group of every validation image, fold by fold, in the order of the kept matrices; None: each its own."""
+    return known_groups([[study.dataset.items[i].group for i in fold.validation] for fold in study.folds.folds])
 
 
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
