@@ -93,8 +93,9 @@ def _article(data: Path) -> article.ArticleResult:
 def test_training_and_reported_test_images_are_augmented_and_clean_ones_are_not(
     told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from segdecay.data.augment import augment as own
+
     changed: list[int] = []
-    own = article.augment
 
     def count(images: Any, masks: Any, **options: Any) -> Any:
         changed.append(len(images))
