@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from label_data import NAMES, write_cifar_binary, write_class_folders
@@ -95,6 +96,10 @@ def test_a_search_ends_with_a_verdict_in_balanced_accuracy(tuned: tuple[Path, Pa
     assert test["score"] == pytest.approx(sum(test["classes"].values()) / 3)
     none = next(row for row in verdict["settings"] if row["strength"]["value"] == 0)
     assert none["gap"] == pytest.approx(none["train_mean"] - none["mean"])
+    cells = [
+        json.loads(path.read_text()) for path in sorted((tuned[1] / "cells" / "total_decay=0").glob("*/cell.json"))
+    ]
+    assert none["train_mean"] == pytest.approx(np.mean([np.mean(cell["train"]["recall"]) for cell in cells]))
 
 
 def test_a_model_that_learned_brightness_is_better_than_guessing(tuned: tuple[Path, Path]) -> None:

@@ -16,6 +16,7 @@ from segdecay.data.dataset import IGNORE
 from segdecay.errors import ConfigError
 from segdecay.models.small_cnn import SmallCNN
 from segdecay.models.zoo import build_model, check_model_task, logits_of
+from segdecay.report.verdict_facts import TestScores
 from segdecay.selection.criteria import Criterion, build_criterion
 from segdecay.selection.evidence import Counts
 from segdecay.training.metrics import curve_scores, image_confusions, scores_of
@@ -72,6 +73,13 @@ def test_pixel_accuracy_of_masks_leaves_their_classes_to_iou() -> None:
     asked = parse_config({"data": {"path": "x"}, "search": {"criterion": "accuracy"}}).search
     found = build_criterion(asked, ("a", "b"))
     assert (found.class_score, found.by_class.class_score) == ("recall", "IoU")
+
+
+def test_test_scores_of_runs_from_before_are_still_shown() -> None:
+    now = TestScores(0.2, {"a": 0.2}, 0.6, {"a": 0.9})
+    before = TestScores(0.2, {"a": 0.2})
+    assert (now.shown, now.of_class("a")) == (0.6, 0.9)
+    assert (before.shown, before.of_class("a"), before.of_class("b")) == (0.2, 0.2, None)
 
 
 def test_a_curve_tells_balanced_accuracy_of_labels_only() -> None:
@@ -131,6 +139,8 @@ def test_a_padded_crop_moves_image_and_mask_alike_and_its_border_is_ignored() ->
     )
     border = labels == IGNORE
     assert moved.shape == images.shape
+    assert border.any()
+    assert (labels[~border] > 0).all()  # every pixel of the masks themselves is
     torch.testing.assert_close(moved[:, 0][~border], labels[~border].float())
     assert (moved[:, 0][border] == 0).all()
     centres = (labels == 13).nonzero()[:, 1:]  # the pixel in the middle stays inside wherever the window lies
@@ -144,6 +154,18 @@ def test_a_label_stays_under_every_change_of_its_image() -> None:
     moved, same = augment(images, labels, config=config, flip="both", generator=torch.Generator().manual_seed(1))
     assert torch.equal(same, labels)
     assert not torch.equal(moved, images)
+
+
+def test_where_the_window_lies_and_whether_it_is_mirrored_are_drawn_apart() -> None:
+    masks = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]]).repeat(400, 1, 1)
+    config, draw = AugmentConfig(pad=1, flip="horizontal"), torch.Generator().manual_seed(0)
+    _, labels = augment(masks[:, None].float(), masks, config=config, flip="horizontal", generator=draw)
+    seen = set()
+    for one in labels:
+        (row, column), (right,) = (one == 5).nonzero()[0].tolist(), (one == 5).nonzero()[:, 1].tolist()
+        beside = {int(one[row, c]): c - right for c in range(3)}
+        seen.add((beside.get(4, -beside.get(6, 0)), row, column))
+    assert len(seen) == 2 * 3 * 3
 
 
 def test_the_pad_does_not_shift_the_draws_of_the_others() -> None:
