@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,7 @@ class Dataset:
     fingerprint: str  # sha256 over classes, how files are read, size and every item
     root: Path  # cache folder
     items: tuple[Item, ...]
-    task: Task = "segmentation"
+    task: Task = field(default="segmentation", kw_only=True)
 
     @cached_property
     def _starts(self) -> I64:

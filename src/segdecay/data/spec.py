@@ -35,12 +35,12 @@ class DatasetSpec(Section):
     """The keys of dataset.yaml."""
 
     name: str | None = Field(None, description="shown in reports; the folder's name otherwise")
+    classes: tuple[str, ...] | None = Field(None, description="names in the order of their indices; else classes.txt")
     task: Task = Field("segmentation", description="classification: one label an image, no masks")
     labels: str = Field(
         "folders",
         description="classification only: folders (images/CLASS/…), cifar10, or a CSV with columns name, label",
     )
-    classes: tuple[str, ...] | None = Field(None, description="names in the order of their indices; else classes.txt")
     values: dict[int, str] = Field(default_factory=dict, description="pixel value of a mask: class name")
     colors: dict[str, str] = Field(
         default_factory=dict, description="colour of a mask, '#rrggbb' or [r, g, b]: class name"
