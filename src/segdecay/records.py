@@ -117,6 +117,16 @@ class Scores:
     image_weighted: float = math.nan
     image_iou: tuple[float, ...] = ()  # mean over the images whose masks hold the class
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that the truth holds.
+
+        >>> Scores(0, (), (), 0, support=(9, 1), recall=(1.0, 0.0)).balanced_accuracy
+        0.5
+        """
+        known = [value for value in self.recall if math.isfinite(value)]
+        return sum(known) / len(known) if known else math.nan
+
 
 @dataclass(frozen=True)
 class CellRecord:
@@ -304,3 +314,9 @@ class Verdict:
     evidence: dict[str, Any]
     sentence: str
     paste: str
+    task: str = "segmentation"  # or "classification": classes are then scored by recall, and pixels are images
+
+    @property
+    def criterion_name(self) -> str:
+        """How the score is called."""
+        return "mIoU" if self.criterion == "miou" else self.criterion

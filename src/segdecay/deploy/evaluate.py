@@ -24,6 +24,7 @@ from segdecay.deploy.evaluation import (
     Evaluation,
     ImageScore,
     Resampling,
+    accuracies,
     accuracy_of,
     class_scores,
     image_mious,
@@ -32,7 +33,7 @@ from segdecay.deploy.evaluation import (
 from segdecay.deploy.predictor import Predictor
 from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
 from segdecay.records import write_json
-from segdecay.selection.evidence import resampled_by
+from segdecay.selection.evidence import known_groups, resampled_by
 from segdecay.training.boundary import BoundaryCounts, image_boundaries, write_boundaries
 from segdecay.training.counts import I64
 from segdecay.training.metrics import image_confusions, write_confusions
@@ -82,6 +83,9 @@ def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
 def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
     """Faults of a data set that a model cannot be scored on."""
     faults = []
+    if predictor.task != dataset.task:
+        kinds = {"segmentation": "masks", "classification": "one label an image"}
+        faults.append(f"The model gives {kinds[predictor.task]}; {dataset.name} has {kinds[dataset.task]}.")
     if tuple(predictor.classes) != tuple(dataset.classes):
         faults.append(
             f"The classes differ. The model's: {', '.join(predictor.classes)}. {dataset.name}'s: "
@@ -189,8 +193,10 @@ def _summary(
         },
         confidence=inquiry.confidence,
         resamples=inquiry.resamples,
-        resampled_by=resampled_by([groups]),
+        resampled_by=resampled_by(known_groups([groups])),
+        task=dataset.task,
         accuracy=accuracy_of(kept.confusions),
+        **accuracies(kept.confusions, by, dataset.task),
         classes=class_scores(kept.confusions, kept.boundary, dataset.classes, dataset.palette, by),
         confusion=tuple(tuple(int(count) for count in row) for row in kept.confusions.sum(axis=0)),
         images=tuple(rows),
@@ -224,6 +230,8 @@ def evaluate(
         ModelError: the model cannot be applied to an image.
     """
     gather(DataError, check_fit(predictor, dataset))
+    if dataset.task == "classification" and inquiry.tiling.tile is not None:
+        raise ConfigError(f"--tile {inquiry.tiling.tile}: this model labels whole images; leave it out.")
     check_tiling_of(inquiry.tiling, predictor)
     part, indices = part_of(dataset, inquiry.part)
     start = time.monotonic()

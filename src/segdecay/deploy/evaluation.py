@@ -14,7 +14,7 @@ import numpy as np
 
 from segdecay.records import Interval
 from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import Counts, resampled_by, surface_of
+from segdecay.selection.evidence import Counts, known_groups, resampled_by, surface_of
 from segdecay.selection.intervals import own_estimates
 from segdecay.selection.ratios import ratio_intervals
 from segdecay.training.boundary import BoundaryCounts
@@ -85,6 +85,9 @@ class Evaluation:
     image_miou: Interval = NOTHING  # scores of every image by itself, mean over images
     image_worst: Interval = NOTHING
     image_weighted: Interval = NOTHING
+    task: str = "segmentation"
+    balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
+    accuracy_interval: tuple[float, float] | None = None
 
 
 def _number(value: float) -> float | None:
@@ -107,16 +110,16 @@ def interval_of(
     units = len(set(groups))
     if not np.isfinite(score) or units < 2:
         return Interval(_number(score), None, None)
-    by_groups = resampled_by([groups]) == "groups"
-    if by_groups:
-        counts = counts.by_group(groups)
+    known = known_groups([groups])
+    if known is not None and resampled_by(known) == "groups":
+        counts, known = counts.by_group(groups), None
     surface, _ = surface_of(
         [{0: [counts]}],
         [NAME],
         criterion=criterion,
         resamples=resamples,
         seed=seed,
-        groups=None if by_groups else [groups],
+        groups=known,
     )
     found = own_estimates(surface).interval(0, 1 - confidence)
     if found.interval is None:
@@ -145,7 +148,7 @@ class Resampling:
         return [found[start:stop] for start, stop in pairwise(int(end) for end in ends)]
 
 
-def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) -> dict[str, Interval]:
+def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) -> dict[str, Any]:
     """The scores of all classes together, by their key in evaluation.json."""
     counts = Counts.of(confusions)
     values, true = iou(*intersection_union(confusions)), confusions.sum(axis=-1)
@@ -160,6 +163,15 @@ def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) ->
         "image_worst": image_worst,
         "image_weighted": image_weighted,
     }
+
+
+def accuracies(confusions: I64, by: Resampling, task: str) -> dict[str, Any]:
+    """What is said of images with one label each, by key in evaluation.json."""
+    if task != "classification":
+        return {}
+    counts = Counts.of(confusions)
+    found = by.of_score(counts, "accuracy")
+    return {"balanced_accuracy": by.of_score(counts, "balanced_accuracy"), "accuracy_interval": found.interval}
 
 
 def _mean_over_images(

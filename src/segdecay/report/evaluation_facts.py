@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -47,6 +47,11 @@ class EvaluatedClass:
     dice_interval: Interval = None
     precision_interval: Interval = None
     recall_interval: Interval = None
+
+    @property
+    def by_recall(self) -> Estimate:
+        """Recall as an estimate."""
+        return Estimate(self.recall, None, self.recall_interval)
 
 
 @dataclass(frozen=True)
@@ -107,3 +112,6 @@ class Evaluation:
     image_miou: Estimate = UNKNOWN
     image_worst: Estimate = UNKNOWN
     image_weighted: Estimate = UNKNOWN
+    task: Literal["segmentation", "classification"] = "segmentation"
+    balanced_accuracy: Estimate | None = None  # where images have one label
+    accuracy_interval: Interval = None

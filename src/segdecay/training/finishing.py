@@ -16,7 +16,7 @@ from segdecay.training.boundary import write_boundaries
 from segdecay.training.cell import Cell
 from segdecay.training.gauging import kept_gauges
 from segdecay.training.keeping import validation_line, write_curve, write_predictions, write_weights
-from segdecay.training.metrics import write_confusions
+from segdecay.training.metrics import curve_scores, write_confusions
 from segdecay.training.setup import count_batches
 
 
@@ -25,6 +25,7 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
     task, progress = cell.task, cell.progress
     train = validation = watch = None
     extra: dict[str, Any] = {
+        "task": cell.dataset.task,
         "mean": list(cell.parts.pixels.mean),
         "deviation": list(cell.parts.pixels.deviation),
         "batches": count_batches(len(task.train), task.config.training.batch_size),
@@ -62,14 +63,16 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | 
     task, progress = cell.task, cell.progress
     on_train = cell.score(task.train)
     train = on_train.scores
-    progress.curve[-1]["train_miou"] = train.miou
+    progress.curve[-1] |= curve_scores(train, "train", cell.dataset.task)
     if not task.scored:
         return train, None, None, {}
+    of_masks = cell.dataset.task == "segmentation"  # a matrix of one label says which it was
+    keeps = of_masks and not task.is_refit
     with watch_activations(cell.parts.bare) as watch:
-        on_validation = cell.score(task.scored, keep_predictions=not task.is_refit, with_boundaries=True)
+        on_validation = cell.score(task.scored, keep_predictions=keeps, with_boundaries=of_masks)
     matrix = on_validation.confusions.sum(axis=0)
     validation = on_validation.scores
-    progress.curve[-1] |= validation_line(validation)
+    progress.curve[-1] |= validation_line(validation) | curve_scores(validation, "validation", cell.dataset.task)
     write_confusions(task.folder / "confusion.npz", on_validation.confusions)
     if on_validation.boundary is not None:
         write_boundaries(task.folder / BOUNDARY_FILE, on_validation.boundary)

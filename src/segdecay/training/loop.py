@@ -30,6 +30,7 @@ from segdecay.training.finishing import finish
 from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
 from segdecay.training.keeping import validation_line
+from segdecay.training.metrics import curve_scores
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
@@ -99,9 +100,10 @@ def _end_first_stage(cell: Cell) -> None:
     """Note what the first stage reached, and go on with the parts of the second."""
     facts = cell.facts_of_stage()
     if cell.task.scores_on_the_way and cell.task.scored:
-        line = validation_line(cell.score(cell.task.scored).scores)
+        scores = cell.score(cell.task.scored).scores
+        line = validation_line(scores)
         facts["validation"] = {"miou": line["validation_miou"], "iou": line["validation_iou"]}
-        cell.progress.curve[-1] |= line
+        cell.progress.curve[-1] |= line | curve_scores(scores, "validation", cell.dataset.task)
     cell.progress.stages.append(facts)
     begin_second_stage_(cell.parts, cell.task, cell.dataset, facts["row_norms"])
 
@@ -181,7 +183,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
     validation = None
     if wanted and progress.epoch + 1 < epochs and (progress.epoch + 1) % max(1, epochs // wanted) == 0:
         validation = cell.score(task.scored).scores
-    return {
+    line = {
         "epoch": progress.epoch + 1,
         "stage": parts.stage,
         "lr": parts.rates[progress.step - 1],
@@ -194,6 +196,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
         "gauges": None if gauges is None else gauges.read(loss).to_dict(),
         "seconds": cell.elapsed(),
     }
+    return line | ({} if validation is None else curve_scores(validation, "validation", cell.dataset.task))
 
 
 def _keep_if_due(cell: Cell) -> None:

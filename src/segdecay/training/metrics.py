@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segdecay.config import Task
 from segdecay.errors import RunError
 from segdecay.records import Scores, write_bytes
 from segdecay.training.boundary import BoundaryCounts
@@ -24,6 +25,7 @@ from segdecay.training.counts import F64, I64, intersection_union, iou, least_pr
 __all__ = [
     "F64",
     "I64",
+    "curve_scores",
     "image_confusions",
     "intersection_union",
     "iou",
@@ -111,6 +113,14 @@ def _float(value: F64) -> float:
 
 def _floats(values: F64) -> tuple[float, ...]:
     return tuple(_float(value) for value in values)
+
+
+def curve_scores(scores: Scores, part: str, task: Task) -> dict[str, float]:
+    """What a line of a curve says of a scored part: "train" or "validation"."""
+    found = {f"{part}_miou": scores.miou}
+    if task == "classification":
+        found[f"{part}_balanced_accuracy"] = scores.balanced_accuracy
+    return found if part == "train" else found | {f"{part}_loss": scores.loss}
 
 
 def write_confusions(path: Path, matrices: I64) -> None:
