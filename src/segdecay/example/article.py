@@ -60,6 +60,42 @@ def article_lines() -> str:
     return textwrap.dedent(inspect.getsource(optimizer_and_loss)).strip()
 
 
+@dataclass(frozen=True)
+class _Feed:
+    """Normalised batches of a data set."""
+
+    config: RunConfig
+    dataset: Dataset
+    mean: Tensor  # (1, B, 1, 1)
+    deviation: Tensor  # (1, B, 1, 1)
+
+    def batches(
+        self, indices: tuple[int, ...], key: int | str, *, is_augmented: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (N, B, H, W) and labels (N,), batch by batch; key: the epoch, whose order is drawn, or a name."""
+        config, order = self.config, torch.arange(len(indices))
+        if isinstance(key, int):
+            order = torch.randperm(len(indices), generator=generator(config.seed, FOLD, "order", key))
+        shuffled = np.asarray(indices, dtype=np.int64)[order.numpy()]
+        noise = generator(config.seed, FOLD, "article", key)
+        for part in np.array_split(shuffled, count_batches(len(indices), config.training.batch_size)):
+            images, masks = take_batch(self.dataset, part.tolist(), crop=None, generator=None)
+            values = images.float()
+            if is_augmented:
+                values, masks = augment(values, masks, config=config.augment, flip=self.dataset.flip, generator=noise)
+            yield (values - self.mean) / self.deviation, masks[:, 0, 0]
+
+    @torch.inference_mode()
+    def matrices(self, model: nn.Module, indices: tuple[int, ...], *, is_augmented: bool) -> I64:
+        """(N, C, C) what a model calls these images."""
+        model.eval()
+        found = []
+        for images, labels in self.batches(indices, "scored", is_augmented=is_augmented):
+            predicted = model(images).argmax(dim=1)
+            found.append(image_confusions(predicted, labels[:, None, None], len(self.dataset.classes)))
+        return torch.cat(found).numpy()
+
+
 def run_article(
     config: RunConfig, dataset: Dataset, report: Callable[[int, int], None] = lambda _epoch, _epochs: None
 ) -> ArticleResult:
@@ -71,30 +107,7 @@ def run_article(
     train, test = dataset.part("train"), dataset.part("test")
     statistics = pixel_statistics(dataset, train)
     mean, deviation = (torch.tensor(values).view(1, -1, 1, 1) for values in (statistics.mean, statistics.deviation))
-
-    def batches(indices: tuple[int, ...], key: int | str, *, is_augmented: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (N, B, H, W) and labels (N,), batch by batch; key: the epoch, whose order is drawn."""
-        order = torch.arange(len(indices))
-        if isinstance(key, int):
-            order = torch.randperm(len(indices), generator=generator(config.seed, FOLD, "order", key))
-        shuffled = np.asarray(indices, dtype=np.int64)[order.numpy()]
-        noise = generator(config.seed, FOLD, "article", key)
-        for part in np.array_split(shuffled, count_batches(len(indices), config.training.batch_size)):
-            images, masks = take_batch(dataset, part.tolist(), crop=None, generator=None)
-            values = images.float()
-            if is_augmented:
-                values, masks = augment(values, masks, config=config.augment, flip=dataset.flip, generator=noise)
-            yield (values - mean) / deviation, masks[:, 0, 0]
-
-    def test_on(indices: tuple[int, ...], *, is_augmented: bool) -> I64:
-        model.eval()
-        found = []
-        with torch.inference_mode():
-            for images, labels in batches(indices, "scored", is_augmented=is_augmented):
-                predicted = model(images).argmax(dim=1)
-                found.append(image_confusions(predicted, labels[:, None, None], len(dataset.classes)))
-        return torch.cat(found).numpy()
-
+    feed = _Feed(config, dataset, mean, deviation)
     torch.manual_seed(derive_seed(config.seed, FOLD, "init"))
     model = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
     optimizer, loss = optimizer_and_loss(model)
@@ -103,7 +116,7 @@ def run_article(
     for epoch in range(config.training.epochs):
         model.train()
         total, steps = 0.0, 0
-        for images, labels in batches(train, epoch, is_augmented=True):
+        for images, labels in feed.batches(train, epoch, is_augmented=True):
             optimizer.zero_grad()
             value = loss(model(images)[:, :, 0, 0], labels)
             value.backward()  # type: ignore[no-untyped-call]
@@ -112,9 +125,9 @@ def run_article(
         losses.append(total / steps)
         report(epoch + 1, config.training.epochs)
     return ArticleResult(
-        clean=test_on(test, is_augmented=False),
-        augmented=test_on(test, is_augmented=True),
-        train=test_on(train, is_augmented=False),
+        clean=feed.matrices(model, test, is_augmented=False),
+        augmented=feed.matrices(model, test, is_augmented=True),
+        train=feed.matrices(model, train, is_augmented=False),
         audit=found,
         losses=tuple(losses),
     )
