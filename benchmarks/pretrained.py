@@ -36,6 +36,7 @@ from segdecay.data import load_dataset
 from segdecay.data.dataset import Dataset
 from segdecay.records import write_json
 from segdecay.selection import evidence as ev
+from segdecay.selection import intervals as iv
 from segdecay.selection.executors import Event, InlineExecutor
 from segdecay.selection.ledger import Ledger
 from segdecay.selection.study import Study
@@ -177,20 +178,21 @@ def _row(study: Study, arm: Arm) -> dict[str, Any]:
 
 def _compared(studies: dict[str, Study], reference: str) -> dict[str, dict[str, Any]]:
     """Paired differences of every other arm to one, over the same images of the same folds."""
-    settings = {
-        name: [[ev.Counts.of(study.ledger.confusions(task.folder))] for task in study.tasks(ARMS[name].total_decay)]
-        for name, study in studies.items()
-    }
-    draws = ev.image_draws([len(fold[0].hit) for fold in settings[reference]], RESAMPLES, seed=0)
-    folds = {name: ev.fold_scores(setting) for name, setting in settings.items()}
-    drawn = {name: ev.bootstrap_scores(setting, draws) for name, setting in settings.items()}
-    others = [name for name in studies if name != reference]
-    differences = np.stack([folds[name] - folds[reference] for name in others])
-    variance = np.array([np.var(drawn[name] - drawn[reference], ddof=1) for name in others])
-    found = ev.paired_intervals(differences, variance, confidence=CONFIDENCE, looked_at=len(others))
+    names = [reference, *(name for name in studies if name != reference)]
+    cells = [
+        {
+            task.fold: [ev.Counts.of(studies[name].ledger.confusions(task.folder))]
+            for task in studies[name].tasks(ARMS[name].total_decay)
+        }
+        for name in names
+    ]
+    surface, _ = ev.surface_of(cells, names, resamples=RESAMPLES, seed=0)
+    estimates = iv.difference_estimates(surface, 0)
+    tail = iv.joint_tail(estimates, CONFIDENCE)
+    found = {name: estimates.interval(index, tail) for index, name in enumerate(names) if name != reference}
     return {
         name: {"mean": each.mean, "standard_error": each.standard_error, "interval": each.interval}
-        for name, each in zip(others, found, strict=True)
+        for name, each in found.items()
     }
 
 

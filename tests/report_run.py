@@ -28,7 +28,8 @@ from report_numbers import (
     verdict_of,
 )
 
-from segdecay.records import CellRecord, Scores, to_json, write_json
+from segdecay.records import CellRecord, to_json, write_json
+from segdecay.scores import Scores
 from segdecay.training.metrics import write_confusions
 
 IMAGES = 10  # of a validation fold

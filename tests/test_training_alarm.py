@@ -16,10 +16,11 @@ from shapes import small_config, small_task
 
 from segdecay.cli.watching import ConsoleWatcher
 from segdecay.errors import RunError
-from segdecay.records import CellRecord, Interval, Scores, Strength, Verdict, read_json, to_json
+from segdecay.records import CellRecord, Interval, Strength, Verdict, read_json, to_json
 from segdecay.report import build_report
 from segdecay.report.curves import learning_figure
 from segdecay.report.facts import CurveRow, Training
+from segdecay.scores import Scores
 from segdecay.selection.executors import Event
 from segdecay.training.alarm import Death, dead_classes, deaths_of, plain, tolls
 from segdecay.training.loop import run_cell

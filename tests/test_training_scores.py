@@ -21,7 +21,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJac
 from segdecay.config import DataConfig
 from segdecay.data import IGNORE, load_dataset
 from segdecay.errors import RunError
-from segdecay.records import Scores, cell_from_json, to_json
+from segdecay.records import cell_from_json, to_json
+from segdecay.scores import Scores
 from segdecay.training.boundary import (
     BoundaryCounts,
     band_px,

@@ -12,7 +12,8 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from segdecay.errors import ConfigError, did_you_mean, gather
+from segdecay.errors import ConfigError, gather
+from segdecay.key_faults import explain
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -269,31 +270,6 @@ def _allowed_keys(path: tuple[str | int, ...]) -> list[str]:
     return [field.alias or name for name, field in section.model_fields.items()]
 
 
-def explain(error: pydantic.ValidationError, allowed_keys: Any = _allowed_keys) -> list[str]:
-    """One plain line a fault: key, what is wrong, what we saw, what is near."""
-    lines = []
-    for fault in error.errors():
-        path = tuple(fault["loc"])
-        key = ".".join(str(part) for part in path)
-        if fault["type"] == "extra_forbidden":
-            allowed = allowed_keys(path)
-            lines.append(
-                f"Unknown key '{key}'; allowed here: {', '.join(allowed)}.{did_you_mean(str(path[-1]), allowed)}"
-            )
-        elif fault["type"] == "missing":
-            lines.append(f"Key '{key}' is missing.")
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            near = ""
-            if fault["type"] == "literal_error" and isinstance(fault["input"], str):
-                expected = str(fault.get("ctx", {}).get("expected", ""))
-                near = did_you_mean(
-                    fault["input"], [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
-                )
-            lines.append(f"{key}: {message[0].lower()}{message[1:]}; saw {fault['input']!r}.{near}")
-    return lines
-
-
 def parse_config(values: dict[str, Any]) -> RunConfig:
     """A checked configuration from plain values.
 
@@ -303,7 +279,7 @@ def parse_config(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except pydantic.ValidationError as error:
-        lines = explain(error)
+        lines = explain(error, _allowed_keys)
         gather(ConfigError, lines)
         raise AssertionError from error  # gather always raises here: a validation error has faults
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segdecay.scores import Scores, scores_from_json
+
 SCHEMA_VERSION = 1
 
 
@@ -95,40 +97,6 @@ class Strength:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of a set of images (docs/scores.md). Lists have one entry a class; NaN where a class is absent.
-
-    What an older record does not hold is NaN, and so are boundaries where no predictions were at hand.
-    """
-
-    miou: float
-    iou: tuple[float, ...]
-    dice: tuple[float, ...]
-    worst: float
-    support: tuple[int, ...]  # pixels of each class in the truth
-    loss: float = math.nan  # L_original, over the valid pixels
-    weighted: float = math.nan  # IoU weighted by true pixels
-    precision: tuple[float, ...] = ()
-    recall: tuple[float, ...] = ()
-    boundary_miou: float = math.nan
-    boundary_iou: tuple[float, ...] = ()
-    image_miou: float = math.nan  # scores of every image by itself, mean over images
-    image_worst: float = math.nan
-    image_weighted: float = math.nan
-    image_iou: tuple[float, ...] = ()  # mean over the images whose masks hold the class
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """The mean recall of the classes that the truth holds.
-
-        >>> Scores(0, (), (), 0, support=(9, 1), recall=(1.0, 0.0)).balanced_accuracy
-        0.5
-        """
-        known = [value for value in self.recall if math.isfinite(value)]
-        return sum(known) / len(known) if known else math.nan
-
-
-@dataclass(frozen=True)
 class CellRecord:
     """One finished training: (setting, fold, seed)."""
 
@@ -170,36 +138,6 @@ def to_json(record: Any) -> str:
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
-    if values is None:
-        return None
-
-    def number(value: float | None) -> float:
-        return math.nan if value is None else float(value)
-
-    def by_class(name: str) -> tuple[float, ...]:
-        found = values.get(name) or [None] * len(values["iou"])  # added later: older records lack it
-        return tuple(number(value) for value in found)
-
-    return Scores(
-        miou=number(values["miou"]),
-        iou=by_class("iou"),
-        dice=by_class("dice"),
-        worst=number(values["worst"]),
-        support=tuple(values["support"]),
-        loss=number(values["loss"]),
-        weighted=number(values.get("weighted")),
-        precision=by_class("precision"),
-        recall=by_class("recall"),
-        boundary_miou=number(values.get("boundary_miou")),
-        boundary_iou=by_class("boundary_iou"),
-        image_miou=number(values.get("image_miou")),
-        image_worst=number(values.get("image_worst")),
-        image_weighted=number(values.get("image_weighted")),
-        image_iou=by_class("image_iou"),
-    )
-
-
 def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
     """The record that `to_json` wrote to a cell.json."""
     plain = {item.name: values[item.name] for item in dataclasses.fields(CellRecord)}
@@ -207,8 +145,8 @@ def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
         **{
             **plain,
             "strength": Strength.from_json(values["strength"]),
-            "train": _scores_from_json(values["train"]),
-            "validation": _scores_from_json(values["validation"]),
+            "train": scores_from_json(values["train"]),
+            "validation": scores_from_json(values["validation"]),
             "parts": tuple(values["parts"]),
         }
     )

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from segdecay.config import RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.deploy.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
-from segdecay.records import CellRecord, Scores, Verdict
+from segdecay.records import CellRecord, Verdict
 from segdecay.runs import package_versions
+from segdecay.scores import Scores
 from segdecay.training.setup import model_at
 from segdecay.training.weighting import loss_in_words
 

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from segdecay.cli.tables import classes_table, settings_table
-from segdecay.records import Scores, axis_names, cell_from_json, read_json
+from segdecay.records import axis_names, cell_from_json, read_json
+from segdecay.scores import Scores
 from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event

@@ -13,10 +13,11 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from segdecay.config import Section, Task, explain
+from segdecay.config import Section, Task
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
 from segdecay.errors import ConfigError, did_you_mean, gather, unknown
+from segdecay.key_faults import explain
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
 LABELS = ("folders", "cifar10")  # where labels of images come from, beside a table

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from segdecay.config import ModelConfig, Task, explain
+from segdecay.config import ModelConfig, Task
 from segdecay.errors import ModelError, gather
+from segdecay.key_faults import explain
 from segdecay.records import Strength
 
 SCHEMA = 2

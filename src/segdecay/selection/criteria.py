@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from segdecay.config import SearchConfig, Task
 from segdecay.errors import ConfigError, gather, unknown
-from segdecay.records import Scores
+from segdecay.scores import Scores
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from segdecay.decay import ActivationWatch, watch_activations
-from segdecay.records import CellRecord, Scores, write_json
+from segdecay.records import CellRecord, write_json
+from segdecay.scores import Scores
 from segdecay.training.alarm import dead_classes, plain
 from segdecay.training.balancing import log_frequencies
 from segdecay.training.boundary import FILE as BOUNDARY_FILE

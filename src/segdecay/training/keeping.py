@@ -19,7 +19,8 @@ from safetensors.torch import save
 from torch import nn
 
 from segdecay.errors import RunError
-from segdecay.records import Scores, write_bytes
+from segdecay.records import write_bytes
+from segdecay.scores import Scores
 
 U8 = npt.NDArray[np.uint8]
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from segdecay.config import Task
 from segdecay.errors import RunError
-from segdecay.records import Scores, write_bytes
+from segdecay.records import write_bytes
+from segdecay.scores import Scores
 from segdecay.training.boundary import BoundaryCounts
 from segdecay.training.counts import F64, I64, intersection_union, iou, least_present, mean_present, weighted_by
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segdecay.data.dataset import Dataset
 from segdecay.data.sampling import take_batch
 from segdecay.models.zoo import logits_of
-from segdecay.records import Scores
+from segdecay.scores import Scores
 from segdecay.training.boundary import BoundaryCounts, image_boundaries
 from segdecay.training.losses import CrossEntropy, OriginalLoss
 from segdecay.training.metrics import image_confusions, scores_of
