@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def _row(study: Study, arm: Arm) -> dict[str, Any]:
 def _compared(studies: dict[str, Study], reference: str) -> dict[str, dict[str, Any]]:
     """Paired differences of every other arm to one, over the same images of the same folds."""
     names = [reference, *(name for name in studies if name != reference)]
-    cells = [
+    cells: list[dict[int, Sequence[ev.Counts]]] = [
         {
             task.fold: [ev.Counts.of(studies[name].ledger.confusions(task.folder))]
             for task in studies[name].tasks(ARMS[name].total_decay)
