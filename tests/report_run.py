@@ -161,7 +161,11 @@ def _write_training(
     cell.mkdir(parents=True)
     is_lost = value == shape.diverged and fold == 1
     iou = tuple(math.nan if score is None else score for score in class_scores(shape, 0.4))
-    scores = Scores(0.45, iou, iou, 0.1, tuple(900 // (row + 1) for row in range(len(shape.classes))), 0.7)
+    support = tuple(900 // (row + 1) for row in range(len(shape.classes)))
+    precision, recall, edges = (tuple(factor * value for value in iou) for factor in (1.1, 0.9, 0.5))
+    scores = Scores(
+        0.45, iou, iou, 0.1, support, 0.7, precision=precision, recall=recall, boundary_iou=edges, boundary_miou=0.2
+    )
     record = CellRecord(
         setting=f"total_decay={value:g}",
         strength=strength(value),
@@ -205,12 +209,12 @@ def _write_training(
     (cell / "curve.jsonl").write_text(text, encoding="utf-8")
 
 
-def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES) -> Path:
-    """The folder that `segdecay evaluate` leaves, as docs/evaluation.md says."""
+def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES, *, of_older_version: bool = False) -> Path:
+    """The folder that `segdecay evaluate` leaves, as docs/evaluation.md says; older ones lack what came later."""
     folder.mkdir(parents=True)
     total = confusions_of(Shape(classes=classes), 1.0, 0).sum(axis=0)
     hit, true, claimed = np.diagonal(total), total.sum(axis=1), total.sum(axis=0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, name in enumerate(classes):
         union = int(true[index] + claimed[index] - hit[index])
         mean = None if union == 0 else float(hit[index] / union)
@@ -233,7 +237,7 @@ def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES) -> Path:
         {"name": f"<i>{k}</i>", "group": None, "part": "test", "height": 48, "width": 40, "miou": 0.9 - k / 20}
         for k in range(IMAGES)
     ]
-    content = {
+    content: dict[str, Any] = {
         "run": "runs/mine",
         "data": {"path": "DIR", "name": "scenes", "fingerprint": "0f", "part": "test", "images": IMAGES, "groups": 4},
         "model": {"weights_sha256": ["ab" * 32], "made_by": {"segdecay": "0.1.0"}},
@@ -257,6 +261,11 @@ def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES) -> Path:
         "warnings": ["3 images were <b>trained on</b>"],
         "seconds": 1.5,
     }
+    if not of_older_version:
+        for row in rows:
+            row |= {"boundary_iou": row["iou"], "image_iou": row["iou"]}
+        for at, key in enumerate(("worst", "weighted", "boundary_miou", "image_miou", "image_worst", "image_weighted")):
+            content[key] = {"mean": 0.31 + at / 100, "standard_error": 0.01, "interval": [0.3, 0.4]}
     (folder / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 

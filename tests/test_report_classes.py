@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +31,7 @@ from segdecay.report.facts import Run
 from segdecay.report.figure_data import figure_csv
 from segdecay.report.kept import of_verdict
 from segdecay.report.reading import read_run
+from segdecay.report.tables import class_table
 from segdecay.training.counts import read_counts
 from segdecay.training.metrics import intersection_union, iou, write_confusions
 
@@ -178,3 +180,23 @@ def test_the_report_needs_no_torch() -> None:
     code = "import sys, segdecay.report; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_precision_recall_and_boundary_iou_stand_beside_iou(run: Run) -> None:
+    """The trainings of the fixture say 1.1, .9 and .5 of their IoU, all of them alike."""
+    scores = run.compared[0].record.validation
+    assert scores is not None
+    for index, line in enumerate(class_table(run).lines):
+        own = scores.iou[index]
+        expected = (None, None, None) if math.isnan(own) else pytest.approx((1.1 * own, 0.9 * own, 0.5 * own))
+        assert (line.precision, line.recall, line.boundary) == expected
+        assert line.support is not None
+
+
+def test_the_page_of_an_evaluation_has_means_over_the_set_and_over_images(tmp_path: Path) -> None:
+    page = build_evaluation_report(write_evaluation(tmp_path / "new")).read_text()
+    for value in ("0.310", "0.320", "0.330", "0.340", "0.350", "0.360"):
+        assert f"<td>{value}</td>" in page
+    older = build_evaluation_report(write_evaluation(tmp_path / "old", of_older_version=True)).read_text()
+    assert "<td>0.310</td>" not in older
+    assert "weighted by true pixels" in older
