@@ -5,8 +5,8 @@
 
 One thread of the CPU; scenes of smooth blobs, a tenth of the pixels ignored, predictions half right. Masks are int64
 as a model's argmax and the loss have them. Compared is what gives equal counts: a matrix an image (what cells keep), or
-one matrix of all. "checked": with torchmetrics' own check of the values, its default. Medians of many rounds in turn, so
-that a noisy machine disturbs all alike. Equal counts are checked first. Goal: at least three times as fast.
+one matrix of all. "checked": with torchmetrics' own check of the values, its default. Medians of many rounds in turn,
+so that a noisy machine disturbs all alike. Equal counts are checked first. Goal: at least three times as fast.
 """
 
 from __future__ import annotations
