@@ -17,6 +17,7 @@ from segdecay.errors import ConfigError, did_you_mean, gather
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
+Task = Literal["segmentation", "classification"]  # what is labelled: every pixel, or the image
 
 
 class Section(pydantic.BaseModel):
@@ -28,7 +29,7 @@ class Section(pydantic.BaseModel):
 class DataConfig(Section):
     """Where the data lies and how it is read."""
 
-    path: str = Field(description="a folder, a dataset.yaml, or digits")
+    path: str = Field(description="a folder, a dataset.yaml, digits, or cifar10:FOLDER")
     size: Size | None = Field(None, description="resize every image and mask to H, W; null keeps the size of the files")
 
     @pydantic.field_validator("size", mode="before")
@@ -47,7 +48,10 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Which network, from which weights."""
 
-    name: str = Field("unet-tiny", description="unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build")
+    name: str = Field(
+        "unet-tiny",
+        description="unet-tiny, unet-small, small-cnn (labels of images), smp:ARCHITECTURE, or package.module:build",
+    )
     width: int | None = Field(None, ge=1, le=512, description="U-Net only: channels of the first level")
     depth: int | None = Field(None, ge=1, le=7, description="U-Net only: how often the resolution is halved")
     norm: Literal["batch", "group"] = Field("batch", description="U-Net only")
@@ -118,6 +122,9 @@ class AugmentConfig(Section):
         "auto", description="auto crops only where image sizes differ or exceed 512"
     )
     flip: Literal["data", "none", "horizontal", "both"] = Field("data", description="data: what dataset.yaml allows")
+    pad: int = Field(
+        0, ge=0, le=256, description="pixels of black around every image, of which a window of its size is cropped"
+    )
     degrees: float = Field(0.0, ge=0, le=180, description="largest turn")
     scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size")
     shift: float = Field(0.0, ge=0, lt=1, description="largest shift, in shares of the side")
@@ -187,13 +194,17 @@ class SearchConfig(Section):
     block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
     seeds: tuple[int, ...] = (0,)
     rule: Literal["best", "one-se"] = "best"
-    criterion: Literal["miou", "worst", "weighted", "classes"] = Field(
-        "miou",
-        description="mIoU, the worst class, the mean weighted by pixels, or the mean of named classes",
+    criterion: Literal["miou", "worst", "weighted", "classes", "accuracy", "balanced_accuracy"] | None = Field(
+        None,
+        description="mIoU, the worst class, the mean weighted by pixels, the mean of named classes, the share that is "
+        "right, or the mean recall of the classes; null: miou for masks, balanced_accuracy for labels of images",
     )
     criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
     max_class_loss: float | None = Field(
-        None, ge=0, le=1, description="largest loss of IoU against none that any class may have; null: no limit"
+        None,
+        ge=0,
+        le=1,
+        description="largest loss of IoU (or recall) against none that any class may have; null: no limit",
     )
     honest: Literal["bbc-cv", "nested", "holdout"] = Field(
         "bbc-cv",

@@ -104,6 +104,17 @@ class Scores:
     worst: float
     support: tuple[int, ...]  # pixels of each class in the truth
     loss: float = math.nan  # L_original, over the valid pixels
+    recall: tuple[float, ...] = ()  # NaN where the truth lacks the class; empty in records of before
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that the truth holds.
+
+        >>> Scores(0, (), (), 0, support=(9, 1), recall=(1.0, 0.0)).balanced_accuracy
+        0.5
+        """
+        known = [value for value in self.recall if math.isfinite(value)]
+        return sum(known) / len(known) if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,7 @@ def _scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
         worst=number(values["worst"]),
         support=tuple(values["support"]),
         loss=number(values["loss"]),
+        recall=tuple(number(value) for value in values.get("recall", ())),
     )
 
 
@@ -279,3 +291,9 @@ class Verdict:
     evidence: dict[str, Any]
     sentence: str
     paste: str
+    task: str = "segmentation"  # or "classification": classes are then scored by recall, and pixels are images
+
+    @property
+    def criterion_name(self) -> str:
+        """How the score is called."""
+        return "mIoU" if self.criterion == "miou" else self.criterion

@@ -12,6 +12,7 @@ from typing import Any
 from segdecay.data import Dataset
 from segdecay.errors import RunError
 from segdecay.records import CellRecord, Verdict
+from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
 from segdecay.selection.ledger import setting_name
 from segdecay.selection.study import Study
@@ -84,15 +85,24 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
     )
 
 
-def scores_on_test(refits: dict[str, CellRecord], dataset: Dataset) -> dict[str, Any] | None:
-    """The test scores of the refits by their names; none's are those of "chosen" when none was taken."""
+def scores_on_test(refits: dict[str, CellRecord], dataset: Dataset, criterion: Criterion) -> dict[str, Any] | None:
+    """The test scores of the refits by their names; none's are those of "chosen" when none was taken.
+
+    `score` is by the criterion, and `classes` by what it scores classes with.
+    """
     if not dataset.part("test"):
         return None
     scores = {}
     for role in ("chosen", "zero"):
         found = refits.get(role, refits["chosen"]).validation
         if found is not None:
-            scores[role] = {"miou": found.miou, "iou": dict(zip(dataset.classes, found.iou, strict=True))}
+            own = found.recall if criterion.by_class.class_score == "recall" else found.iou
+            scores[role] = {
+                "miou": found.miou,
+                "iou": dict(zip(dataset.classes, found.iou, strict=True)),
+                "score": criterion.of_record(found),
+                "classes": dict(zip(dataset.classes, own, strict=True)),
+            }
     return scores
 
 

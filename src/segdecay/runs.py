@@ -71,7 +71,7 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
     except ConfigError as error:
         raise RunError(f"{run} is damaged: {error}") from error
     made_by = kept.pop("command", None)
-    lines = differences(kept, to_plain(config))
+    lines = differences(_brought_up(kept, config), to_plain(config))
     if made_by != verb:
         lines.insert(0, f"command: {made_by} → {verb}")
     if lines:
@@ -79,6 +79,17 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
         raise RunError(
             f"{run} was made by another configuration:\n{shown}\nChoose another --out, or ask for the same again."
         )
+
+
+def _brought_up(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
+    """What a run.yaml from before image-level labels asked for, in today's keys: mIoU was what null is for masks."""
+    search, augment = kept.get("search"), kept.get("augment")
+    if not isinstance(augment, dict) or "pad" in augment:
+        return kept
+    augment["pad"] = 0
+    if isinstance(search, dict) and search.get("criterion") == "miou" and asked.search.criterion is None:
+        search["criterion"] = None
+    return kept
 
 
 def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from segdecay.config import RunConfig
+from segdecay.config import RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.deploy.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
 from segdecay.records import CellRecord, Scores, Verdict
@@ -33,6 +33,7 @@ def card_of(
     scored = record.validation if scored_on else None
     return Card(
         schema_version=SCHEMA,
+        task=dataset.task,
         weights_sha256="0" * 64,  # set when the weights are written
         classes=dataset.classes,
         palette=dataset.palette,
@@ -55,9 +56,10 @@ def card_of(
             hashes=_hashes(dataset, verdict),
         ),
         search=None if verdict is None else _search(verdict),
-        scores=tuple(_class_scores(data["class_rows"], verdict, scored)),
+        scores=tuple(_class_scores(data["class_rows"], verdict, scored, dataset.task)),
         scored_on=scored_on,
-        miou=None if scored is None else scored.miou,
+        miou=None if scored is None or dataset.task == "classification" else scored.miou,
+        balanced_accuracy=None if scored is None or dataset.task == "segmentation" else scored.balanced_accuracy,
         made_with=package_versions(),
     )
 
@@ -94,7 +96,7 @@ def _search(verdict: Verdict) -> Search:
 
 
 def _class_scores(
-    rows: Sequence[Mapping[str, Any]], verdict: Verdict | None, scored: Scores | None
+    rows: Sequence[Mapping[str, Any]], verdict: Verdict | None, scored: Scores | None, task: Task
 ) -> Sequence[ClassScore]:
     """One row a class: over the folds at what was taken, and of the weights themselves where they were scored."""
     found = []
@@ -107,7 +109,7 @@ def _class_scores(
                 if verdict.strength.is_none
                 else {"folds": own.chosen, "interval": own.chosen_interval}
             )
-        iou = None if scored is None else scored.iou[index]
-        known = None if iou is None or iou != iou else iou
+        own_score = None if scored is None else (scored.recall if task == "classification" else scored.iou)[index]
+        known = None if own_score is None or own_score != own_score else own_score
         found.append(ClassScore(name=row["name"], pixels=row["pixels"], images=row["images"], scored=known, **folds))
     return found

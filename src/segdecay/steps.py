@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segdecay import decay
-from segdecay.config import OptimizerConfig, RunConfig
+from segdecay.config import OptimizerConfig, RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.data.checks import CheckReport, Finding
 from segdecay.data.folds import FoldPlan, fold_plan, plan_to_json
 from segdecay.deploy.bundle import write_bundle
 from segdecay.errors import ConfigError, DataError, DecayError, gather
-from segdecay.models.zoo import check_model_name
+from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
 from segdecay.records import CellRecord, Verdict, read_json, write_json
 from segdecay.selection.costs import seconds_of_cell
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
@@ -70,6 +70,19 @@ def check_names(config: RunConfig) -> list[str]:
     except (DecayError, ConfigError) as error:
         faults.append(str(error))
     return faults
+
+
+def fitted_to_task(config: RunConfig, task: Task) -> RunConfig:
+    """The configuration with the network that the task needs, where none was asked for.
+
+    Raises:
+        ConfigError: a network that cannot do the task was asked for.
+    """
+    if task == "classification" and "name" not in config.model.model_fields_set:
+        model = config.model.model_copy(update={"name": next(iter(CLASSIFIERS))})
+        config = config.model_copy(update={"model": model})
+    gather(ConfigError, check_model_task(config.model.name, task))
+    return config
 
 
 def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
@@ -210,6 +223,7 @@ def write_facts(
             "name": dataset.name,
             "classes": dataset.classes,
             "palette": dataset.palette,
+            "task": dataset.task,
             "bands": dataset.bands,
             "fingerprint": dataset.fingerprint,
             "images": checks.images,

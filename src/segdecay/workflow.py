@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segdecay.config import RunConfig
-from segdecay.data import Dataset, load_dataset
+from segdecay.data import Dataset, load_dataset, task_of
 from segdecay.data.checks import CheckReport
 from segdecay.data.folds import Fold, check_folds
 from segdecay.errors import ConfigError, RunError, gather
@@ -25,11 +25,12 @@ from segdecay.selection.executors import Event, default_workers, find_devices
 from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
-from segdecay.selection.study import Study, grid_of, known_cells, race_of, run_study
+from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
 from segdecay.steps import (
     Watcher,
     build_executor,
     check_names,
+    fitted_to_task,
     paste_of,
     plan_folds,
     pool_of,
@@ -75,7 +76,9 @@ def _plan(
 ) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache)
-    build_criterion(config.search, dataset.classes)  # a class that is not there is told before anything is written
+    build_criterion(
+        config.search, dataset.classes, dataset.task
+    )  # a class that is not there is told before anything is written
     folds, held = plan_folds(dataset, config), None
     if config.search.honest == "holdout":
         folds, held = hold_out(folds, dataset)
@@ -122,6 +125,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     """
     has_time_budget = execution.budget_s is not None
     gather(ConfigError, [*check_names(config), *check_honest(config, has_time_budget=has_time_budget)])
+    config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "tune")
     devices = find_devices(execution.device)
 
@@ -156,7 +160,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         refits = refit(study, verdict, none=grid[0])
         verdict = replace(
             verdict,
-            test=scores_on_test(refits, dataset),
+            test=scores_on_test(refits, dataset, criterion_of(study)),
             cost=cost_with(verdict.cost, list(refits.values())),
         )
         write_json(run / "verdict.json", verdict)
@@ -204,6 +208,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         SegdecayError: anything a user can act on.
     """
     gather(ConfigError, check_names(config))
+    config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "train")
     devices = find_devices(execution.device)
     dataset, checks = load_dataset(config.data, cache=execution.cache)

@@ -11,6 +11,8 @@ import typer
 from segdecay.cli import options as opt
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from segdecay.deploy.evaluation import Evaluation
 
 
@@ -39,7 +41,7 @@ def evaluate(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Score a model against masks: IoU of every class and their mean with intervals, and the confusion matrix."""
+    """Score a model against masks or labels: every class and their mean with intervals, and the confusion matrix."""
     from segdecay.cli.predicting import build_bar
     from segdecay.config import parse_config
     from segdecay.data import load_dataset
@@ -81,6 +83,9 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
     for warning in evaluation.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     console, percent = Console(), f"{evaluation.confidence:.0%}"
+    if evaluation.task == "classification":
+        _print_labels(evaluation, console, quiet=quiet)
+        return
     if not quiet:
         table = Table("class", "pixels", "IoU", f"{percent} interval", "precision", "recall", "images")
         for row in evaluation.classes:
@@ -98,6 +103,28 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
     console.print(
         f"{data['name']}, part {data['part']}: mIoU {_shown(evaluation.miou.mean)}, {percent} interval "
         f"{_span(evaluation.miou.interval)} over {data[evaluation.resampled_by]} {evaluation.resampled_by} "
+        "(the luck of the training is not in it)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_labels(evaluation: Evaluation, console: Console, *, quiet: bool) -> None:
+    """The same where images have one label each."""
+    from rich.table import Table
+
+    percent = f"{evaluation.confidence:.0%}"
+    if not quiet:
+        table = Table("class", "images", "recall", f"{percent} interval", "precision")
+        for row in evaluation.classes:
+            recall, precision = _shown(row.recall), _shown(row.precision)
+            table.add_row(row.name, f"{row.support:,}", recall, _span(row.recall_interval), precision)
+        console.print(table)
+    data, balanced = evaluation.data, evaluation.balanced_accuracy
+    console.print(
+        f"{data['name']}, part {data['part']}: accuracy {_shown(evaluation.accuracy)}, {percent} interval "
+        f"{_span(evaluation.accuracy_interval)}; balanced accuracy {_shown(balanced.mean if balanced else None)}, "
+        f"{_span(balanced.interval if balanced else None)}; over {data['images']} images "
         "(the luck of the training is not in it)",
         highlight=False,
         soft_wrap=True,

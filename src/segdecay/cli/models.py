@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segdecay.cli import options as opt
+
+if TYPE_CHECKING:
+    from segdecay.deploy.predictor import Predictor
+
+SAVED = "mask,overlay"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +31,7 @@ def predict(
     save: Annotated[
         str,
         typer.Option("--save", help="Of mask, overlay, probabilities, confidence, entropy, coco; with commas."),
-    ] = "mask,overlay",
+    ] = SAVED,
     tta: opt.Tta = "none",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average the models of the folds.")] = False,
     others: Annotated[
@@ -39,7 +45,7 @@ def predict(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write masks, overlays and more of images, at their own size.
+    """Write masks, overlays and more of images, at their own size; labels.csv where images have one label.
 
     Exit code 1 when an image could not be predicted; the others are.
     """
@@ -55,6 +61,9 @@ def predict(
         [run, *(others or [])], folds=ensemble, tta=tta, model=model, device=find_devices(device)[0]
     )
     kinds = tuple(dict.fromkeys(word.strip() for word in save.split(",") if word.strip()))
+    if predictor.task == "classification":
+        _label(predictor, images, out, save, tile, made_by(predictor, tiling), as_json=as_json)
+        return
     request = Request(kinds, tiling, made_by(predictor, tiling))
     with build_progress(quiet=quiet, as_json=as_json) as watcher:
         result = predict_files(predictor, images, out, request, watcher)
@@ -64,6 +73,36 @@ def predict(
     else:
         count = len(result.done)
         typer.echo(f"{count} image{'s' if count != 1 else ''} predicted: {', '.join(kinds)} in {out}")
+    if result.failed:
+        print_failed(result.failed)
+        raise typer.Exit(1)
+
+
+def _label(
+    predictor: Predictor,
+    images: list[Path],
+    out: Path,
+    save: str,
+    tile: int | None,
+    made_by: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """The labels of images, where a model gives those."""
+    import json
+
+    from segdecay.cli.predicting import print_failed
+    from segdecay.deploy.labelling import TABLE, label_files, refuse_mask_options
+    from segdecay.errors import ConfigError, gather
+
+    gather(ConfigError, refuse_mask_options(save, SAVED, tile))
+    result = label_files(predictor, images, out, made_by)
+    if as_json:
+        failed = [{"image": str(row.image), "reason": row.reason} for row in result.failed]
+        typer.echo(json.dumps({"images": [row.to_json() for row in result.done], "failed": failed}, ensure_ascii=False))
+    else:
+        count = len(result.done)
+        typer.echo(f"{count} image{'s' if count != 1 else ''} labelled: {out / TABLE}")
     if result.failed:
         print_failed(result.failed)
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ import typer
 
 from segdecay.errors import ConfigError, gather
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder, a dataset.yaml, or digits.")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder, a dataset.yaml, digits, or cifar10:FOLDER.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file with any keys of run.yaml.")]
 Set = Annotated[
@@ -44,7 +44,8 @@ Honest = Annotated[
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[
-    str | None, typer.Option("--model", help="unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.")
+    str | None,
+    typer.Option("--model", help="unet-tiny, unet-small, small-cnn, smp:ARCHITECTURE, or package.module:build."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of folds, weights, order and augmentation. Default: 0.")]
 Workers = Annotated[

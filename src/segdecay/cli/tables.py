@@ -24,6 +24,10 @@ def show(value: float | None, digits: str = ".3f") -> str:
     return "n/a" if value is None else format(value, digits)
 
 
+def _first_upper(text: str) -> str:
+    return text if text.startswith("mIoU") else text[:1].upper() + text[1:]
+
+
 def strength_cells(strength: Strength) -> tuple[str, str, str]:
     """Axis value, τ and λ side by side; a dash where τ is infinite or has no meaning."""
     tau = "–" if strength.timescale_epochs is None else f"{strength.timescale_epochs:.3g}"
@@ -32,12 +36,12 @@ def strength_cells(strength: Strength) -> tuple[str, str, str]:
 
 def settings_table(verdict: Verdict) -> Table:
     """Every strength with its scores."""
-    table = Table(title=f"mIoU by strength ({verdict.policy})", title_justify="left")
+    table = Table(title=f"{_first_upper(verdict.criterion_name)} by strength ({verdict.policy})", title_justify="left")
     shown = _strength_columns(verdict)
     titles = (axis_names(verdict.strength.axis)[1], "τ epochs", "λ")
     for name in (
         *(titles[index] for index in shown),
-        "mIoU",
+        verdict.criterion_name,
         "± SE",
         "train",
         "gap",
@@ -76,10 +80,11 @@ def _scores(row: SettingSummary) -> tuple[str, ...]:
 
 def classes_table(verdict: Verdict) -> Table:
     """Every class at none and at the chosen strength, or the best one where none is taken."""
-    table = Table(title="IoU by class", title_justify="left")
+    of_images = verdict.task == "classification"
+    table = Table(title=f"{'Recall' if of_images else 'IoU'} by class", title_justify="left")
     table.add_column("class")
     compared = "best" if verdict.strength.is_none else "chosen"
-    for name in ("pixels", "none", compared, "interval of the difference"):
+    for name in ("images" if of_images else "pixels", "none", compared, "interval of the difference"):
         table.add_column(name, justify="right")
     for row in verdict.classes:
         interval = row.difference_interval
@@ -114,16 +119,21 @@ def print_check(
         console.print("images: " + ", ".join(f"{part} {n}" for part, n in report.images.items()), highlight=False)
     table = Table(title="Classes", title_justify="left")
     table.add_column("class")
-    for name in ("pixels", "share", "images", "groups"):
+    of_images = report.task == "classification"
+    for name in (*(() if of_images else ("pixels",)), "share", "images", "groups"):
         table.add_column(name, justify="right")
     for fold in range(len(plan.folds) if plan else 0):
         table.add_column(f"fold {fold + 1}", justify="right")
     for index, row in enumerate(report.classes):
         own = [f"{count:,}" for count in plan.table[index]] if plan else []
-        table.add_row(escape(row.name), f"{row.pixels:,}", f"{row.share:.2%}", str(row.images), str(row.groups), *own)
+        pixels = [] if of_images else [f"{row.pixels:,}"]
+        table.add_row(escape(row.name), *pixels, f"{row.share:.2%}", str(row.images), str(row.groups), *own)
     if report.classes:
         console.print(table)
     if plan is not None:
-        console.print(f"folds: {len(plan.folds)} by {plan.method}; columns count validation pixels.", highlight=False)
+        counted = "images" if of_images else "pixels"
+        console.print(
+            f"folds: {len(plan.folds)} by {plan.method}; columns count validation {counted}.", highlight=False
+        )
     if not any(finding.level == "wrong" for finding in findings) and dataset is not None:
         console.print("nothing is wrong.", highlight=False)

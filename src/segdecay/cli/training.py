@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """SIGTERM, which schedulers send before they kill, stops like Ctrl-C."""
 
     def stop(_signal: int, _frame: Any) -> None:
@@ -98,7 +98,7 @@ def tune(
         budget_cells=cells,
         keep_fold_models=keep_fold_models,
     )
-    with _interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_tune(built, out or opt.default_out(data), execution, watcher)
     if as_json:
         typer.echo(to_json(done.verdict), nl=False)
@@ -150,7 +150,7 @@ def train(
         },
     )
     execution = Execution(workers=workers, device=device, command=opt.repeat_command())
-    with _interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or opt.default_out(data), execution, watcher)
     if as_json:
         typer.echo(to_json(done.record), nl=False)

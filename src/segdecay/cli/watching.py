@@ -16,9 +16,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from segdecay.cli.tables import classes_table, settings_table
-from segdecay.records import axis_names, cell_from_json, read_json
+from segdecay.records import Scores, axis_names, cell_from_json, read_json
 from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
+from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
+from segdecay.selection.study import criterion_of
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class ConsoleWatcher:
         self._epochs_of: dict[str, int] = {}
         self._start = time.monotonic()
         self._workers = 1
+        self._criterion: Criterion | None = None  # of a search
 
     def __enter__(self) -> Self:
         if self._live:
@@ -108,6 +111,7 @@ class ConsoleWatcher:
 
     def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
         """What will be run: cells, refits, an estimate of time and disk."""
+        self._criterion = criterion_of(study)
         count = count_cells(study, grid)
         n_cells = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
@@ -163,16 +167,24 @@ class ConsoleWatcher:
                 self._all, completed=self._done, total=max(self._total, self._done), left=self._left(epochs).strip(" ·")
             )
 
-    @staticmethod
-    def _ending(event: Event) -> str:
+    def _score(self, scores: Scores, task: str) -> str:
+        """A score by its name: the search's own, or the usual one of the task."""
+        if self._criterion is not None:
+            return f"{self._criterion.name} {self._criterion.of_record(scores):.3f}"
+        if task == "classification":
+            return f"balanced accuracy {scores.balanced_accuracy:.3f}"
+        return f"mIoU {scores.miou:.3f}"
+
+    def _ending(self, event: Event) -> str:
         if event.kind == "failed":
             return f"failed: {event.reason}"
         record = cell_from_json(read_json(event.task.folder / "cell.json"))
         if record.status == "diverged":
             return f"diverged: {record.reason}"
-        train = f"train mIoU {record.train.miou:.3f}" if record.train else ""
+        label = record.extra.get("task", "segmentation")
+        train = f"train {self._score(record.train, label)}" if record.train else ""
         kind = "test" if event.task.fold < 0 and not event.task.scores_on_the_way else "validation"
-        scored = f"{kind} mIoU {record.validation.miou:.3f}, " if record.validation else ""
+        scored = f"{kind} {self._score(record.validation, label)}, " if record.validation else ""
         return f"{scored}{train}, {show_duration(record.seconds)}"
 
     def _left(self, epochs: int) -> str:
@@ -194,8 +206,8 @@ class ConsoleWatcher:
         if verdict.honest is not None:
             console.print(show_honest(verdict.honest), highlight=False, soft_wrap=True)
         if verdict.test is not None:
-            scores = ", ".join(f"{name} {values['miou']:.3f}" for name, values in verdict.test.items())
-            console.print(f"test mIoU of the refits, scored once: {scores}", highlight=False)
+            scores = ", ".join(f"{name} {values['score']:.3f}" for name, values in verdict.test.items())
+            console.print(f"test {verdict.criterion_name} of the refits, scored once: {scores}", highlight=False)
         if verdict.paste and not self._quiet:
             console.print("\nlines to paste:\n")
             console.print(escape(verdict.paste), highlight=False, soft_wrap=True)
@@ -206,7 +218,10 @@ class ConsoleWatcher:
         record = done.record
         for name, scores in (("train", record.train), ("validation", record.validation)):
             if scores is not None:
-                self._console.print(f"{name} mIoU {scores.miou:.3f}, worst class {scores.worst:.3f}", highlight=False)
+                task = record.extra.get("task", "segmentation")
+                worst = min(scores.recall) if task == "classification" and scores.recall else scores.worst
+                shown = f"{name} {self._score(scores, task)}, worst class {worst:.3f}"
+                self._console.print(shown, highlight=False)
         self._console.print(f"model: {done.model}\nreport: {done.report}", highlight=False, soft_wrap=True)
 
 

@@ -1,6 +1,6 @@
 """Files to arrays: checked, split without leaks, decoded once, augmented in pairs. Knows nothing of models."""
 
 from segdecay.data.dataset import IGNORE, Dataset, Item, open_dataset
-from segdecay.data.loading import load_dataset
+from segdecay.data.loading import load_dataset, task_of
 
-__all__ = ["IGNORE", "Dataset", "Item", "load_dataset", "open_dataset"]
+__all__ = ["IGNORE", "Dataset", "Item", "load_dataset", "open_dataset", "task_of"]

@@ -1,7 +1,8 @@
 """Images and masks changed together, a whole batch at once, from one generator. Knows tensors only.
 
 Flips copy pixels exactly. Turn, size and shift are one sampling of the image (bilinear) and of its mask (nearest),
-mirrored at the borders, so every mask pixel keeps a class or IGNORE. Brightness and contrast touch images only.
+mirrored at the borders, so every mask pixel keeps a class or IGNORE. Brightness and contrast touch images only. A label
+of the whole image, a mask of one pixel, stays what it is.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segdecay.config import AugmentConfig
+from segdecay.data.dataset import IGNORE
 
 DRAWS = 8  # random numbers an image, always drawn, so that one switch does not shift the others' stream
 
 
 def augment(
     images: Tensor,  # (N, B, H, W) float, 0-255
-    masks: Tensor,  # (N, H, W) int64, class indices or IGNORE
+    masks: Tensor,  # (N, H, W) int64, class indices or IGNORE; (N, 1, 1) for labels of images
     *,
     config: AugmentConfig,
     flip: str,
@@ -38,7 +40,7 @@ def augment(
     mirrored = flip if config.flip == "data" else config.flip
     is_affine = bool(config.degrees or config.scale or config.shift)
     is_coloured = bool(config.brightness or config.contrast)
-    if mirrored == "none" and not is_affine and not is_coloured:
+    if mirrored == "none" and not is_affine and not is_coloured and not config.pad:
         return images, masks
     draw = torch.rand(len(images), DRAWS, generator=generator)
     if mirrored in {"horizontal", "both"}:
@@ -49,7 +51,40 @@ def augment(
         images, masks = _affine(images, masks, _matrices(draw[:, 2:6], config, *images.shape[-2:]))
     if is_coloured:
         images = _colour(images, draw[:, 6], draw[:, 7], config)
+    if config.pad:  # draws of its own: the stream of the others stays as it was before there was a pad
+        images, masks = _pad_and_crop(images, masks, torch.rand(len(images), 2, generator=generator), config.pad)
     return images, masks
+
+
+def _pad_and_crop(
+    images: Tensor,
+    masks: Tensor,
+    draw: Tensor,  # (N, 2) in 0-1: top and left of the window
+    pad: int,
+) -> tuple[Tensor, Tensor]:
+    """A window of the images' own size out of images with a black border; the border of a mask is IGNORE."""
+    corners = (draw * (2 * pad + 1)).long().clamp_max(2 * pad).to(images.device)
+    is_label = masks.shape[-2:] != images.shape[-2:]
+    moved = _windows(F.pad(images, (pad, pad, pad, pad)), corners, *images.shape[-2:])
+    if is_label:
+        return moved, masks
+    padded = F.pad(masks[:, None], (pad, pad, pad, pad), value=IGNORE)
+    return moved, _windows(padded, corners, *images.shape[-2:])[:, 0]
+
+
+def _windows(
+    values: Tensor,  # (N, B, H, W)
+    corners: Tensor,  # (N, 2) int64
+    height: int,
+    width: int,
+) -> Tensor:  # (N, B, height, width)
+    def steps(start: Tensor, side: int) -> Tensor:
+        return start[:, None] + torch.arange(side, device=start.device)
+
+    image = torch.arange(len(values), device=values.device)[:, None, None, None]
+    band = torch.arange(values.shape[1], device=values.device)[None, :, None, None]
+    rows, columns = steps(corners[:, 0], height)[:, None, :, None], steps(corners[:, 1], width)[:, None, None, :]
+    return values[image, band, rows, columns]
 
 
 def _flip(
@@ -86,6 +121,8 @@ def _affine(images: Tensor, masks: Tensor, matrices: Tensor) -> tuple[Tensor, Te
     moved = F.grid_sample(
         images, grid.to(images.dtype), mode="bilinear", padding_mode="reflection", align_corners=False
     )
+    if masks.shape[-2:] != images.shape[-2:]:
+        return moved, masks
     labels = masks[:, None].to(torch.float32)  # exact for the integers 0-255
     labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
     return moved, labels[:, 0].round().to(masks.dtype)

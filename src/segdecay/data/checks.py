@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from segdecay.config import Task
 from segdecay.data.dataset import POOL, Item
 
 I64 = npt.NDArray[np.int64]
@@ -50,6 +51,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     classes: tuple[ClassRow, ...]
     images: dict[str, int]
+    task: Task = "segmentation"
 
     def of_level(self, level: Level) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.level == level)
@@ -162,7 +164,9 @@ def class_rows(
     )
 
 
-def check_classes(classes: Sequence[str], counts: I64, items: Sequence[Item]) -> tuple[Finding, ...]:
+def check_classes(
+    classes: Sequence[str], counts: I64, items: Sequence[Item], task: Task = "segmentation"
+) -> tuple[Finding, ...]:
     """Classes that are never seen, seen only where nothing is learned, or the only one."""
     pool = np.array([item.part in POOL for item in items], dtype=bool)
     everywhere, learned = counts.sum(axis=0), counts[pool].sum(axis=0)
@@ -173,21 +177,29 @@ def check_classes(classes: Sequence[str], counts: I64, items: Sequence[Item]) ->
             Finding("wrong", "nothing_labelled", None, "No pixel of any training mask is labelled: all are ignored.")
         )
     if pool.any() and len(present) == 1:
+        every, fix = (
+            ("image", "are labels read from the right place?")
+            if task == "classification"
+            else ("labelled pixel", "are masks exported with the right values?")
+        )
         message = (
-            f"One class only: every labelled pixel for training is '{present[0]}', so there is nothing to tell apart. "
-            f"The data set names {', '.join(classes)}: are masks exported with the right values?"
+            f"One class only: every {every} for training is '{present[0]}', so there is nothing to tell apart. "
+            f"The data set names {', '.join(classes)}: {fix}"
         )
         findings.append(Finding("wrong", "one_class", None, message))
         return tuple(findings)
     for c, name in enumerate(classes):
         if present and not everywhere[c]:
-            message = (
-                f"class '{name}' occurs in no mask; its scores stay empty. "
-                "Remove it from the classes, or check its pixel value."
+            where, fix = (
+                ("is the label of no image", "add images of it.")
+                if task == "classification"
+                else ("occurs in no mask", "check its pixel value.")
             )
+            message = f"class '{name}' {where}; its scores stay empty. Remove it from the classes, or {fix}"
             findings.append(Finding("warning", "class_never_seen", None, message))
         elif present and not learned[c]:
-            message = f"class '{name}' occurs in test masks only: it cannot be learned, and its test score will be 0."
+            where = "images" if task == "classification" else "masks"
+            message = f"class '{name}' occurs in test {where} only: it cannot be learned, and its test score will be 0."
             findings.append(Finding("warning", "class_only_in_test", None, message))
     return tuple(findings)
 
@@ -273,4 +285,5 @@ def report_from_json(values: Mapping[str, Any]) -> CheckReport:
         findings=tuple(Finding(**finding) for finding in values["findings"]),
         classes=tuple(ClassRow(**row) for row in values["classes"]),
         images=dict(values["images"]),
+        task=values.get("task", "segmentation"),
     )

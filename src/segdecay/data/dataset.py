@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from segdecay.config import Task
 from segdecay.errors import DataError
 from segdecay.records import read_json
 
@@ -43,7 +44,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images and masks. Views are read-only; the arrays are opened at first use."""
+    """Decoded images and masks (or labels). Views are read-only; the arrays are opened at first use."""
 
     name: str
     classes: tuple[str, ...]
@@ -54,6 +55,7 @@ class Dataset:
     fingerprint: str  # sha256 over classes, how files are read, size and every item
     root: Path  # cache folder
     items: tuple[Item, ...]
+    task: Task = "segmentation"
 
     @cached_property
     def _starts(self) -> I64:
@@ -76,7 +78,9 @@ class Dataset:
         return np.asarray(flat).reshape(item.height, item.width, self.bands)
 
     def mask(self, index: int) -> U8:
-        """A read-only view, (H, W) uint8: class indices or IGNORE."""
+        """A read-only view, (H, W) uint8: class indices or IGNORE; a label is a mask of one pixel, (1, 1)."""
+        if self.task == "classification":
+            return np.asarray(self._masks[index : index + 1]).reshape(1, 1)
         item, start = self.items[index], int(self._starts[index])
         flat = self._masks[start : start + item.height * item.width]
         return np.asarray(flat).reshape(item.height, item.width)
@@ -114,6 +118,7 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
         fingerprint=values["fingerprint"],
         root=root,
         items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
+        task=values.get("task", "segmentation"),
     )
 
 
@@ -126,7 +131,8 @@ def open_dataset(root: Path) -> Dataset:
     try:
         dataset = _dataset_from_json(read_json(root / "dataset.json"), root)
         pixels = int(dataset._starts[-1])  # noqa: SLF001
-        sizes = {"images.u8": pixels * dataset.bands, "masks.u8": pixels}
+        labels = len(dataset.items) if dataset.task == "classification" else pixels
+        sizes = {"images.u8": pixels * dataset.bands, "masks.u8": labels}
         for name, expected in sizes.items():
             seen = (root / name).stat().st_size
             if seen != expected:
@@ -142,5 +148,8 @@ def class_pixels(dataset: Dataset, indices: tuple[int, ...] | None = None) -> I6
     """Pixels of each class in each mask, ignored ones left out: (indices, classes) int64."""
     chosen = range(len(dataset.items)) if indices is None else indices
     n = len(dataset.classes)
+    if dataset.task == "classification":
+        labels = np.array([dataset.mask(index)[0, 0] for index in chosen], dtype=np.int64)
+        return np.asarray(labels[:, None] == np.arange(n), dtype=np.int64)
     rows = [np.bincount(dataset.mask(index).ravel(), minlength=256)[:n] for index in chosen]
     return np.asarray(rows, dtype=np.int64).reshape(len(rows), n)

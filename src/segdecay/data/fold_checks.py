@@ -100,10 +100,14 @@ def _missing_in_validation(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
             message = f"{seen}{rest} {few} classes, or --allow-missing."
         else:
             where = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
-            message = f'class "{name}" is in no validation mask of {where} and cannot be scored there. '
+            message = f'class "{name}" is in no validation {_kind(dataset)} of {where} and cannot be scored there. '
             message += "Use fewer or other folds, merge classes, or --allow-missing."
         findings.append(Finding("wrong", "class_missing_validation", None, message))
     return findings
+
+
+def _kind(dataset: Dataset) -> str:
+    return "image" if dataset.task == "classification" else "mask"
 
 
 def _missing_in_training(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
@@ -117,7 +121,7 @@ def _missing_in_training(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
         if plan.groups_of_class[c] and lacking:
             where = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
             message = (
-                f'class "{name}" is in no training mask of {where} and cannot be learned there. '
+                f'class "{name}" is in no training {_kind(dataset)} of {where} and cannot be learned there. '
                 "Add images of it from other groups, merge classes, or --allow-missing."
             )
             findings.append(Finding("wrong", "class_missing_training", None, message))

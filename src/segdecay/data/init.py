@@ -15,6 +15,7 @@ import yaml
 
 from segdecay.data.checks import NAMED_FILES
 from segdecay.data.guessing import Idea, guess_colours, guess_groups, guess_suffix, guess_values
+from segdecay.data.guessing_labels import guess_labels
 from segdecay.data.labels import colour_counts
 from segdecay.data.palette import Colour
 from segdecay.data.pictures import SIDEWAYS, Picture, UnusableError, read_image, read_mask
@@ -57,7 +58,10 @@ def guess_spec(folder: Path) -> Guess:
         ConfigError: classes.txt is not valid.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. init needs one that holds images and masks.")
+        raise DataError(f"{folder} is no folder. init needs one that holds images and masks, or images and labels.")
+    labelled = guess_labels(folder)
+    if labelled is not None:
+        return _guess_of(labelled)
     images, masks = _subfolder(folder, IMAGE_FOLDERS, "images"), _subfolder(folder, MASK_FOLDERS, "masks")
     found = _Found(_stems(folder / images), _stems(folder / masks))
     for name, files in ((images, found.images), (masks, found.masks)):
@@ -77,6 +81,10 @@ def guess_spec(folder: Path) -> Guess:
         "assumed: left and right may be exchanged. none for text and digits, both for views from above or a microscope"
     )
     ideas.append(Idea("flip", "horizontal", why))
+    return _guess_of(ideas)
+
+
+def _guess_of(ideas: Sequence[Idea]) -> Guess:
     text = _as_yaml(ideas)
     parse_spec(text, source="the guessed dataset.yaml")
     return Guess(text, tuple(f"{idea.key}: {idea.why}." if idea.key else idea.why for idea in ideas))
@@ -89,7 +97,8 @@ def _subfolder(folder: Path, known: Sequence[str], kind: str) -> str:
             return there[name]
     seen = ", ".join(sorted(there.values())[:NAMED_FILES]) or "no folder at all"
     raise DataError(
-        f"{folder} has no folder of {kind}; it holds {seen}. Name it {kind}/, or write {kind}: in dataset.yaml."
+        f"{folder} has no folder of {kind}; it holds {seen}. Name it {kind}/, or write {kind}: in dataset.yaml. "
+        "Class folders (CLASS/*.png), a labels.csv and CIFAR-10 are known, too."
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.config import DataConfig
+from segdecay.config import DataConfig, Task
 from segdecay.data import cache as caching
 from segdecay.data.checks import (
     CheckReport,
@@ -47,8 +47,17 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     wrong = [finding.message for finding in report.of_level("wrong")]
     gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
     if dataset is None:
-        raise DataError(f"{config.path} holds no pair of image and mask that can be used.")
+        raise DataError(f"{config.path} holds no image with its mask or label that can be used.")
     return dataset, report
+
+
+def task_of(config: DataConfig) -> Task:
+    """What a data set's labels are of, found without decoding.
+
+    Raises:
+        DataError, ConfigError: as `load_dataset`, faults of files apart.
+    """
+    return build_source(config).facts.task
 
 
 def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset | None, CheckReport]:
@@ -72,9 +81,9 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     bands = 0
     with caching.Builder(folder) as builder:
         for sample in source.samples(notebook):
-            resized = _resized(sample, config.size)
+            resized = _resized(sample, config.size, facts.task)
             bands = bands or resized.image.shape[2]
-            height, width = resized.mask.shape
+            height, width = resized.image.shape[:2]
             items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
             counts.append(np.bincount(sample.mask.ravel(), minlength=256)[: len(facts.classes)])
             hashes.append(hashlib.sha256(sample.image.tobytes() + repr(sample.image.shape).encode()).hexdigest())
@@ -94,29 +103,31 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             fingerprint=_fingerprint(facts, config, items),
             root=folder,
             items=tuple(items),
+            task=facts.task,
         )
         return builder.finish(dataset, report), report
 
 
-def _resized(sample: Sample, size: tuple[int, int] | None) -> Sample:
+def _resized(sample: Sample, size: tuple[int, int] | None, task: Task) -> Sample:
     if size is None:
         return sample
-    return replace(sample, image=resize_image(sample.image, size), mask=resize_mask(sample.mask, size))
+    mask = sample.mask if task == "classification" else resize_mask(sample.mask, size)
+    return replace(sample, image=resize_image(sample.image, size), mask=mask)
 
 
 def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str]) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
     if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
-        findings += check_classes(facts.classes, counts, items)
+        findings += check_classes(facts.classes, counts, items, facts.task)
     findings += check_shared_groups(items, facts.fold_method)
     findings += check_duplicates(items, hashes)
-    return CheckReport(
-        ordered(findings), class_rows(facts.classes, counts, items), dict(Counter(item.part for item in items))
-    )
+    parts: dict[str, int] = dict(Counter(item.part for item in items))
+    return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 
 
 def _fingerprint(facts: Facts, config: DataConfig, items: list[Item]) -> str:
     """sha256 over whatever changes what a training sees; names of the set and colours of classes do not."""
     rows = [[item.name, item.part, item.group, item.fold, item.sha256] for item in items]
     parts = [facts.classes, facts.reading, facts.flip, facts.fold_method, config.size, rows]
+    parts += [facts.task] if facts.task == "classification" else []  # runs of before have fingerprints without it
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

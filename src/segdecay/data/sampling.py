@@ -75,12 +75,20 @@ def take_batch(
         middle = torch.full((len(indices), 2), 0.5, dtype=torch.float64)
         places = middle if generator is None else torch.rand(len(indices), 2, generator=generator, dtype=torch.float64)
         pairs = [
-            window(dataset.image(index), dataset.mask(index), crop, (float(place[0]), float(place[1])))
+            _window_of(dataset, index, crop, (float(place[0]), float(place[1])))
             for index, place in zip(indices, places, strict=True)
         ]
     images = np.stack([image for image, _ in pairs]).transpose(0, 3, 1, 2)
     masks = np.stack([mask for _, mask in pairs]).astype(np.int64)
     return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(masks)
+
+
+def _window_of(dataset: Dataset, index: int, size: tuple[int, int], place: tuple[float, float]) -> tuple[U8, U8]:
+    """A window of an image and its mask; a label of the whole image stays what it is."""
+    image, mask = dataset.image(index), dataset.mask(index)
+    if dataset.task == "classification":
+        return window(image, image[..., 0], size, place)[0], mask
+    return window(image, mask, size, place)
 
 
 def window(

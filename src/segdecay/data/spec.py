@@ -13,12 +13,14 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from segdecay.config import Section, explain
+from segdecay.config import Section, Task, explain
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
-from segdecay.errors import ConfigError, gather, unknown
+from segdecay.errors import ConfigError, did_you_mean, gather, unknown
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
+LABELS = ("folders", "cifar10")  # where labels of images come from, beside a table
+OF_MASKS = ("masks", "mask_suffix", "values", "colors", "ignore")
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
 
 
@@ -33,6 +35,11 @@ class DatasetSpec(Section):
     """The keys of dataset.yaml."""
 
     name: str | None = Field(None, description="shown in reports; the folder's name otherwise")
+    task: Task = Field("segmentation", description="classification: one label an image, no masks")
+    labels: str = Field(
+        "folders",
+        description="classification only: folders (images/CLASS/…), cifar10, or a CSV with columns name, label",
+    )
     classes: tuple[str, ...] | None = Field(None, description="names in the order of their indices; else classes.txt")
     values: dict[int, str] = Field(default_factory=dict, description="pixel value of a mask: class name")
     colors: dict[str, str] = Field(
@@ -106,7 +113,7 @@ class DatasetSpec(Section):
             raise ValueError("must be different band numbers, counted from 0")
         return value
 
-    @pydantic.field_validator("images", "masks")
+    @pydantic.field_validator("images", "masks", "labels")
     @classmethod
     def _folder_inside(cls, value: str) -> str:
         return _check_inner_path(value)
@@ -134,6 +141,18 @@ def _conflicts(spec: DatasetSpec) -> list[str]:
     lines += [f"{key} is given a class and listed under ignore; it can be only one of them." for key in both]
     if spec.groups is not None and spec.group_pattern is not None:
         lines.append("groups and group_pattern exclude each other; keep one.")
+    given = spec.model_fields_set
+    if spec.task == "classification":
+        lines += [
+            f"{key} speaks of masks, and task: classification has none; remove it." for key in OF_MASKS if key in given
+        ]
+        if spec.labels not in LABELS and not spec.labels.lower().endswith(".csv"):
+            lines.append(
+                f"labels: '{spec.labels}' is no place of labels; allowed: {', '.join(LABELS)}, or a CSV file with "
+                f"columns name and label.{did_you_mean(spec.labels, LABELS)}"
+            )
+    elif "labels" in given:
+        lines.append("labels needs task: classification; with masks the classes of pixels are the labels.")
     return lines
 
 

@@ -91,8 +91,11 @@ def predict_mask(
     predictor: Predictor,
     image: U8,  # (H, W, B)
     tiling: Tiling = Tiling(),
-) -> U8:  # (H, W) class indices
-    """The class of every pixel, at the size of the image."""
+) -> U8:  # (H, W) class indices, or (1, 1) where images have one label
+    """The class of every pixel, at the size of the image; the label of an image is found on the whole of it."""
+    if predictor.task == "classification":
+        whole = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        return np.asarray(predictor.probabilities(whole)[0].argmax(dim=0).to(torch.uint8).cpu().numpy())
     mask = np.zeros(image.shape[:2], np.uint8)
     for block in predicted_blocks(predictor, ArraySource(image), tiling):
         rows, columns = block.values.shape[1:]

@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from segdecay.config import ModelConfig
+from segdecay.config import ModelConfig, Task
 from segdecay.deploy.card import SCHEMA, Card, model_of, read_card, read_part
 from segdecay.deploy.model_card import model_card
-from segdecay.errors import ModelError, RunError
-from segdecay.models.zoo import PRESETS, build_model, logits_of
+from segdecay.errors import ModelError, RunError, gather
+from segdecay.models.zoo import build_model, check_model_task, is_own, logits_of
 from segdecay.records import read_json, write_bytes, write_json
 
 WEIGHTS, CARD, README = "model.safetensors", "model.json", "README.md"
@@ -42,11 +42,12 @@ class Bundle:
     size: tuple[int, int] | None  # H, W that images are resized to before the model; None: as they are
     made_by: Mapping[str, object]
     card: Card | None = field(default=None, repr=False)
+    task: Task = "segmentation"
 
     def logits(
         self,
         images: Tensor,  # (N, B, H, W) uint8 or float 0 … 255
-    ) -> Tensor:  # (N, C, H, W) float
+    ) -> Tensor:  # (N, C, H, W) float, or (N, C, 1, 1) where images have one label
         """Logits at the size of the input, eval mode."""
         device = next(self.model.parameters()).device
         values = images.to(device).float()
@@ -57,7 +58,7 @@ class Bundle:
         mean, deviation = (torch.tensor(v, device=device).view(shape) for v in (self.mean, self.deviation))
         with torch.inference_mode():
             logits = logits_of(self.model, (values - mean) / deviation)
-            if logits.shape[-2:] != (height, width):
+            if self.task == "segmentation" and logits.shape[-2:] != (height, width):
                 logits = nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
         return logits
 
@@ -120,7 +121,8 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
     content = read_part(folder / WEIGHTS, MOST_WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != card.weights_sha256:
         raise ModelError(f"{folder / WEIGHTS} is damaged: its hash is not the one in {CARD}. Make the bundle again.")
-    is_ours = config.name in PRESETS or config.name.startswith("smp:")
+    is_ours = not is_own(config.name)
+    gather(ModelError, check_model_task(config.name, card.task), headline="")
     if not is_ours and model != config.name:
         message = (
             f"{folder} was made with a model of your own, {config.name}, and a bundle brings no code. "
@@ -147,6 +149,7 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
         size=card.size,
         made_by=card.made_by,
         card=card,
+        task=card.task,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from segdecay.config import ModelConfig, explain
+from segdecay.config import ModelConfig, Task, explain
 from segdecay.errors import ModelError, gather
 from segdecay.records import Strength
 
@@ -42,7 +42,9 @@ class Part(pydantic.BaseModel):
 
 
 class ClassScore(Part):
-    """IoU of one class: over the folds with its interval, of the refit on the test part, and how much there was."""
+    """IoU of one class (recall, where images have one label): over the folds with its interval, of the refit on the
+    test part, and how much there was.
+    """
 
     name: Name
     pixels: Annotated[int, Field(ge=0)]  # labelled, all parts together
@@ -89,6 +91,7 @@ class Card(Part):
     """
 
     schema_version: int
+    task: Task = "segmentation"  # cards of before are of masks
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     palette: tuple[tuple[Byte, Byte, Byte], ...]
@@ -104,6 +107,7 @@ class Card(Part):
     scored_on: Literal["test", "val"] | None = None
     miou: Share | None = None  # on `scored_on`
     miou_interval: Band | None = None
+    balanced_accuracy: Share | None = None  # on `scored_on`, where images have one label
     made_with: Mapping[str, str] = {}  # versions of packages
 
     @pydantic.model_validator(mode="after")

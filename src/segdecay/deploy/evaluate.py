@@ -32,7 +32,7 @@ from segdecay.deploy.predictor import Predictor
 from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
 from segdecay.records import write_json
 from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import resampled_by
+from segdecay.selection.evidence import known_groups, resampled_by
 from segdecay.training.metrics import I64, image_confusions, write_confusions
 
 CARD, MATRICES = "evaluation.json", "confusion.npz"
@@ -72,6 +72,9 @@ def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
 def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
     """Faults of a data set that a model cannot be scored on."""
     faults = []
+    if predictor.task != dataset.task:
+        kinds = {"segmentation": "masks", "classification": "one label an image"}
+        faults.append(f"The model gives {kinds[predictor.task]}; {dataset.name} has {kinds[dataset.task]}.")
     if tuple(predictor.classes) != tuple(dataset.classes):
         faults.append(
             f"The classes differ. The model's: {', '.join(predictor.classes)}. {dataset.name}'s: "
@@ -158,6 +161,13 @@ def _summary(
         for index, item, miou in zip(indices, items, image_mious(confusions), strict=True)
     ]
     confidence, resamples = inquiry.confidence, inquiry.resamples
+    of_images = dataset.task == "classification"
+    balanced, accuracy = (
+        interval_of(confusions, groups, Criterion(kind), confidence=confidence, resamples=resamples)
+        if of_images
+        else None
+        for kind in ("balanced_accuracy", "accuracy")
+    )
     return Evaluation(
         run=inquiry.run,
         data={
@@ -179,11 +189,20 @@ def _summary(
         },
         confidence=confidence,
         resamples=resamples,
-        resampled_by=resampled_by([groups]),
+        resampled_by=resampled_by(known_groups([groups])),
         miou=interval_of(confusions, groups, Criterion(), confidence=confidence, resamples=resamples),
+        task=dataset.task,
+        balanced_accuracy=balanced,
         accuracy=accuracy_of(confusions),
+        accuracy_interval=None if accuracy is None else accuracy.interval,
         classes=class_scores(
-            confusions, dataset.classes, dataset.palette, groups, confidence=confidence, resamples=resamples
+            confusions,
+            dataset.classes,
+            dataset.palette,
+            groups,
+            confidence=confidence,
+            resamples=resamples,
+            of_images=of_images,
         ),
         confusion=tuple(tuple(int(count) for count in row) for row in confusions.sum(axis=0)),
         images=tuple(rows),
@@ -216,6 +235,8 @@ def evaluate(
         ModelError: the model cannot be applied to an image.
     """
     gather(DataError, check_fit(predictor, dataset))
+    if dataset.task == "classification" and inquiry.tiling.tile is not None:
+        raise ConfigError(f"--tile {inquiry.tiling.tile}: this model labels whole images; leave it out.")
     check_tiling_of(inquiry.tiling, predictor)
     part, indices = part_of(dataset, inquiry.part)
     start = time.monotonic()

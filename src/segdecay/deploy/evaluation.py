@@ -6,14 +6,14 @@ Pure arithmetic on per-image confusion matrices; knows nothing of models or file
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from segdecay.records import Interval, Scores
 from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import Counts, resampled_by, surface_of
+from segdecay.selection.evidence import Counts, known_groups, resampled_by, surface_of
 from segdecay.selection.intervals import own_estimates
 from segdecay.training.metrics import I64, intersection_union, iou, mean_present, scores_of
 
@@ -35,6 +35,7 @@ class ClassScore:
     dice: float | None
     precision: float | None
     recall: float | None
+    recall_interval: tuple[float, float] | None = None  # where images have one label
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Evaluation:
     trained_on: int  # images that the model was trained on, as far as that is known
     warnings: tuple[str, ...]
     seconds: float
+    task: str = "segmentation"
+    balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
+    accuracy_interval: tuple[float, float] | None = None
 
 
 def _number(value: float) -> float | None:
@@ -92,16 +96,16 @@ def interval_of(
     units = len(set(groups))
     if not np.isfinite(score) or units < 2:
         return Interval(_number(score), None, None)
-    by_groups = resampled_by([groups]) == "groups"
-    if by_groups:
-        counts = counts.by_group(groups)
+    known = known_groups([groups])
+    if known is not None and resampled_by(known) == "groups":
+        counts, known = counts.by_group(groups), None
     surface, _ = surface_of(
         [{0: [counts]}],
         [NAME],
         criterion=criterion,
         resamples=resamples,
         seed=seed,
-        groups=None if by_groups else [groups],
+        groups=known,
     )
     found = own_estimates(surface).interval(0, 1 - confidence)
     if found.interval is None:
@@ -118,6 +122,7 @@ def class_scores(
     *,
     confidence: float,
     resamples: int,
+    of_images: bool = False,
 ) -> tuple[ClassScore, ...]:
     """Scores of every class over all images."""
     total = confusions.sum(axis=0)
@@ -126,6 +131,12 @@ def class_scores(
     rows = []
     for index, name in enumerate(names):
         criterion = Criterion("classes", (index,), (name,))
+        by_recall = replace(criterion, of_recall=True)
+        recall = (
+            interval_of(confusions, groups, by_recall, confidence=confidence, resamples=resamples)
+            if of_images
+            else None
+        )
         rows.append(
             ClassScore(
                 name=name,
@@ -137,6 +148,7 @@ def class_scores(
                 dice=_number(scores.dice[index]),
                 precision=float(hit[index] / predicted[index]) if predicted[index] else None,
                 recall=float(hit[index] / true[index]) if true[index] else None,
+                recall_interval=None if recall is None else recall.interval,
             )
         )
     return tuple(rows)

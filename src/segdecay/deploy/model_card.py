@@ -18,8 +18,9 @@ def model_card(card: Card) -> str:
 
 def _title(card: Card) -> str:
     name = card.trained_on.name if card.trained_on else "a data set of its owner"
+    kind = "Classification" if card.task == "classification" else "Segmentation"
     return (
-        f"# Segmentation model, trained on {name}\n\n"
+        f"# {kind} model, trained on {name}\n\n"
         f"{len(card.classes)} classes: {', '.join(card.classes)}.  \nNetwork: {card.model.get('name')}, "
         f"{card.bands} band{'s' if card.bands > 1 else ''}, "
         + ("images at their own size." if card.size is None else f"images resized to {card.size[0]}×{card.size[1]}.")
@@ -75,27 +76,37 @@ def _scores(card: Card) -> str:
     if not card.scores:
         return ""
     has_folds = any(row.folds is not None for row in card.scores)
-    columns = ["class"] + (["IoU over the folds"] if has_folds else [])
-    columns += [f"IoU on {card.scored_on}"] if card.scored_on else []
-    columns += ["labelled pixels, all parts", "images"]
+    of_images, measure = card.task == "classification", _measure(card)
+    columns = ["class"] + ([f"{measure} over the folds"] if has_folds else [])
+    columns += [f"{measure} on {card.scored_on}"] if card.scored_on else []
+    columns += ["images, all parts"] if of_images else ["labelled pixels, all parts", "images"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in card.scores:
         cells = [row.name.replace("|", "\\|")] + ([_score(row.folds, row.interval)] if has_folds else [])
         cells += [_score(row.scored, row.scored_interval)] if card.scored_on else []
-        lines.append("| " + " | ".join([*cells, f"{row.pixels:,}", f"{row.images:,}"]) + " |")
+        pixels = [] if of_images else [f"{row.pixels:,}"]
+        lines.append("| " + " | ".join([*cells, *pixels, f"{row.images:,}"]) + " |")
     confidence = f"{card.search.confidence:.0%}" if card.search else "95%"
     text = f"## Scores\n\nIn brackets: {confidence} intervals, of single classes.\n\n" + "\n".join(lines)
     if card.miou is not None:
         text += f"\n\nmIoU on {card.scored_on}, scored once: {_score(card.miou, card.miou_interval)}."
+    if card.balanced_accuracy is not None:
+        text += f"\n\nBalanced accuracy on {card.scored_on}, scored once: {_score(card.balanced_accuracy, None)}."
     return text
 
 
+def _measure(card: Card) -> str:
+    """What classes are scored by."""
+    return "recall" if card.task == "classification" else "IoU"
+
+
 def _limits(card: Card) -> str:
-    few = [row.name for row in card.scores if row.pixels < FEW_PIXELS or row.images < FEW_IMAGES]
+    of_images = card.task == "classification"
+    few = [row.name for row in card.scores if row.images < FEW_IMAGES or (row.pixels < FEW_PIXELS and not of_images)]
     weak = [row.name for row in card.scores if _known(row) is not None and (_known(row) or 0.0) < 0.5]
     other = (
         f"Images with another number of bands than {card.bands}, or scaled otherwise than those it was trained on, "
-        "are not what it knows; it says a class for every pixel all the same."
+        f"are not what it knows; it says a class for every {'image' if of_images else 'pixel'} all the same."
     )
     lines = [
         other,
@@ -104,10 +115,14 @@ def _limits(card: Card) -> str:
     if few:
         lines.append(f"Trained on very little of: {', '.join(few)}. Their scores are uncertain.")
     if weak:
-        lines.append(f"IoU below .5: {', '.join(weak)}.")
+        lines.append(f"{_first_upper(_measure(card))} below .5: {', '.join(weak)}.")
     if card.scored_on is None:
         lines.append("These very weights were scored on no image outside their training; the folds' models were.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _versions(card: Card) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from segdecay.config import Task
 from segdecay.deploy.bundle import Bundle
 from segdecay.deploy.tiles import STRIDE
 from segdecay.errors import ConfigError, ModelError, gather, unknown
@@ -78,6 +79,11 @@ class Predictor:
         return self.bundles[0].classes
 
     @property
+    def task(self) -> Task:
+        """Whether it gives a mask or one label an image."""
+        return self.bundles[0].task
+
+    @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
         return self.bundles[0].palette
 
@@ -105,7 +111,7 @@ class Predictor:
     def probabilities(
         self,
         images: Tensor,  # (N, B, H, W) uint8 or float 0 … 255
-    ) -> Tensor:  # (N, C, H, W) float32, sums to 1 over C
+    ) -> Tensor:  # (N, C, H, W) float32, sums to 1 over C; (N, C, 1, 1) where images have one label
         """Mean of the softmax over models and symmetries, on the models' device.
 
         Raises:
@@ -143,7 +149,7 @@ def build_predictor(bundles: Sequence[Bundle], tta: str = "none") -> Predictor:
     faults = [
         f"{what}: {getattr(bundles[0], what)} in the first, {getattr(bundle, what)} in model {number}"
         for number, bundle in enumerate(bundles[1:], 2)
-        for what in ("classes", "bands", "size")
+        for what in ("task", "classes", "bands", "size")
         if getattr(bundle, what) != getattr(bundles[0], what)
     ]
     gather(ModelError, faults, headline="Only models that agree can be averaged:" if faults else "")

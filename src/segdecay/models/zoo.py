@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segdecay.config import ModelConfig
+from segdecay.config import ModelConfig, Task
 from segdecay.errors import ModelError, did_you_mean, unknown
+from segdecay.models.small_cnn import SmallCNN
 from segdecay.models.unet import UNet
 
 PRESETS = {"unet-tiny": (12, 3), "unet-small": (16, 4)}  # width, depth
+CLASSIFIERS: dict[str, Callable[[int, int], nn.Module]] = {"small-cnn": SmallCNN}  # one label an image
 
 
 def smp_architectures() -> dict[str, Any]:
@@ -45,7 +47,7 @@ def smp_architectures() -> dict[str, Any]:
 
 def check_model_name(name: str) -> list[str]:
     """Faults of a model's name; empty when it can be built."""
-    if name in PRESETS:
+    if name in PRESETS or name in CLASSIFIERS:
         return []
     if name.startswith("smp:"):
         found = smp_architectures()
@@ -53,10 +55,31 @@ def check_model_name(name: str) -> list[str]:
         return [] if word in found else [unknown("smp architecture", word, found)]
     if ":" in name:
         return []
-    return [
-        f"Unknown model '{name}'; allowed: {', '.join(PRESETS)}, smp:ARCHITECTURE, or your own package.module:build."
-        + did_you_mean(name, PRESETS)
-    ]
+    names = [*PRESETS, *CLASSIFIERS]
+    allowed = f"{', '.join(names)}, smp:ARCHITECTURE, or your own package.module:build"
+    return [f"Unknown model '{name}'; allowed: {allowed}.{did_you_mean(name, names)}"]
+
+
+def is_own(name: str) -> bool:
+    """Whether a model's name is that of the user's own function."""
+    return ":" in name and not name.startswith("smp:")
+
+
+def check_model_task(name: str, task: Task) -> list[str]:
+    """Why a model cannot do a task: a network of masks on labels of images, or the other way round.
+
+    A model of the user's own is told by what it returns, when it is tried.
+    """
+    if is_own(name) or check_model_name(name):
+        return []
+    if task == "classification" and name not in CLASSIFIERS:
+        own = "your own package.module:build that returns (N, classes) logits"
+        seen = f"model.name={name} gives a mask, and these data have one label an image."
+        return [f"{seen} Use --model {', '.join(CLASSIFIERS)}, or {own}."]
+    if task == "segmentation" and name in CLASSIFIERS:
+        seen = f"model.name={name} gives one label an image, and these data have masks."
+        return [f"{seen} Use --model {', '.join(PRESETS)}, smp:ARCHITECTURE, or your own package.module:build."]
+    return []
 
 
 def _build_smp(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
@@ -122,6 +145,8 @@ def _build_own(config: ModelConfig, in_channels: int, classes: int) -> nn.Module
 def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Module:
     """A fresh model that maps (N, in_channels, H, W) floats to (N, classes, H, W) logits (through `logits_of`).
 
+    Classifiers give (N, classes, 1, 1).
+
     Random weights come from torch's global generator: seed it before.
 
     Raises:
@@ -140,6 +165,8 @@ def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Mo
             norm=config.norm,
             dropout=config.dropout,
         )
+    elif config.name in CLASSIFIERS:
+        model = CLASSIFIERS[config.name](in_channels, classes)
     elif config.name.startswith("smp:"):
         model = _build_smp(config, in_channels, classes)
     else:
@@ -160,7 +187,7 @@ def input_stride(model: nn.Module) -> int:
 def logits_of(
     model: nn.Module,
     images: Tensor,  # (N, B, H, W) float, normalised, any H and W
-) -> Tensor:  # (N, classes, H, W)
+) -> Tensor:  # (N, classes, H, W), or (N, classes, 1, 1) where images have one label each
     """Apply a model to images of any size: pad by replication to its stride, crop the logits back."""
     height, width = images.shape[-2:]
     stride = max(input_stride(model), 32) if hasattr(model, "segmentation_head") else input_stride(model)
@@ -169,7 +196,7 @@ def logits_of(
         images = F.pad(images, (0, pad_x, 0, pad_y), mode="replicate")
     # channels last: convolutions on a CPU are about a fifth faster in it (docs/log.md)
     logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
-    return logits[..., :height, :width]
+    return logits[:, :, None, None] if getattr(logits, "ndim", 4) == 2 else logits[..., :height, :width]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What every strength gains or costs every class: the paired difference to none in IoU, with its interval.
+"""What every strength gains or costs every class: the paired difference to none in IoU (or recall), with its interval.
 
 Pure numpy: kept counts in, facts out. Knows nothing of files or drawings.
 """
@@ -21,7 +21,6 @@ from segdecay.training.counts import mean_present
 
 RESAMPLES = 500  # enough for a bar a few pixels long
 SEED = 0
-ONLY = Criterion("classes", (0,))  # of counts that hold one class
 DEFAULT_CONFIDENCE = 0.95
 
 
@@ -60,15 +59,18 @@ def class_curves(run: Run) -> tuple[ClassCurve, ...]:
         return ()
     values = [item.strength.value for item in verdict.settings if not item.is_none and item.strength.value in run.kept]
     cells = [by_fold(run.kept[value]) for value in (none.strength.value, *values)]
-    return tuple(_curve(verdict, cells, values, index) for index in range(len(run.data.classes)))
+    only = Criterion("classes", (0,), of_recall=run.data.task == "classification")  # of counts that hold one class
+    return tuple(_curve(verdict, cells, values, index, only) for index in range(len(run.data.classes)))
 
 
-def _curve(verdict: Verdict, cells: list[dict[int, list[Counts]]], values: list[float], index: int) -> ClassCurve:
+def _curve(
+    verdict: Verdict, cells: list[dict[int, list[Counts]]], values: list[float], index: int, only: Criterion
+) -> ClassCurve:
     own: list[dict[int, Sequence[Counts]]] = [
         {fold: [_only(cell, index) for cell in seeds] for fold, seeds in one.items()} for one in cells
     ]
     names = ["none", *(f"{value:.12g}" for value in values)]
-    surface, _ = surface_of(own, names, criterion=ONLY, resamples=RESAMPLES, seed=SEED)
+    surface, _ = surface_of(own, names, criterion=only, resamples=RESAMPLES, seed=SEED)
     none = float(mean_present(surface.scores[0]))
     if not math.isfinite(none):
         return ClassCurve(index, None, tuple(ClassPoint(value) for value in values))

@@ -11,6 +11,7 @@ from segdecay.report.class_curves import ClassCurve
 from segdecay.report.facts import Data
 from segdecay.report.figures import axis_style, base_layout, short
 from segdecay.report.verdict_facts import Verdict
+from segdecay.report.wording import Wording
 from segdecay.report.words import axis_title, label, number, score
 
 # Diverging and safe for colour-blind readers: ColorBrewer's PuOr, orange below and purple above.
@@ -22,6 +23,7 @@ def classes_figure(verdict: Verdict, data: Data, curves: Sequence[ClassCurve] = 
 
     curves: the same differences over the folds that a setting shares with none, where they are known.
     """
+    measure = Wording(data.task).class_score
     settings = [item for item in verdict.settings if not item.is_none and item.classes]
     none = verdict.none.classes if verdict.none and verdict.none.classes else (None,) * len(data.classes)
     changes = [[_minus(item.classes[row], none[row]) for item in settings] for row in range(len(data.classes))]
@@ -48,7 +50,7 @@ def classes_figure(verdict: Verdict, data: Data, curves: Sequence[ClassCurve] = 
         hovertext=[
             [
                 f"{label(name, 60)}<br>{short(verdict, item)}<br>"
-                f"IoU {score(item.classes[row])}, at none {score(none[row])}"
+                f"{measure} {score(item.classes[row])}, at none {score(none[row])}"
                 for item in settings
             ]
             for row, name in enumerate(data.classes)

@@ -62,19 +62,21 @@ def objective_figure(trainings: Sequence[Training], policy: str, limits: tuple[f
 
 
 def learning_figure(trainings: Sequence[Training], limits: tuple[float, float] | None) -> go.Figure:
-    """Scores (mIoU) on validation and on unaugmented training images, over epochs."""
+    """Scores (mIoU or balanced accuracy) on validation and on unaugmented training images, over epochs."""
+    of_labels = any(row.train_balanced_accuracy is not None for training in trainings for row in training.curve)
+    name = "balanced accuracy" if of_labels else "mIoU"
     lines: tuple[Line, ...] = (
-        ("validation mIoU", BLUE, "solid", lambda row: row.validation_miou),
-        ("train mIoU", VERMILION, "dash", lambda row: row.train_miou),
+        (f"validation {name}", BLUE, "solid", lambda row: row.validation_score),
+        (f"train {name}", VERMILION, "dash", lambda row: row.train_score),
     )
     figure = _figure(trainings, lines, keep=lambda _: True)
-    figure.update_layout(yaxis=axis_style(title="mIoU", range=None if limits is None else list(limits)))
+    figure.update_layout(yaxis=axis_style(title=name, range=None if limits is None else list(limits)))
     return figure
 
 
 def is_scored(trainings: Sequence[Training]) -> bool:
     """Whether any validation score was taken."""
-    return any(row.validation_miou is not None for training in trainings for row in training.curve)
+    return any(row.validation_score is not None for training in trainings for row in training.curve)
 
 
 def loss_limits(trainings: Sequence[Training]) -> tuple[float, float] | None:
@@ -95,7 +97,7 @@ def score_limits(trainings: Sequence[Training]) -> tuple[float, float] | None:
         value
         for training in trainings
         for row in training.curve
-        for value in (row.validation_miou, row.train_miou)
+        for value in (row.validation_score, row.train_score)
         if value is not None
     ]
     return (0.0, max(values) * 1.08 + 0.01) if values else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -39,6 +39,12 @@ class EvaluatedClass:
     dice: float | None = None
     precision: float | None = None
     recall: float | None = None
+    recall_interval: Interval = None  # where images have one label
+
+    @property
+    def by_recall(self) -> Estimate:
+        """Recall as an estimate."""
+        return Estimate(self.recall, None, self.recall_interval)
 
 
 @dataclass(frozen=True)
@@ -93,3 +99,6 @@ class Evaluation:
     trained_on: int | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+    task: Literal["segmentation", "classification"] = "segmentation"
+    balanced_accuracy: Estimate | None = None  # where images have one label
+    accuracy_interval: Interval = None

@@ -21,6 +21,7 @@ from segdecay.report.reading import read_fact
 from segdecay.report.rendering import render_page
 from segdecay.report.scale import BLUE
 from segdecay.report.tables import hex_colour
+from segdecay.report.wording import Wording
 from segdecay.report.words import interval, label, score
 
 SHOWN_IMAGES = 500  # rows of the table; the worst come first
@@ -74,12 +75,13 @@ def render_evaluation(found: Evaluation) -> str:
     matrix = np.asarray(found.confusion, dtype=np.int64)
     context: Mapping[str, Any] = {
         "found": found,
+        "wording": Wording(found.task),
         "written_by": _written_by(found),
         "classes": {"lines": rows},
         "confusion": build_confusions(
             ("evaluation",), (matrix,), [item.name for item in found.classes], "All scored images."
         ),
-        "panels": {"classes": _class_panel(found), "images": _image_panel(scored)},
+        "panels": {"classes": _class_panel(found), "images": _image_panel(scored, found.task)},
         "images": scored[:SHOWN_IMAGES],
     }
     return render_page("evaluation.html.j2", context)
@@ -92,15 +94,15 @@ def _written_by(found: Evaluation) -> str:
 
 def _class_panel(found: Evaluation) -> Panel:
     """IoU of every class with its interval, in the order of the data."""
-    items = found.classes
+    items, measure = found.classes, Wording(found.task).class_score
+    scores = [item.by_recall if found.task == "classification" else item.iou for item in items]
     at = list(range(len(items)))
-    means = [item.iou.mean for item in items]
-    bounds = [item.iou.interval for item in items]
+    means, bounds = [one.mean for one in scores], [one.interval for one in scores]
     figure = go.Figure(layout=base_layout(90 + 26 * len(items), showlegend=False))
     figure.add_scatter(
         x=means,
         y=at,
-        name="IoU",
+        name=measure,
         mode="markers",
         error_x={
             "type": "data",
@@ -113,12 +115,13 @@ def _class_panel(found: Evaluation) -> Panel:
         marker={"size": 9, "color": BLUE},
         hoverinfo="text",
         text=[
-            f"{label(item.name, 60)}<br>IoU {score(item.iou.mean)} ({interval(item.iou.interval)})" for item in items
+            f"{label(item.name, 60)}<br>{measure} {score(one.mean)} ({interval(one.interval)})"
+            for item, one in zip(items, scores, strict=True)
         ],
     )
     figure.update_layout(
         margin={"t": 10},
-        xaxis=axis_style(title="IoU", range=[0, 1.02]),
+        xaxis=axis_style(title=measure, range=[0, 1.02]),
         yaxis=axis_style(
             tickvals=at, ticktext=[label(item.name) for item in items], range=[len(items) - 0.4, -0.6], showgrid=False
         ),
@@ -133,8 +136,10 @@ def _gap(mean: float | None, bounds: tuple[float, float] | None, end: int) -> fl
     return 0.0 if mean is None or bounds is None else abs(bounds[end] - mean)
 
 
-def _image_panel(images: list[EvaluatedImage]) -> Panel | None:
+def _image_panel(images: list[EvaluatedImage], task: str) -> Panel | None:
     """MIoU of every image, from the worst to the best; None where no image was scored."""
+    if task == "classification":
+        return None  # an image is right or wrong
     known = [image for image in images if image.miou is not None and math.isfinite(image.miou)]
     if not known:
         return None

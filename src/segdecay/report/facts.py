@@ -55,6 +55,7 @@ class Data:
     images: Mapping[str, int]
     class_rows: tuple[ClassRow, ...]
     findings: tuple[Finding, ...]
+    task: Literal["segmentation", "classification"] = "segmentation"
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,22 @@ class CurveRow:
     validation_loss: float | None = None
     validation_miou: float | None = None
     train_miou: float | None = None
+    validation_balanced_accuracy: float | None = None
+    train_balanced_accuracy: float | None = None
     stage: int = 1
     gauges: GaugeFacts | None = None
+
+    @property
+    def validation_score(self) -> float | None:
+        """MIoU, or balanced accuracy where images have one label."""
+        own = self.validation_balanced_accuracy
+        return self.validation_miou if own is None else own
+
+    @property
+    def train_score(self) -> float | None:
+        """As `validation_score`, of the training images."""
+        own = self.train_balanced_accuracy
+        return self.train_miou if own is None else own
 
 
 @dataclass(frozen=True)
@@ -151,10 +166,24 @@ class Example:
 
 
 @dataclass(frozen=True)
+class LabelExample:
+    """One validation image with its label, and what it is called at none and at the chosen strength."""
+
+    kind: str
+    name: str
+    fold: int | None
+    image: str  # name of a file inside examples/
+    truth: str
+    zero: str
+    chosen: str
+
+
+@dataclass(frozen=True)
 class Examples:
     """examples.json; `shown` is the strength of the pictures called "chosen"."""
 
     cases: tuple[Example, ...] = ()
+    labels: tuple[LabelExample, ...] = ()  # instead of cases, where images have one label
     shown: StrengthField | None = None
 
 

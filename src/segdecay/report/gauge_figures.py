@@ -168,6 +168,7 @@ def sparsity_figure(series: Sequence[Series]) -> go.Figure | None:
 def head_figure(series: Sequence[Series], data: Data) -> go.Figure | None:
     """Norms of the head's rows against class frequency; None where rows are not classes or frequencies unknown."""
     figure = go.Figure(layout=base_layout(360))
+    units = "images" if data.task == "classification" else "pixels"
     shares: dict[int, float] = {}
     for item in series:
         rows = row_means(item, len(data.classes))
@@ -187,7 +188,7 @@ def head_figure(series: Sequence[Series], data: Data) -> go.Figure | None:
             marker=_dots(item.is_none, 10),
             hoverinfo="text",
             text=[
-                f"{label(data.classes[index], 60)}, {percent(share)} of the pixels<br>"
+                f"{label(data.classes[index], 60)}, {percent(share)} of the {units}<br>"
                 f"{label(item.title)}: ‖w‖ = {number(norm)}"
                 for index, share, norm in points
             ],
@@ -199,7 +200,7 @@ def head_figure(series: Sequence[Series], data: Data) -> go.Figure | None:
     figure.update_layout(
         xaxis=axis_style(
             type="log",
-            title="share of the training pixels (logarithmic)",
+            title=f"share of the training {units} (logarithmic)",
             tickvals=list(marks),
             ticktext=[percent(mark) for mark in marks],
         ),

@@ -67,16 +67,21 @@ def read_sheet(folder: Path, example: Example, palette: tuple[Colour, ...], side
     Raises:
         RunError: a file is missing or no image, lies elsewhere, has another size, or a mask holds no class.
     """
-    picture = _open(folder, example.image).convert("RGB")
+    picture = open_example(folder, example.image).convert("RGB")
     masks = [_mask(folder, name, palette, picture.size) for name in (example.truth, example.zero, example.chosen)]
     valid = masks[0] != IGNORE
     same = float(np.mean((masks[1] == masks[2])[valid])) if valid.any() else 1.0
     truth, zero, chosen = (_mask_uri(mask, palette, side) for mask in masks)
     width, height = picture.size
-    return Sheet(example, _image_uri(picture, side), truth, zero, chosen, width, height, same)
+    return Sheet(example, image_uri(picture, side), truth, zero, chosen, width, height, same)
 
 
-def _open(folder: Path, name: str) -> Image.Image:
+def open_example(folder: Path, name: str) -> Image.Image:
+    """A PNG that examples.json names.
+
+    Raises:
+        RunError: it is missing, no image, or lies elsewhere.
+    """
     path = folder / name
     if not PLAIN_NAME.fullmatch(name) or name in (".", ".."):
         raise RunError(f"{folder / 'examples.json'} names '{name}'; only names of files in that folder are allowed.")
@@ -91,7 +96,7 @@ def _open(folder: Path, name: str) -> Image.Image:
 
 
 def _mask(folder: Path, name: str, palette: tuple[Colour, ...], size: tuple[int, int]) -> np.ndarray:
-    image = _open(folder, name)
+    image = open_example(folder, name)
     if image.mode not in ("P", "L"):
         raise RunError(f"{folder / name} is a {image.mode} image; a mask holds class indices (mode P or L).")
     if image.size != size:
@@ -112,7 +117,8 @@ def _fitted(image: Image.Image, largest: int, resample: Image.Resampling) -> Ima
     return image.resize((width, height), resample)
 
 
-def _image_uri(image: Image.Image, side: int) -> str:
+def image_uri(image: Image.Image, side: int) -> str:
+    """An image as a data URI, its longer side at most `side` px."""
     if max(image.size) <= min(LOSSLESS, side):
         return _uri(image, "PNG", optimize=True)
     return _uri(_fitted(image, side, Image.Resampling.LANCZOS), "JPEG", quality=85)

@@ -35,13 +35,15 @@ class Multiple:
     gain: str  # what the compared strength gains or costs, with its interval
 
 
-def build_multiples(verdict: Verdict, curves: Sequence[ClassCurve], lines: Sequence[ClassLine]) -> tuple[Multiple, ...]:
+def build_multiples(
+    verdict: Verdict, curves: Sequence[ClassCurve], lines: Sequence[ClassLine], measure: str = "IoU"
+) -> tuple[Multiple, ...]:
     """One picture a class, all on the same axes."""
     limits = _limits(curves)
-    return tuple(_multiple(verdict, curve, line, limits) for curve, line in zip(curves, lines, strict=True))
+    return tuple(_multiple(verdict, curve, line, limits, measure) for curve, line in zip(curves, lines, strict=True))
 
 
-def multiples_csv(verdict: Verdict, curves: Sequence[ClassCurve], names: Sequence[str]) -> str:
+def multiples_csv(verdict: Verdict, curves: Sequence[ClassCurve], names: Sequence[str], measure: str = "IoU") -> str:
     """A line a class and strength: IoU, difference to none and its interval."""
     none = verdict.none.strength.value if verdict.none else 0.0
     rows: list[tuple[object, ...]] = []
@@ -50,7 +52,7 @@ def multiples_csv(verdict: Verdict, curves: Sequence[ClassCurve], names: Sequenc
         for point in curve.points:
             low, high = point.interval or (None, None)
             rows.append((names[curve.index], point.value, None, point.difference, low, high))
-    return csv_text(("class", verdict.axis, "IoU at none", "difference to none", "low", "high"), rows)
+    return csv_text(("class", verdict.axis, f"{measure} at none", "difference to none", "low", "high"), rows)
 
 
 def _limits(curves: Sequence[ClassCurve]) -> tuple[float, float]:
@@ -60,12 +62,14 @@ def _limits(curves: Sequence[ClassCurve]) -> tuple[float, float]:
     return padded([-LEAST_SPAN, LEAST_SPAN, *(point.difference for point in points), *ends], 0.05)
 
 
-def _multiple(verdict: Verdict, curve: ClassCurve, line: ClassLine, limits: tuple[float, float]) -> Multiple:
+def _multiple(
+    verdict: Verdict, curve: ClassCurve, line: ClassLine, limits: tuple[float, float], measure: str
+) -> Multiple:
     shown = next((p for p in curve.points if verdict.compared and p.value == verdict.compared.strength.value), None)
     gain = difference(shown.difference) if shown else "n/a"
     if shown is not None and shown.interval is not None:
         gain += f" ({interval(shown.interval, signed=True)})"
-    picture = Markup(_svg(verdict, curve, line.name, limits))  # noqa: S704  # all texts are escaped
+    picture = Markup(_svg(verdict, curve, f"{measure} of {line.name}", limits))  # noqa: S704  # all texts are escaped
     return Multiple(line, picture, score(curve.none), gain)
 
 
@@ -82,7 +86,7 @@ def _svg(verdict: Verdict, curve: ClassCurve, name: str, limits: tuple[float, fl
         return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
     rows = [f"{number(point.value)}: {difference(point.difference)}" for point in curve.points]
-    words = f"IoU of {name} minus that of none ({score(curve.none)}) by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
+    words = f"{name} minus that of none ({score(curve.none)}) by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
     style = 'font-family="system-ui, sans-serif" font-size="10.5"'
     size, words = f"0 0 {WIDTH} {HEIGHT}", html.escape(visible(words))
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-label="{words}" {style}>']

@@ -9,9 +9,11 @@ from segdecay.report.balancing_table import balancing_table
 from segdecay.report.class_curves import class_curves
 from segdecay.report.confusion_page import confusion_section
 from segdecay.report.evaluation_page import build_evaluation_report
+from segdecay.report.example_page import build_example_report
 from segdecay.report.facts import Run
 from segdecay.report.gauge_page import gauge_section
 from segdecay.report.images import read_sheets
+from segdecay.report.label_images import read_label_sheets
 from segdecay.report.multiples import build_multiples, multiples_csv
 from segdecay.report.panel import json_text
 from segdecay.report.reading import read_run
@@ -25,6 +27,7 @@ from segdecay.report.strength_page import (
     strength_panels,
 )
 from segdecay.report.tables import class_table, findings_by_level, group_lines
+from segdecay.report.wording import Wording
 
 KINDS = {
     "chosen": "a strength was chosen",
@@ -50,6 +53,8 @@ def build_report(run: Path) -> Path:
     """
     if not (run / "run.yaml").is_file() and (run / "evaluation.json").is_file():
         return build_evaluation_report(run)
+    if (run / "example.json").is_file():
+        return build_example_report(run)
     path = run / "report.html"
     write_bytes(path, render(read_run(run)).encode("utf-8", errors="replace"))
     return path
@@ -57,10 +62,12 @@ def build_report(run: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML text."""
-    verdict, curves = run.verdict, class_curves(run)
-    classes = class_table(run, curves)
+    verdict, curves, wording = run.verdict, class_curves(run), Wording(run.data.task)
+    classes, measure = class_table(run, curves), wording.class_score
     context = {
         "run": run,
+        "wording": wording,
+        "label_sheets": read_label_sheets(run),
         "written_by": run.environment.segdecay,
         "verdict": verdict,
         "kinds": KINDS,
@@ -69,8 +76,10 @@ def render(run: Run) -> str:
         "sheets": read_sheets(run.folder / "examples", run.examples.cases, run.data.palette),
         "shown": run.examples.shown or (verdict.strength if verdict else None),
         "classes": classes,
-        "multiples": build_multiples(verdict, curves, classes.lines) if verdict and curves else (),
-        "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes)) if verdict else "",
+        "multiples": build_multiples(verdict, curves, classes.lines, measure) if verdict and curves else (),
+        "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes, wording.class_score))
+        if verdict
+        else "",
         "interval_note": INTERVALS if verdict and verdict.evidence.get("resampled") != "groups" else ONE_INTERVAL,
         "method_words": METHOD,
         "first_words": first_words(verdict) if verdict else "",

@@ -17,9 +17,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from segdecay.report import words
-from segdecay.report.glossary import WORDS, words_of
+from segdecay.report.glossary import words_of
 from segdecay.report.picture import difference_bar
 from segdecay.report.verdict_facts import is_none
+from segdecay.report.wording import MASKS
 
 HERE = Path(__file__).parent
 MACROS = ("panel", "exports", "copyable", "name", "swatch", "term", "terms")
@@ -36,10 +37,13 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(_filters())
+    wording = context.get("wording", MASKS)
+    environment.globals.update(say=wording.say, own_terms=wording.terms)
     macros = environment.get_template("macros.html.j2").module
     environment.globals.update({name: getattr(macros, name) for name in MACROS}, words_of=words_of)
     frame = {
-        "glossary": WORDS,
+        "glossary": wording.glossary(),
+        "wording": wording,
         "csp": _content_security(library, script),
         "style": Markup(_text("page.css")),  # noqa: S704  # our own file
         "library": Markup(library),  # noqa: S704  # plotly's own file

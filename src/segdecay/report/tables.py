@@ -85,8 +85,8 @@ def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
                 compared=compared,
                 difference=None if compared is None or zero is None else compared - zero,
                 interval=interval,
-                test_zero=test.zero.iou.get(name) if test else None,
-                test_chosen=test.chosen.iou.get(name) if test else None,
+                test_zero=test.zero.of_class(name) if test else None,
+                test_chosen=test.chosen.of_class(name) if test else None,
             )
         )
     return ClassTable(tuple(lines), _largest_difference(lines))
@@ -126,5 +126,6 @@ def _class_scores(run: Run, index: int) -> tuple[float | None, float | None, Int
         own = compared.classes[index] if compared and compared.classes else row.chosen
         return own, row.zero, row.difference_interval
     scores = run.compared[0].record.validation or run.compared[0].record.train
-    value = scores.iou[index] if scores and index < len(scores.iou) else None
+    known = () if scores is None else scores.recall if run.data.task == "classification" else scores.iou
+    value = known[index] if index < len(known) else None
     return (None if value is None or math.isnan(value) else value), None, None

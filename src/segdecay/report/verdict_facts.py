@@ -118,6 +118,17 @@ class TestScores:
 
     miou: float | None
     iou: Mapping[str, float | None] = field(default_factory=dict)
+    score: float | None = None  # by the criterion; runs of before have mIoU only
+    classes: Mapping[str, float | None] = field(default_factory=dict)  # by what classes are scored with
+
+    @property
+    def shown(self) -> float | None:
+        """The criterion's score."""
+        return self.miou if self.score is None else self.score
+
+    def of_class(self, name: str) -> float | None:
+        """The score of a class."""
+        return self.classes.get(name, self.iou.get(name))
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,11 @@ class Verdict:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     indistinguishable: tuple[float, ...] = ()  # axis values
     honest: Mapping[str, Any] | None = None  # method, mean, interval
+
+    @property
+    def criterion_name(self) -> str:
+        """How the score is called."""
+        return "mIoU" if self.criterion == "miou" else self.criterion
 
     @property
     def headline(self) -> str:

@@ -1,7 +1,7 @@
 """What a setting is scored by: one number from the summed counts of a fold, and what no class may lose.
 
 Pure numpy: true positives, unions and true pixels of every class in, scores out. Everything else (folds, resamples,
-intervals) follows from that function.
+intervals) follows from that function. A class is scored by IoU, or by recall where images have one label each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.config import SearchConfig
+from segdecay.config import SearchConfig, Task
 from segdecay.errors import ConfigError, gather, unknown
+from segdecay.records import Scores
 
 F64 = npt.NDArray[np.float64]
-NAMES = {"miou": "mIoU", "worst": "worst-class IoU", "weighted": "frequency-weighted IoU", "classes": "IoU"}
+I64 = npt.NDArray[np.int64]
+NAMES = {
+    "miou": "mIoU",
+    "worst": "worst-class IoU",
+    "weighted": "frequency-weighted IoU",
+    "classes": "IoU",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+}
+OF_RECALL = ("accuracy", "balanced_accuracy")
+DEFAULTS: dict[Task, str] = {"segmentation": "miou", "classification": "balanced_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -24,14 +35,42 @@ class Criterion:
     """A score of summed counts.
 
     kind: "miou" (mean over the classes present in truth or prediction), "worst" (the smallest of them), "weighted"
-    (mean weighted by true pixels) or "classes" (mean over the classes named). most_loss: the largest loss of IoU
-    against none that any class may have, or None.
+    (mean weighted by true pixels), "classes" (mean over the classes named), "accuracy" (the share that is right) or
+    "balanced_accuracy" (mean recall over the classes of the truth). most_loss: the largest loss of a class's score
+    against none that any class may have, or None. of_recall: the class score is recall whatever the kind.
     """
 
     kind: str = "miou"
     classes: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     most_loss: float | None = None
+    of_recall: bool = False
+
+    @property
+    def by_class(self) -> Criterion:
+        """What single classes are told by: IoU for masks, recall for labels of images."""
+        return Criterion("classes", of_recall=self.of_recall)
+
+    @property
+    def class_score(self) -> str:
+        """What a class is scored by: "IoU" or "recall"."""
+        return "recall" if self.of_recall or self.kind in OF_RECALL else "IoU"
+
+    def class_scores(self, hit: I64 | F64, union: I64 | F64, true: I64 | F64) -> F64:
+        """The score of every class from its counts, NaN where it is absent; all arguments (..., C).
+
+        >>> one = np.array([3.0])
+        >>> [float(Criterion(kind).class_scores(one, one + 3, one + 1)[0]) for kind in ("miou", "accuracy")]
+        [0.5, 0.75]
+        """
+        whole = true if self.class_score == "recall" else union
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(whole > 0, hit / whole, np.nan), dtype=np.float64)
+
+    def of_record(self, scores: Scores) -> float:
+        """The score of a record, which holds that of every class."""
+        values = scores.recall if self.class_score == "recall" else scores.iou
+        return float(self.score(np.array(values), np.array(scores.support, dtype=np.float64)))
 
     @property
     def name(self) -> str:
@@ -42,11 +81,11 @@ class Criterion:
         """
         of = f" of {', '.join(self.class_names)}" if self.kind == "classes" else ""
         limit = "" if self.most_loss is None else f" such that no class loses more than {self.most_loss:g}"
-        return f"{NAMES[self.kind]}{of}{limit}"
+        return f"{NAMES[self.kind].replace('IoU', self.class_score)}{of}{limit}"
 
     def score(
         self,
-        class_iou: F64,  # (..., C), NaN where a class is absent
+        class_iou: F64,  # (..., C) or recall, as `class_scores`; NaN where a class is absent
         true: F64,  # (..., C) true pixels of each class
     ) -> F64:  # (...)
         """The score of summed counts; NaN where no class that counts is present.
@@ -61,7 +100,7 @@ class Criterion:
         if self.kind == "worst":
             least = np.where(present, class_iou, np.inf).min(axis=-1)
             return np.asarray(np.where(np.isfinite(least), least, np.nan))
-        weights = present * (true if self.kind == "weighted" else 1.0)
+        weights = present * (true if self.kind in ("weighted", "accuracy") else 1.0)
         total = weights.sum(axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((np.where(present, class_iou, 0.0) * weights).sum(axis=-1) / total)
@@ -79,20 +118,22 @@ class Criterion:
         return np.asarray(~over.any(axis=-1))
 
 
-def build_criterion(search: SearchConfig, class_names: Sequence[str]) -> Criterion:
-    """The criterion of a search on data with these classes.
+def build_criterion(search: SearchConfig, class_names: Sequence[str], task: Task = "segmentation") -> Criterion:
+    """The criterion of a search on data with these classes; with labels of images classes are scored by recall.
 
     Raises:
-        ConfigError: a class is named that the data do not have; all of them are listed.
+        ConfigError: classes that the data do not have, or mIoU of labels; all faults are listed.
     """
     named = search.criterion_classes
-    gather(
-        ConfigError,
-        [
-            f"search.criterion_classes: {unknown('class', name, class_names)}"
-            for name in named
-            if name not in class_names
-        ],
-    )
+    faults = [
+        f"search.criterion_classes: {unknown('class', name, class_names)}" for name in named if name not in class_names
+    ]
+    if task == "classification" and search.criterion == "miou":
+        faults.append(
+            "search.criterion=miou scores masks, and these data have one label an image. Use balanced_accuracy, "
+            "accuracy, worst or classes."
+        )
+    gather(ConfigError, faults)
     indices = tuple(list(class_names).index(name) for name in named)
-    return Criterion(search.criterion, indices, named, search.max_class_loss)
+    kind = search.criterion or DEFAULTS[task]
+    return Criterion(kind, indices, named, search.max_class_loss, task == "classification")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdecay.selection.criteria import Criterion
-from segdecay.training.counts import intersection_union, iou, mean_present
+from segdecay.training.counts import intersection_union, mean_present
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -41,13 +41,13 @@ class Counts:
         """(C,) true pixels of each class."""
         return np.asarray(self.true.sum(axis=0))
 
-    def class_iou(self) -> F64:
-        """(C,) IoU of the summed units; NaN for a class that is absent."""
-        return iou(self.hit.sum(axis=0), self.union.sum(axis=0))
+    def class_iou(self, criterion: Criterion = MIOU) -> F64:
+        """(C,) IoU (or recall, as the criterion says) of the summed units; NaN for a class that is absent."""
+        return criterion.class_scores(self.hit.sum(axis=0), self.union.sum(axis=0), self.true.sum(axis=0))
 
     def score(self, criterion: Criterion = MIOU) -> float:
         """The criterion of the summed units."""
-        return float(criterion.score(self.class_iou(), self.support.astype(np.float64)))
+        return float(criterion.score(self.class_iou(criterion), self.support.astype(np.float64)))
 
     def by_group(self, groups: Sequence[object]) -> Counts:
         """The same counts with the images of a group summed: one unit a group.
@@ -56,11 +56,23 @@ class Counts:
         [[5], [2]]
         """
         number = {group: index for index, group in enumerate(dict.fromkeys(groups))}  # in order of appearance
+        if len(number) == len(groups):
+            return self
         member = np.eye(len(number), dtype=np.int64)[[number[group] for group in groups]]
         return Counts(member.T @ self.hit, member.T @ self.union, member.T @ self.true)
 
 
 Setting = Sequence[Sequence[Counts]]  # folds, then seeds
+
+
+def known_groups(groups: Sequence[Sequence[str]]) -> list[list[str]] | None:
+    """The groups of every fold, or None where every image is its own: there images are the units.
+
+    >>> known_groups([["a", "b"], ["c"]]), known_groups([["a", "a"], ["c"]])
+    (None, [['a', 'a'], ['c']])
+    """
+    is_own = all(len(set(fold)) == len(fold) for fold in groups)
+    return None if is_own else [list(fold) for fold in groups]
 
 
 def resampled_by(groups: Sequence[Sequence[object]] | None) -> str:
@@ -69,9 +81,11 @@ def resampled_by(groups: Sequence[Sequence[object]] | None) -> str:
     return "groups" if enough else "images"
 
 
-def fold_class_iou(setting: Setting) -> F64:
-    """(J, C) IoU of every fold and class, mean over seeds; NaN where a class is absent."""
-    return np.stack([mean_present(np.stack([cell.class_iou() for cell in seeds]), axis=0) for seeds in setting])
+def fold_class_iou(setting: Setting, criterion: Criterion = MIOU) -> F64:
+    """(J, C) IoU (or recall) of every fold and class, mean over seeds; NaN where a class is absent."""
+    return np.stack(
+        [mean_present(np.stack([cell.class_iou(criterion) for cell in seeds]), axis=0) for seeds in setting]
+    )
 
 
 def fold_scores(setting: Setting, criterion: Criterion = MIOU) -> F64:
@@ -105,22 +119,23 @@ def content_draws(cells: Sequence[Counts], resamples: int, seed: int) -> list[I6
     return found
 
 
-def bootstrap_class_iou(setting: Setting, draws: Sequence[I64]) -> list[list[F64]]:
-    """For each fold and seed (R, C): the IoU of every class in every resample of the units."""
-    return [[_resampled(cell, draw)[0] for cell in seeds] for seeds, draw in zip(setting, draws, strict=True)]
+def bootstrap_class_iou(setting: Setting, draws: Sequence[I64], criterion: Criterion = MIOU) -> list[list[F64]]:
+    """For each fold and seed (R, C): the IoU (or recall) of every class in every resample of the units."""
+    return [
+        [_resampled(cell, draw, criterion)[0] for cell in seeds] for seeds, draw in zip(setting, draws, strict=True)
+    ]
 
 
-def _resampled(cell: Counts, draw: I64) -> tuple[F64, F64]:
-    """IoU of every class and true pixels, each (R, C). In float, exact below 2**53, since BLAS is faster."""
+def _resampled(cell: Counts, draw: I64, criterion: Criterion) -> tuple[F64, F64]:
+    """Scores of every class and true pixels, each (R, C). In float, exact below 2**53, since BLAS is faster."""
     counts = np.concatenate([cell.hit, cell.union, cell.true], axis=1).astype(np.float64)
     hit, union, true = np.split(draw.astype(np.float64) @ counts, 3, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, hit / union, np.nan), true
+    return criterion.class_scores(hit, union, true), true
 
 
 def fold_bootstrap(seeds: Sequence[Counts], draw: I64, criterion: Criterion = MIOU) -> F64:
     """(R,) score of one fold in every resample of its units, mean over seeds."""
-    return np.asarray(np.mean([criterion.score(*_resampled(cell, draw)) for cell in seeds], axis=0))
+    return np.asarray(np.mean([criterion.score(*_resampled(cell, draw, criterion)) for cell in seeds], axis=0))
 
 
 def bootstrap_scores(setting: Setting, draws: Sequence[I64], criterion: Criterion = MIOU) -> F64:
@@ -138,7 +153,7 @@ def influence(seeds: Sequence[Counts], criterion: Criterion = MIOU) -> F64:
             cell.union.sum(axis=0) - cell.union,
             cell.support - cell.true,
         )
-        without = criterion.score(iou(hit, union), true.astype(np.float64))
+        without = criterion.score(criterion.class_scores(hit, union, true), true.astype(np.float64))
         rows.append((len(without) - 1) * (mean_present(without) - without))
     return np.asarray(np.nan_to_num(np.mean(rows, axis=0)))
 

@@ -5,17 +5,17 @@ Predictions are those of the cells that never saw the image. Knows the ledger an
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from segdecay.data.dataset import Dataset
 from segdecay.records import write_bytes, write_json
+from segdecay.selection.label_examples import pick_label_cases, write_label_cases
+from segdecay.selection.pictures import as_rgb, png
 from segdecay.selection.study import Study
 from segdecay.selection.verdict import Decision
 from segdecay.training.keeping import read_predictions
@@ -36,24 +36,6 @@ class Case:
     miou_zero: float
     zero: CellTask
     chosen: CellTask
-
-
-def _png(array: npt.NDArray[np.uint8], palette: tuple[tuple[int, int, int], ...] | None = None) -> bytes:
-    """An RGB (H, W, 3) or index (H, W) array as PNG bytes."""
-    picture = Image.fromarray(array)
-    if palette is not None:
-        picture = picture.convert("L")
-        picture.putpalette([channel for colour in palette for channel in colour])
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    return content.getvalue()
-
-
-def _as_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The first three bands, or the first one three times."""
-    if image.shape[-1] >= 3:
-        return np.ascontiguousarray(image[..., :3])
-    return np.repeat(image[..., :1], 3, axis=-1)
 
 
 def pick_cases(study: Study, shown: float, none: float) -> list[Case]:
@@ -97,8 +79,13 @@ def write_examples(study: Study, decision: Decision, folder: Path) -> None:
     shown = decision.taken
     if shown == decision.none and positive:
         shown = max(positive, key=lambda i: settings[i].mean or 0.0)
-    cases = pick_cases(study, settings[shown].strength.value, settings[decision.none].strength.value)
+    values = settings[shown].strength.value, settings[decision.none].strength.value
     folder.mkdir(exist_ok=True)
+    if study.dataset.task == "classification":
+        labels = write_label_cases(study, pick_label_cases(study, *values), folder)
+        write_json(folder / "examples.json", {"shown": settings[shown].strength, "cases": [], "labels": labels})
+        return
+    cases = pick_cases(study, *values)
     rows = [_write_case(study.dataset, case, number, folder) for number, case in enumerate(cases, 1)]
     write_json(folder / "examples.json", {"shown": settings[shown].strength, "cases": rows})
     study.ledger.forget_predictions()
@@ -107,10 +94,10 @@ def write_examples(study: Study, decision: Decision, folder: Path) -> None:
 def _write_case(dataset: Dataset, case: Case, number: int, folder: Path) -> dict[str, Any]:
     palette = (*dataset.palette, *[(255, 255, 255)] * (256 - len(dataset.palette)))
     files = {
-        "image": _png(_as_rgb(np.asarray(dataset.image(case.index)))),
-        "truth": _png(np.asarray(dataset.mask(case.index)), palette),
-        "zero": _png(read_predictions(case.zero.folder, case.index), palette),
-        "chosen": _png(read_predictions(case.chosen.folder, case.index), palette),
+        "image": png(as_rgb(np.asarray(dataset.image(case.index)))),
+        "truth": png(np.asarray(dataset.mask(case.index)), palette),
+        "zero": png(read_predictions(case.zero.folder, case.index), palette),
+        "chosen": png(read_predictions(case.chosen.folder, case.index), palette),
     }
     row: dict[str, Any] = {
         "kind": case.kind,

@@ -18,11 +18,10 @@ from segdecay.data.folds import Fold, FoldPlan, make_plan
 from segdecay.errors import ConfigError, DataError, RunError, gather
 from segdecay.records import CellRecord, Strength, Verdict
 from segdecay.selection import evidence as ev
-from segdecay.selection.criteria import build_criterion
 from segdecay.selection.ledger import Ledger
 from segdecay.selection.racing import Budget
 from segdecay.selection.scoring import Candidate, Scored, by_group
-from segdecay.selection.study import Study, grid_of, known_cells, run_study
+from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, run_study
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask
 
@@ -218,11 +217,11 @@ def _score_outer(study: Study, tasks: Sequence[CellTask], taken: Strength, fold:
 def _summary(study: Study, found: Outer, method: str) -> dict[str, Any]:
     """Mean over the outer folds with the interval of a setting named beforehand: nothing was selected on these."""
     config = study.config
-    criterion = build_criterion(config.search, study.dataset.classes)
+    criterion = criterion_of(study)
     candidate = Candidate(found.taken[0], found.counts, None, None, 0)
-    groups: list[list[str]] | None = found.groups
-    if ev.resampled_by(found.groups) == "groups":
-        candidate, groups = by_group(candidate, found.groups), None
+    groups = ev.known_groups(found.groups)
+    if groups is not None and ev.resampled_by(groups) == "groups":
+        candidate, groups = by_group(candidate, groups), None
     seed = derive_seed(config.seed, "honest") % 2**32
     scored = Scored.of([candidate], criterion, resamples=config.search.resamples, seed=seed, groups=groups)
     own = scored.own.interval(0, 1 - config.search.confidence)

@@ -116,9 +116,9 @@ class Scored:
         return np.where(is_better, best, 0)
 
 
-def class_means(cells: dict[int, Sequence[ev.Counts]], folds: Sequence[int]) -> ev.F64:
-    """(C,) IoU of every class, mean over the folds that hold it."""
-    return mean_present(ev.fold_class_iou([cells[fold] for fold in folds]), axis=0)
+def class_means(cells: dict[int, Sequence[ev.Counts]], folds: Sequence[int], criterion: Criterion = ev.MIOU) -> ev.F64:
+    """(C,) IoU (or recall) of every class, mean over the folds that hold it."""
+    return mean_present(ev.fold_class_iou([cells[fold] for fold in folds], criterion), axis=0)
 
 
 def _forbidden(
@@ -131,14 +131,15 @@ def _forbidden(
         if criterion.most_loss is None or not common or own is cells[0]:
             reasons.append(None)
             continue
-        loss = class_means(cells[0], common) - class_means(own, common)
+        by_class = criterion.by_class
+        loss = class_means(cells[0], common, by_class) - class_means(own, common, by_class)
         is_over = not criterion.is_allowed(-loss[None], np.zeros_like(loss))[0]
         if not is_over:
             reasons.append(None)
             continue
         worst = int(np.nanargmax(loss))
         name = class_names[worst] if class_names else f"class {worst}"
-        reasons.append(f"{name} loses {loss[worst]:.3f} IoU; {criterion.most_loss:g} is allowed")
+        reasons.append(f"{name} loses {loss[worst]:.3f} {by_class.class_score}; {criterion.most_loss:g} is allowed")
     return tuple(reasons)
 
 
@@ -148,7 +149,7 @@ def _allowed_in_resamples(
     """(V, R) what the limit allows when the units are resampled."""
 
     def classes(own: dict[int, Sequence[ev.Counts]], folds: Sequence[int]) -> ev.F64:
-        by_fold = ev.bootstrap_class_iou([own[f] for f in folds], [draws[f] for f in folds])
+        by_fold = ev.bootstrap_class_iou([own[f] for f in folds], [draws[f] for f in folds], criterion.by_class)
         return mean_present(np.stack([mean_present(np.stack(seeds), axis=0) for seeds in by_fold]), axis=0)
 
     rows = []

@@ -17,7 +17,7 @@ from segdecay.data.folds import FoldPlan
 from segdecay.errors import ConfigError, RunError
 from segdecay.records import CellRecord, Verdict
 from segdecay.selection.criteria import Criterion, build_criterion
-from segdecay.selection.evidence import MIOU, Counts, resampled_by
+from segdecay.selection.evidence import MIOU, Counts, known_groups, resampled_by
 from segdecay.selection.executors import Event, Executor
 from segdecay.selection.grid import MOST_EXTENSIONS, next_strength, start_grid
 from segdecay.selection.ledger import Ledger, setting_name
@@ -139,7 +139,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     Raises:
         RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
     """
-    criterion = build_criterion(study.config.search, study.dataset.classes)
+    criterion = criterion_of(study)
     searched = run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion)
     candidates = [_candidate(study, value, searched) for value in searched.blocks]
     if all(candidate.counts is None for candidate in candidates):
@@ -157,6 +157,11 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         groups=groups_of(study),
     )
     return _verdict(study, searched, decision), decision
+
+
+def criterion_of(study: Study) -> Criterion:
+    """What the settings of a study are scored by."""
+    return build_criterion(study.config.search, study.dataset.classes, study.dataset.task)
 
 
 def run_race(study: Study, criterion: Criterion) -> Searched:
@@ -192,9 +197,9 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
         grid = [*grid, more]
 
 
-def groups_of(study: Study) -> list[list[str]]:
-    """The group of every validation image, fold by fold, in the order of the kept matrices."""
-    return [[study.dataset.items[index].group for index in fold.validation] for fold in study.folds.folds]
+def groups_of(study: Study) -> list[list[str]] | None:
+    """The group of every validation image, fold by fold, in the order of the kept matrices; None: each its own."""
+    return known_groups([[study.dataset.items[i].group for i in fold.validation] for fold in study.folds.folds])
 
 
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
@@ -231,7 +236,8 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     counts = [
         [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
-    train = float(np.mean([record.train.miou for record in records if record.train is not None]))
+    criterion = criterion_of(study)
+    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
     return Candidate(strength, counts, searched.dropped.get(value), train, collapsed, folds)
 
 
@@ -284,4 +290,5 @@ def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
         },
         sentence=sentence_of(decision, study.dataset.classes),
         paste="",
+        task=study.dataset.task,
     )

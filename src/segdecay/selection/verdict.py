@@ -116,7 +116,7 @@ def decide(
     best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
     kind = _kind(best, none, best_difference, len(candidates))
     one_se = scored.one_se(best)
-    taken = none
+    taken, by_class = none, criterion.by_class
     if kind in ("chosen", "edge") or not np.isfinite(scored.means[none]):
         taken = one_se if rule == "one-se" else best
     honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
@@ -132,8 +132,10 @@ def decide(
         selection=_inside(selection),
         zero=_inside(scored.own.interval(none, 1 - confidence)),
         best_difference=best_difference,
-        settings=tuple(_summary(c, i, scored, differences[i], confidence) for i, c in enumerate(candidates)),
-        classes=_class_summaries(candidates, shown, class_names, confidence, resamples, seed, groups),
+        settings=tuple(_summary(c, i, scored, differences[i], confidence, by_class) for i, c in enumerate(candidates)),
+        classes=_class_summaries(
+            candidates, shown, class_names, confidence, resamples, seed, groups, criterion.by_class
+        ),
         indistinguishable=_indistinguishable(candidates, scored, differences),
         looked_at=max(1, sum(bool(one.cells) for one in candidates) - 1),
         n_folds=scored.surface.scores.shape[1],
@@ -188,7 +190,9 @@ def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple
     return honest, interval
 
 
-def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval, confidence: float) -> SettingSummary:
+def _summary(
+    candidate: Candidate, i: int, scored: Scored, difference: Interval, confidence: float, by_class: Criterion
+) -> SettingSummary:
     dropped = candidate.dropped or scored.reasons[i]
     if candidate.counts is None or not np.isfinite(scored.means[i]):
         return SettingSummary(
@@ -204,7 +208,7 @@ def _summary(candidate: Candidate, i: int, scored: Scored, difference: Interval,
         dropped=dropped,
         train_mean=candidate.train_mean,
         gap=None if candidate.train_mean is None else candidate.train_mean - mean,
-        classes=tuple(_known(value) for value in mean_present(ev.fold_class_iou(candidate.counts), axis=0)),
+        classes=tuple(_known(value) for value in mean_present(ev.fold_class_iou(candidate.counts, by_class), axis=0)),
         collapsed=candidate.collapsed,
         difference=known,
         interval=own.interval,
@@ -220,14 +224,16 @@ def _class_summaries(
     resamples: int,
     seed: int,
     groups: Sequence[Sequence[object]] | None,
+    by_class: Criterion,
 ) -> tuple[ClassSummary, ...]:
     """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
     none, other = candidates[0].cells, candidates[shown].cells
-    means = [class_means(cells, list(cells)) if cells else np.full(len(names), np.nan) for cells in (other, none)]
+    absent = np.full(len(names), np.nan)
+    means = [class_means(cells, list(cells), by_class) if cells else absent for cells in (other, none)]
     summaries = []
     for index, name in enumerate(names):
         support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())
-        only = Criterion("classes", (index,), (name,))
+        only = Criterion("classes", (index,), (name,), of_recall=by_class.of_recall)
         intervals: list[tuple[float, float] | None] = [None, None, None]  # of none, of the other, of their difference
         known = [bool(np.isfinite(means[1][index])), bool(np.isfinite(means[0][index]))]
         if any(known):

@@ -13,7 +13,7 @@ from segdecay.training.balancing import log_frequencies
 from segdecay.training.cell import Cell
 from segdecay.training.gauging import kept_gauges
 from segdecay.training.keeping import write_curve, write_predictions, write_weights
-from segdecay.training.metrics import scores_of, write_confusions
+from segdecay.training.metrics import curve_scores, scores_of, write_confusions
 from segdecay.training.setup import count_batches
 
 
@@ -22,6 +22,7 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
     task, progress = cell.task, cell.progress
     train = validation = watch = None
     extra: dict[str, Any] = {
+        "task": cell.dataset.task,
         "mean": list(cell.parts.pixels.mean),
         "deviation": list(cell.parts.pixels.deviation),
         "batches": count_batches(len(task.train), task.config.training.batch_size),
@@ -59,14 +60,15 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | 
     task, progress = cell.task, cell.progress
     on_train = cell.score(task.train)
     train = scores_of(on_train.confusions.sum(axis=0), on_train.loss)
-    progress.curve[-1]["train_miou"] = train.miou
+    progress.curve[-1] |= curve_scores(train, "train", cell.dataset.task)
     if not task.scored:
         return train, None, None, {}
+    keeps = not task.is_refit and cell.dataset.task == "segmentation"  # a matrix of one label says which it was
     with watch_activations(cell.parts.bare) as watch:
-        on_validation = cell.score(task.scored, keep_predictions=not task.is_refit)
+        on_validation = cell.score(task.scored, keep_predictions=keeps)
     matrix = on_validation.confusions.sum(axis=0)
     validation = scores_of(matrix, on_validation.loss)
-    progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
+    progress.curve[-1] |= curve_scores(validation, "validation", cell.dataset.task)
     write_confusions(task.folder / "confusion.npz", on_validation.confusions)
     if on_validation.predictions:
         write_predictions(task.folder, task.scored, on_validation.predictions)

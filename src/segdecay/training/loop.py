@@ -30,7 +30,7 @@ from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.finishing import finish
 from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
-from segdecay.training.metrics import scores_of
+from segdecay.training.metrics import curve_scores, scores_of
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
@@ -106,7 +106,7 @@ def _end_first_stage(cell: Cell) -> None:
             "miou": validation.miou,
             "iou": [value if math.isfinite(value) else None for value in validation.iou],
         }
-        cell.progress.curve[-1] |= {"validation_miou": validation.miou, "validation_loss": validation.loss}
+        cell.progress.curve[-1] |= curve_scores(validation, "validation", cell.dataset.task)
     cell.progress.stages.append(facts)
     begin_second_stage_(cell.parts, cell.task, cell.dataset, facts["row_norms"])
 
@@ -183,7 +183,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
     if wanted and progress.epoch + 1 < epochs and (progress.epoch + 1) % max(1, epochs // wanted) == 0:
         scored = cell.score(task.scored)
         validation = scores_of(scored.confusions.sum(axis=0), scored.loss)
-    return {
+    line = {
         "epoch": progress.epoch + 1,
         "stage": parts.stage,
         "lr": parts.rates[progress.step - 1],
@@ -197,6 +197,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
         "gauges": None if gauges is None else gauges.read(loss).to_dict(),
         "seconds": cell.elapsed(),
     }
+    return line | ({} if validation is None else curve_scores(validation, "validation", cell.dataset.task))
 
 
 def _keep_if_due(cell: Cell) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segdecay.config import Task
 from segdecay.data.dataset import IGNORE
 from segdecay.errors import RunError
 from segdecay.records import Scores, write_bytes
@@ -23,6 +24,7 @@ from segdecay.training.counts import F64, I64, intersection_union, iou, mean_pre
 __all__ = [
     "F64",
     "I64",
+    "curve_scores",
     "image_confusions",
     "intersection_union",
     "iou",
@@ -67,7 +69,16 @@ def scores_of(matrix: npt.NDArray[np.int64], loss: float = math.nan) -> Scores:
         worst=float(np.nanmin(per_class)) if np.isfinite(per_class).any() else math.nan,
         support=tuple(int(count) for count in matrix.sum(axis=-1)),
         loss=loss,
+        recall=tuple(float(value) for value in iou(hit, matrix.sum(axis=-1))),
     )
+
+
+def curve_scores(scores: Scores, part: str, task: Task) -> dict[str, float]:
+    """What a line of a curve says of a scored part: "train" or "validation"."""
+    found = {f"{part}_miou": scores.miou}
+    if task == "classification":
+        found[f"{part}_balanced_accuracy"] = scores.balanced_accuracy
+    return found if part == "train" else found | {f"{part}_loss": scores.loss}
 
 
 def write_confusions(path: Path, matrices: I64) -> None:

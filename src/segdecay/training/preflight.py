@@ -18,7 +18,7 @@ from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Partition
 from segdecay.decay.l2_sp import L2SP
 from segdecay.errors import ModelError
-from segdecay.models.zoo import PRESETS, fresh_names
+from segdecay.models.zoo import fresh_names, is_own
 from segdecay.training.balancing import begin_second_stage_, head_norms
 from segdecay.training.head import cap_rows_
 from segdecay.training.seeds import generator
@@ -76,12 +76,13 @@ def try_cell(task: CellTask) -> Preflight:
         for _ in range(TIMED_STEPS):
             start = time.perf_counter()
             logits = apply_in_training(parts.model, normal)
-            expected = (len(images), len(dataset.classes), *images.shape[-2:])
+            of_images = dataset.task == "classification"
+            expected = (len(images), len(dataset.classes), *((1, 1) if of_images else images.shape[-2:]))
             if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
                 got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
                 raise ModelError(
                     f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
-                    "(N, classes, H, W)."
+                    + ("(N, classes, 1, 1), or (N, classes)." if of_images else "(N, classes, H, W).")
                 )
             _step(parts, logits, masks)
             times.append(time.perf_counter() - start)
@@ -110,7 +111,7 @@ def start_notes(config: RunConfig, trial: Preflight) -> list[str]:
             f"model.weights gives {trial.tensors - left} of {trial.tensors} tensors; {left} begin with random values: "
             f"{shown}"
         )
-    is_ours = config.model.name in PRESETS or config.model.name.startswith("smp:")
+    is_ours = not is_own(config.model.name)
     if config.decay.policy == L2SP.name and is_ours and left == trial.tensors:
         notes.append(
             "warning: l2_sp pulls weights to where they start, and here that is random: no pretrained weights are "

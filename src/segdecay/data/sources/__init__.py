@@ -1,19 +1,32 @@
-"""DATA, as a user types it, to a source of images and masks."""
+"""DATA, as a user types it, to a source of images and masks, or of images and labels.
+
+A source is one file here and one line in a registry below.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segdecay.config import DataConfig
 from segdecay.data.sources.base import Facts, Sample, Source
+from segdecay.data.sources.cifar10 import CifarSource, find_cifar
+from segdecay.data.sources.class_folders import class_folder_source
 from segdecay.data.sources.folders import FolderSource
+from segdecay.data.sources.label_table import label_table_source
 from segdecay.data.sources.scenes import ScenesSource
-from segdecay.data.spec import read_spec
+from segdecay.data.spec import SPEC_NAMES, DatasetSpec, read_spec
 from segdecay.errors import DataError, did_you_mean
 
 __all__ = ["Facts", "Sample", "Source", "build_source"]
 
-ALLOWED = "a folder with images/ and masks/, a dataset.yaml, or digits"
+ALLOWED = "a folder with images/ and masks/, a dataset.yaml, digits, or cifar10:FOLDER"
+
+BUILT_IN: Mapping[str, Callable[[], Source]] = {"digits": ScenesSource}
+LABELLED: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `labels` of dataset.yaml; else it is a table
+    "folders": class_folder_source,
+    "cifar10": CifarSource,
+}
 
 
 def build_source(config: DataConfig) -> Source:
@@ -24,17 +37,36 @@ def build_source(config: DataConfig) -> Source:
         ConfigError: dataset.yaml or classes.txt is not valid.
     """
     text = config.path
-    if text == "digits":
-        return ScenesSource()
+    if text in BUILT_IN:
+        return BUILT_IN[text]()
     if text.startswith("torchvision:"):
         raise DataError(f"'{text}': torchvision data sets cannot be read yet. DATA is {ALLOWED}.")
+    if text.startswith("cifar10:"):
+        return CifarSource(Path(text.removeprefix("cifar10:")).expanduser(), cifar_spec())
     path = Path(text).expanduser()
     if path.is_dir():
-        return FolderSource(path, read_spec(path))
+        return _folder_source(path, read_spec(path))
     if path.is_file() and path.suffix.lower() in {".yaml", ".yml"}:
-        return FolderSource(path.parent, read_spec(path))
+        return _folder_source(path.parent, read_spec(path))
     if path.exists():
         raise DataError(f"'{text}' is a file of another kind. DATA is {ALLOWED}.")
     near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     found = did_you_mean(text, ["digits"]) or did_you_mean(path.name, near)
     raise DataError(f"'{text}' does not exist. DATA is {ALLOWED}.{found}")
+
+
+def cifar_spec() -> DatasetSpec:
+    """What `cifar10:FOLDER` means: labels of images, left and right exchangeable, every image its own group."""
+    return DatasetSpec(task="classification", labels="cifar10")
+
+
+def _folder_source(root: Path, spec: DatasetSpec) -> Source:
+    if spec.task == "classification":
+        return LABELLED.get(spec.labels, label_table_source)(root, spec)
+    has_spec = any((root / name).exists() for name in SPEC_NAMES)
+    if not has_spec and not (root / spec.images).is_dir() and find_cifar(root) is not None:
+        raise DataError(
+            f"{root} holds CIFAR-10 and no dataset.yaml. Name it as cifar10:{root}, or let segdecay init {root} write "
+            "the lines."
+        )
+    return FolderSource(root, spec)

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.palette import Colour
@@ -29,11 +30,12 @@ class Facts:
     flip: str
     fold_method: str
     reading: str  # how files become arrays, as text: whatever changes pixels changes it
+    task: Task = "segmentation"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE."""
+    """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE, (1, 1) for a label."""
 
     name: str
     part: Part

@@ -22,7 +22,7 @@ from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
     try:
         return hashlib.sha256(read_bytes(path)).hexdigest()
@@ -55,7 +55,7 @@ class FolderSource:
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return {path: _digest(path) for one in self._placed for path in (one.pair.image, one.pair.mask)}
+        return {path: digest_of(path) for one in self._placed for path in (one.pair.image, one.pair.mask)}
 
     def key(self) -> str:
         """Over every file's content, its place, what was noted about names, and the spec."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from segdecay.data.checks import Notebook, names_of
+from segdecay.data.checks import Level, Notebook, names_of
 from segdecay.data.dataset import POOL, Part
 from segdecay.data.sources.pairs import PART_ALIASES, PARTS, SUFFIXES, Pair
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import DataError, unknown
 
 COLUMNS = ("name", "group", "fold", "split")
+LABEL_COLUMNS = (*COLUMNS, "label")
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,18 @@ class Placed:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of groups.csv. Empty cells are None."""
+    """One line of groups.csv, or of a table of labels. Empty cells are None."""
 
     line: int
     name: str
     group: str | None
     fold: str | None
     split: str | None
+    label: str | None = None
 
 
-def read_rows(path: Path) -> tuple[Row, ...]:
-    """The lines of groups.csv.
+def read_rows(path: Path, known: Sequence[str] = COLUMNS) -> tuple[Row, ...]:
+    """The lines of groups.csv; known: the columns that it may have.
 
     Raises:
         DataError: an unknown column, or no column "name".
@@ -51,13 +53,14 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in first and "," not in first else ",")
     columns = [str(column).strip() for column in reader.fieldnames or ()]
     reader.fieldnames = columns
-    strange = [unknown("column", column, COLUMNS) for column in columns if column not in COLUMNS]
-    if strange or "name" not in columns:
-        raise DataError(
-            f"{path}: {' '.join(strange) or 'it has no column name.'} The columns are name[,group][,fold][,split]."
-        )
+    needed = ("name", "label") if "label" in known else ("name",)
+    strange = [unknown("column", column, known) for column in columns if column not in known]
+    strange += [f"it has no column {column}." for column in needed if column not in columns]
+    if strange:
+        more = "".join(f"[,{column}]" for column in known if column not in needed)
+        raise DataError(f"{path}: {' '.join(strange)} The columns are {','.join(needed)}{more}.")
     return tuple(
-        Row(line, *((values.get(column) or "").strip() or None for column in COLUMNS))  # type: ignore[arg-type]
+        Row(line, *((values.get(column) or "").strip() or None for column in LABEL_COLUMNS))  # type: ignore[arg-type]
         for line, values in enumerate(reader, start=2)
         if (values.get("name") or "").strip()
     )
@@ -80,8 +83,10 @@ class _Lookup:
         return same_part if len(found) > 1 and same_part else found
 
 
-def _assign_rows(rows: Sequence[Row], pairs: Sequence[Pair], label: str, notebook: Notebook) -> dict[str, Row]:
-    """The row of each pair, by the pair's name."""
+def assign_rows(
+    rows: Sequence[Row], pairs: Sequence[Pair], label: str, notebook: Notebook, absent_is: Level = "warning"
+) -> dict[str, Row]:
+    """The row of each pair, by the pair's name; absent_is: the level of a row that names no image."""
     lookup, row_of, absent = _Lookup(pairs), dict[str, Row](), []
     for row in rows:
         found = lookup.find(row)
@@ -111,7 +116,7 @@ def _assign_rows(rows: Sequence[Row], pairs: Sequence[Pair], label: str, noteboo
         message = (
             f"{label} names {len(absent)} images that are not there ({names_of(absent)}). Names are stems of images."
         )
-        notebook.finding("warning", "group_of_nothing", message, label)
+        notebook.finding(absent_is, "group_of_nothing", message, label)
     return row_of
 
 
@@ -191,9 +196,14 @@ def place_pairs(root: Path, spec: DatasetSpec, pairs: Sequence[Pair], notebook: 
         DataError, ConfigError: groups.csv cannot be read, see `read_rows`.
     """
     path = root / (spec.groups or "groups.csv")
-    label = path.name
     rows = read_rows(path) if spec.groups or path.exists() else ()
-    row_of = _assign_rows(rows, pairs, label, notebook)
+    return place_by_rows(assign_rows(rows, pairs, path.name, notebook), path.name, spec, pairs, notebook)
+
+
+def place_by_rows(
+    row_of: Mapping[str, Row], label: str, spec: DatasetSpec, pairs: Sequence[Pair], notebook: Notebook
+) -> tuple[Placed, ...]:
+    """As `place_pairs`, from the row of each pair, by the pair's name; label: the file of the rows, for people."""
     has_parts = any(pair.part != "train" for pair in pairs) or any(pair.name.startswith("train/") for pair in pairs)
     groups = {name: row.group for name, row in row_of.items() if row.group}
     if spec.group_pattern:

@@ -58,7 +58,7 @@ def files_below(folder: Path) -> list[PurePosixPath]:
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def _folder(root: Path, name: str, kind: str) -> Path:
+def folder_of(root: Path, name: str, kind: str) -> Path:
     """The folder of images or masks.
 
     Raises:
@@ -79,7 +79,7 @@ def _folder(root: Path, name: str, kind: str) -> Path:
     )
 
 
-def _by_stem(root: Path, name: str, notebook: Notebook) -> dict[str, PurePosixPath]:
+def files_by_stem(root: Path, name: str, notebook: Notebook) -> dict[str, PurePosixPath]:
     """Files that can be read, by stem relative to the folder `name`; the others become findings."""
     stems: dict[str, list[PurePosixPath]] = defaultdict(list)
     other = []
@@ -155,10 +155,10 @@ def find_pairs(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[Pair,
     Raises:
         DataError: a folder is missing, or there is no image at all.
     """
-    _folder(root, spec.images, "images")
-    _folder(root, spec.masks, "masks")
-    images = _by_stem(root, spec.images, notebook)
-    masks = _by_stem(root, spec.masks, notebook)
+    folder_of(root, spec.images, "images")
+    folder_of(root, spec.masks, "masks")
+    images = files_by_stem(root, spec.images, notebook)
+    masks = files_by_stem(root, spec.masks, notebook)
     if not images:
         notes = "".join(f" {finding.message}" for finding in notebook.summary())
         raise DataError(f"{root / spec.images} holds no image (JPEG or PNG).{notes}")

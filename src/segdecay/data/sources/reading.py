@@ -82,6 +82,17 @@ class PairReader:
         digest = hashlib.sha256(both.encode()).hexdigest()
         return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
 
+    def read_labelled(self, placed: Placed, label: int) -> Sample | None:
+        """The decoded image with its label as a mask of one pixel; None when it cannot be used."""
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, read_image)
+        pixels = None if image is None else self._pixels(image, pair.image_label)
+        if pixels is None:
+            return None
+        digest = hashlib.sha256(f"{self._digests[pair.image]}{label}".encode()).hexdigest()
+        mask = np.full((1, 1), label, dtype=np.uint8)
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, mask)
+
     def _picture(self, path: Path, label: str, decode: Callable[[bytes], Picture]) -> Picture | None:
         try:
             content = read_bytes(path)
