@@ -58,6 +58,26 @@ class TestTable(OfFolder):
         zoo.spec(root, "classes: [background, road]\nlayout: table\nannotations: pairs.csv")
 
 
+class TestCoco(OfFolder):
+    def write(self, root: Path) -> None:
+        zoo.coco(root)
+
+
+class TestLabelme(OfFolder):
+    def write(self, root: Path) -> None:
+        zoo.labelme(root)
+
+
+class TestInstances(OfFolder):
+    def write(self, root: Path) -> None:
+        zoo.instances(root)
+
+
+class TestVoc(OfFolder):
+    def write(self, root: Path) -> None:
+        zoo.voc(root)
+
+
 class Broken:
     """A source that breaks one promise."""
 

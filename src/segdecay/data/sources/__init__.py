@@ -12,10 +12,14 @@ from segdecay.config import DataConfig
 from segdecay.data.sources.base import Facts, Sample, Source
 from segdecay.data.sources.cifar10 import CifarSource, find_cifar
 from segdecay.data.sources.class_folders import class_folder_source
+from segdecay.data.sources.coco import coco_source
 from segdecay.data.sources.folders import FolderSource
 from segdecay.data.sources.label_table import label_table_source
+from segdecay.data.sources.labelme import labelme_source
+from segdecay.data.sources.parts import parts_source
 from segdecay.data.sources.scenes import ScenesSource
 from segdecay.data.sources.table import table_source
+from segdecay.data.sources.voc import voc_source
 from segdecay.data.spec import SPEC_NAMES, DatasetSpec, read_spec
 from segdecay.errors import ConfigError, DataError, did_you_mean, unknown
 
@@ -31,6 +35,10 @@ LABELLED: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `labels`
 LAYOUTS: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `layout` of dataset.yaml
     "folders": FolderSource,
     "table": table_source,
+    "coco": coco_source,
+    "voc": voc_source,
+    "labelme": labelme_source,
+    "parts": parts_source,
 }
 
 

@@ -93,6 +93,25 @@ class PairReader:
         mask = np.full((1, 1), label, dtype=np.uint8)
         return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, mask)
 
+    def read_drawn(
+        self, placed: Placed, paint: Callable[[tuple[int, int]], U8], size: tuple[int, int] | None, identity: str
+    ) -> Sample | None:
+        """The decoded image with a mask that `paint` draws in the stated size; None when it cannot be used.
+
+        identity: of the annotation, for the sample's hash.
+        """
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, read_image)
+        pixels = None if image is None else self._pixels(image, pair.image_label)
+        if image is None or pixels is None:
+            return None
+        height, width = size or pixels.shape[:2]
+        labels = paint((height, width))
+        if not self._sizes_fit(placed, image, pixels, labels):
+            return None
+        digest = hashlib.sha256(f"{self._digests[pair.image]}{identity}".encode()).hexdigest()
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
+
     def _picture(self, path: Path, label: str, decode: Callable[[bytes], Picture]) -> Picture | None:
         try:
             content = read_bytes(path)

@@ -96,7 +96,7 @@ def find_by_templates(root: Path, spec: DatasetSpec, notebook: Notebook) -> tupl
         if key not in drawn:
             continue
         fields = dict(zip(sorted(images.fields), key, strict=True))
-        part = _part_of(fields, str(image), notebook)
+        part = part_of_fields(fields, str(image), notebook)
         name = "/".join(fields[field].rstrip("/") for field in images.fields if fields[field])
         pairs.append(Pair(name, part, root / image, root / drawn[key][0], str(image), str(drawn[key][0])))
         rows[name] = Row(0, name, fields.get("group"), None, None)
@@ -130,7 +130,8 @@ def _settle(
             del found[key]
 
 
-def _part_of(fields: dict[str, str], label: str, notebook: Notebook) -> Part:
+def part_of_fields(fields: dict[str, str], label: str, notebook: Notebook) -> Part:
+    """The part that a {split} names; one that is none is noted."""
     if "split" not in fields:
         return "train"
     part = PART_ALIASES.get(fields["split"], fields["split"])
