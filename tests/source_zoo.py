@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 from PIL import Image
 
 from segdecay.config import DataConfig
@@ -149,3 +150,16 @@ def voc(root: Path, text: str = "ignore: [255]\n") -> Path:
     (lists / "train.txt").write_text("\n".join(NAMES[:4]) + "\n")
     (lists / "val.txt").write_text("\n".join(NAMES[4:]) + "\n")
     return spec(root, f"classes: [background, road, car]\nlayout: voc\n{text}")
+
+
+def tiff(root: Path, text: str = "scale: percentile\n", *, edit: Callable[[Any], object] | None = None) -> Path:
+    """GeoTIFF-like images of five uint16 bands with PNG masks; edit: changes the first image's float copy."""
+    for number, name in enumerate(NAMES):
+        values = np.random.default_rng(number).integers(100, 10_000, (*SIZE, 5)).astype(np.uint16)
+        if edit is not None:
+            values = values.astype(np.float32)
+            edit(values)
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(root / "images" / f"{name}.TIF", values, photometric="minisblack", planarconfig="contig")
+        save(root / "masks" / f"{name}.png", labels(number))
+    return spec(root, f"classes: [background, road]\n{text}")

@@ -78,6 +78,11 @@ class TestVoc(OfFolder):
         zoo.voc(root)
 
 
+class TestTiff(OfFolder):
+    def write(self, root: Path) -> None:
+        zoo.tiff(root)
+
+
 class Broken:
     """A source that breaks one promise."""
 

@@ -67,12 +67,30 @@ class DatasetSpec(Section):
     flip: Literal["none", "horizontal", "both"] = Field("horizontal", description="mirrorings that keep labels true")
     exif: Literal["apply", "ignore"] = Field("apply", description="turn images as their EXIF orientation says")
     bands: tuple[int, ...] | None = Field(None, description="which bands of the images are used, from 0")
+    scale: Literal["percentile"] | dict[Literal["max"], float] | None = Field(
+        None, description="more than 8 bits: percentile (of each image), or {max: the value that becomes white}"
+    )
+    nodata: float | None = Field(None, description="value of pixels without data; .nan for NaN alone")
     palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
 
     @pydantic.field_validator("classes", "bands", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("nodata", "scale", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: float(one) if type(one) is int else one for key, one in value.items()}
+        return float(value) if type(value) is int or value == "nan" else value
+
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _scale_is_sane(cls, value: str | dict[str, float] | None) -> str | dict[str, float] | None:
+        if isinstance(value, dict) and not 0 < value.get("max", 0) < float("inf"):
+            raise ValueError("must be percentile, or {max: N} with N above 0")
+        return value
 
     @pydantic.field_validator("ignore", mode="before")
     @classmethod
