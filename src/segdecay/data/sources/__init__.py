@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segdecay.config import DataConfig
-from segdecay.data.sources.base import Facts, Sample, Source
+from segdecay.data.sources.base import Facts, PlacedSource, Sample, Source
 from segdecay.data.sources.cifar10 import CifarSource, find_cifar
 from segdecay.data.sources.class_folders import class_folder_source
 from segdecay.data.sources.coco import coco_source
@@ -32,7 +32,7 @@ LABELLED: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `labels`
     "folders": class_folder_source,
     "cifar10": CifarSource,
 }
-LAYOUTS: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `layout` of dataset.yaml
+LAYOUTS: Mapping[str, Callable[[Path, DatasetSpec], PlacedSource]] = {  # by `layout` of dataset.yaml
     "folders": FolderSource,
     "table": table_source,
     "coco": coco_source,

@@ -21,7 +21,6 @@ from PIL import Image
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import IGNORE, Part
 from segdecay.data.shapes import Bits, fill_polygon, fill_runs, parse_runs
-from segdecay.data.sources.base import Source
 from segdecay.data.sources.drawn import Drawn, DrawnSource, Names, Shape, ShapeError
 from segdecay.data.sources.folders import classes_of
 from segdecay.data.sources.grouping import place_pairs
@@ -36,7 +35,7 @@ Row = Mapping[str, Any]
 Entry = tuple[Pair, Sequence[Shape], tuple[int, int] | None, str]  # of an image; stated size; content as text
 
 
-def coco_source(root: Path, spec: DatasetSpec) -> Source:
+def coco_source(root: Path, spec: DatasetSpec) -> DrawnSource:
     """The source of COCO files.
 
     Raises:

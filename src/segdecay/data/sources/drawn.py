@@ -138,6 +138,11 @@ class DrawnSource:
         name = spec.name or root.resolve().name
         self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading)
 
+    @property
+    def placed(self) -> tuple[Placed, ...]:
+        """Every image in its place."""
+        return tuple(one.placed for one in self._drawn)
+
     @cached_property
     def _digests(self) -> dict[Path, str]:
         return {path: digest_of(path) for one in self._drawn for path in (one.placed.pair.image, *one.files)}

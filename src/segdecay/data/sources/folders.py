@@ -86,6 +86,11 @@ class FolderSource:
         name = spec.name or root.resolve().name
         self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading_of(spec))
 
+    @property
+    def placed(self) -> tuple[Placed, ...]:
+        """Every pair in its place."""
+        return self._placed
+
     @cached_property
     def _digests(self) -> dict[Path, str]:
         return {path: digest_of(path) for one in self._placed for path in (one.pair.image, one.pair.mask)}

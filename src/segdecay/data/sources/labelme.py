@@ -16,7 +16,6 @@ import numpy as np
 
 from segdecay.data.checks import Notebook
 from segdecay.data.shapes import Bits, fill_polygon
-from segdecay.data.sources.base import Source
 from segdecay.data.sources.coco import corners_of
 from segdecay.data.sources.drawn import Drawn, DrawnSource, Names, Shape, ShapeError
 from segdecay.data.sources.folders import classes_of
@@ -30,7 +29,7 @@ MOST_BYTES = 1 << 28  # of one JSON; imageData makes them as large as the photog
 CIRCLE_CORNERS = 90
 
 
-def labelme_source(root: Path, spec: DatasetSpec) -> Source:
+def labelme_source(root: Path, spec: DatasetSpec) -> DrawnSource:
     """The source of a folder of labelme files; `annotations` is that folder, else the data folder.
 
     Raises:

@@ -15,7 +15,6 @@ import numpy as np
 from segdecay.data.checks import Notebook, names_of
 from segdecay.data.pictures import UnusableError, read_mask
 from segdecay.data.shapes import Bits
-from segdecay.data.sources.base import Source
 from segdecay.data.sources.drawn import Drawn, DrawnSource, Names, Shape, ShapeError, background_of
 from segdecay.data.sources.folders import classes_of
 from segdecay.data.sources.grouping import Placed, place_pairs
@@ -26,7 +25,7 @@ from segdecay.data.spec import DatasetSpec
 from segdecay.errors import ConfigError, DataError
 
 
-def parts_source(root: Path, spec: DatasetSpec) -> Source:
+def parts_source(root: Path, spec: DatasetSpec) -> DrawnSource:
     """The source of images with several mask files each.
 
     Raises:

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segdecay.data.checks import Notebook, names_of
-from segdecay.data.sources.base import Source
 from segdecay.data.sources.folders import FolderSource
 from segdecay.data.sources.grouping import Placed, Row, place_by_rows
 from segdecay.data.sources.inner import find_inner
@@ -22,7 +21,7 @@ COLUMNS = ("image", "mask", "group", "split", "fold")
 NEEDED = ("image", "mask")
 
 
-def table_source(root: Path, spec: DatasetSpec) -> Source:
+def table_source(root: Path, spec: DatasetSpec) -> FolderSource:
     """The source of a table of pairs.
 
     Raises:

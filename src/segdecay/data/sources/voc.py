@@ -12,7 +12,6 @@ from typing import cast
 
 from segdecay.data.checks import Notebook, names_of
 from segdecay.data.dataset import Part
-from segdecay.data.sources.base import Source
 from segdecay.data.sources.folders import FolderSource
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import PARTS, Pair, files_by_stem, folder_of, natural_key
@@ -22,7 +21,7 @@ from segdecay.errors import DataError
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 
 
-def voc_source(root: Path, spec: DatasetSpec) -> Source:
+def voc_source(root: Path, spec: DatasetSpec) -> FolderSource:
     """The source of a folder like VOCdevkit/VOC2012.
 
     Raises:
