@@ -25,7 +25,7 @@ from segdecay.data.sources import LAYOUTS
 from segdecay.data.sources.grouping import read_rows
 from segdecay.data.sources.pairs import PARTS, SUFFIXES, files_below
 from segdecay.data.sources.reading import read_bytes
-from segdecay.data.spec import parse_spec, read_classes
+from segdecay.data.spec import class_names, parse_spec, read_classes
 from segdecay.errors import ConfigError, DataError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "inputs", "input", "frames", "photos")
@@ -98,7 +98,7 @@ def _ideas_of_layout(folder: Path, layout: Sequence[Idea]) -> list[Idea]:
     """What masks, images and names say, where a layout names the files."""
     known = {idea.key: idea.value for idea in layout}
     spec = parse_spec(_as_yaml(layout), source="the guessed dataset.yaml")
-    if spec.classes is None:
+    if not class_names(spec, folder):
         spec = spec.model_copy(
             update={"classes": ("background", "object")}
         )  # which files there are does not hang on it
