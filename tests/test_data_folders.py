@@ -99,9 +99,9 @@ def test_hidden_files_are_passed_over_and_other_types_are_named(tmp_path: Path) 
     root = make(tmp_path / "set", "a", "b")
     (root / "images" / ".DS_Store").write_bytes(b"x")
     (root / "images" / "Thumbs.db").write_bytes(b"x")
-    (root / "images" / "z.tif").write_bytes(b"x")
+    (root / "images" / "z.bmp").write_bytes(b"x")
     assert messages(root) == {
-        "type_not_read": "1 files are of a type that is not read (images/z.tif). Save them as PNG or remove them."
+        "type_not_read": "1 files are of a type that is not read (images/z.bmp). Save them as PNG or remove them."
     }
 
 

@@ -15,15 +15,18 @@ import yaml
 
 from segdecay.data.checks import NAMED_FILES
 from segdecay.data.guessing import Idea, guess_colours, guess_groups, guess_suffix, guess_values
+from segdecay.data.guessing_images import guess_images, spread
 from segdecay.data.guessing_labels import guess_labels
+from segdecay.data.guessing_layouts import guess_layout
 from segdecay.data.labels import colour_counts
 from segdecay.data.palette import Colour
-from segdecay.data.pictures import SIDEWAYS, Picture, UnusableError, read_image, read_mask
+from segdecay.data.pictures import Picture, UnusableError, read_mask
+from segdecay.data.sources import LAYOUTS
 from segdecay.data.sources.grouping import read_rows
 from segdecay.data.sources.pairs import PARTS, SUFFIXES, files_below
 from segdecay.data.sources.reading import read_bytes
-from segdecay.data.spec import parse_spec, read_classes
-from segdecay.errors import DataError
+from segdecay.data.spec import class_names, parse_spec, read_classes
+from segdecay.errors import ConfigError, DataError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "inputs", "input", "frames", "photos")
 MASK_FOLDERS = (
@@ -31,7 +34,12 @@ MASK_FOLDERS = (
     "segmentationclass", "segmentations", "targets", "target",
 )  # fmt: skip
 LOOKED_AT = 1000  # masks that are read, spread evenly; `check` reads all
-IMAGES_LOOKED_AT = 50
+VOID = 255  # of Pascal VOC: borders of objects
+FLIP = Idea(
+    "flip",
+    "horizontal",
+    "assumed: left and right may be exchanged. none for text and digits, both for views from above or a microscope",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,9 @@ def guess_spec(folder: Path) -> Guess:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder. init needs one that holds images and masks, or images and labels.")
+    layout = guess_layout(folder)
+    if layout is not None:
+        return _guess_of([*layout, *_ideas_of_layout(folder, layout), FLIP])
     labelled = guess_labels(folder)
     if labelled is not None:
         return _guess_of(labelled)
@@ -75,13 +86,35 @@ def guess_spec(folder: Path) -> Guess:
     suffix = guess_suffix(list(found.images), list(found.masks))
     ideas += [suffix] if suffix else []
     ideas += _ideas_of_masks(folder, found)
-    ideas += _ideas_of_images(found, "" if suffix is None else str(suffix.value))
+    tail = "" if suffix is None else str(suffix.value)
+    paired = {stem: path for stem, path in found.images.items() if stem + tail in found.masks}
+    ideas += guess_images(paired, {stem: found.masks[stem + tail] for stem in paired})
     ideas += _ideas_of_groups(folder, found)
-    why = (
-        "assumed: left and right may be exchanged. none for text and digits, both for views from above or a microscope"
-    )
-    ideas.append(Idea("flip", "horizontal", why))
+    ideas.append(FLIP)
     return _guess_of(ideas)
+
+
+def _ideas_of_layout(folder: Path, layout: Sequence[Idea]) -> list[Idea]:
+    """What masks, images and names say, where a layout names the files."""
+    known = {idea.key: idea.value for idea in layout}
+    spec = parse_spec(_as_yaml(layout), source="the guessed dataset.yaml")
+    if not class_names(spec, folder):
+        spec = spec.model_copy(
+            update={"classes": ("background", "object")}
+        )  # which files there are does not hang on it
+    try:
+        placed = LAYOUTS[spec.layout](folder, spec).placed
+    except (DataError, ConfigError) as error:
+        return [Idea(None, None, f"It cannot be read yet: {' '.join(str(error).split())}")]
+    images = {one.pair.name: one.pair.image for one in placed}
+    masks = {one.pair.name: one.pair.mask for one in placed if one.pair.mask != one.pair.image}
+    ideas = []
+    if masks and "classes" not in known and "values" not in known:
+        ideas += _ideas_of_masks(folder, _Found(images, masks), void=VOID if spec.layout == "voc" else None)
+    ideas += guess_images(images, masks)
+    if any(one.group != one.pair.name for one in placed) and not (folder / "groups.csv").exists():
+        return [*ideas, Idea(None, None, "Groups are those that the layout names.")]
+    return [*ideas, *_ideas_of_groups(folder, _Found(images, masks))]
 
 
 def _guess_of(ideas: Sequence[Idea]) -> Guess:
@@ -106,18 +139,13 @@ def _stems(folder: Path) -> dict[str, Path]:
     return {str(path.with_suffix("")): folder / path for path in files_below(folder) if path.suffix.lower() in SUFFIXES}
 
 
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most `most` of the paths, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), most)).round().astype(int))
-    return [paths[i] for i in chosen]
-
-
-def _ideas_of_masks(folder: Path, found: _Found) -> list[Idea]:
+def _ideas_of_masks(folder: Path, found: _Found, void: int | None = None) -> list[Idea]:
+    """Classes from the masks; void: a value that the layout itself gives no class."""
     has_names = (folder / "classes.txt").exists()
     classes = read_classes(folder / "classes.txt") if has_names else ()
     ideas = [Idea(None, None, f"classes.txt names {len(classes)} classes.")] if has_names else []
     paths = list(found.masks.values())
-    looked = _spread(paths, LOOKED_AT)
+    looked = [Path(path) for path in spread([str(path) for path in paths], LOOKED_AT)]
     if len(looked) < len(paths):
         ideas.append(Idea(None, None, f"Looked at {len(looked)} of {len(paths)} masks; check reads all."))
     values, colours, palettes, unread = Counter[int](), Counter[Colour](), dict[int, set[Colour]](), 0
@@ -141,6 +169,8 @@ def _ideas_of_masks(folder: Path, found: _Found) -> list[Idea]:
         return [*ideas, *guess_colours(colours, classes)]
     if palettes:
         colours = Counter()
+    if void is not None and void in values:
+        ideas.append(Idea("ignore", [void], f"{void} is the void of this layout ({values.pop(void)} pixels)"))
     if colours and not values:
         return [*ideas, *guess_colours(colours, classes)]
     if colours:
@@ -158,40 +188,6 @@ def _note_palette(
         if index < len(mask.colours):
             palettes.setdefault(index, set()).add(mask.colours[index])
             colours[mask.colours[index]] += counts[index]
-
-
-def _ideas_of_images(found: _Found, suffix: str) -> list[Idea]:
-    """Bands and EXIF, where some of the images need a word about them."""
-    stems = [stem for stem in found.images if stem + suffix in found.masks]
-    opaque, clear, unturned, n_colours = 0, 0, 0, 3
-    for stem in _spread_stems(stems):
-        try:
-            image = read_image(read_bytes(found.images[stem]))
-            mask = read_mask(read_bytes(found.masks[stem + suffix]))
-        except UnusableError:
-            continue
-        if image.mode in {"LA", "RGBA"}:
-            is_opaque = bool((image.pixels[..., -1] == 255).all())
-            n_colours = image.pixels.shape[2] - 1
-            opaque, clear = opaque + is_opaque, clear + (not is_opaque)
-        shape = image.pixels.shape[:2]
-        unturned += image.orientation in SIDEWAYS and shape == mask.pixels.shape[:2] != shape[::-1]
-    ideas = []
-    if clear:
-        ideas.append(
-            Idea(None, None, "Images have an alpha band that is not opaque everywhere: set bands with or without it.")
-        )
-    elif opaque:
-        ideas.append(
-            Idea("bands", list(range(n_colours)), "images have an alpha band that is opaque everywhere: left out")
-        )
-    if unturned:
-        ideas.append(Idea("exif", "ignore", "masks fit the images as stored, not as their EXIF orientation turns them"))
-    return ideas
-
-
-def _spread_stems(stems: Sequence[str]) -> list[str]:
-    return [str(path) for path in _spread([Path(stem) for stem in stems], IMAGES_LOOKED_AT)] if stems else []
 
 
 def _ideas_of_groups(folder: Path, found: _Found) -> list[Idea]:

@@ -1,4 +1,6 @@
-"""One file's bytes to uint8 pixels, or the reason why not; and resizing. Knows JPEG and PNG, nothing of data sets."""
+"""One file's bytes to uint8 pixels, or the reason why not; and resizing. Knows JPEG and PNG, and deep.py the
+other kinds; nothing of data sets.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,21 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from segdecay.data.deep import Bits, Depth, Raw, UnusableError, expanded, raw_of, to_8_bits
+
+__all__ = ["Depth", "Picture", "UnusableError", "read_image", "read_mask", "resize_image", "resize_mask", "turned"]
+
 U8 = npt.NDArray[np.uint8]
 
+Pixel = TypeVar("Pixel", np.uint8, np.bool_)
+
+PLAIN = Depth()
 FORMATS = ("PNG", "JPEG")  # JPEG brings MPO, the files of some phones, with it
 BAND_NAMES = {"L": "grey", "LA": "grey + alpha", "RGB": "RGB", "RGBA": "RGB + alpha"}
 TURN_TAG = 0x0112  # EXIF orientation
@@ -30,14 +40,6 @@ FLIPS = {  # orientation: are rows, are columns reversed (after the exchange)
 }
 
 
-class UnusableError(Exception):
-    """A file whose content cannot be used: `code` of the fault, what was `seen`, the `fix`."""
-
-    def __init__(self, code: str, seen: str, fix: str) -> None:
-        super().__init__(f"{seen} {fix}")
-        self.code, self.seen, self.fix = code, seen, fix
-
-
 @dataclass(frozen=True)
 class Picture:
     """A decoded file, not yet turned by its EXIF orientation."""
@@ -47,6 +49,7 @@ class Picture:
     orientation: int  # EXIF, 1 when upright or unknown
     lossy: bool
     colours: tuple[tuple[int, int, int], ...] = ()  # of a palette file
+    empty: Bits | None = None  # (H, W, B): where there is no data
 
 
 def _png_bits(content: bytes) -> int:
@@ -77,7 +80,9 @@ def _open(content: bytes) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
-        reason = f"is damaged or cut short ({error})." if known else "is neither a PNG nor a JPEG inside."
+        reason = (
+            f"is damaged or cut short ({error})." if known else "is neither PNG nor JPEG, TIFF, .npy or .mat inside."
+        )
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     return image
 
@@ -90,30 +95,33 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _refuse_deep(image: Image.Image, content: bytes) -> None:
-    """Refuse more than 8 bits a band, with the range and the share that 8 bits would clip."""
-    if image.mode.startswith(("I", "F")):
-        wide = np.asarray(image)
-        kind = "float" if image.mode == "F" else "uint16"
-        clipped = float((wide > 255).mean()) * 100
-        span = f"{wide.min()}–{wide.max()}"
-        seen = f"is {kind}, {span}: reading it as 8 bit would clip {clipped:.0f} %."
-        raise UnusableError("deep", seen, "Save it as 8 bit, scaled as you see fit.")
+def _refuse_deep(content: bytes) -> None:
+    """Refuse 16 bits a band where Pillow would read 8."""
     if _png_bits(content) == 16:
         raise UnusableError(
-            "deep", "has 16 bits a band: reading it as 8 bit would drop half of them.", "Save it as 8 bit."
+            "deep", "has 16 bits a band: reading it as 8 bit would drop half of them.", "Save it as 8 bit, or as TIFF."
         )
 
 
-def read_image(content: bytes) -> Picture:
+def read_image(content: bytes, depth: Depth = PLAIN) -> Picture:
     """An image's pixels in its own bands: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette files are expanded.
 
+    depth: how more than 8 bits become 8.
+
     Raises:
-        UnusableError: damaged, empty, too large, more than 8 bits a band, or bands that have no meaning here.
+        UnusableError: damaged, empty, too large, more than 8 bits a band without a scale, bands that have no meaning
+            here, or pixels without data of which nobody spoke.
     """
+    raw = raw_of(content)
+    if raw is not None:
+        return _of_raw(expanded(raw), depth)
     image = _open(content)
-    _refuse_deep(image, content)
     mode = image.mode
+    if mode.startswith(("I", "F")):
+        wide = np.asarray(image)
+        wide = wide.astype(np.uint16) if mode.startswith("I") and wide.min() >= 0 and wide.max() < 1 << 16 else wide
+        return _of_raw(Raw(wide[..., None], "L"), depth)
+    _refuse_deep(content)
     if mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif mode == "1":
@@ -125,21 +133,42 @@ def read_image(content: bytes) -> Picture:
     return Picture(pixels, image.mode, _orientation(image), lossy=image.format in {"JPEG", "MPO"})
 
 
+def _of_raw(raw: Raw, depth: Depth) -> Picture:
+    pixels, empty = to_8_bits(raw, depth)
+    return Picture(pixels, raw.mode, raw.orientation, lossy=False, empty=empty)
+
+
+def _mask_of_raw(raw: Raw) -> Picture:
+    """A mask of whole numbers 0–255 in one band, or of colours."""
+    values = raw.values
+    low, high = (float(one) for one in (values.min(), values.max()))
+    if not (np.isfinite(values).all() and low >= 0 and high <= 255 and (values == np.rint(values)).all()):
+        seen = f"is a {values.dtype} mask holding {low:g}–{high:g}; class indices are 0–254."
+        raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
+    mode = raw.mode if values.shape[2] != 3 else "RGB"
+    return Picture(values.astype(np.uint8), mode, raw.orientation, lossy=False, colours=raw.colours)
+
+
 def read_mask(content: bytes) -> Picture:
     """A mask's pixels as they are stored: indices of a palette file, (H, W, 1), never its colours.
 
     Raises:
         UnusableError: damaged, empty, too large, or more than 8 bits a band.
     """
+    raw = raw_of(content)
+    if raw is not None:
+        return _mask_of_raw(raw)
     image = _open(content)
     lossy = image.format in {"JPEG", "MPO"}
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I"):  # 16 bits that hold 8 lose nothing
         wide = np.asarray(image)
-        if wide.min() >= 0 and wide.max() <= 255:  # 16 bits that hold 8 lose nothing
+        if wide.min() >= 0 and wide.max() <= 255:
             return Picture(wide.astype(np.uint8)[..., None], "L", 1, lossy)
         seen = f"is a 16-bit mask holding {wide.min()}–{wide.max()}; class indices are 0–254."
         raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
-    _refuse_deep(image, content)
+    if image.mode == "F":
+        raise UnusableError("deep_mask", "is a mask of fractions.", "Save class indices as 8-bit grey PNG.")
+    _refuse_deep(content)
     colours: tuple[tuple[int, int, int], ...] = ()
     if image.mode == "P":
         flat = image.getpalette() or []
@@ -153,10 +182,14 @@ def read_mask(content: bytes) -> Picture:
 
 def turned(picture: Picture) -> Picture:
     """The picture as its EXIF orientation says it is seen."""
-    pixels = picture.pixels.swapaxes(0, 1) if picture.orientation in SIDEWAYS else picture.pixels
-    rows, columns = FLIPS[picture.orientation]
-    pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
-    return replace(picture, pixels=np.ascontiguousarray(pixels), orientation=1)
+    empty = None if picture.empty is None else _turned(picture.empty, picture.orientation)
+    return replace(picture, pixels=_turned(picture.pixels, picture.orientation), orientation=1, empty=empty)
+
+
+def _turned(pixels: npt.NDArray[Pixel], orientation: int) -> npt.NDArray[Pixel]:
+    pixels = pixels.swapaxes(0, 1) if orientation in SIDEWAYS else pixels
+    rows, columns = FLIPS[orientation]
+    return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
 def resize_image(pixels: U8, size: tuple[int, int]) -> U8:

@@ -14,14 +14,13 @@ import yaml
 from pydantic import Field
 
 from segdecay.config import Section, Task
+from segdecay.data.conflicts import conflicts_of
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
-from segdecay.errors import ConfigError, did_you_mean, gather, unknown
+from segdecay.errors import ConfigError, gather, unknown
 from segdecay.key_faults import explain
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
-LABELS = ("folders", "cifar10")  # where labels of images come from, beside a table
-OF_MASKS = ("masks", "mask_suffix", "values", "colors", "ignore")
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
 
 
@@ -47,8 +46,19 @@ class DatasetSpec(Section):
         default_factory=dict, description="colour of a mask, '#rrggbb' or [r, g, b]: class name"
     )
     ignore: tuple[int | str, ...] = Field((), description="pixel values (or colours) that are not labelled")
-    images: str = "images"
-    masks: str = "masks"
+    layout: str = Field("folders", description="folders, table, coco, voc, labelme or parts: see docs/sources.md")
+    images: str = Field("images", description="a folder, or a template: {site}/{stem}_rgb.jpg")
+    masks: str = Field("masks", description="a folder, or a template with the fields of images")
+    annotations: str | None = Field(None, description="the table, the COCO JSON ({split} may stand in it), a folder")
+    columns: dict[str, str] = Field(default_factory=dict, description="table only: image, mask, … : its column there")
+    names: dict[str, str | None] = Field(
+        default_factory=dict, description="name of a category or label: class, or null for ignored"
+    )
+    background: str | None = Field(None, description="class of pixels that no annotation covers; null: ignored")
+    overlap: Literal["large first", "file order"] = Field(
+        "large first", description="in which order annotations are drawn; the later one is on top"
+    )
+    invert: bool = Field(False, description="parts only: an object is where its mask is 0")
     mask_suffix: str = Field("", description="a mask's stem is its image's stem + this")
     groups: str | None = Field(None, description="CSV with columns name, group, fold, split; groups.csv if it exists")
     group_pattern: str | None = Field(
@@ -58,12 +68,30 @@ class DatasetSpec(Section):
     flip: Literal["none", "horizontal", "both"] = Field("horizontal", description="mirrorings that keep labels true")
     exif: Literal["apply", "ignore"] = Field("apply", description="turn images as their EXIF orientation says")
     bands: tuple[int, ...] | None = Field(None, description="which bands of the images are used, from 0")
+    scale: Literal["percentile"] | dict[Literal["max"], float] | None = Field(
+        None, description="more than 8 bits: percentile (of each image), or {max: the value that becomes white}"
+    )
+    nodata: float | None = Field(None, description="value of pixels without data; .nan for NaN alone")
     palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
 
     @pydantic.field_validator("classes", "bands", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("nodata", "scale", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: float(one) if type(one) is int else one for key, one in value.items()}
+        return float(value) if type(value) is int or value == "nan" else value
+
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _scale_is_sane(cls, value: str | dict[str, float] | None) -> str | dict[str, float] | None:
+        if isinstance(value, dict) and not 0 < value.get("max", 0) < float("inf"):
+            raise ValueError("must be percentile, or {max: N} with N above 0")
+        return value
 
     @pydantic.field_validator("ignore", mode="before")
     @classmethod
@@ -114,10 +142,10 @@ class DatasetSpec(Section):
             raise ValueError("must be different band numbers, counted from 0")
         return value
 
-    @pydantic.field_validator("images", "masks", "labels")
+    @pydantic.field_validator("images", "masks", "labels", "annotations")
     @classmethod
-    def _folder_inside(cls, value: str) -> str:
-        return _check_inner_path(value)
+    def _folder_inside(cls, value: str | None) -> str | None:
+        return None if value is None else _check_inner_path(value)
 
     @pydantic.field_validator("group_pattern")
     @classmethod
@@ -131,30 +159,6 @@ class DatasetSpec(Section):
         if compiled.groups != 1:
             raise ValueError("needs exactly one (capture), the group's name; for text before _: ^([^_]+)_")
         return value
-
-
-def _conflicts(spec: DatasetSpec) -> list[str]:
-    """One line for every two keys that exclude each other."""
-    lines = []
-    if spec.values and spec.colors:
-        lines.append("values and colors exclude each other: masks hold class numbers or colours.")
-    both = [key for key in [*spec.values, *spec.colors] if key in spec.ignore]
-    lines += [f"{key} is given a class and listed under ignore; it can be only one of them." for key in both]
-    if spec.groups is not None and spec.group_pattern is not None:
-        lines.append("groups and group_pattern exclude each other; keep one.")
-    given = spec.model_fields_set
-    if spec.task == "classification":
-        lines += [
-            f"{key} speaks of masks, and task: classification has none; remove it." for key in OF_MASKS if key in given
-        ]
-        if spec.labels not in LABELS and not spec.labels.lower().endswith(".csv"):
-            lines.append(
-                f"labels: '{spec.labels}' is no place of labels; allowed: {', '.join(LABELS)}, or a CSV file with "
-                f"columns name and label.{did_you_mean(spec.labels, LABELS)}"
-            )
-    elif "labels" in given:
-        lines.append("labels needs task: classification; with masks the classes of pixels are the labels.")
-    return lines
 
 
 def validate_classes(names: tuple[str, ...]) -> None:
@@ -209,7 +213,7 @@ def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
     except pydantic.ValidationError as error:
         gather(ConfigError, explain(error, lambda _: list(DatasetSpec.model_fields)), headline=f"{source}:")
         raise AssertionError from error  # gather always raises here: a validation error has faults
-    gather(ConfigError, _conflicts(spec), headline=f"{source}:")
+    gather(ConfigError, conflicts_of(spec), headline=f"{source}:")
     return spec
 
 
@@ -279,6 +283,8 @@ def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
             ("values", spec.values.values()),
             ("colors", spec.colors.values()),
             ("palette", spec.palette),
+            ("names", [name for name in spec.names.values() if name is not None]),
+            ("background", [spec.background] if spec.background is not None else []),
         )
         for name in dict.fromkeys(names)
         if classes and name not in classes

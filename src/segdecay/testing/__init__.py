@@ -2,5 +2,6 @@
 
 from segdecay.testing.loss_contract import LossContract
 from segdecay.testing.policy_contract import PolicyContract
+from segdecay.testing.source_contract import SourceContract
 
-__all__ = ["LossContract", "PolicyContract"]
+__all__ = ["LossContract", "PolicyContract", "SourceContract"]

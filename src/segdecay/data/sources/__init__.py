@@ -9,14 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segdecay.config import DataConfig
-from segdecay.data.sources.base import Facts, Sample, Source
+from segdecay.data.sources.base import Facts, PlacedSource, Sample, Source
 from segdecay.data.sources.cifar10 import CifarSource, find_cifar
 from segdecay.data.sources.class_folders import class_folder_source
+from segdecay.data.sources.coco import coco_source
 from segdecay.data.sources.folders import FolderSource
 from segdecay.data.sources.label_table import label_table_source
+from segdecay.data.sources.labelme import labelme_source
+from segdecay.data.sources.parts import parts_source
 from segdecay.data.sources.scenes import ScenesSource
+from segdecay.data.sources.table import table_source
+from segdecay.data.sources.voc import voc_source
 from segdecay.data.spec import SPEC_NAMES, DatasetSpec, read_spec
-from segdecay.errors import DataError, did_you_mean
+from segdecay.errors import ConfigError, DataError, did_you_mean, unknown
 
 __all__ = ["Facts", "Sample", "Source", "build_source"]
 
@@ -26,6 +31,14 @@ BUILT_IN: Mapping[str, Callable[[], Source]] = {"digits": ScenesSource}
 LABELLED: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `labels` of dataset.yaml; else it is a table
     "folders": class_folder_source,
     "cifar10": CifarSource,
+}
+LAYOUTS: Mapping[str, Callable[[Path, DatasetSpec], PlacedSource]] = {  # by `layout` of dataset.yaml
+    "folders": FolderSource,
+    "table": table_source,
+    "coco": coco_source,
+    "voc": voc_source,
+    "labelme": labelme_source,
+    "parts": parts_source,
 }
 
 
@@ -69,4 +82,6 @@ def _folder_source(root: Path, spec: DatasetSpec) -> Source:
             f"{root} holds CIFAR-10 and no dataset.yaml. Name it as cifar10:{root}, or let segdecay init {root} write "
             "the lines."
         )
-    return FolderSource(root, spec)
+    if spec.layout not in LAYOUTS:
+        raise ConfigError(f"dataset.yaml: {unknown('layout', spec.layout, LAYOUTS)}")
+    return LAYOUTS[spec.layout](root, spec)

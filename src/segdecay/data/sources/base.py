@@ -5,7 +5,7 @@ A source lists what there is at build time and reads it on demand, one pair afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.palette import Colour
+from segdecay.data.sources.grouping import Placed
 
 U8 = npt.NDArray[np.uint8]
 
@@ -59,3 +60,10 @@ class Source(Protocol):
     def samples(self, notebook: Notebook) -> Iterator[Sample]:
         """Every usable pair, decoded, in a fixed order; each fault goes into the notebook."""
         ...
+
+
+class PlacedSource(Source, Protocol):
+    """A source of files, which knows the place of each before any is decoded."""
+
+    @property
+    def placed(self) -> Sequence[Placed]: ...

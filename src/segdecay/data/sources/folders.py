@@ -1,23 +1,26 @@
 """A folder of images and masks as a source: each file is read once, hashed, decoded, checked and mapped to classes.
 
-Knows the layout images/ and masks/ and what dataset.yaml says of it; knows nothing of caches or folds.
+Which image has which mask is the business of a finder (pairs.py, templates.py, table.py, voc.py). Knows nothing of
+caches or folds.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from segdecay.data.checks import Notebook
+from segdecay.data.conflicts import is_template
 from segdecay.data.label_checks import check_palettes, check_values
 from segdecay.data.labels import tables_of
 from segdecay.data.pictures import UnusableError
 from segdecay.data.sources.base import Facts, Sample
-from segdecay.data.sources.grouping import place_pairs
+from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
 from segdecay.data.sources.reading import PairReader, check_bands, read_bytes
+from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
 
@@ -30,28 +33,63 @@ def digest_of(path: Path) -> str:
         return hashlib.sha256(str(error).encode()).hexdigest()
 
 
+Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
+ALWAYS_READ = frozenset({"values", "colors", "ignore", "exif", "bands"})  # keys that change pixels
+READ_IF_SET = frozenset({"names", "background", "overlap", "invert", "scale", "nodata"})  # as these do, since later
+
+
+def reading_of(spec: DatasetSpec) -> str:
+    """How files become arrays, as text; what nobody set is left out, so that fingerprints of before stay."""
+    return spec.model_dump_json(include=set(ALWAYS_READ | (READ_IF_SET & spec.model_fields_set)))
+
+
+def find_in_folders(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[Placed, ...]:
+    """images/ and masks/, or what templates name, with their groups.
+
+    Raises:
+        DataError, ConfigError: a folder is missing or empty, or a text file in it is not valid.
+    """
+    if is_template(spec.images):
+        return find_by_templates(root, spec, notebook)
+    return place_pairs(root, spec, find_pairs(root, spec, notebook), notebook)
+
+
+def classes_of(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
+    """The classes that dataset.yaml or classes.txt name.
+
+    Raises:
+        DataError: none of them names any.
+    """
+    classes = class_names(spec, root)
+    if not classes:
+        raise DataError(
+            f"{root} does not say which classes there are. Write classes.txt (one name a line, line 1 = value 0), "
+            f"or let segdecay init {root} --write guess a dataset.yaml."
+        )
+    return classes
+
+
 class FolderSource:
-    """images/ and masks/ below one folder, as dataset.yaml describes them.
+    """Images and masks below one folder, as dataset.yaml describes them; find: which image has which mask.
 
     Raises:
         DataError, ConfigError: a folder is missing or empty, or a text file in it is not valid.
     """
 
-    def __init__(self, root: Path, spec: DatasetSpec) -> None:
-        self._root, self._spec = root, spec
-        classes = class_names(spec, root)
+    def __init__(self, root: Path, spec: DatasetSpec, find: Finder = find_in_folders) -> None:
+        self._spec = spec
         self._listing = Notebook()
-        pairs = find_pairs(root, spec, self._listing)
-        if not classes:
-            raise DataError(
-                f"{root} does not say which classes there are. Write classes.txt (one name a line, line 1 = value 0), "
-                f"or let segdecay init {root} --write guess a dataset.yaml."
-            )
-        self._placed = place_pairs(root, spec, pairs, self._listing)
+        classes = class_names(spec, root)
+        self._placed = find(root, spec, self._listing)
+        classes = classes or classes_of(spec, root)
         self._tables = tables_of(spec, classes)
-        reading = spec.model_dump_json(include={"values", "colors", "ignore", "exif", "bands"})
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading)
+        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading_of(spec))
+
+    @property
+    def placed(self) -> tuple[Placed, ...]:
+        """Every pair in its place."""
+        return self._placed
 
     @cached_property
     def _digests(self) -> dict[Path, str]:

@@ -14,8 +14,8 @@ from segdecay.data.dataset import Part
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import DataError, did_you_mean
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-OTHER_IMAGES = frozenset({".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".npz", ".jp2", ".ppm", ".pgm"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".npy", ".mat"})
+OTHER_IMAGES = frozenset({".bmp", ".webp", ".gif", ".npz", ".jp2", ".ppm", ".pgm"})
 PARTS = ("train", "val", "test")
 PART_ALIASES = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from segdecay.data.checks import Fault, Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
 from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
-from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Picture, UnusableError, read_image, read_mask, turned
+from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
 from segdecay.data.sources.base import Sample
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import DataError
 
 U8 = npt.NDArray[np.uint8]
+Bits = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ def _size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
+def depth_of(spec: DatasetSpec) -> Depth:
+    """How more than 8 bits become 8, as a spec says it."""
+    scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
+    return Depth(scale, spec.nodata)
+
+
 class PairReader:
     """Reads pairs one after the other and keeps what only the whole set can judge: values, palettes, bands."""
 
@@ -65,6 +73,7 @@ class PairReader:
     ) -> None:
         self._spec, self._digests, self._notebook = spec, digests, notebook
         self._values, self._colours = tables
+        self._read_image = partial(read_image, depth=depth_of(spec))
         self.values: list[MaskValues] = []
         self.palettes: list[MaskPalette] = []
         self.bands: list[BandsSeen] = []
@@ -72,12 +81,13 @@ class PairReader:
     def read(self, placed: Placed) -> Sample | None:
         """The decoded pair, or None when it cannot be used; the notebook then says why."""
         pair = placed.pair
-        image = self._picture(pair.image, pair.image_label, read_image)
+        image = self._picture(pair.image, pair.image_label, self._read_image)
         mask = self._picture(pair.mask, pair.mask_label, read_mask)
-        pixels = None if image is None else self._pixels(image, pair.image_label)
+        pixels, empty = self._pixels(image, pair.image_label)
         labels = None if mask is None else self._labels(mask, pair.mask_label)
         if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
             return None
+        labels = _ignored_where(empty, labels)
         both = self._digests[pair.image] + self._digests[pair.mask]
         digest = hashlib.sha256(both.encode()).hexdigest()
         return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
@@ -85,13 +95,33 @@ class PairReader:
     def read_labelled(self, placed: Placed, label: int) -> Sample | None:
         """The decoded image with its label as a mask of one pixel; None when it cannot be used."""
         pair = placed.pair
-        image = self._picture(pair.image, pair.image_label, read_image)
-        pixels = None if image is None else self._pixels(image, pair.image_label)
+        image = self._picture(pair.image, pair.image_label, self._read_image)
+        pixels, _ = self._pixels(image, pair.image_label)
         if pixels is None:
             return None
         digest = hashlib.sha256(f"{self._digests[pair.image]}{label}".encode()).hexdigest()
         mask = np.full((1, 1), label, dtype=np.uint8)
         return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, mask)
+
+    def read_drawn(
+        self, placed: Placed, paint: Callable[[tuple[int, int]], U8], size: tuple[int, int] | None, identity: str
+    ) -> Sample | None:
+        """The decoded image with a mask that `paint` draws in the stated size; None when it cannot be used.
+
+        identity: of the annotation, for the sample's hash.
+        """
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, self._read_image)
+        pixels, empty = self._pixels(image, pair.image_label)
+        if image is None or pixels is None:
+            return None
+        height, width = size or pixels.shape[:2]
+        labels = paint((height, width))
+        if not self._sizes_fit(placed, image, pixels, labels):
+            return None
+        labels = _ignored_where(empty, labels)
+        digest = hashlib.sha256(f"{self._digests[pair.image]}{identity}".encode()).hexdigest()
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
 
     def _picture(self, path: Path, label: str, decode: Callable[[bytes], Picture]) -> Picture | None:
         try:
@@ -105,15 +135,19 @@ class PairReader:
             self._notebook.fault("wrong", error.code, label, error.seen, error.fix)
             return None
 
-    def _pixels(self, image: Picture, label: str) -> U8 | None:
-        """The chosen bands, upright: (H, W, B)."""
-        upright = turned(image).pixels if self._spec.exif == "apply" else image.pixels
-        n_bands = upright.shape[2]
-        opaque = image.mode in {"LA", "RGBA"} and bool((upright[..., -1] == 255).all())
+    def _pixels(self, image: Picture | None, label: str) -> tuple[U8 | None, Bits | None]:
+        """The chosen bands, upright: (H, W, B), and where one of them has no data: (H, W), or None."""
+        if image is None:
+            return None, None
+        upright = turned(image) if self._spec.exif == "apply" else image
+        n_bands = upright.pixels.shape[2]
+        opaque = image.mode in {"LA", "RGBA"} and bool((upright.pixels[..., -1] == 255).all())
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
-        if self._spec.bands is None:
-            return upright
-        return upright[..., list(self._spec.bands)] if max(self._spec.bands) < n_bands else None
+        chosen = list(range(n_bands) if self._spec.bands is None else self._spec.bands)
+        if max(chosen) >= n_bands:
+            return None, None
+        empty = None if upright.empty is None else np.asarray(upright.empty[..., chosen].any(axis=2))
+        return upright.pixels[..., chosen] if self._spec.bands else upright.pixels, empty
 
     def _labels(self, mask: Picture, label: str) -> U8 | None:
         """Class indices: (H, W)."""
@@ -178,6 +212,10 @@ class PairReader:
         return False
 
 
+def _ignored_where(empty: Bits | None, labels: U8) -> U8:
+    return labels if empty is None else np.where(empty, np.uint8(IGNORE), labels)
+
+
 def _as_colours(picture: Picture) -> U8:
     """A mask's colours (H, W, 3): of a palette file through its palette, of a grey one with three equal bands."""
     if picture.mode == "P":
@@ -223,4 +261,5 @@ def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> li
 
 
 def _count(one: BandsSeen) -> str:
-    return f"{one.n_bands} band{'s' if one.n_bands > 1 else ''} ({BAND_NAMES[one.mode]})"
+    name = f" ({BAND_NAMES[one.mode]})" if one.mode in BAND_NAMES else ""
+    return f"{one.n_bands} band{'s' if one.n_bands > 1 else ''}{name}"
