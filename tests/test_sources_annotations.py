@@ -99,6 +99,8 @@ def test_a_crowd_is_ignored_below_all_objects(tmp_path: Path) -> None:
     mask = zoo.dataset(zoo.coco(tmp_path / "set", edit=lambda values: first(values, iscrowd=1))).mask(0)
     assert (mask == IGNORE).sum() == 5 * 7 - 4
     assert (mask[2:4, 3:5] == 2).all()
+    root = zoo.coco(tmp_path / "other", edit=lambda values: values["annotations"][1].update(iscrowd=1))
+    assert (zoo.dataset(root).mask(0) == IGNORE).sum() == 0  # the road lies on the smaller crowd
 
 
 def test_names_of_categories_are_mapped_merged_and_ignored(tmp_path: Path) -> None:

@@ -164,5 +164,5 @@ def test_two_commands_start_a_search(tmp_path: Path, kind: str) -> None:
     root = KINDS[kind][0](tmp_path / "set")
     command = [sys.executable, "-m", "segdecay.cli.main", "init", str(root), "--write"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    tuning.tune(root, tmp_path / "run", [0, 0.5], "--size", "16x16", "--epochs", "1", "--allow-missing")
+    tuning.tune(root, tmp_path / "run", [0, 0.5], "--size", "16x16", "--epochs", "1", "--folds", "2", "--allow-missing")
     assert (tmp_path / "run" / "verdict.json").exists()
