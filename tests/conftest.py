@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 from shapes import write_shapes
 
 if TYPE_CHECKING:
     from report_browser import Browser
+
+
+hypothesis.settings.register_profile("no-times", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("no-times")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -29,7 +29,7 @@ def test_an_empty_file_gives_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("clases: [a, b]", "Unknown key 'clases'; allowed here: name, task, labels, classes"),
+        ("clases: [a, b]", "Unknown key 'clases'; allowed here: name, classes, task, labels"),
         ("clases: [a, b]", "Did you mean 'classes'?"),
         ("flip: horizontl", "Did you mean 'horizontal'?"),
         ("classes: [a]", "at least two classes are needed"),

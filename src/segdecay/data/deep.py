@@ -7,6 +7,7 @@ of each band of each image. Pixels without data (NaN, infinite, or the nodata va
 from __future__ import annotations
 
 import io
+import logging
 import math
 import struct
 import warnings
@@ -25,6 +26,8 @@ Array = npt.NDArray[Any]
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NPY_MARK, MAT_MARK, MAT_73_MARK = b"\x93NUMPY", b"MATLAB 5.0", b"MATLAB 7.3"
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # of a damaged file speaks our finding, not its log
+
 GDAL_NODATA = 42113
 PERCENTILES = (1, 99)
 MOST_BYTES = 1 << 32  # of one decoded file; a file of a few bytes can claim any size
