@@ -92,8 +92,8 @@ class Toll:
         )
         best = max(death.best for _, _, death in self.deaths)
         return (
-            f"{self.name} died at {at} in {len(self.deaths)} of {self.trainings} trainings ({which}): its validation "
-            f"IoU had reached {best:.3f} and fell to 0."
+            f"{self.name} died at {at} in {len(self.deaths)} of {self.trainings} trainings ({which}): on validation "
+            f"it had reached {best:.3f} and fell to 0."
         )
 
 
