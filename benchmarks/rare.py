@@ -38,7 +38,9 @@ ARMS: dict[str, tuple[str, ...]] = {
         "loss.class_weights_beta=0.99",
         "loss.class_weights_count=components",
     ),
-    "class-aware crops": ("loss.class_weights=none", "augment.class_crops=0.5"),
+    "images by class": ("loss.class_weights=none", "augment.class_crops=0.5"),  # whole images: chosen, not cropped
+    "windows of 32x48": ("loss.class_weights=none", "augment.crop=[32,48]"),
+    "class-aware windows of 32x48": ("loss.class_weights=none", "augment.crop=[32,48]", "augment.class_crops=0.5"),
     "copy-paste": ("loss.class_weights=none", "augment.copy_paste=0.5"),
     "cross-entropy + Dice": ("loss.class_weights=none", "loss.name=cross_entropy+dice"),
 }
