@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 import torch
+from commands import Command, call
 from shapes import write_shapes
 
 if TYPE_CHECKING:
@@ -42,3 +43,9 @@ def browser() -> Iterator[Browser]:
 def shapes(tmp_path: Path) -> Path:
     """A folder of 18 images of squares in nine groups."""
     return write_shapes(tmp_path / "shapes")
+
+
+@pytest.fixture
+def segdecay(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line in this process; the exit code must be the one expected."""
+    return lambda *arguments, code=0: call(capsys, *arguments, code=code)

@@ -7,13 +7,12 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from commands import Command
 from label_data import NAMES, write_cifar_binary, write_class_folders
 from shapes import write_shapes
 
@@ -23,36 +22,6 @@ QUICK = ["--epochs", "3", "--device", "cpu", "--workers", "0", "--folds", "3"]
 for _pair in ("search.grid=[0,1]", "search.resamples=200", "training.batch_size=6", "optimizer.lr=0.003",
               "augment.pad=1", "search.race=false"):  # fmt: skip
     QUICK += ["--set", _pair]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
-Command = Callable[..., Said]
-
-
-def _call(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> Said:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["segdecay", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run_cli()
-    printed = capsys.readouterr()
-    found = Said(printed.out, printed.err, int(ended.value.code or 0))
-    assert found.code == code, found
-    return found
-
-
-@pytest.fixture
-def segdecay(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line in this process; the exit code must be the one expected."""
-    return lambda *arguments, code=0: _call(capsys, *arguments, code=code)
 
 
 @pytest.fixture(scope="module")

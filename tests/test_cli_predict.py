@@ -6,14 +6,13 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from commands import Command
 from PIL import Image
 from pycocotools.coco import COCO
 from shapes import CLASSES, write_shapes
@@ -28,35 +27,6 @@ QUICK = ["--epochs", "8", "--device", "cpu", "--workers", "0", "--quiet"]
 for _pair in ("search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
               "training.batch_size=4", "optimizer.lr=0.02"):  # fmt: skip
     QUICK += ["--set", _pair]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def segdecay(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command line in this process; the exit code must be the one expected."""
-
-    def call(*arguments: str | Path, code: int = 0) -> Said:
-        monkeypatch.setattr(sys, "argv", ["segdecay", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run_cli()
-        printed = capsys.readouterr()
-        found = Said(printed.out, printed.err, int(ended.value.code or 0))
-        assert found.code == code, found
-        return found
-
-    return call
 
 
 @pytest.fixture(scope="module")

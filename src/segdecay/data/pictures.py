@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segdecay.data.deep import Bits, Depth, Raw, UnusableError, expanded, raw_of, to_8_bits
 
@@ -80,11 +80,15 @@ def _open(content: bytes) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
-        reason = (
-            f"is damaged or cut short ({error})." if known else "is neither PNG nor JPEG, TIFF, .npy or .mat inside."
-        )
+        inside = "is neither PNG nor JPEG, TIFF, .npy or .mat inside."
+        reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     return image
+
+
+def _cause(error: Exception) -> str:
+    """What a reader says, without the address of a buffer."""
+    return "no picture inside" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _orientation(image: Image.Image) -> int:
