@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ from segdecay.data.checks import (
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
+from segdecay.data.labels import count_values
+from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
 from segdecay.data.sources import Facts, Sample, Source, build_source
 from segdecay.errors import DataError, gather
@@ -79,14 +83,14 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     counts: list[I64] = []
     hashes: list[str] = []
     bands = 0
-    with caching.Builder(folder) as builder:
-        for sample in source.samples(notebook):
-            resized = _resized(sample, config.size, facts.task)
+    measure = partial(_measured, size=config.size, task=facts.task)
+    with caching.Builder(folder) as builder, closing(ordered_map(measure, source.samples(notebook))) as measured:
+        for resized, values, digest in measured:
             bands = bands or resized.image.shape[2]
             height, width = resized.image.shape[:2]
-            items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
-            counts.append(np.bincount(sample.mask.ravel(), minlength=256)[: len(facts.classes)])
-            hashes.append(hashlib.sha256(sample.image.tobytes() + repr(sample.image.shape).encode()).hexdigest())
+            items.append(Item(resized.name, resized.part, resized.group, resized.fold, height, width, resized.sha256))
+            counts.append(values[: len(facts.classes)])
+            hashes.append(digest)
             if notebook.is_clean and resized.image.shape[2] == bands:
                 builder.add(resized)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
@@ -106,6 +110,14 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             task=facts.task,
         )
         return builder.finish(dataset, report), report
+
+
+def _measured(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> tuple[Sample, I64, str]:
+    """The sample in the size asked for; how often each value occurs in its mask, and the hash of its image, before."""
+    image = np.ascontiguousarray(sample.image)
+    digest = hashlib.sha256(image)
+    digest.update(repr(image.shape).encode())
+    return _resized(sample, size, task), count_values(sample.mask), digest.hexdigest()
 
 
 def _resized(sample: Sample, size: tuple[int, int] | None, task: Task) -> Sample:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ def count_cores() -> int:
     return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-def ordered_map(work: Callable[[T], R], items: Iterable[T], *, cores: int | None = None) -> Iterator[R]:
+def ordered_map(work: Callable[[T], R], items: Iterable[T], *, cores: int | None = None) -> Generator[R, None, None]:
     """`work` of every item, in the items' order, on all cores (or so many); an error is raised in its turn.
 
     Whoever stops taking results stops the work: what has not begun is dropped.

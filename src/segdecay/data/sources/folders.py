@@ -15,22 +15,13 @@ from segdecay.data.checks import Notebook
 from segdecay.data.conflicts import is_template
 from segdecay.data.label_checks import check_palettes, check_values
 from segdecay.data.labels import tables_of
-from segdecay.data.pictures import UnusableError
 from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, check_bands, read_bytes
+from segdecay.data.sources.reading import PairReader, check_bands, digests_of
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except UnusableError as error:
-        return hashlib.sha256(str(error).encode()).hexdigest()
 
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
@@ -93,7 +84,7 @@ class FolderSource:
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return {path: digest_of(path) for one in self._placed for path in (one.pair.image, one.pair.mask)}
+        return digests_of(path for one in self._placed for path in (one.pair.image, one.pair.mask))
 
     def key(self) -> str:
         """Over every file's content, its place, what was noted about names, and the spec."""
@@ -113,10 +104,7 @@ class FolderSource:
         """
         notebook.note([*self._listing.faults, *self._listing.findings])
         reader = PairReader(self._spec, self._tables, self._digests, notebook)
-        for one in self._placed:
-            sample = reader.read(one)
-            if sample is not None:
-                yield sample
+        yield from reader.read_each(self._placed, lambda own, one, _: own.read(one))
         ignored = [value for value in self._spec.ignore if isinstance(value, int)]
         notebook.note(check_values(reader.values, self._tables[0], self.facts.classes, ignored))
         notebook.note(check_palettes(reader.palettes))

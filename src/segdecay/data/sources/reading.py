@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from segdecay.data.checks import Fault, Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
 from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
+from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
 from segdecay.data.sources.base import Sample
 from segdecay.data.sources.grouping import Placed
@@ -24,6 +26,7 @@ from segdecay.errors import DataError
 
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ def _size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
+def digest_of(path: Path) -> str:
+    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except UnusableError as error:
+        return hashlib.sha256(str(error).encode()).hexdigest()
+
+
+def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """The digest of every file, read with all cores."""
+    distinct = list(dict.fromkeys(paths))
+    return dict(zip(distinct, ordered_map(digest_of, distinct), strict=True))
+
+
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
@@ -62,7 +79,7 @@ def depth_of(spec: DatasetSpec) -> Depth:
 
 
 class PairReader:
-    """Reads pairs one after the other and keeps what only the whole set can judge: values, palettes, bands."""
+    """Reads pairs and keeps what only the whole set can judge: values, palettes, bands."""
 
     def __init__(
         self,
@@ -72,11 +89,30 @@ class PairReader:
         notebook: Notebook,
     ) -> None:
         self._spec, self._digests, self._notebook = spec, digests, notebook
+        self._tables = tables
         self._values, self._colours = tables
         self._read_image = partial(read_image, depth=depth_of(spec))
         self.values: list[MaskValues] = []
         self.palettes: list[MaskPalette] = []
         self.bands: list[BandsSeen] = []
+
+    def read_each(self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]) -> Iterator[Sample]:
+        """What `read` makes of every item, in order, with all cores; each item has its own reader and notebook.
+
+        What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
+        """
+
+        def alone(item: T) -> tuple[PairReader, Sample | None]:
+            reader = PairReader(self._spec, self._tables, self._digests, Notebook())
+            return reader, read(reader, item, reader._notebook)  # noqa: SLF001
+
+        for reader, sample in ordered_map(alone, items):
+            self._notebook.note([*reader._notebook.faults, *reader._notebook.findings])  # noqa: SLF001
+            self.values += reader.values
+            self.palettes += reader.palettes
+            self.bands += reader.bands
+            if sample is not None:
+                yield sample
 
     def read(self, placed: Placed) -> Sample | None:
         """The decoded pair, or None when it cannot be used; the notebook then says why."""
