@@ -89,8 +89,8 @@ def labels_of_values(
     used = np.flatnonzero(counts)
     if np.array_equal(table.index[used], used):  # values are class indices already
         return mask, counts
-    looked_up = Image.fromarray(np.ascontiguousarray(mask)).point(table.index.tolist())
-    return np.asarray(looked_up), counts
+    looked_up = mask.tobytes().translate(table.index.tobytes())
+    return np.frombuffer(looked_up, dtype=np.uint8).reshape(mask.shape), counts
 
 
 def count_values(values: U8) -> I64:

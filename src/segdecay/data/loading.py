@@ -29,10 +29,10 @@ from segdecay.data.checks import (
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
-from segdecay.data.labels import count_values
 from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
 from segdecay.data.sources import Facts, Sample, Source, build_source
+from segdecay.data.sources.base import measured
 from segdecay.errors import DataError, gather
 
 I64 = npt.NDArray[np.int64]
@@ -83,16 +83,18 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     counts: list[I64] = []
     hashes: list[str] = []
     bands = 0
-    measure = partial(_measured, size=config.size, task=facts.task)
-    with caching.Builder(folder) as builder, closing(ordered_map(measure, source.samples(notebook))) as measured:
-        for resized, values, digest in measured:
-            bands = bands or resized.image.shape[2]
-            height, width = resized.image.shape[:2]
-            items.append(Item(resized.name, resized.part, resized.group, resized.fold, height, width, resized.sha256))
-            counts.append(values[: len(facts.classes)])
-            hashes.append(digest)
-            if notebook.is_clean and resized.image.shape[2] == bands:
-                builder.add(resized)
+    prepare = partial(_prepared, size=config.size, task=facts.task)
+    samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
+    with caching.Builder(folder) as builder, closing(samples):
+        for sample in samples:
+            bands = bands or sample.image.shape[2]
+            height, width = sample.image.shape[:2]
+            items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
+            assert sample.seen is not None  # noqa: S101  (of `measured`)
+            counts.append(sample.seen.values[: len(facts.classes)])
+            hashes.append(sample.seen.digest)
+            if notebook.is_clean and sample.image.shape[2] == bands:
+                builder.add(sample)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
         report = _report(facts, notebook, items, table, hashes)
         if report.of_level("wrong") or not items:
@@ -112,15 +114,9 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
         return builder.finish(dataset, report), report
 
 
-def _measured(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> tuple[Sample, I64, str]:
-    """The sample in the size asked for; how often each value occurs in its mask, and the hash of its image, before."""
-    image = np.ascontiguousarray(sample.image)
-    digest = hashlib.sha256(image)
-    digest.update(repr(image.shape).encode())
-    return _resized(sample, size, task), count_values(sample.mask), digest.hexdigest()
-
-
-def _resized(sample: Sample, size: tuple[int, int] | None, task: Task) -> Sample:
+def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sample:
+    """The sample, measured as it was read, in the size asked for."""
+    sample = measured(sample)
     if size is None:
         return sample
     mask = sample.mask if task == "classification" else resize_mask(sample.mask, size)

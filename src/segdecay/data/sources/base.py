@@ -5,8 +5,9 @@ A source lists what there is at build time and reads it on demand, one pair afte
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +16,12 @@ import numpy.typing as npt
 from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
+from segdecay.data.labels import count_values
 from segdecay.data.palette import Colour
 from segdecay.data.sources.grouping import Placed
 
 U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The hash of an image's pixels and shape, and how often each of the 256 values occurs in its mask: (256,)."""
+
+    digest: str
+    values: I64
+
+
+@dataclass(frozen=True)
 class Sample:
     """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE, (1, 1) for a label."""
 
@@ -45,6 +56,17 @@ class Sample:
     sha256: str  # of the content of both files
     image: U8
     mask: U8
+    seen: Seen | None = None  # of both as they were read; `measured` fills it in
+
+
+def measured(sample: Sample) -> Sample:
+    """The sample with what a check counts of it; nothing is counted twice."""
+    if sample.seen is not None:
+        return sample
+    image = np.ascontiguousarray(sample.image)
+    digest = hashlib.sha256(image)
+    digest.update(repr(image.shape).encode())
+    return replace(sample, seen=Seen(digest.hexdigest(), count_values(sample.mask)))
 
 
 class Source(Protocol):

@@ -19,7 +19,7 @@ from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
 from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
 from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
-from segdecay.data.sources.base import Sample
+from segdecay.data.sources.base import Sample, measured
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import DataError
@@ -104,7 +104,8 @@ class PairReader:
 
         def alone(item: T) -> tuple[PairReader, Sample | None]:
             reader = PairReader(self._spec, self._tables, self._digests, Notebook())
-            return reader, read(reader, item, reader._notebook)  # noqa: SLF001
+            sample = read(reader, item, reader._notebook)  # noqa: SLF001
+            return reader, None if sample is None else measured(sample)
 
         for reader, sample in ordered_map(alone, items):
             self._notebook.note([*reader._notebook.faults, *reader._notebook.findings])  # noqa: SLF001
