@@ -18,19 +18,21 @@ from typing import Any
 import numpy as np
 
 from segdecay.config import RunConfig
-from segdecay.records import CellRecord, Strength, Verdict, write_bytes, write_json
+from segdecay.records import RACED_OUT, CellRecord, Strength, Verdict, write_bytes, write_json
 from segdecay.selection.dimensions import Dimension, Value, config_with, dimensions_of
 from segdecay.selection.evidence import Counts
 from segdecay.selection.ledger import setting_name
 from segdecay.selection.proposing import Point, Proposer, best_of
-from segdecay.selection.racing import NOT_TRIED, Searched
-from segdecay.selection.study import Study, conclude, criterion_of, grid_of
+from segdecay.selection.racing import Searched
+from segdecay.selection.scoring import Candidate
+from segdecay.selection.study import Study, candidate_from, conclude, criterion_of, decide_of, grid_of
 from segdecay.selection.verdict import Decision
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, strength_of
 
 NONE_SHARE = 3  # one trial in so many is without decay
 FILE = "search.json"
+NOT_TRIED = f"{RACED_OUT}no trial was made there"
 
 
 @dataclass(frozen=True)
@@ -249,23 +251,49 @@ def _facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Out
 
 
 def _told(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: float) -> dict[str, Any]:
-    """What was found beside the strengths: the values at the best strength and at none, and what none gained by its.
-
-    `none_gain` is of the best point without decay over the configured one, on the same folds that chose it.
-    """
+    """What was found beside the strengths, and what the strengths alone would have said, all else as configured."""
     best = verdict.evidence["best"].value
-    of_none = [one for one in outcomes if one.trial.value == none]
-    first, top = of_none[0].score, best_of([one.score for one in of_none])
-    gain = None if first is None or top is None else (of_none[top].score or 0.0) - first
     return {
         "searched": study.config.search.joint,
         "trials": len(outcomes),
         "best": _values_at(study, outcomes, best),
         "none": _values_at(study, outcomes, none),
-        "none_gain": gain,
+        "none_gain": _none_gain(study, outcomes, none),
+        "as_configured": _as_configured(study, outcomes),
+    }
+
+
+def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float | None:
+    """What none gains by its own values over the configured ones; each fold's values were chosen by the others."""
+    own = [one.folds for one in outcomes if one.trial.value == none]
+    chosen = [choose_without(own, fold) for fold in range(len(study.folds.folds))]
+    if own[0] is None or any(index is None for index in chosen):
+        return None
+    gains = [
+        folds[fold] - own[0][fold]
+        for fold, index in enumerate(chosen)
+        if index is not None and (folds := own[index]) is not None
+    ]
+    return float(np.mean(gains))
+
+
+def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """The decision between the strengths that were tried with everything else as it is configured."""
+    default = {one.name: one.rounded(one.default) for one in dimensions_of(study.config)}
+    found: dict[float, Candidate] = {}
+    for one in outcomes:
+        if all(default[name] == value for name, value in one.trial.values.items()) and one.trial.value not in found:
+            found[one.trial.value] = candidate_from(study, _strength(study, one.trial), tasks_of(study, one.trial))
+    if len([one for one in found.values() if one.counts is not None]) < 2:
+        return None
+    decision = decide_of(study, list(found.values()))
+    return {
+        "kind": decision.kind,
+        "best": decision.settings[decision.best].strength,
+        "best_difference": decision.best_difference,
     }
 
 
 def _values_at(study: Study, outcomes: Sequence[Outcome], value: float) -> dict[str, Value]:
-    config = study.config_at(value)
-    return next((one.trial.values for one in outcomes if one.trial.value == value and one.trial.config == config), {})
+    name = study.name_of(value)
+    return next((one.trial.values for one in outcomes if one.trial.name == name), {})

@@ -39,58 +39,73 @@ class Proposer:
     seed: int
     most: int  # points that are ever asked for; the length of a fixed design
 
-    def first(self) -> Point:
-        """What is configured, at the middle of the strengths."""
+    def initial(self) -> list[Point]:
+        """What is asked for first, whatever was scored: all strengths (or half of the points) as it is configured.
+
+        >>> [point.level for point in Proposer((), 8, "tpe", 0, most=16).initial()]
+        [0, 1, 2, 3, 4, 5, 6, 7]
+        >>> [point.level for point in Proposer((), 8, "tpe", 0, most=8).initial()]
+        [0, 2, 5, 7]
+        """
         values = {one.name: one.rounded(one.default) for one in self.dimensions}
-        return Point(values, (self.levels - 1) // 2 if self.levels else None)
+        if not self.levels:
+            return [Point(values, None)]
+        count = max(1, min(self.levels, self.most // 2))
+        spread = [(self.levels - 1) // 2] if count == 1 else [i * (self.levels - 1) / (count - 1) for i in range(count)]
+        return [Point(values, level) for level in dict.fromkeys(round(one) for one in spread)]
 
     def ask(self, scored: Sequence[tuple[Point, float | None]], count: int) -> list[Point]:
-        """The next `count` points after these; a score of None is a training that failed.
+        """The next `count` points after these; a score of None is a training that failed."""
+        initial = self.initial()
+        begun = initial[len(scored) : len(scored) + count]
+        left, asked = count - len(begun), max(len(initial), len(scored))
+        if left <= 0:
+            return begun
+        distributions = self._distributions()
+        if not distributions:
+            return [*begun, *[initial[0]] * left]
+        if self.sampler in FIXED_DESIGNS:  # drawn anew from its first point, as it has no state to go on from
+            done = asked - len(initial)
+            return [*begun, *self._draw([(initial[0], 0.0)], distributions, 0, done + left)[done:]]
+        return [*begun, *self._draw(scored, distributions, asked, left)]
 
-        The first point ever is what is configured.
-        """
-        if not scored:
-            return [self.first(), *self._ask([(self.first(), 0.0)], 1, count - 1)]
-        return self._ask(scored, len(scored), count)
-
-    def _ask(self, scored: Sequence[tuple[Point, float | None]], asked: int, count: int) -> list[Point]:
-        if count <= 0:
-            return []
+    def _draw(
+        self, scored: Sequence[tuple[Point, float | None]], distributions: dict[str, Any], asked: int, count: int
+    ) -> list[Point]:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        distributions = self._distributions()
-        if not distributions:
-            return [self.first()] * count
-        is_fixed = self.sampler in FIXED_DESIGNS
+        states = optuna.trial.TrialState
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = optuna.create_study(direction="maximize", sampler=self._build(0 if is_fixed else asked))
-            for point, score in [(self.first(), 0.0)] if is_fixed else scored:
-                state = optuna.trial.TrialState.COMPLETE if score is not None else optuna.trial.TrialState.FAIL
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        params=self._params(point), distributions=distributions, value=score, state=state
-                    )
+            study = optuna.create_study(direction="maximize", sampler=self._build(asked))
+            for point, score in scored:
+                trial = optuna.trial.create_trial(
+                    params=self._params(point),
+                    distributions=distributions,
+                    value=score,
+                    state=states.FAIL if score is None else states.COMPLETE,
                 )
-            wanted = asked - 1 + count if is_fixed else count
-            found = [self._point(study.ask(distributions).params) for _ in range(wanted)]
-        return found[-count:]
+                study.add_trial(trial)
+            return [self._point(study.ask(distributions).params) for _ in range(count)]
 
     def _build(self, asked: int) -> BaseSampler:
         import optuna
 
         seed = (self.seed + 1000003 * asked) % 2**32
         if self.sampler == "tpe":
-            startup = max(4, self.most // 3)
             return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True
+                seed=seed, n_startup_trials=self._startup(), multivariate=True, constant_liar=True
             )
         if self.sampler == "gp":
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=max(4, self.most // 3))
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self._startup())
         if self.sampler == "qmc":
             return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         return optuna.samplers.RandomSampler(seed=seed)
+
+    def _startup(self) -> int:
+        """Points, the initial ones among them, before scores are looked at."""
+        return len(self.initial()) + max(2, self.most // 8)
 
     def _distributions(self) -> dict[str, Any]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -15,7 +15,7 @@ from segdecay.config import RunConfig
 from segdecay.data.dataset import Dataset
 from segdecay.data.folds import FoldPlan
 from segdecay.errors import ConfigError, RunError
-from segdecay.records import CellRecord, Verdict
+from segdecay.records import CellRecord, Strength, Verdict
 from segdecay.selection.criteria import Criterion, build_criterion
 from segdecay.selection.evidence import Counts, known_groups, resampled_by
 from segdecay.selection.executors import Event, Executor
@@ -158,23 +158,27 @@ def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
     Raises:
         RunError: no setting could be scored, with the reasons.
     """
-    criterion = criterion_of(study)
     candidates = [_candidate(study, value, searched) for value in searched.blocks]
     if all(candidate.counts is None for candidate in candidates):
         reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
         raise RunError(f"No strength could be scored:\n{reasons}")
-    decision = decide(
+    decision = decide_of(study, candidates, searched.best)
+    return verdict_of(study, searched, decision), decision
+
+
+def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None = None) -> Decision:
+    """The decision between settings of a study; best: the strength that leads, where something knows better."""
+    return decide(
         candidates,
         study.dataset.classes,
         confidence=study.config.search.confidence,
         resamples=study.config.search.resamples,
         seed=derive_seed(study.config.seed, "resamples") % 2**32,
         rule=study.config.search.rule,
-        best_value=searched.best,
-        criterion=criterion,
+        best_value=best,
+        criterion=criterion_of(study),
         groups=groups_of(study),
     )
-    return verdict_of(study, searched, decision), decision
 
 
 def criterion_of(study: Study) -> Criterion:
@@ -234,6 +238,11 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
     every = study.tasks(value)
     tasks = [every[block] for block in searched.blocks[value]]
+    return candidate_from(study, strength, tasks, searched.dropped.get(value))
+
+
+def candidate_from(study: Study, strength: Strength, tasks: Sequence[CellTask], out: str | None = None) -> Candidate:
+    """A setting from the records of its cells; out: why the search left it out."""
     records: list[CellRecord] = []
     for task in tasks:
         record = study.ledger.record(task.folder)
@@ -249,11 +258,11 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
         )
         return Candidate(strength, None, reason, None, collapsed)
     if not records:
-        return Candidate(strength, None, searched.dropped[value], None, 0)
+        return Candidate(strength, None, out, None, 0)
     folds = tuple(sorted({task.fold for task in tasks}))
     counts = [
         [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
     criterion = criterion_of(study)
     train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
-    return Candidate(strength, counts, searched.dropped.get(value), train, collapsed, folds)
+    return Candidate(strength, counts, out, train, collapsed, folds)
