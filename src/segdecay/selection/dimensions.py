@@ -64,7 +64,7 @@ def _multiplier(group: str) -> Callable[[RunConfig], Dimension]:
     def build(config: RunConfig) -> Dimension:
         set_to = multipliers_of(config.decay).get(group) or 1.0
         return Dimension(
-            group, f"strength of the {group}, × body", set_to, *_factors(config, group, set_to), is_for_none=False
+            group, f"{group} strength (times the policy's)", set_to, *_factors(config, group, set_to), is_for_none=False
         )
 
     return build

@@ -46,7 +46,8 @@ def search_facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequen
 
 def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: float) -> dict[str, Any]:
     """What was found beside the strengths, and what the strengths alone would have said, all else as configured."""
-    best = verdict.evidence["best"].value
+    acting = [one for one in verdict.settings if one.mean is not None and not one.strength.is_none]
+    best = max(acting, key=lambda one: one.mean or 0.0).strength.value if acting else none
     return {
         "searched": study.config.search.joint,
         "trials": len(outcomes),
