@@ -21,6 +21,7 @@ from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
 from segdecay.records import CellRecord, Verdict, read_json, write_json
 from segdecay.selection.costs import seconds_of_cell
+from segdecay.selection.dimensions import check_joint
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.study import Study, race_of
 from segdecay.shipping import card_of
@@ -63,6 +64,7 @@ def check_names(config: RunConfig) -> list[str]:
         *check_dropout(config),
     ]
     faults += [*check_balancing(config), *check_loss(config.loss), *check_weight_names(config.loss)]
+    faults += check_joint(config)
     try:
         multipliers_of(config.decay)
         is_known = not check_optimizer_name(config.optimizer.name)
@@ -147,7 +149,7 @@ def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: 
     Raises:
         ConfigError: with the time that the first fold takes.
     """
-    if budget_s is None or not study.config.search.race:
+    if budget_s is None or not study.config.search.race or study.config.search.joint:
         return
     race, values = race_of(study)
     cells = [study.tasks(values[setting])[0] for setting in race.coarse]

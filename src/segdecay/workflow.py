@@ -23,6 +23,7 @@ from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Event, default_workers, find_devices
 from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
+from segdecay.selection.joint import run_joint
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
 from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
@@ -99,7 +100,7 @@ def _plan(
     )
     if config.search.honest == "nested":
         validate_nested(study)
-    if config.search.race:
+    if config.search.race and not config.search.joint:
         race_of(study)  # a budget below one fold is told before anything is written
     return study, checks, held
 
@@ -147,9 +148,10 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         watcher.plan(study, grid, trial, 1 + has_test, workers)
         if execution.budget_s is not None:
             study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
-        verdict, decision = run_study(study)
+        verdict, decision = run_joint(study) if config.search.joint else run_study(study)
         write_examples(study, decision, run / "examples")
-        verdict = replace(verdict, paste=paste_of(config, verdict, trial, len(pool_of(dataset))))
+        taken = study.config_at(verdict.strength.value)
+        verdict = replace(verdict, paste=paste_of(taken, verdict, trial, len(pool_of(dataset))))
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
         study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
@@ -164,7 +166,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
             cost=cost_with(verdict.cost, list(refits.values())),
         )
         write_json(run / "verdict.json", verdict)
-        ship(run, config, dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
+        ship(run, taken, dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
         return Tuned(run, verdict, build_report(run), run / "model")
 
 

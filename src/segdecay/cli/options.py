@@ -41,6 +41,15 @@ Honest = Annotated[
         help="Correct the score for selection: computed (no training), nested folds, or a fold held out.",
     ),
 ]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        "--search",
+        metavar="NAMES",
+        help="Search these together with λ: lr, head, encoder, dropout, class_weights, with commas between.",
+    ),
+]
+Trials = Annotated[int | None, typer.Option("--trials", help="With --search: points tried on every fold. Default: 24.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[
@@ -102,6 +111,15 @@ def parse_switch(name: str, text: str | None) -> bool | None:
     if text not in ("on", "off"):
         raise ConfigError(f"{name} takes on or off; saw '{text}'.")
     return text == "on"
+
+
+def parse_names(text: str | None) -> list[str] | None:
+    """Names with commas between.
+
+    >>> parse_names("lr, head")
+    ['lr', 'head']
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def parse_budget(text: str | None) -> tuple[float | None, int | None]:

@@ -44,6 +44,8 @@ def tune(
     assignments: opt.Set = None,
     decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
     rule: Annotated[str | None, typer.Option("--rule", help="best, or one-se.")] = None,
+    search: opt.Search = None,
+    trials: opt.Trials = None,
     race: opt.Race = None,
     budget: opt.Budget = None,
     honest: opt.Honest = None,
@@ -78,6 +80,8 @@ def tune(
         {
             "decay.policy": decay,
             "search.rule": rule,
+            "search.joint": opt.parse_names(search),
+            "search.trials": trials,
             "search.race": opt.parse_switch("--race", race),
             "search.honest": honest,
             "model.name": model,

@@ -13,12 +13,13 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from segdecay.config import Section, Task
+from segdecay.config import Task
 from segdecay.data.conflicts import conflicts_of
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.key_faults import explain
+from segdecay.search_config import Section
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"

@@ -13,6 +13,7 @@ from segdecay.report.example_page import build_example_report
 from segdecay.report.facts import Run
 from segdecay.report.gauge_page import gauge_section
 from segdecay.report.images import read_sheets
+from segdecay.report.joint_page import joint_section
 from segdecay.report.label_images import read_label_sheets
 from segdecay.report.multiples import build_multiples, multiples_csv
 from segdecay.report.panel import json_text
@@ -92,5 +93,6 @@ def render(run: Run) -> str:
         "curve_pairs": curve_pairs(run),
         "gauges": gauge_section(run, distinct(run)),
         "balancing": balancing_table(run),
+        "joint": joint_section(run.joint, verdict.evidence.get("joint") if verdict else None),
     }
     return render_page("page.html.j2", context)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.config import SearchConfig, Task
+from segdecay.config import Task
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.scores import Scores
+from segdecay.search_config import SearchConfig
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
