@@ -27,7 +27,7 @@ from segdecay.errors import DataError
 from segdecay.records import read_json, sync_folder, write_json
 
 VARIABLE = "SEGDECAY_CACHE"
-LAYOUT = 1  # raise it when the files in a cache folder, or how pixels are made, change
+LAYOUT = 2  # raise it when the files in a cache folder, how pixels are made, or what is checked, change
 PART_MARK = ".part-"
 ABANDONED_S = 24 * 3600  # an unfinished folder nobody wrote to for so long was left by a kill
 
@@ -100,7 +100,7 @@ class Builder:
         """Append one decoded pair."""
         with _explained(self._folder.parent):
             for file, array in zip(self._files, (sample.image, sample.mask), strict=True):
-                file.write(np.ascontiguousarray(array))
+                file.write(np.ascontiguousarray(array).data)
 
     def finish(self, dataset: Dataset, report: CheckReport) -> Dataset:
         """The data set in its final place; another builder's when that was faster."""

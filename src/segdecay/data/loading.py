@@ -29,8 +29,10 @@ from segdecay.data.checks import (
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
+from segdecay.data.likeness import check_near_duplicates
 from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
+from segdecay.data.quantities import check_empty_masks, check_handfuls
 from segdecay.data.sources import Facts, Sample, Source, build_source
 from segdecay.data.sources.base import measured
 from segdecay.errors import DataError, gather
@@ -49,6 +51,8 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     """
     dataset, report = read_dataset(config, cache=cache)
     wrong = [finding.message for finding in report.of_level("wrong")]
+    if wrong:  # whoever mends these sees what else there is
+        wrong += [f"warning: {finding.message}" for finding in report.of_level("warning")]
     gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
     if dataset is None:
         raise DataError(f"{config.path} holds no image with its mask or label that can be used.")
@@ -82,6 +86,7 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     items: list[Item] = []
     counts: list[I64] = []
     hashes: list[str] = []
+    looks: list[bytes] = []
     bands = 0
     prepare = partial(_prepared, size=config.size, task=facts.task)
     samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
@@ -93,10 +98,11 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             assert sample.seen is not None  # noqa: S101  (of `measured`)
             counts.append(sample.seen.values[: len(facts.classes)])
             hashes.append(sample.seen.digest)
+            looks.append(sample.seen.look)
             if notebook.is_clean and sample.image.shape[2] == bands:
                 builder.add(sample)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
-        report = _report(facts, notebook, items, table, hashes)
+        report = _report(facts, notebook, items, table, hashes, looks)
         if report.of_level("wrong") or not items:
             return None, report
         dataset = Dataset(
@@ -123,12 +129,18 @@ def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sa
     return replace(sample, image=resize_image(sample.image, size), mask=mask)
 
 
-def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str]) -> CheckReport:
+def _report(
+    facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str], looks: list[bytes]
+) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
     if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
         findings += check_classes(facts.classes, counts, items, facts.task)
+        if facts.task == "segmentation":
+            findings += check_handfuls(facts.classes, counts, items)
+            findings += check_empty_masks(facts.classes, counts, items)
     findings += check_shared_groups(items, facts.fold_method)
     findings += check_duplicates(items, hashes)
+    findings += check_near_duplicates(items, looks, hashes)
     parts: dict[str, int] = dict(Counter(item.part for item in items))
     return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 

@@ -17,6 +17,7 @@ from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.labels import count_values
+from segdecay.data.looks import look_of
 from segdecay.data.palette import Colour
 from segdecay.data.sources.grouping import Placed
 
@@ -39,10 +40,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Seen:
-    """The hash of an image's pixels and shape, and how often each of the 256 values occurs in its mask: (256,)."""
+    """The hash of an image's pixels and shape, its look, and how often each value occurs in its mask: (256,)."""
 
     digest: str
     values: I64
+    look: bytes  # as `looks.look_of`
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def measured(sample: Sample) -> Sample:
     image = np.ascontiguousarray(sample.image)
     digest = hashlib.sha256(image)
     digest.update(repr(image.shape).encode())
-    return replace(sample, seen=Seen(digest.hexdigest(), count_values(sample.mask)))
+    return replace(sample, seen=Seen(digest.hexdigest(), count_values(sample.mask), look_of(image)))
 
 
 class Source(Protocol):

@@ -11,18 +11,22 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-from segdecay.data.checks import Notebook
+import numpy as np
+
+from segdecay.data.checks import Finding, Notebook
 from segdecay.data.conflicts import is_template
 from segdecay.data.label_checks import check_palettes, check_values
-from segdecay.data.labels import tables_of
+from segdecay.data.labels import tables_of, unpack
+from segdecay.data.palette import colour_text, parse_colour
+from segdecay.data.quantities import check_unseen
+from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, check_bands, digests_of
+from segdecay.data.sources.reading import PairReader, digests_of
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
-
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
 ALWAYS_READ = frozenset({"values", "colors", "ignore", "exif", "bands"})  # keys that change pixels
@@ -109,3 +113,14 @@ class FolderSource:
         notebook.note(check_values(reader.values, self._tables[0], self.facts.classes, ignored))
         notebook.note(check_palettes(reader.palettes))
         notebook.note(check_bands(reader.bands, self._spec.bands))
+        if notebook.is_clean:
+            notebook.note(self._unseen(reader))
+
+    def _unseen(self, reader: PairReader) -> tuple[Finding, ...]:
+        """Stated values and colours that occur nowhere, beside others of their class that do."""
+        spec = self._spec
+        held = np.flatnonzero(np.sum([one.counts for one in reader.values], axis=0)) if reader.values else ()
+        of_values = {str(value): name for value, name in spec.values.items()}
+        of_colours = {colour_text(parse_colour(text)): name for text, name in spec.colors.items()}
+        used = [colour_text(unpack(key)) for key in reader.colours]
+        return (*check_unseen("values", of_values, map(str, held)), *check_unseen("colors", of_colours, used))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,12 +11,21 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.data.checks import Fault, Notebook
+from segdecay.data.checks import Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
-from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
+from segdecay.data.labels import (
+    ColourTable,
+    ValueTable,
+    colour_counts,
+    labels_of_colours,
+    labels_of_values,
+    pack,
+    unpack,
+)
 from segdecay.data.parallel import ordered_map
-from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
+from segdecay.data.pictures import SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
+from segdecay.data.sources.bands import BandsSeen
 from segdecay.data.sources.base import Sample, measured
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.spec import DatasetSpec
@@ -27,16 +34,6 @@ from segdecay.errors import DataError
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class BandsSeen:
-    """The bands of one image. mode: Pillow's name for them; opaque: it has an alpha band that is 255 everywhere."""
-
-    file: str
-    n_bands: int
-    mode: str
-    opaque: bool
 
 
 def read_bytes(path: Path) -> bytes:
@@ -92,11 +89,15 @@ class PairReader:
         self._tables = tables
         self._values, self._colours = tables
         self._read_image = partial(read_image, depth=depth_of(spec))
+        self._has_merged_colours = len(set(spec.colors.values())) < len(spec.colors)
+        self.colours: set[int] = set()  # packed; only where a class has several
         self.values: list[MaskValues] = []
         self.palettes: list[MaskPalette] = []
         self.bands: list[BandsSeen] = []
 
-    def read_each(self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]) -> Iterator[Sample]:
+    def read_each(
+        self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]
+    ) -> Iterator[Sample]:
         """What `read` makes of every item, in order, with all cores; each item has its own reader and notebook.
 
         What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
@@ -104,13 +105,14 @@ class PairReader:
 
         def alone(item: T) -> tuple[PairReader, Sample | None]:
             reader = PairReader(self._spec, self._tables, self._digests, Notebook())
-            sample = read(reader, item, reader._notebook)  # noqa: SLF001
+            sample = read(reader, item, reader._notebook)
             return reader, None if sample is None else measured(sample)
 
         for reader, sample in ordered_map(alone, items):
             self._notebook.note([*reader._notebook.faults, *reader._notebook.findings])  # noqa: SLF001
             self.values += reader.values
             self.palettes += reader.palettes
+            self.colours |= reader.colours
             self.bands += reader.bands
             if sample is not None:
                 yield sample
@@ -193,9 +195,14 @@ class PairReader:
             return None
         pixels = picture.pixels
         if self._colours is not None:
-            labels, strange = labels_of_colours(_as_colours(picture), self._colours)
+            colours = _as_colours(picture)
+            labels, strange = labels_of_colours(colours, self._colours)
+            if self._has_merged_colours:
+                self.colours |= set(np.unique(pack(colours)).tolist())
             if strange:
-                self._notebook.note([colour_fault(label, strange, is_mapped=True, lossy=picture.lossy)])
+                stated = [unpack(int(key)) for key in self._colours.keys]
+                fault = colour_fault(label, strange, is_mapped=True, lossy=picture.lossy, stated=stated)
+                self._notebook.note([fault])
             return labels
         if pixels.shape[2] == 3:
             fault = colour_fault(label, colour_counts(pixels), is_mapped=False, lossy=picture.lossy)
@@ -262,41 +269,3 @@ def _as_colours(picture: Picture) -> U8:
     if picture.mode == "1":
         return np.repeat(picture.pixels * 255, 3, axis=2)
     return picture.pixels if picture.pixels.shape[2] == 3 else np.repeat(picture.pixels, 3, axis=2)
-
-
-def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> list[Fault]:
-    """A fault for every image whose bands differ from the others', or hold an alpha band that nobody spoke about."""
-    faults = []
-    if chosen is not None:
-        for one in seen:
-            if max(chosen) >= one.n_bands:
-                text = f"has {_count(one)}; bands: {list(chosen)} asks for band {max(chosen)}."
-                faults.append(
-                    Fault("wrong", "bands_missing", one.file, text, f"Bands of this file are 0–{one.n_bands - 1}.")
-                )
-        return faults
-    if not seen:
-        return []
-    most, files = Counter(one.n_bands for one in seen).most_common(1)[0]
-    for one in seen:
-        if one.n_bands != most:
-            kept = list(range(min(one.n_bands, most)))
-            fix = (
-                f"Set bands: {kept}."
-                if one.n_bands > most
-                else f"Save it with {most} bands, or set bands: {kept} for all."
-            )
-            faults.append(
-                Fault("wrong", "bands_differ", one.file, f"has {_count(one)}, the set has {most} ({files} files).", fix)
-            )
-        elif one.mode in {"LA", "RGBA"}:
-            colours = list(range(one.n_bands - 1))
-            text = f"has {_count(one)}{', opaque everywhere' if one.opaque else ''}. Alpha is never dropped silently."
-            fix = f"Set bands: {colours} to leave it out, or bands: {[*colours, one.n_bands - 1]} to learn from it."
-            faults.append(Fault("wrong", "alpha", one.file, text, fix))
-    return faults
-
-
-def _count(one: BandsSeen) -> str:
-    name = f" ({BAND_NAMES[one.mode]})" if one.mode in BAND_NAMES else ""
-    return f"{one.n_bands} band{'s' if one.n_bands > 1 else ''}{name}"
