@@ -22,14 +22,14 @@ from segdecay.data.checks import (
     CheckReport,
     Notebook,
     check_classes,
-    check_duplicates,
     check_parts,
     check_shared_groups,
     class_rows,
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
-from segdecay.data.likeness import check_near_duplicates
+from segdecay.data.duplicate_checks import check_duplicates
+from segdecay.data.likeness import Content
 from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
 from segdecay.data.quantities import check_empty_masks, check_handfuls
@@ -85,8 +85,7 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
-    hashes: list[str] = []
-    looks: list[bytes] = []
+    contents: list[Content] = []
     bands = 0
     prepare = partial(_prepared, size=config.size, task=facts.task)
     samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
@@ -97,12 +96,11 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
             assert sample.seen is not None  # noqa: S101  (of `measured`)
             counts.append(sample.seen.values[: len(facts.classes)])
-            hashes.append(sample.seen.digest)
-            looks.append(sample.seen.look)
+            contents.append(sample.seen.content)
             if notebook.is_clean and sample.image.shape[2] == bands:
                 builder.add(sample)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
-        report = _report(facts, notebook, items, table, hashes, looks)
+        report = _report(facts, notebook, items, table, contents)
         if report.of_level("wrong") or not items:
             return None, report
         dataset = Dataset(
@@ -129,9 +127,7 @@ def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sa
     return replace(sample, image=resize_image(sample.image, size), mask=mask)
 
 
-def _report(
-    facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str], looks: list[bytes]
-) -> CheckReport:
+def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, contents: list[Content]) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
     if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
         findings += check_classes(facts.classes, counts, items, facts.task)
@@ -139,8 +135,7 @@ def _report(
             findings += check_handfuls(facts.classes, counts, items)
             findings += check_empty_masks(facts.classes, counts, items)
     findings += check_shared_groups(items, facts.fold_method)
-    findings += check_duplicates(items, hashes)
-    findings += check_near_duplicates(items, looks, hashes)
+    findings += check_duplicates(items, contents)
     parts: dict[str, int] = dict(Counter(item.part for item in items))
     return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 

@@ -5,7 +5,6 @@ A source lists what there is at build time and reads it on demand, one pair afte
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,7 +16,7 @@ from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.labels import count_values
-from segdecay.data.looks import look_of
+from segdecay.data.likeness import Content, content_of
 from segdecay.data.palette import Colour
 from segdecay.data.sources.grouping import Placed
 
@@ -40,11 +39,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Seen:
-    """The hash of an image's pixels and shape, its look, and how often each value occurs in its mask: (256,)."""
+    """What an image holds, and how often each of the 256 values occurs in its mask: (256,)."""
 
-    digest: str
+    content: Content
     values: I64
-    look: bytes  # as `looks.look_of`
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,7 @@ def measured(sample: Sample) -> Sample:
     """The sample with what a check counts of it; nothing is counted twice."""
     if sample.seen is not None:
         return sample
-    image = np.ascontiguousarray(sample.image)
-    digest = hashlib.sha256(image)
-    digest.update(repr(image.shape).encode())
-    return replace(sample, seen=Seen(digest.hexdigest(), count_values(sample.mask), look_of(image)))
+    return replace(sample, seen=Seen(content_of(sample.image), count_values(sample.mask)))
 
 
 class Source(Protocol):
