@@ -20,13 +20,14 @@ from segdecay.data.checks import (
     CheckReport,
     Notebook,
     check_classes,
-    check_duplicates,
     check_parts,
     check_shared_groups,
     class_rows,
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
+from segdecay.data.duplicate_checks import check_duplicates
+from segdecay.data.likeness import Content, content_of
 from segdecay.data.pictures import resize_image, resize_mask
 from segdecay.data.sources import Facts, Sample, Source, build_source
 from segdecay.errors import DataError, gather
@@ -77,7 +78,7 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
-    hashes: list[str] = []
+    contents: list[Content] = []
     bands = 0
     with caching.Builder(folder) as builder:
         for sample in source.samples(notebook):
@@ -86,11 +87,11 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             height, width = resized.image.shape[:2]
             items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
             counts.append(np.bincount(sample.mask.ravel(), minlength=256)[: len(facts.classes)])
-            hashes.append(hashlib.sha256(sample.image.tobytes() + repr(sample.image.shape).encode()).hexdigest())
+            contents.append(content_of(sample.image))
             if notebook.is_clean and resized.image.shape[2] == bands:
                 builder.add(resized)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
-        report = _report(facts, notebook, items, table, hashes)
+        report = _report(facts, notebook, items, table, contents)
         if report.of_level("wrong") or not items:
             return None, report
         dataset = Dataset(
@@ -115,12 +116,12 @@ def _resized(sample: Sample, size: tuple[int, int] | None, task: Task) -> Sample
     return replace(sample, image=resize_image(sample.image, size), mask=mask)
 
 
-def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str]) -> CheckReport:
+def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, contents: list[Content]) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
     if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
         findings += check_classes(facts.classes, counts, items, facts.task)
     findings += check_shared_groups(items, facts.fold_method)
-    findings += check_duplicates(items, hashes)
+    findings += check_duplicates(items, contents)
     parts: dict[str, int] = dict(Counter(item.part for item in items))
     return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 
