@@ -36,7 +36,8 @@ def _equal(items: Sequence[Item], contents: Sequence[Content]) -> list[Finding]:
     across_groups = [
         found
         for found in twice
-        if found not in across_parts and len({item.group for item in found if item.part in POOL}) > 1
+        if len({item.part in POOL for item in found}) == 1
+        and len({item.group for item in found if item.part in POOL}) > 1
     ]
     lines = "".join(_group_lines(found[0], _of_another_group(found)) for found in across_groups[:1])
     findings = []

@@ -39,9 +39,10 @@ def content_of(image: U8) -> Content:
     >>> content_of(np.zeros((40, 40, 3), dtype=np.uint8)).is_flat
     True
     """
-    digest = hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(image))
+    digest.update(repr(image.shape).encode())
     is_flat = bool((image[0, 0] == image[-1, -1]).all()) and bool((image == image[0, 0]).all())
-    return Content(digest, None if is_flat else _pattern(image), is_flat)
+    return Content(digest.hexdigest(), None if is_flat else _pattern(image), is_flat)
 
 
 def _pattern(image: U8) -> F32 | None:
