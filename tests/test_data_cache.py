@@ -192,7 +192,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(root: Path) -
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segdecay.data.sources.folders.digest_of", lambda _: "0" * 64)
+    monkeypatch.setattr("segdecay.data.sources.reading.digest_of", lambda _: "0" * 64)
     with pytest.raises(DataError, match=r"images/0\.png changed while the data set was read"):
         load(root)
 

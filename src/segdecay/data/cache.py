@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import numpy as np
+
 from segdecay.data.checks import CheckReport, report_from_json, report_to_json
 from segdecay.data.dataset import Dataset, dataset_to_json, open_dataset
 from segdecay.data.sources.base import Sample
@@ -25,7 +27,7 @@ from segdecay.errors import DataError
 from segdecay.records import read_json, sync_folder, write_json
 
 VARIABLE = "SEGDECAY_CACHE"
-LAYOUT = 1  # raise it when the files in a cache folder, or how pixels are made, change
+LAYOUT = 2  # raise it when the files in a cache folder, how pixels are made, or what is checked, change
 PART_MARK = ".part-"
 ABANDONED_S = 24 * 3600  # an unfinished folder nobody wrote to for so long was left by a kill
 
@@ -97,8 +99,8 @@ class Builder:
     def add(self, sample: Sample) -> None:
         """Append one decoded pair."""
         with _explained(self._folder.parent):
-            self._files[0].write(sample.image.tobytes())
-            self._files[1].write(sample.mask.tobytes())
+            for file, array in zip(self._files, (sample.image, sample.mask), strict=True):
+                file.write(np.ascontiguousarray(array).data)
 
     def finish(self, dataset: Dataset, report: CheckReport) -> Dataset:
         """The data set in its final place; another builder's when that was faster."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +22,19 @@ from segdecay.data.checks import (
     CheckReport,
     Notebook,
     check_classes,
-    check_duplicates,
     check_parts,
     check_shared_groups,
     class_rows,
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
+from segdecay.data.duplicate_checks import check_duplicates
+from segdecay.data.likeness import Content
+from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
+from segdecay.data.quantities import check_empty_masks, check_handfuls
 from segdecay.data.sources import Facts, Sample, Source, build_source
+from segdecay.data.sources.base import measured
 from segdecay.errors import DataError, gather
 
 I64 = npt.NDArray[np.int64]
@@ -45,6 +51,8 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     """
     dataset, report = read_dataset(config, cache=cache)
     wrong = [finding.message for finding in report.of_level("wrong")]
+    if wrong:  # whoever mends these sees what else there is
+        wrong += [f"warning: {finding.message}" for finding in report.of_level("warning")]
     gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
     if dataset is None:
         raise DataError(f"{config.path} holds no image with its mask or label that can be used.")
@@ -77,20 +85,22 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
-    hashes: list[str] = []
+    contents: list[Content] = []
     bands = 0
-    with caching.Builder(folder) as builder:
-        for sample in source.samples(notebook):
-            resized = _resized(sample, config.size, facts.task)
-            bands = bands or resized.image.shape[2]
-            height, width = resized.image.shape[:2]
+    prepare = partial(_prepared, size=config.size, task=facts.task)
+    samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
+    with caching.Builder(folder) as builder, closing(samples):
+        for sample in samples:
+            bands = bands or sample.image.shape[2]
+            height, width = sample.image.shape[:2]
             items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
-            counts.append(np.bincount(sample.mask.ravel(), minlength=256)[: len(facts.classes)])
-            hashes.append(hashlib.sha256(sample.image.tobytes() + repr(sample.image.shape).encode()).hexdigest())
-            if notebook.is_clean and resized.image.shape[2] == bands:
-                builder.add(resized)
+            assert sample.seen is not None  # noqa: S101  (of `measured`)
+            counts.append(sample.seen.values[: len(facts.classes)])
+            contents.append(sample.seen.content)
+            if notebook.is_clean and sample.image.shape[2] == bands:
+                builder.add(sample)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
-        report = _report(facts, notebook, items, table, hashes)
+        report = _report(facts, notebook, items, table, contents)
         if report.of_level("wrong") or not items:
             return None, report
         dataset = Dataset(
@@ -108,19 +118,24 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
         return builder.finish(dataset, report), report
 
 
-def _resized(sample: Sample, size: tuple[int, int] | None, task: Task) -> Sample:
+def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sample:
+    """The sample, measured as it was read, in the size asked for."""
+    sample = measured(sample)
     if size is None:
         return sample
     mask = sample.mask if task == "classification" else resize_mask(sample.mask, size)
     return replace(sample, image=resize_image(sample.image, size), mask=mask)
 
 
-def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str]) -> CheckReport:
+def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, contents: list[Content]) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
     if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
         findings += check_classes(facts.classes, counts, items, facts.task)
+        if facts.task == "segmentation":
+            findings += check_handfuls(facts.classes, counts, items)
+            findings += check_empty_masks(facts.classes, counts, items)
     findings += check_shared_groups(items, facts.fold_method)
-    findings += check_duplicates(items, hashes)
+    findings += check_duplicates(items, contents)
     parts: dict[str, int] = dict(Counter(item.part for item in items))
     return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 
 from segdecay.config import Task
 from segdecay.data.conflicts import conflicts_of
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
+from segdecay.data.yaml_text import load_yaml
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.key_faults import explain
 from segdecay.search_config import Section
@@ -179,32 +179,13 @@ def validate_classes(names: tuple[str, ...]) -> None:
         raise ValueError(f"class '{twice[0]}' is listed twice")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose lists may be keys ([r, g, b]: road) and whose keys may not repeat."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for index, (key, value) in enumerate(node.value):
-            if isinstance(key, yaml.SequenceNode):
-                text = ",".join(str(part.value) for part in key.value)
-                key = yaml.ScalarNode("tag:yaml.org,2002:str", text, key.start_mark, key.end_mark)  # noqa: PLW2901
-                node.value[index] = (key, value)
-            if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep=deep)
-
-
 def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
     """The checked content of a dataset.yaml; `source` names the file in messages.
 
     Raises:
         ConfigError: not YAML, or listing every unknown key and every value that is not allowed.
     """
-    try:
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+    values = load_yaml(text, source)
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{source} holds a {type(values).__name__}; a mapping of keys to values is needed.")
