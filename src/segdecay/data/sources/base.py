@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ def measured(sample: Sample) -> Sample:
     if sample.seen is not None:
         return sample
     image = np.ascontiguousarray(sample.image)
-    digest = hashlib.sha256(image)
+    digest = hashlib.sha256(image.data)
     digest.update(repr(image.shape).encode())
     return replace(sample, seen=Seen(digest.hexdigest(), count_values(sample.mask)))
 
@@ -84,6 +84,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class PlacedSource(Source, Protocol):
     """A source of files, which knows the place of each before any is decoded."""
 

@@ -16,13 +16,13 @@ from segdecay.data.conflicts import is_template
 from segdecay.data.label_checks import check_palettes, check_values
 from segdecay.data.labels import tables_of
 from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, check_bands, digests_of
+from segdecay.data.sources.reading import PairReader, check_bands
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
-
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
 ALWAYS_READ = frozenset({"values", "colors", "ignore", "exif", "bands"})  # keys that change pixels

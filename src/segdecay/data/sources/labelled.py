@@ -17,9 +17,10 @@ from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.labels import tables_of
 from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.sources.pairs import PARTS, Pair
-from segdecay.data.sources.reading import PairReader, check_bands, digests_of
+from segdecay.data.sources.reading import PairReader, check_bands
 from segdecay.data.spec import DatasetSpec, class_palette, validate_classes
 from segdecay.errors import DataError
 
@@ -109,7 +110,5 @@ class LabelledSource:
         notebook.note([*self._listing.noted.faults, *self._listing.noted.findings])
         tables = tables_of(self._spec, self.facts.classes)
         reader = PairReader(self._spec, tables, self._digests, notebook)
-        yield from reader.read_each(
-            self._listing.images, lambda own, one, _: own.read_labelled(one.placed, one.label)
-        )
+        yield from reader.read_each(self._listing.images, lambda own, one, _: own.read_labelled(one.placed, one.label))
         notebook.note(check_bands(reader.bands, self._spec.bands))

@@ -58,20 +58,6 @@ def _size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def digest_of(path: Path) -> str:
-    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except UnusableError as error:
-        return hashlib.sha256(str(error).encode()).hexdigest()
-
-
-def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """The digest of every file, read with all cores."""
-    distinct = list(dict.fromkeys(paths))
-    return dict(zip(distinct, ordered_map(digest_of, distinct), strict=True))
-
-
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
@@ -96,19 +82,22 @@ class PairReader:
         self.palettes: list[MaskPalette] = []
         self.bands: list[BandsSeen] = []
 
-    def read_each(self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]) -> Iterator[Sample]:
+    def read_each(
+        self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]
+    ) -> Iterator[Sample]:
         """What `read` makes of every item, in order, with all cores; each item has its own reader and notebook.
 
         What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
         """
 
-        def alone(item: T) -> tuple[PairReader, Sample | None]:
-            reader = PairReader(self._spec, self._tables, self._digests, Notebook())
-            sample = read(reader, item, reader._notebook)  # noqa: SLF001
-            return reader, None if sample is None else measured(sample)
+        def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
+            noted = Notebook()
+            reader = PairReader(self._spec, self._tables, self._digests, noted)
+            sample = read(reader, item, noted)
+            return reader, noted, None if sample is None else measured(sample)
 
-        for reader, sample in ordered_map(alone, items):
-            self._notebook.note([*reader._notebook.faults, *reader._notebook.findings])  # noqa: SLF001
+        for reader, noted, sample in ordered_map(alone, items):
+            self._notebook.note([*noted.faults, *noted.findings])
             self.values += reader.values
             self.palettes += reader.palettes
             self.bands += reader.bands
