@@ -29,7 +29,7 @@ from segdecay.records import read_json, sync_folder, write_json
 
 VARIABLE = "SEGDECAY_CACHE"
 LAYOUT = 1  # raise it when the files in a cache folder, or how pixels are made, change
-STEP_BYTES = 64 << 20  # so much is written before room is made, and made durable, again
+STEPS = 64  # of the limit: room is made so much at a time, so that the cache is not listed for every image
 
 
 def default_cache() -> Path:
@@ -110,13 +110,13 @@ class Builder:
         """Append one decoded pair."""
         self._written += sample.image.nbytes + sample.mask.nbytes
         if self._written > self._granted:
-            self._grant(min(self._written + STEP_BYTES, max(self._written, self._limit)))
+            self._grant(max(self._written, min(self._written + self._limit // STEPS, self._limit)))
         with _explained(self._folder.parent):
             for file, array in zip(self._files, (sample.image, sample.mask), strict=True):
                 file.write(np.ascontiguousarray(array).data)
 
     def _grant(self, n_bytes: int) -> None:
-        """Make room for so many bytes in all; a step further where that is there, else for what is needed."""
+        """Make room for so many bytes in all."""
         with _explained(self._folder.parent):
             make_room(self._folder.parent, self._beside, n_bytes, self._limit)
         self._granted = n_bytes

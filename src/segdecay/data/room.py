@@ -130,8 +130,8 @@ def make_room(cache: Path, own: Path, needed: int, limit: int) -> None:
     if total + needed > limit:
         raise DataError(
             f"The cache {cache} holds {show_bytes(total)} that other runs use, and {show_bytes(needed)} more do not "
-            f"fit into its limit of {show_bytes(limit)}. Wait for these runs, or set --cache-limit (or {LIMIT_VARIABLE}) "
-            "to more."
+            f"fit into its limit of {show_bytes(limit)}. Wait for these runs, or set --cache-limit "
+            f"(or {LIMIT_VARIABLE}) to more."
         )
 
 
