@@ -227,7 +227,7 @@ def test_whoever_watches_is_told_every_pair(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_while_reading_ends_soon_and_leaves_nothing(tmp_path: Path) -> None:
-    def interrupt(done: int, total: int | None) -> None:
+    def interrupt(_done: int, _total: int | None) -> None:
         raise KeyboardInterrupt
 
     start_s = time.perf_counter()

@@ -61,7 +61,7 @@ def _size_text(shape: tuple[int, ...]) -> str:
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
-    return Depth(scale, spec.nodata)
+    return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
 
 
 class PairReader:
@@ -166,14 +166,17 @@ class PairReader:
         if image is None:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
-        n_bands = upright.pixels.shape[2]
+        n_bands = image.n_bands or upright.pixels.shape[2]
         opaque = image.mode in {"LA", "RGBA"} and bool((upright.pixels[..., -1] == 255).all())
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
         chosen = list(range(n_bands) if self._spec.bands is None else self._spec.bands)
         if max(chosen) >= n_bands:
             return None, None
+        if image.n_bands is not None:  # they were chosen while decoding
+            chosen = list(range(len(chosen)))
         empty = None if upright.empty is None else np.asarray(upright.empty[..., chosen].any(axis=2))
-        return upright.pixels[..., chosen] if self._spec.bands else upright.pixels, empty
+        is_whole = chosen == list(range(upright.pixels.shape[2]))
+        return upright.pixels if is_whole else upright.pixels[..., chosen], empty
 
     def _labels(self, mask: Picture, label: str) -> U8 | None:
         """Class indices: (H, W)."""
