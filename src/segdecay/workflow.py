@@ -56,6 +56,7 @@ class Execution:
     device: str = "auto"
     command: str = ""
     cache: Path | None = None
+    cache_limit: int | None = None  # bytes; None: $SEGDECAY_CACHE_LIMIT, else 100 GB
     checkpoint_every_s: float = 5.0
     budget_s: float | None = None  # of the search, from its first cell
     budget_cells: int | None = None
@@ -76,7 +77,7 @@ def _plan(
     config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
 ) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
-    dataset, checks = load_dataset(config.data, cache=execution.cache)
+    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     build_criterion(
         config.search, dataset.classes, dataset.task
     )  # a class that is not there is told before anything is written
@@ -213,7 +214,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "train")
     devices = find_devices(execution.device)
-    dataset, checks = load_dataset(config.data, cache=execution.cache)
+    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
     with open_run(run, config, "train") as opened:

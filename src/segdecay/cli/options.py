@@ -64,6 +64,14 @@ Workers = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
+CacheLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-limit",
+        metavar="SIZE",
+        help="Bytes that decoded data may take, as in 20GB; what was used longest ago goes. Default: 100GB.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data are errors.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored or learned in every fold.")
@@ -140,6 +148,17 @@ def parse_budget(text: str | None) -> tuple[float | None, int | None]:
     if found[2] == "cells":
         return None, int(amount)
     return amount * {"s": 1, "m": 60, "h": 3600}[found[2]], None
+
+
+def parse_limit(text: str | None) -> int | None:
+    """Bytes of --cache-limit; None stays None.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    from segdecay.data.room import parse_bytes
+
+    return None if text is None else parse_bytes(text)
 
 
 def collect_values(

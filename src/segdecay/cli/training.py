@@ -61,6 +61,7 @@ def tune(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    cache_limit: opt.CacheLimit = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -98,6 +99,7 @@ def tune(
         workers=workers,
         device=device,
         command=opt.repeat_command(),
+        cache_limit=opt.parse_limit(cache_limit),
         budget_s=seconds,
         budget_cells=cells,
         keep_fold_models=keep_fold_models,
@@ -129,6 +131,7 @@ def train(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    cache_limit: opt.CacheLimit = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -153,7 +156,8 @@ def train(
             "search.allow_missing": allow_missing,
         },
     )
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command())
+    limit = opt.parse_limit(cache_limit)
+    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), cache_limit=limit)
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or opt.default_out(data), execution, watcher)
     if as_json:

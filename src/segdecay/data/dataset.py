@@ -7,6 +7,7 @@ or of models. Opening is cheap, so every worker opens its own and all share the 
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdecay.config import Task
+from segdecay.data.leases import end_lease, take_lease
 from segdecay.errors import DataError
 from segdecay.records import read_json
 
@@ -123,11 +125,12 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
 
 
 def open_dataset(root: Path) -> Dataset:
-    """The data set that lies decoded in a cache folder.
+    """The data set that lies decoded in a cache folder, which stays there as long as somebody holds the data set.
 
     Raises:
         DataError: the folder is missing, unfinished or damaged.
     """
+    lease = take_lease(root) if (root / "dataset.json").is_file() else None
     try:
         dataset = _dataset_from_json(read_json(root / "dataset.json"), root)
         pixels = int(dataset._starts[-1])  # noqa: SLF001
@@ -140,7 +143,12 @@ def open_dataset(root: Path) -> Dataset:
                     f"{root / name} holds {seen} bytes instead of {expected}. Delete {root}: it is rebuilt."
                 )
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        end_lease(lease)
         raise DataError(f"{root} holds no decoded data set ({error}). Delete it: it is rebuilt.") from error
+    except DataError:
+        end_lease(lease)
+        raise
+    weakref.finalize(dataset, end_lease, lease)
     return dataset
 
 

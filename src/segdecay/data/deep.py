@@ -31,6 +31,8 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # of a damaged fil
 GDAL_NODATA = 42113
 PERCENTILES = (1, 99)
 MOST_BYTES = 1 << 32  # of one decoded file; a file of a few bytes can claim any size
+MAPPED_BYTES = 64 << 20  # decoded TIFFs above this lie in a temporary file, not in memory
+BLOCK_VALUES = 1 << 20  # converted at a time
 FAULTS = (ValueError, RuntimeError, OSError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError,
                AssertionError, SyntaxError, EOFError, TokenError, zlib.error, struct.error, MemoryError,
                tifffile.TiffFileError)  # fmt: skip
@@ -46,10 +48,18 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Depth:
-    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone."""
+    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone;
+    bands: those that are wanted, from 0, None: all.
+    """
 
     scale: Literal["percentile"] | float | None = None
     nodata: float | None = None
+    bands: tuple[int, ...] | None = None
+
+    def chosen(self, n_bands: int) -> list[int]:
+        """The bands to decode: all where one that is wanted is missing, which others then report."""
+        fits = self.bands is not None and max(self.bands) < n_bands
+        return list(self.bands) if self.bands is not None and fits else list(range(n_bands))
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,10 @@ def _refuse_large(n_bytes: int) -> None:
 def _read_tiff(content: bytes) -> Raw:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         series, page = file.series[0], file.pages.first
-        _refuse_large(math.prod(series.shape) * np.dtype(series.dtype).itemsize)
-        values = np.asarray(series.asarray(maxworkers=1))
+        n_bytes = math.prod(series.shape) * np.dtype(series.dtype).itemsize
+        _refuse_large(n_bytes)
+        # a large file is decoded, strip by strip or tile by tile, into a mapped temporary file
+        values = np.asarray(series.asarray(maxworkers=1, out="memmap" if n_bytes > MAPPED_BYTES else None))
         axes = series.axes
         if "Y" not in axes or "X" not in axes:
             raise ValueError(f"its axes are {axes}")
@@ -176,44 +188,66 @@ def expanded(raw: Raw) -> Raw:
 
 
 def to_8_bits(raw: Raw, depth: Depth) -> tuple[U8, Bits | None]:
-    """Values (H, W, B) as uint8, and where there was no data: (H, W, B), or None when there was everywhere.
+    """The chosen bands (H, W, B) as uint8, and where there was no data: (H, W, B), or None when there was everywhere.
+
+    A band and a few rows at a time, so that nothing but the result is held of a file that is mapped.
 
     Raises:
         UnusableError: more than 8 bits without a scale, or pixels without data of which nobody spoke.
     """
-    values = raw.values
-    empty = _without_data(raw, depth)
-    if values.dtype == np.bool_:
-        pixels = values.astype(np.uint8) * 255
-    elif values.dtype == np.uint8:
-        pixels = values.copy()
-    elif depth.scale is None:
-        raise UnusableError("deep", *_unscaled(values, empty))
-    else:
-        pixels = np.stack(
-            [_scaled(values[..., b], empty[..., b], depth.scale) for b in range(values.shape[2])], axis=-1
-        )
-    pixels[empty] = 0
-    return pixels, empty if empty.any() else None
+    values, chosen = raw.values, depth.chosen(raw.values.shape[2])
+    empty = _without_data(raw, depth, chosen)
+    is_plain = values.dtype in (np.bool_, np.uint8)
+    if not is_plain and depth.scale is None:
+        raise UnusableError("deep", *_unscaled(values[..., chosen], empty))
+    pixels = np.empty((*values.shape[:2], len(chosen)), dtype=np.uint8)
+    for place, band in enumerate(chosen):
+        nothing = None if empty is None else empty[..., place]
+        span = (0.0, 1.0) if depth.scale is None or is_plain else _span(values[..., band], nothing, depth.scale)
+        for rows in _blocks(values.shape):
+            part = values[rows, :, band]
+            scaled = part if values.dtype == np.uint8 else part * np.uint8(255) if is_plain else _scaled(part, *span)
+            pixels[rows, :, place] = scaled if nothing is None else np.where(nothing[rows], 0, scaled)
+    return pixels, empty
 
 
-def _without_data(raw: Raw, depth: Depth) -> Bits:
-    values = raw.values
-    broken = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=np.bool_)
+def _blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of a band, so many that a block holds about a million values."""
+    step = max(1, BLOCK_VALUES // shape[1])
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
+
+
+def _without_data(raw: Raw, depth: Depth, chosen: list[int]) -> Bits | None:
+    """Where the chosen bands hold none: (H, W, B), or None where they hold some everywhere."""
+    values, shape = raw.values, raw.values.shape
     told = depth.nodata if depth.nodata is not None else raw.nodata
-    marked = np.zeros_like(broken) if told is None or math.isnan(told) else np.asarray(values == told)
-    if depth.nodata is None and (broken.any() or marked.any()):
-        seen = [f"{100 * broken.mean():.1f} % NaN"] if broken.any() else []
-        seen += [f"nodata {told:g} in {100 * marked.mean():.1f} %"] if marked.any() else []
-        value = "nan" if told is None or math.isnan(told) else f"{told:g}"
+    is_told = told is not None and not math.isnan(told)
+    if values.dtype.kind != "f" and not is_told:
+        return None
+    empty = np.zeros((*shape[:2], len(chosen)), dtype=np.bool_)
+    n_broken = n_marked = 0
+    for place, band in enumerate(chosen):
+        for rows in _blocks(shape):
+            part, nothing = values[rows, :, band], empty[rows, :, place]
+            if values.dtype.kind == "f":
+                nothing |= ~np.isfinite(part)
+                n_broken += int(nothing.sum())
+            if is_told:
+                marked = np.asarray(part == told)
+                n_marked += int(marked.sum())
+                nothing |= marked
+    if depth.nodata is None and (n_broken or n_marked):
+        seen = [f"{100 * n_broken / empty.size:.1f} % NaN"] if n_broken else []
+        seen += [f"nodata {told:g} in {100 * n_marked / empty.size:.1f} %"] if n_marked else []
+        value = f"{told:g}" if is_told else "nan"
         fix = f"Set nodata: {value} (filled, and ignored in loss, metrics and statistics)."
         raise UnusableError("nodata", f"holds {', '.join(seen)}.", fix)
-    return broken | marked
+    return empty if n_broken or n_marked else None
 
 
-def _unscaled(values: Array, empty: Bits) -> tuple[str, str]:
+def _unscaled(values: Array, empty: Bits | None) -> tuple[str, str]:
     """What would be lost, and what to set."""
-    valid = values[~empty]
+    valid = values if empty is None else values[~empty]
     low, high = (valid.min(), valid.max()) if valid.size else (0, 0)
     lost = 100 * float(((valid < 0) | (valid > 255)).mean()) if valid.size else 0.0
     kind = "float" if values.dtype.kind == "f" else str(values.dtype)
@@ -226,11 +260,17 @@ def _unscaled(values: Array, empty: Bits) -> tuple[str, str]:
     return seen, f"Set scale: percentile, or scale: {{max: {most:g}}}."
 
 
-def _scaled(band: Array, empty: Bits, scale: Literal["percentile"] | float) -> U8:
-    wide = np.where(empty, 0, band).astype(np.float64)
-    low, high = 0.0, 0.0
+def _span(band: Array, empty: Bits | None, scale: Literal["percentile"] | float) -> tuple[float, float]:
+    """The values of a band (H, W) that become 0 and 255."""
     if scale != "percentile":
-        high = float(scale)
-    elif not empty.all():
-        low, high = (float(one) for one in np.percentile(wide[~empty], PERCENTILES))
+        return 0.0, float(scale)
+    valid = (band if empty is None else band[~empty]).astype(np.float64).ravel()
+    if not valid.size:
+        return 0.0, 0.0
+    low, high = np.percentile(valid, PERCENTILES, overwrite_input=True)
+    return float(low), float(high)
+
+
+def _scaled(part: Array, low: float, high: float) -> U8:
+    wide = np.where(np.isfinite(part), part, 0).astype(np.float64)
     return np.clip(np.rint((wide - low) * (255 / (high - low) if high > low else 0)), 0, 255).astype(np.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -34,22 +35,27 @@ from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
 from segdecay.data.quantities import check_empty_masks, check_handfuls
 from segdecay.data.sources import Facts, Sample, Source, build_source
-from segdecay.data.sources.base import measured
+from segdecay.data.sources.base import PlacedSource, measured
 from segdecay.errors import DataError, gather
 
 I64 = npt.NDArray[np.int64]
+Watch = Callable[[int, int | None], None]
 
 
-def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset, CheckReport]:
+def load_dataset(
+    config: DataConfig, *, cache: Path | None = None, cache_limit: int | None = None
+) -> tuple[Dataset, CheckReport]:
     """The data set that a configuration names, checked and decoded, and what the checks found.
 
     cache: folder for decoded data; None takes $SEGDECAY_CACHE, else the user's cache folder.
+    cache_limit: bytes that all decoded data there may take; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB.
 
     Raises:
-        DataError: DATA does not exist, the cache cannot be written, or listing everything that is wrong with the files.
+        DataError: DATA does not exist, the cache cannot be written or is too small, or listing everything that is wrong
+            with the files.
         ConfigError: dataset.yaml or classes.txt is not valid.
     """
-    dataset, report = read_dataset(config, cache=cache)
+    dataset, report = read_dataset(config, cache=cache, cache_limit=cache_limit)
     wrong = [finding.message for finding in report.of_level("wrong")]
     if wrong:  # whoever mends these sees what else there is
         wrong += [f"warning: {finding.message}" for finding in report.of_level("warning")]
@@ -68,8 +74,12 @@ def task_of(config: DataConfig) -> Task:
     return build_source(config).facts.task
 
 
-def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset | None, CheckReport]:
+def read_dataset(
+    config: DataConfig, *, cache: Path | None = None, cache_limit: int | None = None, watch: Watch | None = None
+) -> tuple[Dataset | None, CheckReport]:
     """As `load_dataset`, but faults of files are only reported: the data set is None when anything is wrong.
+
+    watch: told how many pairs were read and how many there are, None where nobody knows.
 
     Raises:
         DataError, ConfigError: as `load_dataset`, faults of files apart.
@@ -77,20 +87,25 @@ def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     source = build_source(config)
     folder = caching.folder_of(cache or caching.default_cache(), source.facts.name, source.key(), config.size)
     stored = caching.find(folder)
-    return stored if stored is not None else _build(source, config, folder)
+    return stored if stored is not None else _build(source, config, folder, cache_limit, watch)
 
 
-def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | None, CheckReport]:
+def _build(
+    source: Source, config: DataConfig, folder: Path, cache_limit: int | None, watch: Watch | None
+) -> tuple[Dataset | None, CheckReport]:
     """Read every file once: check it, and write it into the cache as long as nothing is wrong."""
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
     contents: list[Content] = []
     bands = 0
+    count = len(source.placed) if isinstance(source, PlacedSource) else None
     prepare = partial(_prepared, size=config.size, task=facts.task)
     samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
-    with caching.Builder(folder) as builder, closing(samples):
+    with caching.Builder(folder, cache_limit) as builder, closing(samples):
         for sample in samples:
+            if watch is not None:
+                watch(len(items) + 1, count)
             bands = bands or sample.image.shape[2]
             height, width = sample.image.shape[:2]
             items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))

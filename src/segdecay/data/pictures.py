@@ -50,6 +50,7 @@ class Picture:
     lossy: bool
     colours: tuple[tuple[int, int, int], ...] = ()  # of a palette file
     empty: Bits | None = None  # (H, W, B): where there is no data
+    n_bands: int | None = None  # of the file, where only the chosen ones were decoded
 
 
 def _png_bits(content: bytes) -> int:
@@ -139,7 +140,8 @@ def read_image(content: bytes, depth: Depth = PLAIN) -> Picture:
 
 def _of_raw(raw: Raw, depth: Depth) -> Picture:
     pixels, empty = to_8_bits(raw, depth)
-    return Picture(pixels, raw.mode, raw.orientation, lossy=False, empty=empty)
+    chosen = None if depth.bands is None or pixels.shape[2] != len(depth.bands) else raw.values.shape[2]
+    return Picture(pixels, raw.mode, raw.orientation, lossy=False, empty=empty, n_bands=chosen)
 
 
 def _mask_of_raw(raw: Raw) -> Picture:
@@ -186,6 +188,8 @@ def read_mask(content: bytes) -> Picture:
 
 def turned(picture: Picture) -> Picture:
     """The picture as its EXIF orientation says it is seen."""
+    if picture.orientation == 1:
+        return picture
     empty = None if picture.empty is None else _turned(picture.empty, picture.orientation)
     return replace(picture, pixels=_turned(picture.pixels, picture.orientation), orientation=1, empty=empty)
 

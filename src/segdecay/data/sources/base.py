@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class PlacedSource(Source, Protocol):
     """A source of files, which knows the place of each before any is decoded."""
 

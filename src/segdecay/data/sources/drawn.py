@@ -20,9 +20,10 @@ from segdecay.data.dataset import IGNORE
 from segdecay.data.labels import tables_of
 from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.folders import reading_of
 from segdecay.data.sources.grouping import Placed
-from segdecay.data.sources.reading import PairReader, digests_of
+from segdecay.data.sources.reading import PairReader
 from segdecay.data.spec import DatasetSpec, class_palette
 from segdecay.errors import ConfigError, did_you_mean
 

@@ -21,9 +21,10 @@ from segdecay.data.palette import colour_text, parse_colour
 from segdecay.data.quantities import check_unseen
 from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, digests_of
+from segdecay.data.sources.reading import PairReader
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError

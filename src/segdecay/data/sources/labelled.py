@@ -18,9 +18,10 @@ from segdecay.data.dataset import Part
 from segdecay.data.labels import tables_of
 from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.sources.pairs import PARTS, Pair
-from segdecay.data.sources.reading import PairReader, digests_of
+from segdecay.data.sources.reading import PairReader
 from segdecay.data.spec import DatasetSpec, class_palette, validate_classes
 from segdecay.errors import DataError
 

@@ -55,24 +55,10 @@ def _size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def digest_of(path: Path) -> str:
-    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except UnusableError as error:
-        return hashlib.sha256(str(error).encode()).hexdigest()
-
-
-def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """The digest of every file, read with all cores."""
-    distinct = list(dict.fromkeys(paths))
-    return dict(zip(distinct, ordered_map(digest_of, distinct), strict=True))
-
-
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
-    return Depth(scale, spec.nodata)
+    return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
 
 
 class PairReader:
@@ -103,13 +89,14 @@ class PairReader:
         What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
         """
 
-        def alone(item: T) -> tuple[PairReader, Sample | None]:
-            reader = PairReader(self._spec, self._tables, self._digests, Notebook())
-            sample = read(reader, item, reader._notebook)
-            return reader, None if sample is None else measured(sample)
+        def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
+            noted = Notebook()
+            reader = PairReader(self._spec, self._tables, self._digests, noted)
+            sample = read(reader, item, noted)
+            return reader, noted, None if sample is None else measured(sample)
 
-        for reader, sample in ordered_map(alone, items):
-            self._notebook.note([*reader._notebook.faults, *reader._notebook.findings])  # noqa: SLF001
+        for reader, noted, sample in ordered_map(alone, items):
+            self._notebook.note([*noted.faults, *noted.findings])
             self.values += reader.values
             self.palettes += reader.palettes
             self.colours |= reader.colours
@@ -179,14 +166,17 @@ class PairReader:
         if image is None:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
-        n_bands = upright.pixels.shape[2]
+        n_bands = image.n_bands or upright.pixels.shape[2]
         opaque = image.mode in {"LA", "RGBA"} and bool((upright.pixels[..., -1] == 255).all())
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
         chosen = list(range(n_bands) if self._spec.bands is None else self._spec.bands)
         if max(chosen) >= n_bands:
             return None, None
+        if image.n_bands is not None:  # they were chosen while decoding
+            chosen = list(range(len(chosen)))
         empty = None if upright.empty is None else np.asarray(upright.empty[..., chosen].any(axis=2))
-        return upright.pixels[..., chosen] if self._spec.bands else upright.pixels, empty
+        is_whole = chosen == list(range(upright.pixels.shape[2]))
+        return upright.pixels if is_whole else upright.pixels[..., chosen], empty
 
     def _labels(self, mask: Picture, label: str) -> U8 | None:
         """Class indices: (H, W)."""
