@@ -61,6 +61,7 @@ def card_of(
         scored_on=scored_on,
         miou=None if scored is None or dataset.task == "classification" else scored.miou,
         balanced_accuracy=None if scored is None or dataset.task == "segmentation" else scored.balanced_accuracy,
+        exclude_from_mean=dataset.exclude_from_mean,
         made_with=package_versions(),
     )
 

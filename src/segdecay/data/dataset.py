@@ -56,6 +56,12 @@ class Dataset:
     root: Path  # cache folder
     items: tuple[Item, ...]
     task: Task = field(default="segmentation", kw_only=True)
+    exclude_from_mean: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """Indices of the classes that no mean over classes counts."""
+        return tuple(self.classes.index(name) for name in self.exclude_from_mean)
 
     @cached_property
     def _starts(self) -> I64:
@@ -119,6 +125,7 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
         root=root,
         items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
         task=values.get("task", "segmentation"),
+        exclude_from_mean=tuple(values.get("exclude_from_mean", ())),
     )
 
 

@@ -104,6 +104,7 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             root=folder,
             items=tuple(items),
             task=facts.task,
+            exclude_from_mean=facts.exclude_from_mean,
         )
         return builder.finish(dataset, report), report
 

@@ -109,6 +109,7 @@ class Card(Part):
     miou: Share | None = None  # on `scored_on`
     miou_interval: Band | None = None
     balanced_accuracy: Share | None = None  # on `scored_on`, where images have one label
+    exclude_from_mean: tuple[Name, ...] = ()  # classes that these means leave out
     made_with: Mapping[str, str] = {}  # versions of packages
 
     @pydantic.model_validator(mode="after")

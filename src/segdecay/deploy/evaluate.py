@@ -169,9 +169,9 @@ def _summary(
     groups = [item.group for item in items]
     rows = [
         ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
-        for index, item, miou in zip(indices, items, image_mious(kept.confusions), strict=True)
+        for index, item, miou in zip(indices, items, image_mious(kept.confusions, dataset.excluded), strict=True)
     ]
-    by = Resampling(groups, inquiry.confidence, inquiry.resamples)
+    by = Resampling(groups, inquiry.confidence, inquiry.resamples, dataset.excluded)
     return Evaluation(
         run=inquiry.run,
         data={
@@ -195,6 +195,7 @@ def _summary(
         resamples=inquiry.resamples,
         resampled_by=resampled_by(known_groups([groups])),
         task=dataset.task,
+        exclude_from_mean=dataset.exclude_from_mean,
         accuracy=accuracy_of(kept.confusions),
         **accuracies(kept.confusions, by, dataset.task),
         classes=class_scores(kept.confusions, kept.boundary, dataset.classes, dataset.palette, by),

@@ -32,6 +32,7 @@ class Facts:
     fold_method: str
     reading: str  # how files become arrays, as text: whatever changes pixels changes it
     task: Task = "segmentation"
+    exclude_from_mean: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ class DrawnSource:
         self._background = background_of(spec, classes)
         reading = f"{spec.layout} {reading_of(spec)}"
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading)
+        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
+        self.facts = Facts(name, classes, palette, spec.flip, spec.folds, reading, exclude_from_mean=excluded)
 
     @property
     def placed(self) -> tuple[Placed, ...]:

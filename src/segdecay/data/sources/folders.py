@@ -84,7 +84,9 @@ class FolderSource:
         classes = classes or classes_of(spec, root)
         self._tables = tables_of(spec, classes)
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading_of(spec))
+        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
+        reading = reading_of(spec)
+        self.facts = Facts(name, classes, palette, spec.flip, spec.folds, reading, exclude_from_mean=excluded)
 
     @property
     def placed(self) -> tuple[Placed, ...]:

@@ -85,7 +85,9 @@ class LabelledSource:
         reading = spec.model_dump_json(include={"task", "exif", "bands"})
         name = spec.name or root.resolve().name
         palette = class_palette(spec, listing.classes)
-        self.facts = Facts(name, listing.classes, palette, spec.flip, spec.folds, reading, "classification")
+        self.facts = Facts(
+            name, listing.classes, palette, spec.flip, spec.folds, reading, "classification", spec.exclude_from_mean
+        )
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
