@@ -37,6 +37,13 @@ def test_the_means_leave_the_class_out_and_its_false_positives_in() -> None:
     assert scores.support == (8, 3, 2)
 
 
+def test_the_worst_class_is_not_one_that_is_left_out() -> None:
+    scores = scores_of(MATRIX, excluded=(1,))
+    assert scores.worst == pytest.approx(1 / 2)
+    criterion = build_criterion(SearchConfig(criterion="worst"), CLASSES, exclude_from_mean=("road",))
+    assert criterion.of_record(scores) == pytest.approx(1 / 2)
+
+
 def test_means_of_single_images_leave_it_out_as_well() -> None:
     scores = scores_of(np.stack([MATRIX, np.diag([9, 1, 0])]), excluded=(0,))
     assert scores.image_miou == pytest.approx((0.45 + 1) / 2)

@@ -52,6 +52,25 @@ class Depth:
     nodata: float | None = None
 
 
+PLAIN = Depth()  # 8 bits as they are
+
+
+def depth_to_json(depth: Depth) -> dict[str, Any]:
+    """Scale and nodata as JSON can hold them, which has no NaN.
+
+    >>> depth_to_json(Depth(nodata=math.nan)), depth_to_json(Depth(4096.0, 0.0))
+    ({'scale': None, 'nodata': 'nan'}, {'scale': 4096.0, 'nodata': 0.0})
+    """
+    is_nan = depth.nodata is not None and math.isnan(depth.nodata)
+    return {"scale": depth.scale, "nodata": "nan" if is_nan else depth.nodata}
+
+
+def depth_from_json(scale: Any, nodata: Any) -> Depth:
+    """What `depth_to_json` wrote."""
+    kept = scale if scale is None or scale == "percentile" else float(scale)
+    return Depth(kept, None if nodata is None else float(nodata))
+
+
 @dataclass(frozen=True)
 class Raw:
     """A file's values as they are stored, (H, W, B). mode: of Pillow where one fits; nodata: what the file says."""

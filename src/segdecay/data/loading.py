@@ -105,6 +105,8 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             items=tuple(items),
             task=facts.task,
             exclude_from_mean=facts.exclude_from_mean,
+            depth=facts.depth,
+            chosen_bands=facts.chosen_bands,
         )
         return builder.finish(dataset, report), report
 

@@ -30,6 +30,7 @@ from segdecay.deploy.evaluation import (
     image_mious,
     overall_scores,
 )
+from segdecay.deploy.images import reading_in_words
 from segdecay.deploy.predictor import Predictor
 from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
 from segdecay.records import write_json
@@ -93,6 +94,13 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
         )
     if predictor.bands != dataset.bands:
         faults.append(f"{dataset.name} has {dataset.bands} band(s), the model was trained on {predictor.bands}.")
+    own, other = (repr((one.depth, one.chosen_bands)) for one in (predictor, dataset))
+    if own != other and not faults:
+        faults.append(
+            f"{dataset.name} is read otherwise than what the model was trained on: "
+            f"{reading_in_words(dataset.depth, dataset.chosen_bands)} in its dataset.yaml, the model's "
+            f"{reading_in_words(predictor.depth, predictor.chosen_bands)}. Write the model's there."
+        )
     return faults
 
 

@@ -89,7 +89,15 @@ class CifarSource:
         self._spec = spec
         name, palette = spec.name or "cifar10", class_palette(spec, classes)
         self.facts = Facts(
-            name, classes, palette, spec.flip, spec.folds, reading, "classification", spec.exclude_from_mean
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            "classification",
+            spec.exclude_from_mean,
+            chosen_bands=spec.bands,
         )
 
     @cached_property

@@ -21,7 +21,7 @@ from segdecay.data.labels import tables_of
 from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.folders import digest_of, reading_of
 from segdecay.data.sources.grouping import Placed
-from segdecay.data.sources.reading import PairReader, check_bands
+from segdecay.data.sources.reading import PairReader, check_bands, depth_of
 from segdecay.data.spec import DatasetSpec, class_palette
 from segdecay.errors import ConfigError, did_you_mean
 
@@ -137,7 +137,17 @@ class DrawnSource:
         reading = f"{spec.layout} {reading_of(spec)}"
         name = spec.name or root.resolve().name
         palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
-        self.facts = Facts(name, classes, palette, spec.flip, spec.folds, reading, exclude_from_mean=excluded)
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            exclude_from_mean=excluded,
+            depth=depth_of(spec),
+            chosen_bands=spec.bands,
+        )
 
     @property
     def placed(self) -> tuple[Placed, ...]:

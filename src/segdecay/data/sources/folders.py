@@ -19,7 +19,7 @@ from segdecay.data.pictures import UnusableError
 from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, check_bands, read_bytes
+from segdecay.data.sources.reading import PairReader, check_bands, depth_of, read_bytes
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
@@ -86,7 +86,17 @@ class FolderSource:
         name = spec.name or root.resolve().name
         palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
         reading = reading_of(spec)
-        self.facts = Facts(name, classes, palette, spec.flip, spec.folds, reading, exclude_from_mean=excluded)
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            exclude_from_mean=excluded,
+            depth=depth_of(spec),
+            chosen_bands=spec.bands,
+        )
 
     @property
     def placed(self) -> tuple[Placed, ...]:

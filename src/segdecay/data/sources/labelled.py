@@ -20,7 +20,7 @@ from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.folders import digest_of
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.sources.pairs import PARTS, Pair
-from segdecay.data.sources.reading import PairReader, check_bands
+from segdecay.data.sources.reading import PairReader, check_bands, depth_of
 from segdecay.data.spec import DatasetSpec, class_palette, validate_classes
 from segdecay.errors import DataError
 
@@ -86,7 +86,16 @@ class LabelledSource:
         name = spec.name or root.resolve().name
         palette = class_palette(spec, listing.classes)
         self.facts = Facts(
-            name, listing.classes, palette, spec.flip, spec.folds, reading, "classification", spec.exclude_from_mean
+            name,
+            listing.classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            "classification",
+            spec.exclude_from_mean,
+            depth_of(spec),
+            spec.bands,
         )
 
     @cached_property
