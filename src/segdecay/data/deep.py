@@ -165,6 +165,10 @@ def _read_mat(content: bytes) -> Raw:
 
     stream: Any = io.BytesIO(content)
     kinds = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "single", "double", "logical")
+    named = {name: kind for name, _, kind in whosmat(stream)}
+    stream.seek(0)
+    if named.get("GTcls") == "struct":  # how the Semantic Boundaries Dataset keeps the classes of pixels
+        return Raw(np.asarray(loadmat(stream)["GTcls"][0, 0]["Segmentation"]), "")
     there = [(name, shape) for name, shape, kind in whosmat(stream) if kind in kinds and min(shape) > 0]
     pictures = [(name, shape) for name, shape in there if len(shape) in (2, 3) and min(shape[:2]) > 1]
     if len(pictures) != 1:
