@@ -2,7 +2,7 @@
 
 Files are found by the published lists and read as any other folder's, so that checks, cache and hashes are the same.
 Fetches nothing: that is `fetch_set`, by torchvision's own download, and only when it is called. Layouts: the sources of
-torchvision.datasets (0.20 to 0.29). Colours of VOC: the devkit's rule, bits of the index spread over red, green, blue.
+torchvision.datasets 0.29. Colours of VOC: the devkit's rule, bits of the index spread over red, green, blue.
 """
 
 from __future__ import annotations
