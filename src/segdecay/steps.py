@@ -226,6 +226,7 @@ def write_facts(
             "classes": dataset.classes,
             "palette": dataset.palette,
             "task": dataset.task,
+            "exclude_from_mean": dataset.exclude_from_mean,
             "bands": dataset.bands,
             "fingerprint": dataset.fingerprint,
             "images": checks.images,

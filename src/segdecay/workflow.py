@@ -17,7 +17,7 @@ from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
-from segdecay.runs import check_folder, check_same, open_run, write_environment
+from segdecay.runs import check_folder, check_same, check_same_mean, open_run, write_environment
 from segdecay.selection.costs import count_cells
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
@@ -79,7 +79,7 @@ def _plan(
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     build_criterion(
-        config.search, dataset.classes, dataset.task
+        config.search, dataset.classes, dataset.task, dataset.exclude_from_mean
     )  # a class that is not there is told before anything is written
     folds, held = plan_folds(dataset, config), None
     if config.search.honest == "holdout":
@@ -114,6 +114,7 @@ def _clear_ledger(study: Study, watcher: Watcher) -> None:
     """
     run = study.ledger.run
     check_same(run, "data.json", "fingerprint", study.dataset.fingerprint, "data")
+    check_same_mean(run, study.dataset.exclude_from_mean)
     check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
     study.ledger.forget_leftovers()
     say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
@@ -219,6 +220,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
     with open_run(run, config, "train") as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
+        check_same_mean(run, dataset.exclude_from_mean)
         ledger = Ledger(run)
         ledger.forget_leftovers()
         task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdecay.config import Task
+from segdecay.data.deep import PLAIN, Depth, depth_from_json, depth_to_json
 from segdecay.data.leases import end_lease, take_lease
 from segdecay.errors import DataError
 from segdecay.records import read_json
@@ -58,6 +59,14 @@ class Dataset:
     root: Path  # cache folder
     items: tuple[Item, ...]
     task: Task = field(default="segmentation", kw_only=True)
+    exclude_from_mean: tuple[str, ...] = field(default=(), kw_only=True)
+    depth: Depth = field(default=PLAIN, kw_only=True)  # how values of files became 8 bits
+    chosen_bands: tuple[int, ...] | None = field(default=None, kw_only=True)  # of the files; None: all
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """Indices of the classes that no mean over classes counts."""
+        return tuple(self.classes.index(name) for name in self.exclude_from_mean)
 
     @cached_property
     def _starts(self) -> I64:
@@ -106,10 +115,11 @@ def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
     """The values of dataset.json: everything but the folder it lies in."""
     return {
         item.name: getattr(dataset, item.name) for item in fields(Dataset) if item.name not in {"root", "items"}
-    } | {"items": [asdict(item) for item in dataset.items]}
+    } | {"items": [asdict(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
 
 
 def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
+    depth, chosen = values.get("depth") or {}, values.get("chosen_bands")
     return Dataset(
         name=values["name"],
         classes=tuple(values["classes"]),
@@ -121,6 +131,9 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
         root=root,
         items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
         task=values.get("task", "segmentation"),
+        exclude_from_mean=tuple(values.get("exclude_from_mean", ())),
+        depth=depth_from_json(depth.get("scale"), depth.get("nodata")),
+        chosen_bands=None if chosen is None else tuple(chosen),
     )
 
 

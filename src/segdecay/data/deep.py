@@ -62,6 +62,25 @@ class Depth:
         return list(self.bands) if self.bands is not None and fits else list(range(n_bands))
 
 
+PLAIN = Depth()  # 8 bits as they are
+
+
+def depth_to_json(depth: Depth) -> dict[str, Any]:
+    """Scale and nodata as JSON can hold them, which has no NaN.
+
+    >>> depth_to_json(Depth(nodata=math.nan)), depth_to_json(Depth(4096.0, 0.0))
+    ({'scale': None, 'nodata': 'nan'}, {'scale': 4096.0, 'nodata': 0.0})
+    """
+    is_nan = depth.nodata is not None and math.isnan(depth.nodata)
+    return {"scale": depth.scale, "nodata": "nan" if is_nan else depth.nodata}
+
+
+def depth_from_json(scale: Any, nodata: Any) -> Depth:
+    """What `depth_to_json` wrote."""
+    kept = scale if scale is None or scale == "percentile" else float(scale)
+    return Depth(kept, None if nodata is None else float(nodata))
+
+
 @dataclass(frozen=True)
 class Raw:
     """A file's values as they are stored, (H, W, B). mode: of Pillow where one fits; nodata: what the file says."""
@@ -158,6 +177,10 @@ def _read_mat(content: bytes) -> Raw:
 
     stream: Any = io.BytesIO(content)
     kinds = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "single", "double", "logical")
+    named = {name: kind for name, _, kind in whosmat(stream)}
+    stream.seek(0)
+    if named.get("GTcls") == "struct":  # how the Semantic Boundaries Dataset keeps the classes of pixels
+        return Raw(np.asarray(loadmat(stream)["GTcls"][0, 0]["Segmentation"]), "")
     there = [(name, shape) for name, shape, kind in whosmat(stream) if kind in kinds and min(shape) > 0]
     pictures = [(name, shape) for name, shape in there if len(shape) in (2, 3) and min(shape[:2]) > 1]
     if len(pictures) != 1:

@@ -129,6 +129,9 @@ def _build(
             root=folder,
             items=tuple(items),
             task=facts.task,
+            exclude_from_mean=facts.exclude_from_mean,
+            depth=facts.depth,
+            chosen_bands=facts.chosen_bands,
         )
         return builder.finish(dataset, report), report
 

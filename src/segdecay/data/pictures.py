@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from segdecay.data.deep import Bits, Depth, Raw, UnusableError, expanded, raw_of, to_8_bits
+from segdecay.data.deep import PLAIN, Bits, Depth, Raw, UnusableError, expanded, raw_of, to_8_bits
 
 __all__ = ["Depth", "Picture", "UnusableError", "read_image", "read_mask", "resize_image", "resize_mask", "turned"]
 
@@ -23,7 +23,6 @@ U8 = npt.NDArray[np.uint8]
 
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
-PLAIN = Depth()
 FORMATS = ("PNG", "JPEG")  # JPEG brings MPO, the files of some phones, with it
 BAND_NAMES = {"L": "grey", "LA": "grey + alpha", "RGB": "RGB", "RGBA": "RGB + alpha"}
 TURN_TAG = 0x0112  # EXIF orientation

@@ -16,7 +16,7 @@ from segdecay.config import Task
 from segdecay.data.conflicts import conflicts_of
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
-from segdecay.data.yaml_text import load_yaml
+from segdecay.data.yaml_text import load_mapping
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.key_faults import explain
 from segdecay.search_config import Section
@@ -47,6 +47,9 @@ class DatasetSpec(Section):
         default_factory=dict, description="colour of a mask, '#rrggbb' or [r, g, b]: class name"
     )
     ignore: tuple[int | str, ...] = Field((), description="pixel values (or colours) that are not labelled")
+    exclude_from_mean: tuple[str, ...] = Field(
+        (), description="classes that are trained and scored as the others, and left out of every mean over classes"
+    )
     layout: str = Field("folders", description="folders, table, coco, voc, labelme or parts: see docs/sources.md")
     images: str = Field("images", description="a folder, or a template: {site}/{stem}_rgb.jpg")
     masks: str = Field("masks", description="a folder, or a template with the fields of images")
@@ -75,7 +78,7 @@ class DatasetSpec(Section):
     nodata: float | None = Field(None, description="value of pixels without data; .nan for NaN alone")
     palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
 
-    @pydantic.field_validator("classes", "bands", mode="before")
+    @pydantic.field_validator("classes", "bands", "exclude_from_mean", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -185,11 +188,7 @@ def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
     Raises:
         ConfigError: not YAML, or listing every unknown key and every value that is not allowed.
     """
-    values = load_yaml(text, source)
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} holds a {type(values).__name__}; a mapping of keys to values is needed.")
-    values = {str(key): value for key, value in values.items()}
+    values = load_mapping(text, source)
     try:
         spec = DatasetSpec.model_validate(values)
     except pydantic.ValidationError as error:
@@ -267,10 +266,13 @@ def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
             ("palette", spec.palette),
             ("names", [name for name in spec.names.values() if name is not None]),
             ("background", [spec.background] if spec.background is not None else []),
+            ("exclude_from_mean", spec.exclude_from_mean),
         )
         for name in dict.fromkeys(names)
         if classes and name not in classes
     ]
+    if classes and set(classes) <= set(spec.exclude_from_mean):
+        faults.append("dataset.yaml, exclude_from_mean: every class is listed, which leaves nothing to take a mean of.")
     gather(ConfigError, faults)
     return classes
 

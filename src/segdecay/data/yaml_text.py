@@ -64,16 +64,24 @@ def _count(node: yaml.Node, counted: dict[int, int], above: tuple[int, ...]) -> 
     return counted[id(node)]
 
 
-def load_yaml(text: str, source: str) -> Any:
-    """The plain values of a YAML text; `source` names the file in messages.
-
-    >>> load_yaml("colors: {[255, 0, 0]: road}", "dataset.yaml")
-    {'colors': {'255,0,0': 'road'}}
-
-    Raises:
-        ConfigError: not YAML, a key twice, or nests and aliases beyond what a person writes.
-    """
+def _load(text: str, source: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
+
+
+def load_mapping(text: str, source: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds; {} where it is empty. `source` names the file in messages.
+
+    >>> load_mapping("colors: {[255, 0, 0]: road}", "dataset.yaml")
+    {'colors': {'255,0,0': 'road'}}
+
+    Raises:
+        ConfigError: not YAML, a key twice, no mapping, or nests and aliases beyond what a person writes.
+    """
+    values = _load(text, source)
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} holds a {type(values).__name__}; a mapping of keys to values is needed.")
+    return {str(key): value for key, value in values.items()}

@@ -57,6 +57,7 @@ class Data:
     class_rows: tuple[ClassRow, ...]
     findings: tuple[Finding, ...]
     task: Literal["segmentation", "classification"] = "segmentation"
+    exclude_from_mean: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

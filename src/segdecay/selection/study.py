@@ -183,7 +183,9 @@ def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None 
 
 def criterion_of(study: Study) -> Criterion:
     """What the settings of a study are scored by."""
-    return build_criterion(study.config.search, study.dataset.classes, study.dataset.task)
+    return build_criterion(
+        study.config.search, study.dataset.classes, study.dataset.task, study.dataset.exclude_from_mean
+    )
 
 
 def run_race(study: Study, criterion: Criterion) -> Searched:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
+from segdecay.data.deep import PLAIN, Depth
 from segdecay.data.labels import count_values
 from segdecay.data.likeness import Content, content_of
 from segdecay.data.palette import Colour
@@ -35,6 +36,9 @@ class Facts:
     fold_method: str
     reading: str  # how files become arrays, as text: whatever changes pixels changes it
     task: Task = "segmentation"
+    exclude_from_mean: tuple[str, ...] = ()
+    depth: Depth = PLAIN
+    chosen_bands: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.folders import reading_of
 from segdecay.data.sources.grouping import Placed
-from segdecay.data.sources.reading import PairReader
+from segdecay.data.sources.reading import PairReader, depth_of
 from segdecay.data.spec import DatasetSpec, class_palette
 from segdecay.errors import ConfigError, did_you_mean
 
@@ -138,7 +138,18 @@ class DrawnSource:
         self._background = background_of(spec, classes)
         reading = f"{spec.layout} {reading_of(spec)}"
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading)
+        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            exclude_from_mean=excluded,
+            depth=depth_of(spec),
+            chosen_bands=spec.bands,
+        )
 
     @property
     def placed(self) -> tuple[Placed, ...]:

@@ -24,7 +24,7 @@ from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader
+from segdecay.data.sources.reading import PairReader, depth_of
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
@@ -80,7 +80,19 @@ class FolderSource:
         classes = classes or classes_of(spec, root)
         self._tables = tables_of(spec, classes)
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading_of(spec))
+        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
+        reading = reading_of(spec)
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            exclude_from_mean=excluded,
+            depth=depth_of(spec),
+            chosen_bands=spec.bands,
+        )
 
     @property
     def placed(self) -> tuple[Placed, ...]:

@@ -21,7 +21,7 @@ from segdecay.data.sources.base import Facts, Sample
 from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.sources.pairs import PARTS, Pair
-from segdecay.data.sources.reading import PairReader
+from segdecay.data.sources.reading import PairReader, depth_of
 from segdecay.data.spec import DatasetSpec, class_palette, validate_classes
 from segdecay.errors import DataError
 
@@ -86,7 +86,18 @@ class LabelledSource:
         reading = spec.model_dump_json(include={"task", "exif", "bands"})
         name = spec.name or root.resolve().name
         palette = class_palette(spec, listing.classes)
-        self.facts = Facts(name, listing.classes, palette, spec.flip, spec.folds, reading, "classification")
+        self.facts = Facts(
+            name,
+            listing.classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            "classification",
+            spec.exclude_from_mean,
+            depth_of(spec),
+            spec.bands,
+        )
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
