@@ -173,7 +173,7 @@ def test_cut_short_empty_and_foreign_files_are_told_apart(folder: Folder) -> Non
     found = folder.findings()
     assert found["empty_file"].message.startswith("masks/b.png is empty (0 bytes).")
     assert found["unreadable"].message.startswith("images/a.png is damaged or cut short (")
-    assert "images/c.png is neither PNG nor JPEG, TIFF, .npy or .mat inside" in found["unreadable"].message
+    assert "images/c.png is none of PNG, JPEG, TIFF, .npy and .mat inside" in found["unreadable"].message
 
 
 def test_a_broken_link_is_a_file_that_cannot_be_read(folder: Folder) -> None:

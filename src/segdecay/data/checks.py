@@ -20,6 +20,7 @@ from segdecay.data.dataset import POOL, Item
 I64 = npt.NDArray[np.int64]
 Level = Literal["wrong", "warning", "note"]
 NAMED_FILES = 5  # files of one kind of fault that are named; the rest are counted
+FEW_PIXELS, FEW_SHARE = 100, 1e-3  # a class with fewer pixels than both is hardly there
 LEVEL_ORDER = {"wrong": 0, "warning": 1, "note": 2}
 
 
@@ -197,11 +198,28 @@ def check_classes(
             )
             message = f"class '{name}' {where}; its scores stay empty. Remove it from the classes, or {fix}"
             findings.append(Finding("warning", "class_never_seen", None, message))
+        elif task == "segmentation" and 0 < everywhere[c] < FEW_PIXELS and everywhere[c] < FEW_SHARE * counts.sum():
+            findings.append(_few_pixels(name, counts[:, c], items))
         elif present and not learned[c]:
             where = "images" if task == "classification" else "masks"
             message = f"class '{name}' occurs in test {where} only: it cannot be learned, and its test score will be 0."
             findings.append(Finding("warning", "class_only_in_test", None, message))
+    empty = [item.name for item, row in zip(items, counts, strict=True) if row[0] and row[0] == row.sum()]
+    if task == "segmentation" and empty and present:
+        masks = f"{len(empty)} mask{'s hold' if len(empty) > 1 else ' holds'} '{classes[0]}' alone ({names_of(empty)})"
+        message = f"{masks}: right where images show nothing else, wrong where masks were exported empty."
+        findings.append(Finding("note", "mask_all_background", None, message))
     return tuple(findings)
+
+
+def _few_pixels(name: str, pixels: I64, items: Sequence[Item]) -> Finding:
+    holders = [item.name for item, count in zip(items, pixels, strict=True) if count]
+    message = (
+        f"class '{name}' has {int(pixels.sum())} px in {len(holders)} image{'s' if len(holders) > 1 else ''} "
+        f"({names_of(holders)}): too few to learn or to score. Slips of the pen? Else add images of it, or merge it: "
+        f"give its value to another class under values or colors."
+    )
+    return Finding("warning", "class_few_pixels", None, message)
 
 
 def check_parts(items: Sequence[Item]) -> tuple[Finding, ...]:

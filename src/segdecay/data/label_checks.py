@@ -19,6 +19,7 @@ I64 = npt.NDArray[np.int64]
 
 MANY_VALUES = 8  # unclaimed values in one mask from which it counts as lossy, interpolated or numbered by object
 SHOWN = 6
+FEWEST_MIXED, TESTED, ROUNDING = 3, 64, 2.0  # mixed colours that make a mask anti-aliased; of how many; grey levels
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,35 @@ def check_palettes(palettes: Sequence[MaskPalette]) -> list[Fault]:
     return faults
 
 
-def colour_fault(file: str, colours: dict[Colour, int], *, is_mapped: bool, lossy: bool) -> Fault:
-    """The fault of a mask in colours: there is no mapping, or these (most frequent first) are not in it."""
+def _between(colours: Sequence[Colour], stated: Sequence[Colour]) -> int:
+    """How many of the colours lie on a line between two stated ones, to two grey levels."""
+    points, ends = np.array(colours, dtype=np.float64), np.array(stated, dtype=np.float64)
+    first, second = np.triu_indices(len(ends), 1)
+    start, way = ends[first], ends[second] - ends[first]
+    along = ((points[:, None] - start) * way).sum(axis=2) / (way * way).sum(axis=1)
+    gap = np.linalg.norm(points[:, None] - start - np.clip(along, 0, 1)[..., None] * way, axis=2)
+    return int((gap.min(axis=1) <= ROUNDING).sum())
+
+
+def _anti_aliased(file: str, colours: dict[Colour, int], stated: Sequence[Colour]) -> Fault | None:
+    """The fault of a mask whose further colours are mixtures of stated ones, as a drawing program makes along borders."""
+    most = list(colours)[:TESTED]
+    if len(colours) < FEWEST_MIXED or len(stated) < 2 or _between(most, stated) < 0.9 * len(most):
+        return None
+    text = f"is anti-aliased: {sum(colours.values())} px hold {len(colours)} colours between those that colors lists."
+    return Fault("wrong", "anti_aliased", file, text, "Re-export as PNG without anti-aliasing, nearest neighbour.")
+
+
+def colour_fault(
+    file: str, colours: dict[Colour, int], *, is_mapped: bool, lossy: bool, stated: Sequence[Colour] = ()
+) -> Fault:
+    """The fault of a mask in colours: there is no mapping, or these (most frequent first) are not in it.
+
+    stated: the colours that are mapped.
+    """
     total = sum(colours.values())
+    if is_mapped and not lossy and (fault := _anti_aliased(file, colours, stated)) is not None:
+        return fault
     if lossy or len(colours) >= 256:
         text = f"holds {len(colours)} {'further ' if is_mapped else ''}colours: lossy or interpolated."
         return Fault("wrong", "lossy_mask", file, text, "Re-export as PNG, nearest neighbour.")
@@ -157,7 +184,9 @@ def colour_fault(file: str, colours: dict[Colour, int], *, is_mapped: bool, loss
     more = " …" if len(colours) > SHOWN else ""
     if is_mapped:
         text = f"holds {', '.join(f'{colour_text(c)} ({n} px)' for c, n in named)}{more}, which colors does not list."
-        return Fault("wrong", "colour_unknown", file, text, "Add it to colors, or list it under ignore.")
+        lines = ", ".join(f'"{colour_text(colour)}"' for colour, _ in named)
+        fix = f"Add a line '{lines.split(', ')[0]}: CLASS' to colors, or set ignore: [{lines}]."
+        return Fault("wrong", "colour_unknown", file, text, fix)
     shares = ", ".join(f"{colour_text(c)} {100 * n / total:.0f} %" for c, n in named)
     text = f"is RGB with {len(colours)} colour{'s' if len(colours) > 1 else ''}: {shares}{more}."
     fix = "Add colors: to dataset.yaml (a template: segdecay init)."

@@ -46,6 +46,7 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     """
     dataset, report = read_dataset(config, cache=cache)
     wrong = [finding.message for finding in report.of_level("wrong")]
+    wrong += [f"warning: {finding.message}" for finding in report.of_level("warning") if wrong]
     gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
     if dataset is None:
         raise DataError(f"{config.path} holds no image with its mask or label that can be used.")

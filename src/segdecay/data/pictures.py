@@ -79,7 +79,7 @@ def _open(content: bytes) -> Image.Image:
         raise UnusableError("too_many_pixels", seen, "Cut it into tiles.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
-        inside = "is neither PNG nor JPEG, TIFF, .npy or .mat inside."
+        inside = "is none of PNG, JPEG, TIFF, .npy and .mat inside."
         reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     return image

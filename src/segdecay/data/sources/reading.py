@@ -15,7 +15,7 @@ import numpy.typing as npt
 from segdecay.data.checks import Fault, Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
-from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
+from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values, unpack
 from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
 from segdecay.data.sources.base import Sample
 from segdecay.data.sources.grouping import Placed
@@ -158,7 +158,8 @@ class PairReader:
         if self._colours is not None:
             labels, strange = labels_of_colours(_as_colours(picture), self._colours)
             if strange:
-                self._notebook.note([colour_fault(label, strange, is_mapped=True, lossy=picture.lossy)])
+                stated = [unpack(int(key)) for key in self._colours.keys]
+                self._notebook.note([colour_fault(label, strange, is_mapped=True, lossy=picture.lossy, stated=stated)])
             return labels
         if pixels.shape[2] == 3:
             fault = colour_fault(label, colour_counts(pixels), is_mapped=False, lossy=picture.lossy)
