@@ -159,7 +159,7 @@ def _between(colours: Sequence[Colour], stated: Sequence[Colour]) -> int:
 
 
 def _anti_aliased(file: str, colours: dict[Colour, int], stated: Sequence[Colour]) -> Fault | None:
-    """The fault of a mask whose further colours are mixtures of stated ones, as a drawing program makes along borders."""
+    """The fault of a mask whose further colours are mixtures of stated ones, as drawing programs make along borders."""
     most = list(colours)[:TESTED]
     if len(colours) < FEWEST_MIXED or len(stated) < 2 or _between(most, stated) < 0.9 * len(most):
         return None
