@@ -225,6 +225,15 @@ def test_all_faults_are_reported_in_one_error(folder: Folder) -> None:
         load_dataset(config, cache=folder.root / "cache")
 
 
+def test_warnings_stand_beside_what_is_wrong(folder: Folder) -> None:
+    (folder.root / "groups.csv").write_text("name,group\na,x\nb,y\nc,z\nghost,z\n")
+    config = DataConfig.model_validate({"path": str(folder.root)})
+    load_dataset(config, cache=folder.root / "cache")
+    folder.mask("a", HALF * 9)
+    with pytest.raises(DataError, match=r"(?s)holds 9.*warning: groups.csv names 1 images .*ghost"):
+        load_dataset(config, cache=folder.root / "cache")
+
+
 def test_nothing_is_cached_when_something_is_wrong(folder: Folder) -> None:
     folder.mask("a", HALF * 9)
     folder.read()

@@ -140,3 +140,45 @@ def test_masks_with_transparency_are_refused_and_opaque_alpha_is_noted(folder: F
     assert "opaque everywhere; it is left out" in finding.message
     folder.mask("b", np.stack([HALF, HALF * 255], axis=-1))
     assert "transparent in 50.0 % of its pixels" in folder.findings()["mask_alpha"].message
+
+
+def test_anti_aliased_colours_are_told_from_unlisted_ones(folder: Folder) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0]], dtype=np.uint8)
+    folder.spec("colors: {'#000000': background, '#ff0000': road}")
+    for name in "abc":
+        folder.mask(name, colours[HALF])
+    mixed = colours[HALF]
+    mixed[:, 4] = [(40 * row + 20, 0, 0) for row in range(6)]
+    folder.mask("b", mixed)
+    assert folder.findings()["anti_aliased"].message == (
+        "masks/b.png is anti-aliased: 6 px hold 6 colours between those that colors lists. "
+        "Re-export as PNG without anti-aliasing, nearest neighbour."
+    )
+    mixed[:, 4] = [(0, 40 * row + 20, 200) for row in range(6)]
+    folder.mask("b", mixed)
+    message = folder.findings()["colour_unknown"].message
+    assert 'Add a line \'"#0014c8": CLASS\' to colors, or set ignore: ["#0014c8", "#003cc8"' in message
+
+
+def test_a_class_of_a_few_pixels_is_named_with_its_images(folder: Folder) -> None:
+    (folder.root / "classes.txt").write_text("background\nroad\nsky\n")
+    large = HALF.repeat(10, axis=0).repeat(10, axis=1)
+    for name in "abc":
+        folder.image(name, RNG.integers(0, 255, (60, 80, 3), dtype=np.uint8))
+        folder.mask(name, large)
+    few = large.copy()
+    few[0, :3] = 2
+    folder.mask("b", few)
+    finding = folder.findings()["class_few_pixels"]
+    assert finding.level == "warning"
+    assert finding.message.startswith("class 'sky' has 3 px in 1 image (b): too few to learn or to score.")
+    few[:5, :30] = 2
+    folder.mask("b", few)
+    assert folder.findings() == {}
+
+
+def test_masks_that_are_all_background_are_noted(folder: Folder) -> None:
+    folder.mask("b", HALF * 0)
+    finding = folder.findings()["mask_all_background"]
+    assert finding.level == "note"
+    assert finding.message.startswith("1 mask holds 'background' alone (b): right where images show nothing else")

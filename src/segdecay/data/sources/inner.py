@@ -69,6 +69,6 @@ def note_unlisted(root: Path, listed: Iterable[Path], suffixes: Iterable[str], b
     if spare:
         count = f"{len(spare)} file{'s lie' if len(spare) > 1 else ' lies'} beside listed ones"
         message = (
-            f"{count} and {by} does not name them ({names_of(spare)}): they are not used. List them, or leave them."
+            f"{count}, and {by} does not name them ({names_of(spare)}): they are not used. List them, or leave them."
         )
         notebook.finding("note", "file_unlisted", message, spare[0])
