@@ -11,12 +11,12 @@ import source_zoo as zoo
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from segdecay.config import SearchConfig
 from segdecay.data.dataset import open_dataset
 from segdecay.data.spec import class_names, parse_spec
 from segdecay.deploy.evaluation import Resampling, image_mious, overall_scores
 from segdecay.errors import ConfigError, RunError
 from segdecay.runs import check_same_mean
+from segdecay.search_config import SearchConfig
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.evidence import Counts
 from segdecay.training.boundary import BoundaryCounts

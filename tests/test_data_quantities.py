@@ -36,7 +36,7 @@ def test_a_class_with_a_handful_of_pixels_is_named_with_its_count() -> None:
     counts = np.tile([90_000, 9_000, 0], (30, 1))
     counts[4, 2] = 12
     (found,) = check_handfuls(CLASSES, counts, _items(30))
-    assert "pole (12 px in 1 image)" in found.message
+    assert "pole (12 px in 1 image: i4)" in found.message
     assert found.level == "warning"
     assert "road" not in found.message
 
@@ -44,7 +44,7 @@ def test_a_class_with_a_handful_of_pixels_is_named_with_its_count() -> None:
 def test_many_pixels_in_two_of_many_images_are_a_handful_too() -> None:
     counts = np.tile([90_000, 9_000, 0], (30, 1))
     counts[:2, 2] = 5_000
-    assert "pole (10000 px in 2 images)" in check_handfuls(CLASSES, counts, _items(30))[0].message
+    assert "pole (10000 px in 2 images: i0, i1)" in check_handfuls(CLASSES, counts, _items(30))[0].message
     counts[:3, 2] = 5_000
     assert check_handfuls(CLASSES, counts, _items(30)) == ()
 
@@ -144,7 +144,7 @@ def test_files_that_a_coco_file_does_not_name_are_noted(tmp_path: Path) -> None:
     (image.parent / f"spare{image.suffix}").write_bytes(image.read_bytes())
     (image.parent / ".hidden.png").write_bytes(image.read_bytes())
     message = zoo.findings(root)["file_unlisted"].message
-    assert message.startswith("One file lies beside the listed ones and is named nowhere in ")
+    assert message.startswith("1 file lies beside listed ones, and ")
     assert "spare" in message
     assert "hidden" not in message
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
-from collections.abc import Callable, Iterator
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -61,7 +66,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
 
 
 @contextlib.contextmanager
-def no_hang(what: Callable[[], str]) -> Iterator[None]:
+def no_hang(what: str, content: bytes | dict[str, bytes]) -> Iterator[None]:
     """Anything that takes too long, or raises what is no word to the user, fails with what was read."""
 
     def late(_: int, __: FrameType | None) -> None:
@@ -74,7 +79,7 @@ def no_hang(what: Callable[[], str]) -> Iterator[None]:
     except SegdecayError:
         pass  # said in words; `check` prints it
     except BaseException as error:
-        error.add_note(what())
+        error.add_note(f"{what}: {content!r}")
         raise
     finally:
         signal.alarm(0)
@@ -112,10 +117,7 @@ def test_damaged_pictures_are_findings(tmp_path: Path, kind: str, n: int) -> Non
                 SEEDS["png"][0] if is_mask else content
             )
 
-        def what(batch: int = batch, contents: dict[str, bytes] = contents) -> str:
-            return f"seed {SEED}, {kind}, batch {batch}: { {name: data.hex() for name, data in contents.items()} }"
-
-        with no_hang(what):
+        with no_hang(f"seed {SEED}, {kind}, batch {batch}", contents):
             every_pair_is_told_of(root, list(contents))
             check(root)
 
@@ -145,7 +147,7 @@ def test_damaged_json_is_a_finding(tmp_path: Path, layout: str, n: int) -> None:
         if layout == "table":
             content = content.removeprefix(b'{"rows": ').removesuffix(b"}")
         path.write_bytes(content)
-        with no_hang(lambda number=number, content=content: f"seed {SEED}, {layout} {number}: {content[:3000]!r}"):
+        with no_hang(f"seed {SEED}, {layout} {number}", content):
             check(root)
 
 
@@ -157,15 +159,53 @@ def test_damaged_yaml_is_a_finding(tmp_path: Path) -> None:
     for number in range(500):
         content = fuzz.mutated_yaml(text, keys, rng)
         (root / "dataset.yaml").write_bytes(content)
-        with no_hang(lambda number=number, content=content: f"seed {SEED}, yaml {number}: {content[:3000]!r}"):
+        with no_hang(f"seed {SEED}, yaml {number}", content):
             check(root)
+
+
+def zeros_png(width: int, height: int, kind: int) -> bytes:
+    """A PNG of zeros that is sound and small. kind: 0 grey, 6 RGB with alpha."""
+    row = bytes(1 + width * (4 if kind == 6 else 1))
+    packer = zlib.compressobj(9)
+    rows = b"".join([*(packer.compress(row) for _ in range(height)), packer.flush()])
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b""))
+    packed = [struct.pack(">I", len(data)) + name + data for name, data in chunks]
+    sums = [struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(a + b for a, b in zip(packed, sums, strict=True))
 
 
 CHECK = """
 import resource, sys
-from segdecay.cli.app import main
+import torch  # check plans folds with it; the rest is what reading takes
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from segdecay.cli.main import run
 try:
-    main()
+    run()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, file=sys.stderr)
 """
+GREY_TIFF = fuzz.tiff(np.zeros((64, 64), dtype=np.uint8), compression="zlib", metadata=None)
+
+
+def test_what_claims_much_is_refused_in_little_memory(tmp_path: Path) -> None:
+    root = zoo.write(tmp_path / "set", "images/{stem}.png", "masks/{stem}.png", names=("a", "b"))
+    zoo.spec(root, "classes: [background, road]")
+    for name, content in (
+        ("hollow.png", fuzz.claiming(fuzz.png(PICTURE), 9000, 9000)),
+        ("bomb.png", fuzz.claiming(fuzz.png(PICTURE), 60_000, 60_000)),
+        ("large.png", zeros_png(9300, 9300, 6)),
+        ("hollow2.tif", GREY_TIFF.replace(struct.pack("<I", 64), struct.pack("<I", 30_000))),
+    ):
+        (root / "images" / name).write_bytes(content)
+        (root / "masks" / Path(name).with_suffix(".png")).write_bytes(SEEDS["png"][1])
+    command = [sys.executable, "-c", CHECK, "check", str(root)]
+    environment = {**os.environ, "SEGDECAY_CACHE": str(tmp_path / "cache"), "COLUMNS": "1000"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "images/hollow.png claims 232 MiB of pixels in" in said
+    assert "images/hollow2.tif claims 858 MiB of pixels in" in said
+    assert "images/bomb.png has more than 89478485 pixels, the limit against decompression bombs." in said
+    assert "images/large.png is 9300x9300 (width x height), its mask 10x8" in said
+    assert "Traceback" not in said
+    assert done.returncode == 1
+    assert int(done.stderr.split()[-1]) < MOST_MB

@@ -33,6 +33,7 @@ PERCENTILES = (1, 99)
 MOST_BYTES = 1 << 32  # of one decoded file; a file of a few bytes can claim any size
 MAPPED_BYTES = 64 << 20  # decoded TIFFs above this lie in a temporary file, not in memory
 BLOCK_VALUES = 1 << 20  # converted at a time
+HARMLESS_BYTES, MOST_RATIO = 1 << 26, 2000  # deflate packs 1032 bytes into one
 FAULTS = (ValueError, RuntimeError, OSError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError,
                AssertionError, SyntaxError, EOFError, TokenError, zlib.error, struct.error, MemoryError,
                tifffile.TiffFileError)  # fmt: skip
@@ -126,11 +127,23 @@ def _refuse_large(n_bytes: int) -> None:
         raise UnusableError("too_many_pixels", f"holds {n_bytes / 2**30:.0f} GiB, at most 4 are read.", "Cut it up.")
 
 
+def refuse_hollow(n_bytes: int, content: bytes) -> None:
+    """Refuse a head that claims far more than its file can hold, before anything is decoded.
+
+    Raises:
+        UnusableError: n_bytes, decoded, are more than any method of compression packs into the content.
+    """
+    if n_bytes > max(HARMLESS_BYTES, MOST_RATIO * len(content)):
+        seen = f"claims {n_bytes / 2**20:,.0f} MiB of pixels in {len(content):,} bytes: it is damaged or cut short."
+        raise UnusableError("unreadable", seen, "Copy or export it again.")
+
+
 def _read_tiff(content: bytes) -> Raw:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         series, page = file.series[0], file.pages.first
         n_bytes = math.prod(series.shape) * np.dtype(series.dtype).itemsize
         _refuse_large(n_bytes)
+        refuse_hollow(n_bytes, content)
         # a large file is decoded, strip by strip or tile by tile, into a mapped temporary file
         values = np.asarray(series.asarray(maxworkers=1, out="memmap" if n_bytes > MAPPED_BYTES else None))
         axes = series.axes

@@ -168,7 +168,9 @@ def colour_fault(
     more = " …" if len(colours) > SHOWN else ""
     if is_mapped:
         text = f"holds {', '.join(f'{colour_text(c)} ({n} px)' for c, n in named)}{more}, which colors does not list."
-        return Fault("wrong", "colour_unknown", file, text, "Add it to colors, or list it under ignore.")
+        lines = ", ".join(f'"{colour_text(colour)}"' for colour, _ in named)
+        fix = f"Add a line '{lines.split(', ')[0]}: CLASS' to colors, or set ignore: [{lines}]."
+        return Fault("wrong", "colour_unknown", file, text, fix)
     shares = ", ".join(f"{colour_text(c)} {100 * n / total:.0f} %" for c, n in named)
     text = f"is RGB with {len(colours)} colour{'s' if len(colours) > 1 else ''}: {shares}{more}."
     fix = "Add colors: to dataset.yaml (a template: segdecay init)."

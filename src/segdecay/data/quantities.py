@@ -28,13 +28,14 @@ def check_handfuls(classes: Sequence[str], counts: I64, items: Sequence[Item]) -
     counts: (items, classes) pixels.
     """
     pool = np.array([item.part in POOL for item in items], dtype=bool)
-    learned = counts[pool]
+    learned, learned_items = counts[pool], [item for item in items if item.part in POOL]
     few = []
     for name, pixels in zip(classes, learned.T, strict=True):
         total, images = int(pixels.sum()), int((pixels > 0).sum())
         is_small = total < HANDFUL_PX and total < HANDFUL_SHARE * learned.sum()
         if total and (is_small or (images <= HANDFUL_IMAGES and len(learned) >= OF_IMAGES)):
-            few.append(f"{name} ({total} px in {images} image{'s' if images > 1 else ''})")
+            holders = [item.name for item, held in zip(learned_items, pixels, strict=True) if held]
+            few.append(f"{name} ({total} px in {images} image{'s' if images > 1 else ''}: {names_of(holders)})")
     if not few:
         return ()
     message = (

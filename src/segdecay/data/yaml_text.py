@@ -19,8 +19,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.depth > DEEPEST:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, f"more than {DEEPEST} levels", mark)
+            raise yaml.composer.ComposerError(None, None, f"more than {DEEPEST} levels", None)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1

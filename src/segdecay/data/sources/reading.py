@@ -167,7 +167,7 @@ class PairReader:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
         n_bands = image.n_bands or upright.pixels.shape[2]
-        opaque = image.mode in {"LA", "RGBA"} and bool((upright.pixels[..., -1] == 255).all())
+        opaque = image.mode in {"LA", "RGBA"} and bool(upright.pixels[..., -1].min() == 255)
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
         chosen = list(range(n_bands) if self._spec.bands is None else self._spec.bands)
         if max(chosen) >= n_bands:
