@@ -157,6 +157,20 @@ class TrainingConfig(Section):
     deterministic: bool = Field(True, description="refuse kernels whose result varies from call to call")
 
 
+class AxisConfig(Section):
+    """What a training of the caller's own is tuned along; none is 0, or inf where lower is stronger."""
+
+    name: str
+    unit: str = ""
+    grid: tuple[NonNegative, ...]
+    stronger: Literal["higher", "lower"] = "higher"
+
+    @pydantic.field_validator("grid", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
 class DecayConfig(Section):
     """Which rule, on which parameters, how hard relative to the searched strength."""
 
@@ -167,6 +181,7 @@ class DecayConfig(Section):
     )
     rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
     head: str | None = Field(None, description="name of the last layer, if it is not found")
+    axis: AxisConfig | None = Field(None, description="of tune(train=function) only: an axis of its own (docs/python.md)")
     value: NonNegative | None = Field(None, description="train only: strength on the axis")
     lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
 
@@ -243,6 +258,12 @@ class SearchConfig(Section):
         return self
 
 
+class OwnConfig(Section):
+    """A training of the caller's own, in Python (docs/python.md); the other sections then only tell it what was asked."""
+
+    function: str | None = Field(None, description="name of the function that trains; null: segdecay trains")
+
+
 class RunConfig(Section):
     """Everything that makes a run what it is."""
 
@@ -256,6 +277,7 @@ class RunConfig(Section):
     decay: DecayConfig = DecayConfig()
     balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
+    own: OwnConfig = OwnConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 
 

@@ -21,7 +21,7 @@ from segdecay.scores import Scores
 from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
-from segdecay.selection.study import criterion_of
+from segdecay.selection.study import criterion_of, policy_of
 from segdecay.training.alarm import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
@@ -77,6 +77,17 @@ def show_honest(honest: Mapping[str, Any]) -> str:
     return f"{HONEST[honest['method']]}: {honest['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
+def _estimate(study: Study, trial: Preflight | None, left: int, workers: int) -> str:
+    """About how long so many trainings and a refit take, and what they write; nothing where nothing was tried."""
+    if trial is None:
+        return ""
+    size, epochs = study.config.training.batch_size, count_epochs(study.config)
+    pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
+    seconds = seconds_of_cell(study, trial.seconds_a_batch) * left / workers + trial.seconds_a_batch * pool
+    disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
+    return f": about {show_duration(seconds)}, up to {disk:.0f} MB for weights"
+
+
 class ConsoleWatcher:
     """Prints to a console; with a terminal, bars and the time left stay at its foot."""
 
@@ -111,16 +122,12 @@ class ConsoleWatcher:
         if not self._quiet:
             self._console.print(escape(line), highlight=False, soft_wrap=True)
 
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
-        """What will be run: cells, refits, an estimate of time and disk."""
+    def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
+        """What will be run: cells, refits, an estimate of time and disk where our loop trains."""
         self._criterion = criterion_of(study)
         count = count_cells(study, grid)
         n_cells = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
-        size, epochs = study.config.training.batch_size, count_epochs(study.config)
-        pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
-        cell_s = seconds_of_cell(study, trial.seconds_a_batch)
-        seconds = cell_s * (n_cells - finished) / workers + trial.seconds_a_batch * pool
         self._total, self._workers = n_cells + refits, workers
         strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
         label = axis_names(strengths[0].axis)[1]
@@ -130,15 +137,14 @@ class ConsoleWatcher:
         )
         self.say(
             f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
-            f"{study.folds.method}; {study.config.decay.policy}, {label} = {shown}"
+            f"{study.folds.method}; {policy_of(study.config)}, {label} = {shown}"
         )
         already = f", {finished} of them finished" if finished else ""
-        disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
         honest = f", up to {count.honest} for the honest score" if count.honest else ""
         self.say(
             f"{show_cells(count)} trainings{already}{honest}, then up to {refits} refit{'s' if refits > 1 else ''}, "
-            f"{workers} at a time: about {show_duration(seconds)}, up to {disk:.0f} MB for weights; "
-            "more if the best is the strongest."
+            f"{workers} at a time{_estimate(study, trial, n_cells - finished, workers)}; more if the best is the "
+            "strongest."
         )
         self._done = finished
         if self._live:
@@ -224,7 +230,8 @@ class ConsoleWatcher:
         if verdict.paste and not self._quiet:
             console.print("\nlines to paste:\n")
             console.print(escape(verdict.paste), highlight=False, soft_wrap=True)
-        console.print(f"\nmodel: {done.model}\nreport: {done.report}", highlight=False, soft_wrap=True)
+        model = f"model: {done.model}\n" if done.model is not None else ""
+        console.print(f"\n{model}report: {done.report}", highlight=False, soft_wrap=True)
 
     def conclude_training(self, done: Trained) -> None:
         """Scores and places of a single training."""

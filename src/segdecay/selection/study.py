@@ -26,8 +26,11 @@ from segdecay.selection.racing import Budget, Racing, Searched, build_race
 from segdecay.selection.scoring import Candidate
 from segdecay.selection.verdict import STATISTIC, Decision, decide, is_strong_edge
 from segdecay.selection.words import sentence_of
+from segdecay.training.own import Own
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
+
+OWN = "own"
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Study:
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     budget: Budget = field(default_factory=Budget)
     failures: dict[Path, str] = field(default_factory=dict)
+    own: Own | None = None  # cells are trained by the caller's function
 
     def note(self, event: Event) -> None:
         """Remember what failed, and tell the watcher."""
@@ -74,6 +78,7 @@ class Study:
                 scored=fold.validation,
                 keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
+                own=self.own,
             )
             for seed in self.config.search.seeds
             for number, fold in enumerate(self.folds.folds)
@@ -159,6 +164,11 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     return _verdict(study, searched, decision), decision
 
 
+def policy_of(config: RunConfig) -> str:
+    """How the rule is called that is searched: a policy's name, or "own" along an axis of the caller's own."""
+    return config.decay.policy if config.decay.axis is None else OWN
+
+
 def criterion_of(study: Study) -> Criterion:
     """What the settings of a study are scored by."""
     return build_criterion(study.config.search, study.dataset.classes, study.dataset.task)
@@ -237,7 +247,8 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
         [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
     criterion = criterion_of(study)
-    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
+    on_train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    train = float(np.mean(on_train)) if on_train else None
     return Candidate(strength, counts, searched.dropped.get(value), train, collapsed, folds)
 
 
@@ -254,7 +265,7 @@ def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
     return Verdict(
         kind=decision.kind,
         criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
-        policy=config.decay.policy,
+        policy=policy_of(config),
         strength=settings[decision.taken].strength,
         one_se=settings[decision.one_se].strength,
         selection=decision.selection,
