@@ -53,8 +53,9 @@ def tune(
         config: a RunConfig, its values as a mapping, or a YAML file of them.
         set: any key to its value, as in {"search.race": False, "optimizer.lr": 0.01}.
         train: a function of your own, `train(setting, fold, seed)`, which trains `setting` (a `Setting`) on
-            `fold.train` (an `OwnFold`) and returns a confusion matrix of every image of `fold.validation`, in that order:
-            (N, C, C) integers, rows the truth, columns the prediction, ignored pixels in no cell. See docs/python.md.
+            `fold.train` (an `OwnFold`) and returns a confusion matrix of every image of `fold.validation`, in that
+            order: (N, C, C) integers, rows the truth, columns the prediction, ignored pixels in no cell
+            (docs/python.md).
         axis: of `train`: an `Axis`, or the names of a policy and an optimizer of ours; default: of the configuration.
         decay, grid, folds, epochs, seed: as decay.policy, search.grid (values on the axis), search.folds,
             training.epochs and seed in `set`.

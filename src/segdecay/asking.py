@@ -95,7 +95,8 @@ def _axis(axis: Any, faults: list[str]) -> dict[str, Any]:
     if isinstance(axis, Sequence) and len(axis) == 2 and all(isinstance(one, str) for one in axis) and len(axis[0]) > 1:
         return {"decay.policy": axis[0], "optimizer.name": axis[1]}
     faults.append(
-        f"axis= takes segdecay.Axis(name, grid), or a policy and an optimizer as in ('decoupled', 'adamw'); saw {axis!r}."
+        "axis= takes segdecay.Axis(name, grid), or a policy and an optimizer as in ('decoupled', 'adamw'); saw "
+        f"{axis!r}."
     )
     return {}
 
@@ -135,4 +136,3 @@ def watching(workers: int | None, *, quiet: bool) -> Iterator[tuple[int | None, 
         if reason is not None:
             watcher.say(f"Trainings run in this process, one after the other: {reason}.")
         yield 0 if reason is not None else workers, watcher
-

@@ -6,7 +6,7 @@ runs are the same when this configuration and the data are; workers, device and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 import yaml
@@ -14,17 +14,29 @@ from pydantic import Field
 
 from segdecay.errors import ConfigError, gather
 from segdecay.key_faults import explain
+from segdecay.sections import AxisConfig, NonNegative, OwnConfig, Positive, Section, Size, Task
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
-Task = Literal["segmentation", "classification"]  # what is labelled: every pixel, or the image
-
-
-class Section(pydantic.BaseModel):
-    """A part of the configuration: unknown keys are refused, values are frozen."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+__all__ = [
+    "AugmentConfig",
+    "AxisConfig",
+    "BalancingConfig",
+    "DataConfig",
+    "DecayConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "OwnConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "SearchConfig",
+    "Section",
+    "Size",
+    "Task",
+    "TrainingConfig",
+    "parse_config",
+    "to_plain",
+    "to_yaml",
+]
 
 
 class DataConfig(Section):
@@ -157,20 +169,6 @@ class TrainingConfig(Section):
     deterministic: bool = Field(True, description="refuse kernels whose result varies from call to call")
 
 
-class AxisConfig(Section):
-    """What a training of the caller's own is tuned along; none is 0, or inf where lower is stronger."""
-
-    name: str
-    unit: str = ""
-    grid: tuple[NonNegative, ...]
-    stronger: Literal["higher", "lower"] = "higher"
-
-    @pydantic.field_validator("grid", mode="before")
-    @classmethod
-    def _tuple_from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-
 class DecayConfig(Section):
     """Which rule, on which parameters, how hard relative to the searched strength."""
 
@@ -181,7 +179,9 @@ class DecayConfig(Section):
     )
     rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
     head: str | None = Field(None, description="name of the last layer, if it is not found")
-    axis: AxisConfig | None = Field(None, description="of tune(train=function) only: an axis of its own (docs/python.md)")
+    axis: AxisConfig | None = Field(
+        None, description="of tune(train=function) only: an axis of its own (docs/python.md)"
+    )
     value: NonNegative | None = Field(None, description="train only: strength on the axis")
     lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
 
@@ -256,12 +256,6 @@ class SearchConfig(Section):
         if (self.criterion == "classes") != bool(self.criterion_classes):
             raise ValueError("criterion: classes and criterion_classes: [names] go together; give both or neither")
         return self
-
-
-class OwnConfig(Section):
-    """A training of the caller's own, in Python (docs/python.md); the other sections then only tell it what was asked."""
-
-    function: str | None = Field(None, description="name of the function that trains; null: segdecay trains")
 
 
 class RunConfig(Section):

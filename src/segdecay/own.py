@@ -50,10 +50,11 @@ def check_own(config: RunConfig, execution: Execution) -> list[str]:
     if config.decay.axis is None:
         found = check_names(config)
         if not found and axis_for(config.decay, config.optimizer).name == "relative_shrinkage":
-            found = [
+            message = (
                 f"decay.policy={config.decay.policy} is tuned relative to the size of the model's weights, and train= "
                 "does not show its model. Give an axis of your own, as in axis=Axis('lambda_l1', [1e-5, 1e-4, 1e-3])."
-            ]
+            )
+            found = [message]
         faults += found
     if execution.keep_fold_models:
         faults.append("keep_fold_models: train= keeps its own models, for example in fold.folder. Leave it out.")

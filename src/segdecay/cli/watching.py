@@ -21,8 +21,9 @@ from segdecay.scores import Scores
 from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
-from segdecay.selection.study import criterion_of, policy_of
+from segdecay.selection.study import criterion_of
 from segdecay.training.alarm import death_text, deaths_of, tolls
+from segdecay.training.own import policy_of
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class ConsoleWatcher:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._bars.stop()
+        if self._live:  # stopping bars that never started prints an empty line
+            self._bars.stop()
 
     def say(self, line: str) -> None:
         """One line, unless quiet."""

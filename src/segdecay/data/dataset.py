@@ -56,7 +56,9 @@ class Dataset:
     root: Path  # cache folder
     items: tuple[Item, ...]
     task: Task = field(default="segmentation", kw_only=True)
-    counts: tuple[tuple[int, ...], ...] | None = field(default=None, kw_only=True)  # described, not decoded: class_pixels
+    counts: tuple[tuple[int, ...], ...] | None = field(
+        default=None, kw_only=True
+    )  # described, not decoded: class_pixels
 
     @cached_property
     def _starts(self) -> I64:
@@ -104,7 +106,9 @@ def pixel_starts(items: tuple[Item, ...]) -> I64:
 def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
     """The values of dataset.json: everything but the folder it lies in."""
     return {
-        item.name: getattr(dataset, item.name) for item in fields(Dataset) if item.name not in {"root", "items", "counts"}
+        item.name: getattr(dataset, item.name)
+        for item in fields(Dataset)
+        if item.name not in {"root", "items", "counts"}
     } | {"items": [asdict(item) for item in dataset.items]}
 
 

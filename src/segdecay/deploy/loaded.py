@@ -86,7 +86,7 @@ class Model:
         values = values[..., None] if values.ndim == 2 else values
         if values.ndim != 3 or values.shape[2] != bands or values.dtype != np.uint8 or not values.size:
             raise DataError(
-                f"predict takes a path or an array (H, W, {bands}) of uint8; saw {values.dtype} "
-                f"{tuple(np.asarray(image).shape)}. One image at a time, bands last, scaled as the training images were."
+                f"predict takes a path or an array (H, W, {bands}) of uint8; saw {values.dtype} {np.shape(image)}. "
+                "One image at a time, bands last, scaled as the training images were."
             )
         return np.array(values)

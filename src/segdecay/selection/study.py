@@ -26,11 +26,9 @@ from segdecay.selection.racing import Budget, Racing, Searched, build_race
 from segdecay.selection.scoring import Candidate
 from segdecay.selection.verdict import STATISTIC, Decision, decide, is_strong_edge
 from segdecay.selection.words import sentence_of
-from segdecay.training.own import Own
+from segdecay.training.own import Own, policy_of
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
-
-OWN = "own"
 
 
 @dataclass
@@ -162,11 +160,6 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         groups=groups_of(study),
     )
     return _verdict(study, searched, decision), decision
-
-
-def policy_of(config: RunConfig) -> str:
-    """How the rule is called that is searched: a policy's name, or "own" along an axis of the caller's own."""
-    return config.decay.policy if config.decay.axis is None else OWN
 
 
 def criterion_of(study: Study) -> Criterion:

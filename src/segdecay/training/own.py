@@ -1,6 +1,6 @@
 """A training that is the caller's own: its axis, and what it is told of the setting, fold and seed it is to train.
 
-Knows values and names; nothing of torch, files of a run or other cells.
+Knows values and names; nothing of files of a run or other cells.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from segdecay import decay
 from segdecay.config import AxisConfig, RunConfig
 from segdecay.data.dataset import Dataset, open_dataset
 from segdecay.errors import ConfigError, RunError, gather
 
+OWN = "own"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -55,7 +57,9 @@ class Axis:
     def _faults(self) -> list[str]:
         faults = []
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            faults.append(f"axis: name takes letters, digits and underscores, as in label_smoothing; saw {self.name!r}.")
+            faults.append(
+                f"axis: name takes letters, digits and underscores, as in label_smoothing; saw {self.name!r}."
+            )
         if self.stronger not in ("higher", "lower"):
             return [*faults, f"axis: stronger is 'higher' or 'lower'; saw {self.stronger!r}."]
         lower = self.stronger == "lower"
@@ -80,6 +84,26 @@ class Axis:
         """As a run's configuration keeps it."""
         grid = [value for value in self.grid if math.isfinite(value)]
         return AxisConfig(name=self.name, unit=self.unit, grid=tuple(grid), stronger=self.stronger)
+
+
+def own_axis(config: AxisConfig) -> decay.Axis:
+    """An axis of the caller's own as a search sees it: without any λ."""
+    none = math.inf if config.stronger == "lower" else 0.0
+    return decay.Axis(
+        name=config.name,
+        unit=config.unit,
+        default_grid=config.grid,
+        stronger=config.stronger,
+        none=none,
+        exact=False,
+        reason="it is the caller's own.",
+        has_lambda=False,
+    )
+
+
+def policy_of(config: RunConfig) -> str:
+    """How the rule is called that is searched: a policy's name, or "own" along an axis of the caller's own."""
+    return config.decay.policy if config.decay.axis is None else OWN
 
 
 @dataclass(frozen=True)

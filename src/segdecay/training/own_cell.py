@@ -64,7 +64,11 @@ def run_own_cell(task: CellTask, own: Own, *, stop: Callable[[], bool] = lambda:
         steps=0,
         seconds=seconds,
         parts=(len(task.train), len(task.scored)),
-        extra={"collapsed": predicted <= 1 < present, "classes_predicted": predicted, "trained_by": name_of(own.function)},
+        extra={
+            "collapsed": predicted <= 1 < present,
+            "classes_predicted": predicted,
+            "trained_by": name_of(own.function),
+        },
     )
     write_json(task.folder / "cell.json", record)
     (task.folder / TRACEBACK).unlink(missing_ok=True)

@@ -83,10 +83,11 @@ def check_truth(
         for i, c in zip(image[:SHOWN], klass[:SHOWN], strict=True)
     ]
     more = f", and {len(image) - SHOWN} more" if len(image) > SHOWN else ""
-    return [
+    message = (
         f"another truth than before ({'; '.join(seen)}{more}). Rows are the truth: count the same pixels of the same "
         "images for every setting, without augmentation or cropping."
-    ]
+    )
+    return [message]
 
 
 def _leave(path: Path, values: dict[str, Any]) -> bool:

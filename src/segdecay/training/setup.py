@@ -5,7 +5,6 @@ Knows configuration and decoded data; nothing of other cells.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from segdecay.training.batches import Draws, build_draws
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
-from segdecay.training.own import Own
+from segdecay.training.own import Own, own_axis
 from segdecay.training.pixels import Pixels, pixel_statistics
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.weighting import build_class_weights
@@ -91,10 +90,7 @@ def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
         DecayError: unknown policy or option, or a pair that has no meaning.
     """
     if config.axis is not None:
-        own = config.axis
-        none = math.inf if own.stronger == "lower" else 0.0
-        reason = "it is the caller's own."
-        return decay.Axis(own.name, own.unit, own.grid, own.stronger, none, exact=False, reason=reason, has_lambda=False)
+        return own_axis(config.axis)
     return decay.axis_of(config.policy, optimizer.name, momentum=momentum_of(optimizer), options=config.options)
 
 
