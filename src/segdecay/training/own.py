@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +43,7 @@ class Axis:
     """
 
     name: str
-    grid: tuple[float, ...]
+    grid: Sequence[float]
     unit: str = ""
     none: float | None = None
     stronger: Literal["higher", "lower"] = "higher"
