@@ -88,7 +88,8 @@ def test_train_returns_its_record_and_model(trained: segdecay.Trained, shapes: P
     model = segdecay.load(trained.run, device="cpu")
     assert model.classes == ("ground", "bright", "dark")
     mask = model.predict(pixels)
-    assert (mask.shape, mask.dtype) == ((16, 16), np.uint8)
+    assert mask.shape == (16, 16)
+    assert mask.dtype == np.uint8
     shares = model.probabilities(pixels)
     np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_array_equal(shares.argmax(axis=0), mask)

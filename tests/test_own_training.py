@@ -70,7 +70,7 @@ def test_the_function_is_told_setting_fold_and_seed(tmp_path: Path) -> None:
     assert sorted(validated) == sorted(names)
     for _, fold, _ in seen:
         assert fold.validation_names == tuple(names[index] for index in fold.validation)
-        assert {name for name in fold.train_names} | {*fold.validation_names} == {*names}
+        assert {*fold.train_names} | {*fold.validation_names} == {*names}
         assert not {index // 2 for index in fold.train} & {index // 2 for index in fold.validation}  # groups
         assert fold.classes == ("cell", "rest")
         assert fold.folder.is_dir()
@@ -79,7 +79,7 @@ def test_the_function_is_told_setting_fold_and_seed(tmp_path: Path) -> None:
 def test_a_policy_and_optimizer_of_ours_give_lambda_and_learning_rates(tmp_path: Path) -> None:
     seen: list[Setting] = []
 
-    def note(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def note(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
         seen.append(setting)
         return counts(fold, 0.6 + 0.05 * min(setting.value, 2))
 
@@ -165,7 +165,7 @@ def test_a_setting_that_raises_is_out_and_the_search_goes_on(
 
 
 def test_a_function_that_always_raises_ends_with_the_reasons(tmp_path: Path) -> None:
-    def broken(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def broken(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
         raise SystemExit("gave up")
 
     with pytest.raises(RunError, match="raised SystemExit: gave up"):
@@ -353,6 +353,21 @@ def test_a_call_that_makes_no_sense_is_refused_before_anything_is_written(
     with pytest.raises(SegdecayError, match=fault):
         tune(options.pop("function", peak), tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_of_which_nobody_said_how_much_are_counted_by_the_trainings(tmp_path: Path) -> None:
+    def uneven(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+        right = 5 if setting.value == BEST else 3
+        return [[[right, 10 - right], [0, index]] for index in fold.validation]
+
+    tune(uneven, tmp_path / "run")
+    rows = read_json(tmp_path / "run" / "data.json")["class_rows"]
+    assert [(row["name"], row["pixels"]) for row in rows] == [("cell", 120), ("rest", sum(range(12)))]
+    folds = read_json(tmp_path / "run" / "folds.json")
+    assert np.array(folds["table"]).sum(axis=1).tolist() == [120, sum(range(12))]
+    again = tune(uneven, tmp_path / "run")
+    assert read_json(tmp_path / "run" / "folds.json") == folds
+    assert again.verdict.cost["cells"] >= 3
 
 
 def test_a_cell_record_says_who_trained_it(tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import pickle
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from segdecay.config import RunConfig
 from segdecay.data import Dataset, load_dataset
-from segdecay.data.checks import CheckReport
+from segdecay.data.checks import CheckReport, class_rows
 from segdecay.data.described import OwnData
+from segdecay.data.folds import make_plan, plan_to_json
 from segdecay.errors import ConfigError, gather
 from segdecay.records import Verdict, read_json, write_json
 from segdecay.refits import cost_with, refit, scores_on_test
@@ -30,6 +33,7 @@ from segdecay.selection.honest import check_honest, honest_score, with_honest
 from segdecay.selection.study import Study, criterion_of, grid_of, run_study
 from segdecay.steps import Watcher, build_executor, check_names, write_facts
 from segdecay.training.own import Function, Own, name_of
+from segdecay.training.own_counts import TRUTH, truth_pixels
 from segdecay.training.setup import axis_for
 from segdecay.workflow import Execution, Tuned, clear_ledger, plan_search
 
@@ -98,6 +102,8 @@ def tune_own(config: RunConfig, run: Path, execution: Execution, watcher: Watche
         if execution.budget_s is not None:
             study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
         verdict, decision = run_study(study)
+        if search.data is not None and search.data.counts is None:
+            _write_truth(run, study)
         if search.data is None:
             write_examples(study, decision, run / "examples")
         else:
@@ -144,6 +150,19 @@ def _compare_source(run: Path, function: Function, watcher: Watcher) -> None:
             f"warning: {name_of(function)} was edited since the first training of {run}; finished trainings are kept. "
             "Choose another out= if the edit changes what is trained."
         )
+
+
+def _write_truth(run: Path, study: Study) -> None:
+    """Say how much there is of each class, which nobody said beforehand: as far as trainings have counted it."""
+    dataset, plan = study.dataset, study.folds
+    counts = np.zeros((len(dataset.items), len(dataset.classes)), np.int64)
+    for number, fold in enumerate(plan.folds):
+        for index, row in zip(fold.validation, truth_pixels(run / TRUTH / f"{number}.json"), strict=False):
+            counts[index] = row
+    known = replace(dataset, counts=tuple(tuple(int(count) for count in row) for row in counts))
+    rows = [asdict(row) for row in class_rows(dataset.classes, counts, dataset.items)]
+    write_json(run / "data.json", {**read_json(run / "data.json"), "class_rows": rows})
+    write_json(run / "folds.json", plan_to_json(make_plan(plan.method, plan.folds, known), known))
 
 
 def _no_examples(folder: Path) -> None:

@@ -24,7 +24,7 @@ from segdecay.records import Verdict
 from segdecay.training.counts import intersection_union, iou, mean_present
 
 
-class SegmenterCV(BaseEstimator):
+class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings no types
     """Semantic segmentation with the weight decay that cross-validation takes, none included.
 
     Args:
@@ -139,7 +139,8 @@ class SegmenterCV(BaseEstimator):
         self.strength_, self.lambda_ = done.verdict.strength.value, self._final_lambda(done.verdict)
         self.best_score_ = done.verdict.selection.mean
         kept = self.folder is not None
-        self.run_, self.report_ = (done.run, done.report) if kept else (None, None)
+        self.run_: Path | None = done.run if kept else None
+        self.report_: Path | None = done.report if kept else None
         return self
 
     def predict(self, X: Any) -> Any:  # noqa: N803

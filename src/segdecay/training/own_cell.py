@@ -23,7 +23,7 @@ from segdecay.training.keeping import write_curve
 from segdecay.training.metrics import scores_of, write_confusions
 from segdecay.training.optim import learning_rates
 from segdecay.training.own import Own, OwnFold, Setting, name_of
-from segdecay.training.own_counts import check_matrices, check_truth
+from segdecay.training.own_counts import TRUTH, check_matrices, check_truth
 from segdecay.training.setup import CellTask, axis_for, count_steps, strength_of
 
 TRACEBACK = "failed.txt"
@@ -112,7 +112,7 @@ def fold_of(task: CellTask, own: Own) -> OwnFold:
 def truth_path(task: CellTask) -> Path:
     """Where the truth of a cell's images is remembered: once a fold."""
     run = task.folder.parents[1 if task.is_refit else 2]
-    return run / "truth" / f"{'test' if task.is_refit else task.fold}.json"
+    return run / TRUTH / f"{'test' if task.is_refit else task.fold}.json"
 
 
 def _call(own: Own, setting: Setting, fold: OwnFold, task: CellTask) -> Any:

@@ -18,6 +18,7 @@ from segdecay.errors import RunError
 from segdecay.records import read_json, write_json
 
 I64 = npt.NDArray[np.int64]
+TRUTH = "truth"  # folder of a run
 SHOWN = 3  # images that are named
 
 
