@@ -372,7 +372,9 @@ def test_classes_of_which_nobody_said_how_much_are_counted_by_the_trainings(tmp_
 
 def test_a_cell_record_says_who_trained_it(tmp_path: Path) -> None:
     tune(peak, tmp_path / "run")
-    record = cell_from_json(read_json(cells(tmp_path / "run")[0] / "cell.json"))
+    for folder in cells(tmp_path / "run"):
+        record = cell_from_json(read_json(folder / "cell.json"))
+        assert (record.setting, f"{record.fold}-{record.seed}") == (folder.parent.name, folder.name)
     assert record.extra["trained_by"] == "own_training.peak"
     assert record.train is None
     assert record.validation is not None
