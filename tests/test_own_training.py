@@ -161,7 +161,10 @@ def test_a_setting_that_raises_is_out_and_the_search_goes_on(
     assert done.verdict.strength.value == BEST
     kept = (tmp_path / "run" / "cells" / "smoothing=0.4" / "0-0" / "failed.txt").read_text()
     assert 'raise ValueError("the loss exploded\\nsecond line")' in kept
-    assert "failed: own_training.raises_at_04 raised ValueError" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "failed: own_training.raises_at_04 raised ValueError" in said
+    assert ", , " not in said
+    assert "refit" not in said
 
 
 def test_a_function_that_always_raises_ends_with_the_reasons(tmp_path: Path) -> None:

@@ -142,9 +142,10 @@ class ConsoleWatcher:
             f"{study.folds.method}; {policy_of(study.config)}, {label} = {shown}"
         )
         already = f", {finished} of them finished" if finished else ""
+        final = f"then up to {refits} refit{'s' if refits > 1 else ''}, " if refits else ""
         honest = f", up to {count.honest} for the honest score" if count.honest else ""
         self.say(
-            f"{show_cells(count)} trainings{already}{honest}, then up to {refits} refit{'s' if refits > 1 else ''}, "
+            f"{show_cells(count)} trainings{already}{honest}, {final}"
             f"{workers} at a time{_estimate(study, trial, n_cells - finished, workers)}; more if the best is the "
             "strongest."
         )
@@ -200,10 +201,10 @@ class ConsoleWatcher:
         if record.status == "diverged":
             return f"diverged: {record.reason}"
         label = record.extra.get("task", "segmentation")
-        train = f"train {self._score(record.train, label)}" if record.train else ""
+        train = f"train {self._score(record.train, label)}, " if record.train else ""
         kind = "test" if event.task.fold < 0 and not event.task.scores_on_the_way else "validation"
         scored = f"{kind} {self._score(record.validation, label)}, " if record.validation else ""
-        return f"{scored}{train}, {show_duration(record.seconds)}"
+        return f"{scored}{train}{show_duration(record.seconds)}"
 
     def _left(self, epochs: int) -> str:
         """Time left, from the pace of all epochs so far."""
