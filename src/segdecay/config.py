@@ -17,8 +17,9 @@ from segdecay.key_faults import explain
 from segdecay.sections import AxisConfig, NonNegative, OwnConfig, Positive, Section, Size, Task
 
 __all__ = [
-    "AugmentConfig", "AxisConfig", "BalancingConfig", "DataConfig", "DecayConfig", "LossConfig", "ModelConfig", "OptimizerConfig", "OwnConfig", "RunConfig",
-    "ScheduleConfig", "SearchConfig", "Section", "Size", "Task", "TrainingConfig", "parse_config", "to_plain", "to_yaml"
+    "AugmentConfig", "AxisConfig", "BalancingConfig", "DataConfig", "DecayConfig", "LossConfig", "ModelConfig",
+    "OptimizerConfig", "OwnConfig", "RunConfig", "ScheduleConfig", "SearchConfig", "Section", "Size",
+    "Task", "TrainingConfig", "parse_config", "to_plain", "to_yaml",
 ]  # fmt: skip
 
 
