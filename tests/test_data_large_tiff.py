@@ -13,7 +13,8 @@ import pytest
 import tifffile
 
 from segdecay.data import deep
-from segdecay.data.deep import Depth, raw_of, to_8_bits
+from segdecay.data.deep import Depth, raw_of
+from segdecay.data.eight_bits import to_8_bits
 from segdecay.data.pictures import read_image
 
 SHAPE = (61, 47, 4)

@@ -6,7 +6,7 @@ runs are the same when this configuration and the data are; workers, device and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 import yaml
@@ -14,12 +14,14 @@ from pydantic import Field
 
 from segdecay.errors import ConfigError, gather
 from segdecay.key_faults import explain
-from segdecay.search_config import SearchConfig, Section
+from segdecay.search_config import SearchConfig
+from segdecay.sections import AxisConfig, NonNegative, OwnConfig, Positive, Section, Size, Task
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
-Task = Literal["segmentation", "classification"]  # what is labelled: every pixel, or the image
+__all__ = [
+    "AugmentConfig", "AxisConfig", "BalancingConfig", "DataConfig", "DecayConfig", "LossConfig", "ModelConfig",
+    "OptimizerConfig", "OwnConfig", "RunConfig", "ScheduleConfig", "SearchConfig", "Section", "Size",
+    "Task", "TrainingConfig", "parse_config", "to_plain", "to_yaml",
+]  # fmt: skip
 
 
 class DataConfig(Section):
@@ -162,6 +164,9 @@ class DecayConfig(Section):
     )
     rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
     head: str | None = Field(None, description="name of the last layer, if it is not found")
+    axis: AxisConfig | None = Field(
+        None, description="of tune(train=function) only: an axis of its own (docs/python.md)"
+    )
     value: NonNegative | None = Field(None, description="train only: strength on the axis")
     lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
 
@@ -197,6 +202,7 @@ class RunConfig(Section):
     decay: DecayConfig = DecayConfig()
     balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
+    own: OwnConfig = OwnConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 
 

@@ -80,6 +80,7 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
         is_refit=True,
         scores_on_the_way=0,
         checkpoint_every_s=study.checkpoint_every_s,
+        own=study.own,
     )
 
 

@@ -10,11 +10,7 @@ from typing import Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-
-class Section(pydantic.BaseModel):
-    """A part of the configuration: unknown keys are refused, values are frozen."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+from segdecay.sections import Section
 
 
 def _are_numbers(value: Any) -> bool:

@@ -48,7 +48,7 @@ class Watcher(Protocol):
     def say(self, line: str) -> None:
         """One line for a person."""
 
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
+    def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
         """Before the first cell: what will be run, and how long it may take."""
 
     def event(self, event: Event) -> None:
@@ -216,9 +216,9 @@ def build_executor(workers: int | None, devices: list[str]) -> Executor:
 
 
 def write_facts(
-    run: Path, config: RunConfig, dataset: Dataset, checks: CheckReport, folds: FoldPlan | None, trial: Preflight
+    run: Path, config: RunConfig, dataset: Dataset, checks: CheckReport, folds: FoldPlan | None, trial: Preflight | None
 ) -> None:
-    """What the run rests on, before any training."""
+    """What the run rests on, before any training; without a trial the model, and so its groups, are not known."""
     write_json(
         run / "data.json",
         {
@@ -236,7 +236,8 @@ def write_facts(
     )
     if folds is not None:
         write_json(run / "folds.json", plan_to_json(folds, dataset))
-    multipliers = decay.group_multipliers(trial.partition, multipliers_of(config.decay))
+    rows = trial.partition.rows if trial is not None else ()
+    multipliers = decay.group_multipliers(trial.partition, multipliers_of(config.decay)) if trial is not None else {}
     write_json(
         run / "partition.json",
         {
@@ -249,7 +250,7 @@ def write_facts(
                     "reason": row.reason,
                     "multiplier": multipliers[row.group],
                 }
-                for row in trial.partition.rows
+                for row in rows
             ]
         },
     )

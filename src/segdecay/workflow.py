@@ -13,6 +13,8 @@ from segdecay.config import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
 from segdecay.data.checks import CheckReport
 from segdecay.data.folds import Fold, check_folds
+from segdecay.deploy.ensemble import load_predictor
+from segdecay.deploy.loaded import Model
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
@@ -21,7 +23,7 @@ from segdecay.runs import check_folder, check_same, check_same_mean, open_run, w
 from segdecay.selection.costs import count_cells
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
-from segdecay.selection.executors import Event, default_workers, find_devices
+from segdecay.selection.executors import Event, Executor, default_workers, find_devices
 from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
 from segdecay.selection.joint import run_joint
 from segdecay.selection.ledger import Ledger, setting_name
@@ -70,7 +72,21 @@ class Tuned:
     run: Path
     verdict: Verdict
     report: Path
-    model: Path
+    model: Path | None  # None: trained by the caller's function, which keeps what it likes
+
+    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
+        """The refitted model, ready to predict.
+
+        Args:
+            model: for a model of your own code, the same package.module:build again.
+            device: where to put it.
+
+        Raises:
+            RunError: the caller's function trained: it keeps its own models.
+        """
+        if self.model is None:
+            raise RunError(f"{self.run} was trained by a function of your own, which keeps its own models.")
+        return Model(load_predictor([self.model], model=model, device=device))
 
 
 def _plan(
@@ -78,6 +94,26 @@ def _plan(
 ) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
+    executor = build_executor(execution.workers, devices)
+    study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
+    refuse_unlearnable(config, dataset, [fold.train for fold in study.folds.folds], watcher)
+    return study, checks, held
+
+
+def plan_search(
+    config: RunConfig,
+    run: Path,
+    execution: Execution,
+    watcher: Watcher,
+    dataset: Dataset,
+    checks: CheckReport,
+    executor: Executor,
+) -> tuple[Study, Fold | None]:
+    """What is searched over these data, and the fold that is held out; whoever trains its cells.
+
+    Raises:
+        DataError, ConfigError: folds, criterion or budget that cannot be; nothing is written.
+    """
     build_criterion(
         config.search, dataset.classes, dataset.task, dataset.exclude_from_mean
     )  # a class that is not there is told before anything is written
@@ -86,14 +122,13 @@ def _plan(
         folds, held = hold_out(folds, dataset)
     unfit = check_folds(folds, dataset, allow_missing=config.search.allow_missing)
     refuse_warnings(config, [*checks.findings, *unfit], watcher)
-    refuse_unlearnable(config, dataset, [fold.train for fold in folds.folds], watcher)
 
     study = Study(
         config,
         dataset,
         folds,
         Ledger(run),
-        build_executor(execution.workers, devices),
+        executor,
         on_event=watcher.event,
         checkpoint_every_s=execution.checkpoint_every_s,
         budget=Budget(execution.budget_cells),
@@ -103,10 +138,10 @@ def _plan(
         validate_nested(study)
     if config.search.race and not config.search.joint:
         race_of(study)  # a budget below one fold is told before anything is written
-    return study, checks, held
+    return study, held
 
 
-def _clear_ledger(study: Study, watcher: Watcher) -> None:
+def clear_ledger(study: Study, watcher: Watcher) -> None:
     """Refuse a run of other data or folds; remove what a kill or damage left.
 
     Raises:
@@ -142,7 +177,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
 
     with open_run(run, config, "tune") as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
-        _clear_ledger(study, watcher)
+        clear_ledger(study, watcher)
         write_facts(run, config, dataset, checks, study.folds, trial)
         write_environment(run, execution.command, devices, workers, count_cells(study, grid).most)
 
@@ -180,6 +215,10 @@ class Trained:
     record: CellRecord
     report: Path
     model: Path
+
+    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
+        """The model, ready to predict; arguments as in `Tuned.load`."""
+        return Model(load_predictor([self.model], model=model, device=device))
 
 
 def _training_task(

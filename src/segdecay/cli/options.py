@@ -162,12 +162,12 @@ def parse_limit(text: str | None) -> int | None:
 
 
 def collect_values(
-    data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]
+    data: str | None, config: Path | dict[str, Any] | None, assignments: list[str] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Plain values of a configuration: the file, then --set, then the options that were given."""
+    """Plain values of a configuration: the file (or its values), then --set, then the options that were given."""
     from segdecay.plain import read_yaml, set_key
 
-    values = read_yaml(config) if config is not None else {}
+    values = config if isinstance(config, dict) else read_yaml(config) if config is not None else {}
     values.pop("command", None)  # a run.yaml names its command
     faults = []
     for assignment in assignments or []:
@@ -191,7 +191,9 @@ def collect_values(
     return values
 
 
-def build_config(data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Any:
+def build_config(
+    data: str | None, config: Path | dict[str, Any] | None, assignments: list[str] | None, options: dict[str, Any]
+) -> Any:
     """The checked RunConfig; faults of shape, range and names are reported together.
 
     Raises:

@@ -59,6 +59,9 @@ class Dataset:
     root: Path  # cache folder
     items: tuple[Item, ...]
     task: Task = field(default="segmentation", kw_only=True)
+    counts: tuple[tuple[int, ...], ...] | None = field(
+        default=None, kw_only=True
+    )  # described, not decoded: class_pixels
     exclude_from_mean: tuple[str, ...] = field(default=(), kw_only=True)
     depth: Depth = field(default=PLAIN, kw_only=True)  # how values of files became 8 bits
     chosen_bands: tuple[int, ...] | None = field(default=None, kw_only=True)  # of the files; None: all
@@ -114,7 +117,9 @@ def pixel_starts(items: tuple[Item, ...]) -> I64:
 def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
     """The values of dataset.json: everything but the folder it lies in."""
     return {
-        item.name: getattr(dataset, item.name) for item in fields(Dataset) if item.name not in {"root", "items"}
+        item.name: getattr(dataset, item.name)
+        for item in fields(Dataset)
+        if item.name not in {"root", "items", "counts"}
     } | {"items": [asdict(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
 
 
@@ -169,6 +174,8 @@ def class_pixels(dataset: Dataset, indices: tuple[int, ...] | None = None) -> I6
     """Pixels of each class in each mask, ignored ones left out: (indices, classes) int64."""
     chosen = range(len(dataset.items)) if indices is None else indices
     n = len(dataset.classes)
+    if dataset.counts is not None:
+        return np.array([dataset.counts[index] for index in chosen], dtype=np.int64).reshape(-1, n)
     if dataset.task == "classification":
         labels = np.array([dataset.mask(index)[0, 0] for index in chosen], dtype=np.int64)
         return np.asarray(labels[:, None] == np.arange(n), dtype=np.int64)

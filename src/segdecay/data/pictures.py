@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from segdecay.data.deep import PLAIN, Bits, Depth, Raw, UnusableError, expanded, raw_of, refuse_hollow, to_8_bits
+from segdecay.data.deep import PLAIN, Bits, Depth, Raw, UnusableError, expanded, raw_of, refuse_hollow
+from segdecay.data.eight_bits import to_8_bits
 
 __all__ = ["Depth", "Picture", "UnusableError", "read_image", "read_mask", "resize_image", "resize_mask", "turned"]
 

@@ -19,7 +19,7 @@ from segdecay.data.palette import Colour, colour_text, default_palette, parse_co
 from segdecay.data.yaml_text import load_mapping
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.key_faults import explain
-from segdecay.search_config import Section
+from segdecay.sections import Section
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"

@@ -99,10 +99,10 @@ def _work(task: CellTask, connection: Connection) -> None:
     def say(**values: Any) -> None:
         connection.send_bytes(json.dumps(values).encode())
 
-    from segdecay.training.loop import Interrupted, run_cell
+    from segdecay.training.running import Interrupted, run_task
 
     try:
-        run_cell(task, stop=asked.is_set, report=lambda epoch, _epochs: say(kind="progress", epoch=epoch))
+        run_task(task, stop=asked.is_set, report=lambda epoch, _epochs: say(kind="progress", epoch=epoch))
         say(kind="finished")
     except Interrupted:
         say(kind="interrupted")
@@ -117,7 +117,7 @@ def worker_context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segdecay.training.loop"])
+    context.set_forkserver_preload(["segdecay.training.running"])
     return context
 
 
@@ -234,13 +234,13 @@ class InlineExecutor:
 
     def run(self, tasks: Sequence[CellTask] | Source, on_event: Callable[[Event], None]) -> None:
         """Run every task here."""
-        from segdecay.training.loop import run_cell
+        from segdecay.training.running import run_task
 
         source = source_of(tasks)
         while (task := source()) is not None:
             on_event(Event("started", task))
             try:
-                run_cell(task, report=lambda epoch, _epochs, task=task: on_event(Event("progress", task, epoch)))  # type: ignore[misc]
+                run_task(task, report=lambda epoch, _epochs, task=task: on_event(Event("progress", task, epoch)))  # type: ignore[misc]
             except (SegdecayError, OSError) as error:
                 path = _full_disk(error, task)
                 if path is not None:

@@ -26,6 +26,7 @@ from segdecay.selection.racing import Budget, Racing, Searched, build_race
 from segdecay.selection.scoring import Candidate
 from segdecay.selection.verdict import Decision, decide, is_strong_edge
 from segdecay.selection.verdict_record import verdict_of
+from segdecay.training.own import Own
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
 
@@ -47,6 +48,7 @@ class Study:
     failures: dict[Path, str] = field(default_factory=dict)
     configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
     names: dict[float, str] = field(default_factory=dict)  # of these points
+    own: Own | None = None  # cells are trained by the caller's function
 
     def note(self, event: Event) -> None:
         """Remember what failed, and tell the watcher."""
@@ -83,6 +85,7 @@ class Study:
                 scored=fold.validation,
                 keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
+                own=self.own,
             )
             for seed in self.config.search.seeds
             for number, fold in enumerate(self.folds.folds)
@@ -266,5 +269,6 @@ def candidate_from(study: Study, strength: Strength, tasks: Sequence[CellTask], 
         [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
     criterion = criterion_of(study)
-    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
+    on_train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    train = float(np.mean(on_train)) if on_train else None
     return Candidate(strength, counts, out, train, collapsed, folds)

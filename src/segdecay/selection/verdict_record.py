@@ -9,6 +9,7 @@ from segdecay.selection.evidence import MIOU
 from segdecay.selection.racing import Searched
 from segdecay.selection.verdict import STATISTIC, Decision
 from segdecay.selection.words import sentence_of
+from segdecay.training.own import policy_of
 
 if TYPE_CHECKING:
     from segdecay.selection.study import Study
@@ -27,7 +28,7 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
     return Verdict(
         kind=decision.kind,
         criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
-        policy=config.decay.policy,
+        policy=policy_of(config),
         strength=settings[decision.taken].strength,
         one_se=settings[decision.one_se].strength,
         selection=decision.selection,
