@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdecay import decay
 from segdecay.config import RunConfig
 from segdecay.errors import ConfigError, DecayError
 from segdecay.models.zoo import PRESETS, is_own
-from segdecay.training.setup import axis_for, largest_value
 from segdecay.training.losses.weights import power_weights
+from segdecay.training.setup import axis_for, largest_value
 
 I64 = npt.NDArray[np.int64]
 
@@ -218,7 +217,9 @@ def _has_room_for_stages(config: RunConfig) -> list[str]:
     if config.training.epochs < 2:
         faults.append("weight_balancing: its two stages need training.epochs of 2 or more; saw 1.")
     if config.loss.logit_adjustment:
-        faults.append("weight_balancing: loss.logit_adjustment corrects for class frequencies in all arms. Set it to 0.")
+        faults.append(
+            "weight_balancing: loss.logit_adjustment corrects for class frequencies in all arms. Set it to 0."
+        )
     return faults
 
 

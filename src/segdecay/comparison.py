@@ -1,0 +1,358 @@
+"""A comparison of regularisers at equal budget, in the order in which things happen: data, folds, cells, judgement.
+
+Knows every room by its front door; computes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from segdecay.config import RunConfig
+from segdecay.data import load_dataset, task_of
+from segdecay.data.checks import CheckReport
+from segdecay.data.folds import check_folds
+from segdecay.errors import ConfigError, RunError, SegdecayError, gather, unknown
+from segdecay.records import write_json
+from segdecay.report import build_report
+from segdecay.runs import check_folder, check_same, open_run, write_environment
+from segdecay.selection.arm_cells import ArmCells, ArmSetting, zeros_and_norm
+from segdecay.selection.arms import ARMS, NONE, strengths_of
+from segdecay.selection.compare_config import CompareConfig
+from segdecay.selection.comparing import (
+    Contest,
+    by_groups,
+    class_differences,
+    judge,
+    ranking,
+    sentence_of,
+)
+from segdecay.selection.comparison_record import ArmCost, ComparedArm, ComparedStrength, Comparison
+from segdecay.selection.criteria import Criterion, build_criterion
+from segdecay.selection.evidence import known_groups
+from segdecay.selection.executors import Event, default_workers, find_devices
+from segdecay.selection.ledger import Ledger
+from segdecay.steps import (
+    Execution,
+    Watcher,
+    build_executor,
+    check_names,
+    fitted_to_task,
+    plan_folds,
+    refuse_unlearnable,
+    refuse_warnings,
+    say_all,
+    write_facts,
+)
+from segdecay.training.preflight import Preflight, try_cell
+from segdecay.training.seeds import derive_seed
+from segdecay.training.setup import CellTask, count_batches, count_epochs
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What `compare` returns."""
+
+    run: Path
+    comparison: Comparison
+    report: Path
+
+
+def prepared(config: CompareConfig) -> CompareConfig:
+    """The configuration that all arms share: no decay, and no class weights unless they were asked for.
+
+    Raises:
+        ConfigError: arms that do not exist or do not fit, and keys that arms vary; all are listed.
+    """
+    shared, section = config.shared, config.compare
+    loss = shared.loss
+    if "class_weights" not in loss.model_fields_set:
+        loss = loss.model_copy(update={"class_weights": NONE})
+    faults = [*_check_shared(shared), *_check_section(config)]
+    plain = shared.decay.model_copy(update={"policy": NONE, "options": {}})
+    shared = shared.model_copy(update={"decay": plain, "loss": loss})
+    faults += [fault for name in section.arms if name in ARMS for fault in ARMS[name].faults(shared)]
+    names = check_names(shared)
+    gather(ConfigError, [*names, *(faults if not names else [f for f in faults if f not in names])])
+    arms = (NONE, *(name for name in dict.fromkeys(section.arms) if name != NONE))
+    section = section.model_copy(update={"arms": arms})
+    values = {name: getattr(shared, name) for name in RunConfig.model_fields}
+    return CompareConfig.model_construct(**values, compare=section)
+
+
+def _check_shared(shared: RunConfig) -> list[str]:
+    """Keys that have no meaning where arms are compared."""
+    faults = []
+    given = shared.decay.model_fields_set
+    if "policy" in given and shared.decay.policy != NONE:
+        faults.append(f"decay.policy={shared.decay.policy}: the arms say which policies run. Leave it out.")
+    faults += [
+        f"decay.{key}: an arm has its own. Leave it out."
+        for key in ("value", "lambda_", "options")
+        if getattr(shared.decay, key)
+    ]
+    if shared.search.grid is not None:
+        faults.append("search.grid: every arm has its own axis. Use compare.grids: {ARM: [STRENGTHS]}.")
+    if shared.balancing.epochs:
+        faults.append(f"balancing.epochs={shared.balancing.epochs}: the arm weight_balancing sets it. Leave it at 0.")
+    if shared.search.max_class_loss is not None:
+        faults.append("search.max_class_loss: arms are ranked by the criterion alone. Leave it out.")
+    return faults
+
+
+def _check_section(config: CompareConfig) -> list[str]:
+    arms, grids = config.compare.arms, config.compare.grids
+    faults = [unknown("arm", name, ARMS) for name in arms if name not in ARMS]
+    faults += [f"arm '{name}' is listed twice." for name in dict.fromkeys(arms) if arms.count(name) > 1]
+    faults += [f"compare.grids: {unknown('arm', name, ARMS)}" for name in grids if name not in ARMS]
+    if not [name for name in arms if name in ARMS and name != NONE] and not faults:
+        faults.append("none alone cannot be compared: add at least one arm to --arms.")
+    return faults
+
+
+def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Watcher) -> Compared:
+    """Train every arm at equal budget, judge and report; the same call on the same `run` goes on.
+
+    Raises:
+        SegdecayError: anything a user can act on; nothing that was finished is lost.
+    """
+    fitted = fitted_to_task(config.shared, task_of(config.data))
+    config = prepared(config.model_copy(update={"model": fitted.model}))
+    check_folder(run, config, "compare")
+    devices = find_devices(execution.device)
+    cells, notes = _plan(config, run, execution, watcher)
+    dataset = cells.dataset
+    trials = _try_arms(cells, devices[0])
+    trial = trials[NONE]
+    workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
+    with open_run(run, config, "compare") as opened:
+        opened.room_bytes = trial.room_bytes(workers, refits=1)
+        check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
+        check_same(run, "folds.json", "fingerprint", cells.folds.fingerprint, "folds")
+        tasks = cells.all_tasks()
+        cells.ledger.forget_leftovers()
+        say_all([f"warning: {line}" for line in cells.ledger.forget_damaged({t.folder for t in tasks})], watcher)
+        write_facts(run, cells.config, dataset, notes, cells.folds, trial)
+        write_environment(run, execution.command, devices, workers, len(tasks))
+        missing = [task for task in tasks if cells.ledger.record(task.folder) is None]
+        say_all(plan_lines(cells, trials, tasks, missing, workers), watcher)
+        watcher.begin(criterion_of(cells), len(tasks), len(tasks) - len(missing), workers)
+
+        def note(event: Event) -> None:
+            cells.note(event)
+            watcher.event(event)
+
+        if missing:
+            build_executor(execution.workers, devices).run(missing, note)
+        comparison = conclude(cells, config)
+        write_json(run / "comparison.json", comparison)
+        watcher.say(comparison.sentence)
+        return Compared(run, comparison, build_report(run))
+
+
+def _plan(config: CompareConfig, run: Path, execution: Execution, watcher: Watcher) -> tuple[ArmCells, CheckReport]:
+    """The data, its folds and the strengths of every arm; whatever is wrong with these is told here."""
+    shared = config.shared
+    dataset, checks = load_dataset(config.data, cache=execution.cache)
+    build_criterion(shared.search, dataset.classes, dataset.task)
+    folds = plan_folds(dataset, shared)
+    unfit = check_folds(folds, dataset, allow_missing=shared.search.allow_missing)
+    refuse_warnings(shared, [*checks.findings, *unfit], watcher)
+    refuse_unlearnable(shared, dataset, [fold.train for fold in folds.folds], watcher)
+    smallest = min(len(fold.train) for fold in folds.folds)
+    strengths, faults = {}, []
+    for name in config.compare.arms:
+        try:
+            own = config.compare.grids.get(name)
+            strengths[name] = strengths_of(ARMS[name], shared, smallest, config.compare.strengths, own)
+        except SegdecayError as error:
+            faults.append(str(error))
+    gather(ConfigError, faults)
+    cells = ArmCells(shared, dataset, folds, Ledger(run), strengths, execution.checkpoint_every_s)
+    gather(ConfigError, _check_settings(cells))
+    return cells, checks
+
+
+def _check_settings(cells: ArmCells) -> list[str]:
+    """Faults of the configurations that strengths become, and strengths that become the same training."""
+    faults = []
+    for name, values in cells.strengths.items():
+        seen = set()
+        for value in values:
+            config = cells.settle(ArmSetting(name, value), cells.folds.folds[0].train).config
+            faults += [f"{name}: {fault}" for fault in check_names(config)]
+            if config.training.epochs in seen or (name == "early_stopping" and config == cells.config):
+                faults.append(
+                    f"early_stopping: {len(values)} different lengths below training.epochs="
+                    f"{cells.config.training.epochs} are needed; give more epochs or fewer --strengths."
+                )
+            if name == "early_stopping":
+                seen.add(config.training.epochs)
+    return list(dict.fromkeys(faults))
+
+
+def criterion_of(cells: ArmCells) -> Criterion:
+    """What all settings are scored by."""
+    return build_criterion(cells.config.search, cells.dataset.classes, cells.dataset.task)
+
+
+def _try_arms(cells: ArmCells, device: str) -> dict[str, Preflight]:
+    """A few real steps of every arm at its strongest, on a throw-away model.
+
+    Raises:
+        ConfigError: with what every arm that fails says.
+    """
+    found, faults = {}, []
+    for name, values in cells.strengths.items():
+        task = cells.tasks(ArmSetting(name, values[-1] if values else None))[0]
+        try:
+            found[name] = try_cell(replace(task, device=device))
+        except SegdecayError as error:
+            faults.append(f"{name}: {error}")
+    gather(ConfigError, faults)
+    return found
+
+
+def plan_lines(
+    cells: ArmCells,
+    trials: dict[str, Preflight],
+    tasks: Sequence[CellTask],
+    missing: Sequence[CellTask],
+    workers: int,
+) -> list[str]:
+    """What will be trained, and about how long it takes."""
+    seconds = 0.0
+    for task in missing:
+        trial = trials[task.setting.partition("-")[0]]
+        batches = count_batches(len(task.train), task.config.training.batch_size)
+        seconds += trial.seconds_a_batch * batches * count_epochs(task.config)
+    n_folds, n_seeds = len(cells.folds.folds), len(cells.config.search.seeds)
+    n_each = max(len(values) for values in cells.strengths.values())
+    grids = [f"{name}: {', '.join(f'{v:.6g}' for v in values)}" for name, values in cells.strengths.items() if values]
+    done = f", {len(tasks) - len(missing)} of them finished" if len(missing) < len(tasks) else ""
+    return [
+        f"{cells.dataset.name}: {len(cells.strengths)} arms, {n_each} strengths each beside none, {n_folds} folds by "
+        f"{cells.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}",
+        *grids,
+        f"{len(tasks)} trainings{done}: {n_folds * n_seeds} of none, which all arms share, and {n_each * n_folds * n_seeds} "
+        f"of every other arm; {workers} at a time, about {seconds / workers / 60:.0f} min left.",
+    ]
+
+
+def conclude(cells: ArmCells, config: CompareConfig) -> Comparison:
+    """The comparison from finished cells.
+
+    Raises:
+        RunError: none could not be scored, so that there is nothing to compare with.
+    """
+    shared, settings = cells.config, cells.settings()
+    dropped = {setting: cells.dropped(setting) for setting in settings}
+    if dropped[settings[0]] is not None:
+        raise RunError(f"The trainings without any regulariser cannot be scored: {dropped[settings[0]]}.")
+    usable = [setting for setting in settings if dropped[setting] is None]
+    options = {
+        name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in cells.strengths
+    }
+    groups = [[cells.dataset.items[i].group for i in fold.validation] for fold in cells.folds.folds]
+    contest, resampled = by_groups(
+        Contest(
+            [cells.counts(setting) for setting in usable],
+            options,
+            criterion_of(cells),
+            shared.search.confidence,
+            shared.search.resamples,
+            derive_seed(shared.seed, "resamples") % 2**32,
+            known_groups(groups),
+        )
+    )
+    judged = judge(contest)
+    order, marks = ranking(judged)
+    classes = class_differences(contest, judged, cells.dataset.classes)
+    arms = []
+    for rank, index in enumerate(order):
+        name = judged.names[index]
+        chosen = [usable[v] for v in judged.chosen[index]]
+        own = judged.own.interval(index, 1 - shared.search.confidence)
+        train, zeros, norm = _at_chosen(cells, chosen)
+        mean = float(judged.scores[index].mean())
+        axis = ARMS[name].axis
+        about = None if axis is None else axis(shared, min(len(fold.train) for fold in cells.folds.folds))
+        arm = ComparedArm(
+            name=name,
+            label=ARMS[name].label,
+            axis=about.name if about else None,
+            unit=about.unit if about else None,
+            strengths=tuple(
+                _strength(cells, setting, dropped[setting]) for setting in settings if setting.arm in (NONE, name)
+            ),
+            chosen=tuple(setting.shown for setting in chosen),
+            overall=usable[int(judged.overall[index])].shown,
+            rank=rank + 1,
+            letters=marks[name],
+            mean=mean,
+            standard_error=own.standard_error,
+            interval=None if own.interval is None else (max(0.0, own.interval[0]), min(1.0, own.interval[1])),
+            folds=tuple(float(score) for score in judged.scores[index]),
+            train_mean=train,
+            gap=None if train is None else train - mean,
+            zeros=zeros,
+            norm=norm,
+            classes=classes[index],
+            cost=_cost(cells, [setting for setting in settings if setting.arm == name]),
+        )
+        arms.append(arm)
+    criterion = criterion_of(cells)
+    total = _cost(cells, settings)
+    labels = {name: ARMS[name].label for name in judged.names}
+    return Comparison(
+        criterion=criterion.name,
+        task=cells.dataset.task,
+        arms=tuple(arms),
+        pairs=judged.pairs,
+        strengths=config.compare.strengths,
+        folds=len(cells.folds.folds),
+        fold_method=cells.folds.method,
+        seeds=shared.search.seeds,
+        confidence=shared.search.confidence,
+        resamples=shared.search.resamples,
+        resampled=resampled,
+        classes=tuple(cells.dataset.classes),
+        cost={"cells": total.trainings, "epochs": total.epochs, "seconds": total.seconds},
+        sentence=sentence_of(judged, labels, criterion.name),
+    )
+
+
+def _at_chosen(cells: ArmCells, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
+    """Train score, share of zeros and norm of the weights, mean over the cells that score an arm."""
+    records = [
+        record for fold, setting in enumerate(chosen) for record in cells.records(setting) if record.fold == fold
+    ]
+    criterion = criterion_of(cells)
+    train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    sizes = [found for record in records if (found := zeros_and_norm(record)) is not None]
+    means = np.mean(sizes, axis=0) if sizes else (None, None)
+    zeros, norm = (None if value is None else float(value) for value in means)
+    return (float(np.mean(train)) if train else None), zeros, norm
+
+
+def _strength(cells: ArmCells, setting: ArmSetting, dropped: str | None) -> ComparedStrength:
+    """One setting with its scores."""
+    if dropped is not None:
+        return ComparedStrength(setting.value, setting.shown, None, None, None, dropped)
+    criterion, records = criterion_of(cells), cells.records(setting)
+    by_fold = [[record for record in records if record.fold == fold] for fold in range(len(cells.folds.folds))]
+    folds = tuple(
+        float(np.mean([criterion.of_record(record.validation) for record in own if record.validation is not None]))
+        for own in by_fold
+    )
+    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
+    return ComparedStrength(setting.value, setting.shown, float(np.mean(folds)), folds, train, None)
+
+
+def _cost(cells: ArmCells, settings: Sequence[ArmSetting]) -> ArmCost:
+    records = [record for setting in settings for record in cells.records(setting)]
+    seconds = round(sum(record.seconds for record in records), 1)
+    return ArmCost(len(records), sum(record.epochs for record in records), seconds)
