@@ -233,13 +233,16 @@ def plan_lines(
     n_each = max(len(values) for values in cells.strengths.values())
     grids = [f"{name}: {', '.join(f'{v:.6g}' for v in values)}" for name, values in cells.strengths.items() if values]
     done = f", {len(tasks) - len(missing)} of them finished" if len(missing) < len(tasks) else ""
-    return [
+    of_none, of_each = n_folds * n_seeds, n_each * n_folds * n_seeds
+    head = (
         f"{cells.dataset.name}: {len(cells.strengths)} arms, {n_each} strengths each beside none, {n_folds} folds by "
-        f"{cells.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}",
-        *grids,
-        f"{len(tasks)} trainings{done}: {n_folds * n_seeds} of none, which all arms share, and {n_each * n_folds * n_seeds} "
-        f"of every other arm; {workers} at a time, about {seconds / workers / 60:.0f} min left.",
-    ]
+        f"{cells.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+    )
+    foot = (
+        f"{len(tasks)} trainings{done}: {of_none} of none, which all arms share, and {of_each} of every other arm; "
+        f"{workers} at a time, about {seconds / workers / 60:.0f} min left."
+    )
+    return [head, *grids, foot]
 
 
 def conclude(cells: ArmCells, config: CompareConfig) -> Comparison:

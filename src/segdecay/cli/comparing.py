@@ -22,8 +22,8 @@ def compare(
         str | None,
         typer.Option(
             "--arms",
-            help="Names with commas between: none, l2, decoupled, l1, elastic_net, group_lasso, dropout, max_norm, cpr, "
-            "cautious, corrected, l2_sp, weight_balancing, logit_adjustment, class_weights, early_stopping.",
+            help="Names with commas between: none, l2, decoupled, l1, elastic_net, group_lasso, dropout, max_norm, "
+            "cpr, cautious, corrected, l2_sp, weight_balancing, logit_adjustment, class_weights, early_stopping.",
         ),
     ] = None,
     strengths: Annotated[
@@ -48,6 +48,7 @@ def compare(
 
     The same command on the same --out goes on where it stopped.
     """
+    from segdecay.cli.training import interruptible
     from segdecay.cli.watching import build_watcher
     from segdecay.comparison import compare as run_compare
     from segdecay.records import to_json
@@ -65,8 +66,6 @@ def compare(
     names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
     built = _config(data, config, assignments, options, {"arms": names, "strengths": strengths})
     execution = Execution(workers=workers, device=device, command=opt.repeat_command())
-    from segdecay.cli.training import interruptible
-
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_compare(built, out or opt.default_out(data), execution, watcher)
     if as_json:

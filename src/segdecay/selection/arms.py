@@ -6,6 +6,7 @@ new arm adds one line to ARMS. Knows configurations and counts of pixels; nothin
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def thinned(grid: Sequence[float], n: int) -> tuple[float, ...]:
         if len(values) == 1:
             values.append(values[0] * 2)
             continue
-        widths = [abs(math.log(b / a)) for a, b in zip(values, values[1:], strict=False)]
+        widths = [abs(math.log(b / a)) for a, b in itertools.pairwise(values)]
         at = int(np.argmax(widths))
         values.insert(at + 1, float(f"{math.sqrt(values[at] * values[at + 1]):.3g}"))
     return tuple(values)
@@ -148,18 +149,20 @@ def _needs_start(config: RunConfig) -> list[str]:
     """L2-SP pulls to where training starts; our own networks start at random without weights."""
     if is_own(config.model.name) or config.model.weights is not None or config.model.pretrained:
         return []
-    return [
+    message = (
         "l2_sp: pulls weights to where they start, and here that is random: no pretrained weights are given. Set "
         "model.weights, or model.pretrained=true for an smp model, or leave the arm out."
-    ]
+    )
+    return [message]
 
 
 def _needs_dropout(config: RunConfig) -> list[str]:
     if config.model.name not in PRESETS:
-        return [
+        message = (
             f"dropout: sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); model.name={config.model.name} "
             "has none. Leave the arm out."
-        ]
+        )
+        return [message]
     if config.model.dropout:
         return [f"dropout: model.dropout={config.model.dropout:g} is set for all arms. Leave one of the two out."]
     return []
@@ -217,9 +220,7 @@ def _has_room_for_stages(config: RunConfig) -> list[str]:
     if config.training.epochs < 2:
         faults.append("weight_balancing: its two stages need training.epochs of 2 or more; saw 1.")
     if config.loss.logit_adjustment:
-        faults.append(
-            "weight_balancing: loss.logit_adjustment corrects for class frequencies in all arms. Set it to 0."
-        )
+        faults.append("weight_balancing: loss.logit_adjustment corrects for class frequencies too; set it to 0.")
     return faults
 
 

@@ -83,10 +83,8 @@ def judge(contest: Contest) -> Judged:
     scores = np.stack([ev.fold_scores(cells, contest.criterion) for cells in contest.settings])
     names = tuple(contest.options)
     chosen = np.stack([choose(scores, options) for options in contest.options.values()])
-    overall = [
-        options[int(np.round(scores[options].mean(axis=1), 12).argmax())]
-        for options in map(list, contest.options.values())
-    ]
+    means = np.round(scores.mean(axis=1), 12)
+    overall = [options[int(means[list(options)].argmax())] for options in contest.options.values()]
     surface = _surface(contest, chosen, contest.criterion)
     pairs = np.array(list(itertools.combinations(range(len(names)), 2)), dtype=np.int64).reshape(-1, 2)
     found = _pairs(names, iv.pair_estimates(surface, pairs), pairs, contest.confidence) if len(pairs) else ()
@@ -190,4 +188,5 @@ def sentence_of(judged: Judged, labels: Mapping[str, str], criterion: str) -> st
         return f"{head}, but {tail}."
     if not alike:
         return f"{head}; it is told apart from every other arm."
-    return f"{head}; it cannot be told apart from {', '.join(alike)}, and is better than the other {len(order) - 1 - len(alike)}."
+    worse = len(order) - 1 - len(alike)
+    return f"{head}; it cannot be told apart from {', '.join(alike)}, and is better than the other {worse}."
