@@ -18,6 +18,7 @@ from segdecay.selection import holm
 from segdecay.selection import intervals as iv
 from segdecay.selection.comparison_record import ClassDifference, ComparedPair
 from segdecay.selection.criteria import Criterion
+from segdecay.selection.pair_intervals import pair_estimates
 from segdecay.training.metrics import mean_present
 
 F64 = ev.F64
@@ -87,7 +88,8 @@ def judge(contest: Contest) -> Judged:
     overall = [options[int(means[list(options)].argmax())] for options in contest.options.values()]
     surface = _surface(contest, chosen, contest.criterion)
     pairs = np.array(list(itertools.combinations(range(len(names)), 2)), dtype=np.int64).reshape(-1, 2)
-    found = _pairs(names, iv.pair_estimates(surface, pairs), pairs, contest.confidence) if len(pairs) else ()
+    estimates = pair_estimates(scores, chosen, pairs, surface.deviations)
+    found = _pairs(names, estimates, pairs, contest.confidence)
     return Judged(names, chosen, np.array(overall), surface.scores, iv.own_estimates(surface), found)
 
 
@@ -141,16 +143,14 @@ def class_differences(contest: Contest, judged: Judged, classes: Sequence[str]) 
         cells = [contest.settings[v][fold] for fold, v in enumerate(row)]
         scores[a] = mean_present(ev.fold_class_iou(cells, by_class), axis=0)
     pairs = np.array([[a, 0] for a in range(n)])
-    for c, name in enumerate(classes):
-        only = Criterion("classes", (c,), (name,), of_recall=by_class.of_recall)
-        found = (
-            iv.pair_estimates(_surface(contest, judged.chosen, only), pairs)
-            if np.isfinite(scores[:, c]).any()
-            else None
-        )
-        estimates.append(found)
-        if found is not None:
+    by_setting = np.stack([ev.fold_class_iou(cells, by_class) for cells in contest.settings])  # (V, F, C)
+    for c in range(len(classes)):
+        there = np.isfinite(by_setting[..., c]).all(axis=0)
+        found = None
+        if there.sum() > 1:
+            found = pair_estimates(by_setting[:, there, c], judged.chosen[:, there], pairs)
             p[:, c] = holm.p_values(found.means, found.errors, found.freedom)
+        estimates.append(found)
     adjusted = np.ones_like(p)
     adjusted[1:] = holm.holm(p[1:].ravel()).reshape(n - 1, -1)
     return [

@@ -115,7 +115,6 @@ def training_variance(
     images: F64,  # (V,) what resampling the units explains of it, mean over folds
     n_folds: F64,  # (V,) folds seen
     prior: float,  # degrees of freedom
-    pooled: int | None = None,  # settings that the pool counts as; None: as many as are known
 ) -> tuple[F64, F64]:
     """Variance of the mean beyond the images (V,), and the degrees of freedom of the spread it is read from.
 
@@ -131,7 +130,7 @@ def training_variance(
         return np.zeros_like(images), np.full_like(images, np.inf)
     pool = float(np.median(beyond[known]))
     shared = OWN_SHARE * np.where(known, beyond, pool) + (1 - OWN_SHARE) * pool
-    freedom = np.array([pooled_freedom(max(2, int(n)), pooled or int(known.sum())) for n in n_folds])
+    freedom = np.array([pooled_freedom(max(2, int(n)), int(known.sum())) for n in n_folds])
     trust = freedom / (freedom + prior)
     return np.maximum(shared, 0.0) * trust / np.maximum(n_folds, 1), freedom
 
@@ -142,7 +141,6 @@ def _estimates(
     influences: Sequence[F64],  # for each fold (V, n)
     noise: F64,  # (V, R)
     prior: float,
-    pooled: int | None = None,
 ) -> Estimates:
     """Means over the folds that are there, with both parts of their variance."""
     has = np.isfinite(scores)
@@ -153,7 +151,7 @@ def _estimates(
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.where(n_folds > 1, square.sum(axis=1) / (n_folds - 1), np.nan)
     explained = np.where(has, deviations.var(axis=2), 0.0).sum(axis=1) / count
-    training, moved = training_variance(spread, explained, count, prior, pooled)
+    training, moved = training_variance(spread, explained, count, prior)
     variance = explained / count + training
     by_images = np.array(
         [image_freedom([f[v] for f, seen in zip(influences, has[v], strict=True) if seen]) for v in range(len(scores))]
@@ -200,24 +198,6 @@ def difference_estimates(surface: Surface, reference: int) -> Estimates:
         [fold - fold[reference] for fold in surface.influences],
         (surface.noise - surface.noise[reference]) / np.sqrt(2),  # both trainings are lucky or not
         PRIOR_OF_DIFFERENCES,
-    )
-
-
-def pair_estimates(
-    surface: Surface,
-    pairs: I64,  # (M, 2) settings
-) -> Estimates:
-    """The paired difference of the first to the second setting of every pair; NaN where their scores are the same."""
-    one, other = pairs.T
-    scores = surface.scores[one] - surface.scores[other]
-    scores[(scores == 0).all(axis=1)] = np.nan
-    return _estimates(
-        scores,
-        surface.deviations[one] - surface.deviations[other],
-        [fold[one] - fold[other] for fold in surface.influences],
-        (surface.noise[one] - surface.noise[other]) / np.sqrt(2),
-        PRIOR_OF_DIFFERENCES,
-        max(1, len(surface.scores) - 1),  # pairs of A settings say no more than A - 1 differences
     )
 
 
