@@ -16,10 +16,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def table(found: dict[str, Any]) -> str:
     """The arms of a comparison as Markdown, the best first."""
-    lines = [
-        f"| arm | letters | {found['criterion']} | interval | to none | p (Holm) | gap | zeros | chosen | epochs | time |",
-        "|---" * 11 + "|",
-    ]
+    names = f"letters | {found['criterion']} | interval | to none | p (Holm) | gap | zeros | chosen | epochs | time"
+    lines = [f"| arm | {names} |", "|---" * 11 + "|"]
     to_none = {pair["second"]: pair for pair in found["pairs"] if pair["first"] == "none"}
     for arm in found["arms"]:
         pair = to_none.get(arm["name"])
@@ -43,18 +41,19 @@ def section(name: str, found: dict[str, Any], command: str) -> str:
     return (
         f"## {name}\n\n```sh\n{command}\n```\n\n{found['sentence']} {nothing}"
         f"{told} of {len(found['pairs'])} pairs are told apart.\n\n{table(found)}\n\n"
-        f"{found['folds']} folds by {found['fold_method']}, seeds {found['seeds']}, {found['strengths']} strengths an arm; "
-        f"{cost['cells']} trainings, {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min of trainings added up.\n"
+        f"{found['folds']} folds by {found['fold_method']}, seeds {found['seeds']}, "
+        f"{found['strengths']} strengths an arm; {cost['cells']} trainings, {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min of trainings added up.\n"
     )
 
 
 def main() -> None:
     """Read the runs, copy the records, write the page."""
-    parts = [
-        "# Regularisers at equal budget, measured\n\n"
-        "Scores: in every fold at the strength that the other folds chose. Arms that share a letter cannot be told apart "
-        "(all pairs, Holm). How: [compare](../compare.md). Records: docs/records/compare.\n"
-    ]
+    head = (
+        "# Regularisers at equal budget, measured\n\nScores: in every fold at the strength that the other folds chose. "
+        "Arms that share a letter cannot be told apart (all pairs, Holm). How: [compare](../compare.md). "
+        "Records: docs/records/compare.\n"
+    )
+    parts = [head]
     for run in map(Path, sys.argv[1:]):
         found = json.loads((run / "comparison.json").read_text())
         name = json.loads((run / "data.json").read_text())["name"]

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from commands import call
+
 from segdecay.errors import RunError
 from segdecay.report import build_report
 
