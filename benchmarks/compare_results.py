@@ -42,7 +42,8 @@ def section(name: str, found: dict[str, Any], command: str) -> str:
         f"## {name}\n\n```sh\n{command}\n```\n\n{found['sentence']} {nothing}"
         f"{told} of {len(found['pairs'])} pairs are told apart.\n\n{table(found)}\n\n"
         f"{found['folds']} folds by {found['fold_method']}, seeds {found['seeds']}, "
-        f"{found['strengths']} strengths an arm; {cost['cells']} trainings, {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min of trainings added up.\n"
+        f"{found['strengths']} strengths an arm; "
+        f"{cost['cells']} trainings, {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min of trainings added up.\n"
     )
 
 

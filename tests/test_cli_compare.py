@@ -59,6 +59,6 @@ def test_faults_are_told_before_any_training(tmp_path: Path, capsys: pytest.Capt
     said = call(capsys, "compare", "digits", "--arms", "none,l2_sp,dropot", *QUICK, "--out", run, code=2)
     assert "Did you mean 'dropout'?" in said.err
     assert "l2_sp: pulls" in said.err
-    more = ["--arms", "none,early_stopping", *QUICK, "--strengths", "3", "--out", run]
+    more: list[str | Path] = ["--arms", "none,early_stopping", *QUICK, "--strengths", "3", "--out", run]
     assert "different lengths" in call(capsys, "compare", "digits", *more, code=2).err
     assert not run.exists()
