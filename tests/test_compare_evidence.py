@@ -43,7 +43,7 @@ def test_holm_by_hand() -> None:
     assert holm(p) == pytest.approx([0.04, 0.004, 0.04, 0.039])
     assert holm(np.array([0.01, 0.011, 0.5])) == pytest.approx(
         [0.03, 0.03, 0.5]
-    )  # not below those before: 2·.011 < .03
+    )  # 2·.011 < .03
     assert holm_tails(p, 0.05) == pytest.approx([0.05, 0.0125, 0.025, 0.05 / 3])
 
 
