@@ -50,7 +50,7 @@ def test_importing_segdecay_imports_no_torch_and_names_are_found() -> None:
 
 def test_the_public_names() -> None:
     assert segdecay.__all__ == [
-        "Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "load", "train", "tune"
+        "Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'tuen'"):
         segdecay.tuen  # noqa: B018

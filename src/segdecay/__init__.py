@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from segdecay.training.own import Axis, OwnFold, Setting
     from segdecay.workflow import Trained, Tuned
 
-__all__ = ["Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "load", "train", "tune"]
+__all__ = ["Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"]
 
 _HOMES = {
     "Axis": "segdecay.training.own",
@@ -25,6 +25,7 @@ _HOMES = {
     "Setting": "segdecay.training.own",
     "Trained": "segdecay.workflow",
     "Tuned": "segdecay.workflow",
+    "compare": "segdecay.api",
     "load": "segdecay.api",
     "train": "segdecay.api",
     "tune": "segdecay.api",

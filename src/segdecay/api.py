@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segdecay.asking import Config, config_of, watching
+from segdecay.asking import Config, config_of, values_of, watching
+from segdecay.cli.comparing import compare_of
 from segdecay.cli.options import default_out, parse_budget
+from segdecay.comparison import Compared
+from segdecay.comparison import compare as run_compare
 from segdecay.data.described import OwnData
 from segdecay.deploy.ensemble import load_predictor
 from segdecay.deploy.loaded import Model
@@ -163,6 +166,56 @@ def train(
         done = run_train(built, run, execution, watcher)
         if not quiet:
             watcher.conclude_training(done)
+        return done
+
+
+def compare(
+    data: str | Path | None = None,
+    *,
+    arms: Sequence[str] | None = None,
+    strengths: int | None = None,
+    out: str | Path | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    folds: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> Compared:
+    """Compare regularisers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
+
+    Args:
+        arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
+        strengths: tried of every arm beside none.
+        data, out, config, set, folds, epochs, seed, workers, device, cache, quiet: as `tune`.
+
+    Returns:
+        `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
+
+    Raises:
+        SegdecayError: anything you can act on; an arm that makes no sense is told before any training.
+    """
+    options = {
+        "search.folds": folds,
+        "training.epochs": epochs,
+        "seed": seed,
+    }
+    values = values_of(None if data is None else str(data), config, set, options)
+    built = compare_of(values, {"arms": None if arms is None else list(arms), "strengths": strengths})
+    run = _run_of(out, data, built.data.path)
+    with watching(workers, quiet=quiet) as (possible, watcher):
+        execution = Execution(
+            workers=possible,
+            device=device,
+            command=f"segdecay.compare({built.data.path!r}, out={str(run)!r}, ...)",
+            cache=None if cache is None else Path(cache),
+        )
+        done = run_compare(built, run, execution, watcher)
+        if not quiet:
+            watcher.conclude_comparison(done)
         return done
 
 

@@ -55,6 +55,22 @@ def config_of(
     return built
 
 
+def values_of(
+    data: Any, config: Config, changes: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plain values, unchecked: the file or values, then `set`, then the keywords that were given.
+
+    Raises:
+        ConfigError: a key that leads nowhere, or no data.
+    """
+    values = _values(config)
+    given = {key: one for key, one in {"data.path": data, **options}.items() if one is not None}
+    gather(ConfigError, _set(values, {**_plain(changes), **given}))
+    if "path" not in values.get("data", {}):
+        raise ConfigError("data= is needed: a folder, a dataset.yaml, digits, or cifar10:FOLDER.")
+    return values
+
+
 def _values(config: Config) -> dict[str, Any]:
     if config is None:
         return {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
 from segdecay.records import CellRecord, Verdict, read_json, write_json
 from segdecay.selection.costs import seconds_of_cell
+from segdecay.selection.criteria import Criterion
 from segdecay.selection.dimensions import check_joint
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.study import Study, race_of
@@ -42,6 +43,21 @@ SURELY = 0.5  # of an estimated time: what is below it does not suffice
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; not part of what makes it the same."""
+
+    workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
+    device: str = "auto"
+    command: str = ""
+    cache: Path | None = None
+    cache_limit: int | None = None  # bytes; None: $SEGDECAY_CACHE_LIMIT, else 100 GB
+    checkpoint_every_s: float = 5.0
+    budget_s: float | None = None  # of the search, from its first cell
+    budget_cells: int | None = None
+    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
+
+
 class Watcher(Protocol):
     """Who is told how a run goes."""
 
@@ -50,6 +66,9 @@ class Watcher(Protocol):
 
     def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
         """Before the first cell: what will be run, and how long it may take."""
+
+    def begin(self, criterion: Criterion, trainings: int, finished: int, workers: int) -> None:
+        """Before the first cell, where a plan was said already."""
 
     def event(self, event: Event) -> None:
         """A cell started, moved, finished or failed."""

@@ -30,6 +30,7 @@ from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
 from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
 from segdecay.steps import (
+    Execution,
     Watcher,
     build_executor,
     check_names,
@@ -49,20 +50,7 @@ from segdecay.training.preflight import start_notes, try_cell
 from segdecay.training.setup import CellTask, axis_for, initial_size
 from segdecay.training.weighting import loss_in_words
 
-
-@dataclass(frozen=True)
-class Execution:
-    """How a run is carried out; not part of what makes it the same."""
-
-    workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
-    device: str = "auto"
-    command: str = ""
-    cache: Path | None = None
-    cache_limit: int | None = None  # bytes; None: $SEGDECAY_CACHE_LIMIT, else 100 GB
-    checkpoint_every_s: float = 5.0
-    budget_s: float | None = None  # of the search, from its first cell
-    budget_cells: int | None = None
-    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
+__all__ = ["Execution", "Trained", "Tuned", "train", "tune"]
 
 
 @dataclass(frozen=True)

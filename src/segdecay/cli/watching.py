@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from segdecay.cli.comparison_table import NOTE, arms_table
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.scores import Scores
@@ -27,6 +28,7 @@ from segdecay.training.own import policy_of
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
+    from segdecay.comparison import Compared
     from segdecay.selection.study import Study
     from segdecay.training.preflight import Preflight
     from segdecay.workflow import Trained, Tuned
@@ -153,6 +155,12 @@ class ConsoleWatcher:
         if self._live:
             self._all = self._bars.add_task("all", total=self._total, completed=finished, unit="trainings", left="")
 
+    def begin(self, criterion: Criterion, trainings: int, finished: int, workers: int) -> None:
+        """Count trainings from here; what they are was said already."""
+        self._criterion, self._total, self._done, self._workers = criterion, trainings, finished, workers
+        if self._live:
+            self._all = self._bars.add_task("all", total=trainings, completed=finished, unit="trainings", left="")
+
     def event(self, event: Event) -> None:
         """Move the bars, or print a line for a cell that ended."""
         task, epochs = event.task, count_epochs(event.task.config)
@@ -235,6 +243,14 @@ class ConsoleWatcher:
             console.print(escape(verdict.paste), highlight=False, soft_wrap=True)
         model = f"model: {done.model}\n" if done.model is not None else ""
         console.print(f"\n{model}report: {done.report}", highlight=False, soft_wrap=True)
+
+    def conclude_comparison(self, done: Compared) -> None:
+        """The table of arms, what it says, and where the page lies."""
+        if not self._quiet:
+            self._console.print(arms_table(done.comparison))
+            self._console.print(NOTE, highlight=False, soft_wrap=True)
+        self._console.print(f"\n{escape(done.comparison.sentence)}", highlight=False, soft_wrap=True)
+        self._console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
 
     def conclude_training(self, done: Trained) -> None:
         """Scores and places of a single training."""

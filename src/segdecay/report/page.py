@@ -7,6 +7,7 @@ from pathlib import Path
 from segdecay.records import write_bytes
 from segdecay.report.balancing_table import balancing_table
 from segdecay.report.class_curves import class_curves
+from segdecay.report.compare_page import build_compare_report
 from segdecay.report.confusion_page import confusion_section
 from segdecay.report.evaluation_page import build_evaluation_report
 from segdecay.report.example_page import build_example_report
@@ -57,6 +58,8 @@ def build_report(run: Path) -> Path:
         return build_evaluation_report(run)
     if (run / "example.json").is_file():
         return build_example_report(run)
+    if (run / "comparison.json").is_file():
+        return build_compare_report(run)
     path = run / "report.html"
     write_bytes(path, render(read_run(run)).encode("utf-8", errors="replace"))
     return path
