@@ -15,11 +15,12 @@ from PIL import Image
 from shapes import write_shapes
 from tuning import tune
 
-from segdecay.config import DataConfig, RunConfig, SearchConfig
+from segdecay.config import DataConfig, RunConfig
 from segdecay.data.dataset import Dataset
 from segdecay.data.folds import Fold, FoldPlan, fold_plan, make_plan
 from segdecay.data.loading import load_dataset
 from segdecay.errors import DataError
+from segdecay.search_config import SearchConfig
 from segdecay.selection.honest import check_honest, check_nested, hold_out, without_fold
 from segdecay.training.metrics import intersection_union, iou, mean_present, read_confusions
 

@@ -16,9 +16,10 @@ from PIL import Image
 from segdecay.config import DataConfig
 from segdecay.data import cache as caching
 from segdecay.data import open_dataset
-from segdecay.data.cache import ABANDONED_S, PART_MARK, default_cache
+from segdecay.data.cache import default_cache
 from segdecay.data.dataset import Dataset, class_pixels
 from segdecay.data.loading import load_dataset
+from segdecay.data.room import ABANDONED_S, PART_MARK
 from segdecay.errors import DataError
 
 
@@ -192,7 +193,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(root: Path) -
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segdecay.data.sources.folders.digest_of", lambda _: "0" * 64)
+    monkeypatch.setattr("segdecay.data.sources.digests.digest_of", lambda _: "0" * 64)
     with pytest.raises(DataError, match=r"images/0\.png changed while the data set was read"):
         load(root)
 

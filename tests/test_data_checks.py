@@ -173,7 +173,7 @@ def test_cut_short_empty_and_foreign_files_are_told_apart(folder: Folder) -> Non
     found = folder.findings()
     assert found["empty_file"].message.startswith("masks/b.png is empty (0 bytes).")
     assert found["unreadable"].message.startswith("images/a.png is damaged or cut short (")
-    assert "images/c.png is neither PNG nor JPEG, TIFF, .npy or .mat inside" in found["unreadable"].message
+    assert "images/c.png is none of PNG, JPEG, TIFF, .npy and .mat inside" in found["unreadable"].message
 
 
 def test_a_broken_link_is_a_file_that_cannot_be_read(folder: Folder) -> None:
@@ -222,6 +222,15 @@ def test_all_faults_are_reported_in_one_error(folder: Folder) -> None:
     folder.image("lonely")
     config = DataConfig.model_validate({"path": str(folder.root)})
     with pytest.raises(DataError, match=r"(?s)cannot be used:.*no mask.*is empty.*holds 9"):
+        load_dataset(config, cache=folder.root / "cache")
+
+
+def test_warnings_stand_beside_what_is_wrong(folder: Folder) -> None:
+    (folder.root / "groups.csv").write_text("name,group\na,x\nb,y\nc,z\nghost,z\n")
+    config = DataConfig.model_validate({"path": str(folder.root)})
+    load_dataset(config, cache=folder.root / "cache")
+    folder.mask("a", HALF * 9)
+    with pytest.raises(DataError, match=r"(?s)holds 9.*warning: groups.csv names 1 images .*ghost"):
         load_dataset(config, cache=folder.root / "cache")
 
 

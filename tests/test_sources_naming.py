@@ -201,3 +201,22 @@ def test_keys_of_layouts_are_checked(tmp_path: Path, text: str, expected: str) -
 def test_no_text_leads_out_of_the_folder(text: str) -> None:
     path = inner_path(text, "a/b")
     assert path is None or (not path.is_absolute() and ".." not in path.parts)
+
+
+def test_files_that_nobody_lists_are_noted_in_every_listing_layout(tmp_path: Path) -> None:
+    table = zoo.write(tmp_path / "table", "i/{stem}.jpg", "m/{stem}.png")
+    rows = "".join(f"i/{name}.jpg,m/{name}.png\n" for name in zoo.NAMES[:-1])
+    (table / "pairs.csv").write_text(f"image,mask\n{rows}")
+    zoo.spec(table, "classes: [background, road]\nlayout: table\nannotations: pairs.csv")
+    for root, by, file in (
+        (table, "pairs.csv", "i/p3_b.jpg"),
+        (zoo.coco(tmp_path / "coco"), "annotations.json", "images/spare.jpg"),
+        (zoo.labelme(tmp_path / "labelme"), "a JSON", "spare.jpg"),
+    ):
+        if file.endswith("spare.jpg"):
+            assert zoo.findings(root) == {}
+            zoo.save(root / file, zoo.picture(9))
+            zoo.save((root / file).with_name(".hidden.jpg"), zoo.picture(9))
+        finding = zoo.findings(root)["file_unlisted"]
+        assert finding.level == "note"
+        assert f"beside listed ones, and {by} does not name them ({file}" in finding.message

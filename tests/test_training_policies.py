@@ -46,6 +46,9 @@ class Silent:
     def plan(self, *_arguments: Any) -> None:
         pass
 
+    def begin(self, *_arguments: Any) -> None:
+        pass
+
     def event(self, _event: Any) -> None:
         pass
 
@@ -121,6 +124,7 @@ def test_tune_with_dropout_builds_every_model_with_its_p_and_ships_it(tmp_path: 
     done = tuned(tmp_path, decay={"policy": "dropout"}, search={"grid": [0.4], "rule": "one-se"})
     kept = strict_json(done.run / "verdict.json")
     assert [row["strength"]["value"] for row in kept["settings"]][:2] == [0.0, 0.4]
+    assert done.model is not None
     card = read_json(done.model / "model.json")
     assert card["model"]["dropout"] == kept["strength"]["value"]
     cells = [read_json(done.run / "cells" / f"dropout={p}" / "0-0" / "cell.json") for p in ("0", "0.4")]

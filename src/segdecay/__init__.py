@@ -1,0 +1,43 @@
+"""Train segmentation networks with weight decay under control; `import segdecay` imports no torch.
+
+The names below are those of `segdecay.api` and of what it takes and returns; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segdecay.api import load, train, tune
+    from segdecay.data.described import OwnData
+    from segdecay.deploy.loaded import Model
+    from segdecay.training.own import Axis, OwnFold, Setting
+    from segdecay.workflow import Trained, Tuned
+
+__all__ = ["Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"]
+
+_HOMES = {
+    "Axis": "segdecay.training.own",
+    "Model": "segdecay.deploy.loaded",
+    "OwnData": "segdecay.data.described",
+    "OwnFold": "segdecay.training.own",
+    "Setting": "segdecay.training.own",
+    "Trained": "segdecay.workflow",
+    "Tuned": "segdecay.workflow",
+    "compare": "segdecay.api",
+    "load": "segdecay.api",
+    "train": "segdecay.api",
+    "tune": "segdecay.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -6,7 +6,7 @@ runs are the same when this configuration and the data are; workers, device and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
 import pydantic
 import yaml
@@ -14,17 +14,14 @@ from pydantic import Field
 
 from segdecay.errors import ConfigError, gather
 from segdecay.key_faults import explain
+from segdecay.search_config import SearchConfig
+from segdecay.sections import AxisConfig, NonNegative, OwnConfig, Positive, Section, Size, Task
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
-Task = Literal["segmentation", "classification"]  # what is labelled: every pixel, or the image
-
-
-class Section(pydantic.BaseModel):
-    """A part of the configuration: unknown keys are refused, values are frozen."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+__all__ = [
+    "AugmentConfig", "AxisConfig", "BalancingConfig", "DataConfig", "DecayConfig", "LossConfig", "ModelConfig",
+    "OptimizerConfig", "OwnConfig", "RunConfig", "ScheduleConfig", "SearchConfig", "Section", "Size",
+    "Task", "TrainingConfig", "parse_config", "to_plain", "to_yaml",
+]  # fmt: skip
 
 
 class DataConfig(Section):
@@ -167,6 +164,9 @@ class DecayConfig(Section):
     )
     rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
     head: str | None = Field(None, description="name of the last layer, if it is not found")
+    axis: AxisConfig | None = Field(
+        None, description="of tune(train=function) only: an axis of its own (docs/python.md)"
+    )
     value: NonNegative | None = Field(None, description="train only: strength on the axis")
     lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
 
@@ -189,60 +189,6 @@ class BalancingConfig(Section):
     )
 
 
-class SearchConfig(Section):
-    """Which settings see which folds, and by which rule one of them is taken."""
-
-    grid: tuple[float, ...] | None = Field(None, description="strengths on the axis; null takes the axis' own")
-    race: bool = Field(True, description="train only the cells that may change the verdict; false: the whole grid")
-    folds: int | None = Field(
-        None, ge=2, le=100, description="null: 5, or as many down to 3 as the groups and classes allow"
-    )
-    method: Literal["groups", "leave-one-group-out", "blocks", "given"] | None = Field(
-        None, description="null: what the data set says"
-    )
-    block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
-    seeds: tuple[int, ...] = (0,)
-    rule: Literal["best", "one-se"] = "best"
-    criterion: Literal["miou", "worst", "weighted", "classes", "accuracy", "balanced_accuracy"] | None = Field(
-        None,
-        description="mIoU, the worst class, the mean weighted by pixels, the mean of named classes, the share that is "
-        "right, or the mean recall of the classes; null: miou for masks, balanced_accuracy for labels of images",
-    )
-    criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
-    max_class_loss: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="largest loss of IoU (or recall) against none that any class may have; null: no limit",
-    )
-    honest: Literal["bbc-cv", "nested", "holdout"] = Field(
-        "bbc-cv",
-        description="the score corrected for selection: computed, by a search without each fold, or on a fold held out",
-    )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
-    resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
-    strict: bool = Field(False, description="warnings about the data are errors")
-    allow_missing: bool = Field(False, description="go on where a class cannot be scored or learned in every fold")
-
-    @pydantic.field_validator("grid", "seeds", "criterion_classes", mode="before")
-    @classmethod
-    def _tuple_from_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @pydantic.field_validator("grid")
-    @classmethod
-    def _grid_is_sane(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value is not None and (len(set(value)) != len(value) or not value or not all(one >= 0 for one in value)):
-            raise ValueError("must be different numbers, none below 0")
-        return value
-
-    @pydantic.model_validator(mode="after")
-    def _classes_fit_the_criterion(self) -> Self:
-        if (self.criterion == "classes") != bool(self.criterion_classes):
-            raise ValueError("criterion: classes and criterion_classes: [names] go together; give both or neither")
-        return self
-
-
 class RunConfig(Section):
     """Everything that makes a run what it is."""
 
@@ -256,6 +202,7 @@ class RunConfig(Section):
     decay: DecayConfig = DecayConfig()
     balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
+    own: OwnConfig = OwnConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 
 

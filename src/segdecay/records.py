@@ -47,12 +47,12 @@ KINDS = {"max_norm": "bound", "kappa_factor": "bound", "dropout": "dropout"}
 
 
 def kind_of(axis: str) -> str:
-    """What is compared with none along an axis: decay, a bound or dropout.
+    """What is compared with none along an axis: decay, a bound, dropout, or what an axis of one's own is called.
 
-    >>> kind_of("total_decay"), kind_of("kappa_factor")
-    ('decay', 'bound')
+    >>> kind_of("total_decay"), kind_of("kappa_factor"), kind_of("label_smoothing")
+    ('decay', 'bound', 'label smoothing')
     """
-    return KINDS.get(axis, "decay")
+    return KINDS.get(axis) or ("decay" if axis in AXIS_NAMES else axis_names(axis)[0])
 
 
 @dataclass(frozen=True)

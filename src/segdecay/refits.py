@@ -14,10 +14,9 @@ from segdecay.errors import RunError
 from segdecay.records import CellRecord, Verdict
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
-from segdecay.selection.ledger import setting_name
 from segdecay.selection.study import Study
 from segdecay.steps import pool_of
-from segdecay.training.setup import CellTask, axis_for
+from segdecay.training.setup import CellTask
 
 REFIT_FOLD = -1  # the number that a final training draws its seeds with
 
@@ -67,12 +66,11 @@ def _refit_failed(value: float, record: CellRecord | None, failure: str, study: 
 
 
 def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) -> CellTask:
-    axis = axis_for(study.config.decay, study.config.optimizer)
     return CellTask(
         folder=study.ledger.refit(role),
         dataset=study.dataset.root,
-        config=study.config,
-        setting=setting_name(axis.name, value),
+        config=study.config_at(value),
+        setting=study.name_of(value),
         value=value,
         fold=REFIT_FOLD,
         seed=study.config.search.seeds[0],
@@ -82,6 +80,7 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
         is_refit=True,
         scores_on_the_way=0,
         checkpoint_every_s=study.checkpoint_every_s,
+        own=study.own,
     )
 
 

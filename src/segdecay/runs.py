@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -109,6 +109,27 @@ def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
         raise RunError(
             f"{run} was made from other {what}: its fingerprint was {str(kept)[:12]}, now it is {value[:12]}. "
             "Restore the data, or choose another --out."
+        )
+
+
+def check_same_mean(run: Path, exclude_from_mean: Sequence[str]) -> None:
+    """Refuse a run whose means left out other classes: its matrices hold, its scores and verdict do not.
+
+    Raises:
+        RunError: the lists differ, or data.json is damaged.
+    """
+    path = run / "data.json"
+    if not path.exists():
+        return
+    try:
+        kept = [str(name) for name in read_json(path).get("exclude_from_mean", [])]
+    except (ValueError, AttributeError, TypeError, OSError) as error:
+        raise RunError(f"{path} is damaged: {error}. Choose another --out.") from error
+    if sorted(kept) != sorted(exclude_from_mean):
+        was, now = (", ".join(names) or "no class" for names in (kept, exclude_from_mean))
+        raise RunError(
+            f"{run} left {was} out of its means (exclude_from_mean in dataset.yaml), now it is {now}: its scores would "
+            "not compare. Restore the line, or choose another --out."
         )
 
 

@@ -30,15 +30,18 @@ class Scores:
     image_worst: float = math.nan
     image_weighted: float = math.nan
     image_iou: tuple[float, ...] = ()  # mean over the images whose masks hold the class
+    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean recall of the classes that the truth holds.
+        """The mean recall of the classes that the truth holds and that are not excluded.
 
         >>> Scores(0, (), (), 0, support=(9, 1), recall=(1.0, 0.0)).balanced_accuracy
         0.5
         """
-        known = [value for value in self.recall if math.isfinite(value)]
+        known = [
+            value for index, value in enumerate(self.recall) if math.isfinite(value) and index not in self.excluded
+        ]
         return sum(known) / len(known) if known else math.nan
 
 
@@ -70,4 +73,5 @@ def scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
         image_worst=number(values.get("image_worst")),
         image_weighted=number(values.get("image_weighted")),
         image_iou=by_class("image_iou"),
+        excluded=tuple(values.get("excluded", ())),
     )

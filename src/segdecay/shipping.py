@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from segdecay.config import RunConfig, Task
 from segdecay.data import Dataset
+from segdecay.data.deep import depth_to_json
 from segdecay.deploy.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
 from segdecay.records import CellRecord, Verdict
 from segdecay.runs import package_versions
@@ -42,6 +43,8 @@ def card_of(
         mean=tuple(record.extra["mean"]),
         deviation=tuple(record.extra["deviation"]),
         size=config.data.size,
+        **depth_to_json(dataset.depth),
+        chosen_bands=dataset.chosen_bands,
         model=model_at(config, record.strength.value).model_dump(mode="json"),
         made_by={
             "policy": config.decay.policy,
@@ -61,6 +64,7 @@ def card_of(
         scored_on=scored_on,
         miou=None if scored is None or dataset.task == "classification" else scored.miou,
         balanced_accuracy=None if scored is None or dataset.task == "segmentation" else scored.balanced_accuracy,
+        exclude_from_mean=dataset.exclude_from_mean,
         made_with=package_versions(),
     )
 

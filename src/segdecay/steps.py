@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
 from segdecay.records import CellRecord, Verdict, read_json, write_json
 from segdecay.selection.costs import seconds_of_cell
+from segdecay.selection.criteria import Criterion
+from segdecay.selection.dimensions import check_joint
 from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
 from segdecay.selection.study import Study, race_of
 from segdecay.shipping import card_of
@@ -41,14 +43,32 @@ SURELY = 0.5  # of an estimated time: what is below it does not suffice
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; not part of what makes it the same."""
+
+    workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
+    device: str = "auto"
+    command: str = ""
+    cache: Path | None = None
+    cache_limit: int | None = None  # bytes; None: $SEGDECAY_CACHE_LIMIT, else 100 GB
+    checkpoint_every_s: float = 5.0
+    budget_s: float | None = None  # of the search, from its first cell
+    budget_cells: int | None = None
+    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
+
+
 class Watcher(Protocol):
     """Who is told how a run goes."""
 
     def say(self, line: str) -> None:
         """One line for a person."""
 
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
+    def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
         """Before the first cell: what will be run, and how long it may take."""
+
+    def begin(self, criterion: Criterion, trainings: int, finished: int, workers: int) -> None:
+        """Before the first cell, where a plan was said already."""
 
     def event(self, event: Event) -> None:
         """A cell started, moved, finished or failed."""
@@ -63,6 +83,7 @@ def check_names(config: RunConfig) -> list[str]:
         *check_dropout(config),
     ]
     faults += [*check_balancing(config), *check_loss(config.loss), *check_weight_names(config.loss)]
+    faults += check_joint(config)
     try:
         multipliers_of(config.decay)
         is_known = not check_optimizer_name(config.optimizer.name)
@@ -147,7 +168,7 @@ def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: 
     Raises:
         ConfigError: with the time that the first fold takes.
     """
-    if budget_s is None or not study.config.search.race:
+    if budget_s is None or not study.config.search.race or study.config.search.joint:
         return
     race, values = race_of(study)
     cells = [study.tasks(values[setting])[0] for setting in race.coarse]
@@ -214,9 +235,9 @@ def build_executor(workers: int | None, devices: list[str]) -> Executor:
 
 
 def write_facts(
-    run: Path, config: RunConfig, dataset: Dataset, checks: CheckReport, folds: FoldPlan | None, trial: Preflight
+    run: Path, config: RunConfig, dataset: Dataset, checks: CheckReport, folds: FoldPlan | None, trial: Preflight | None
 ) -> None:
-    """What the run rests on, before any training."""
+    """What the run rests on, before any training; without a trial the model, and so its groups, are not known."""
     write_json(
         run / "data.json",
         {
@@ -224,6 +245,7 @@ def write_facts(
             "classes": dataset.classes,
             "palette": dataset.palette,
             "task": dataset.task,
+            "exclude_from_mean": dataset.exclude_from_mean,
             "bands": dataset.bands,
             "fingerprint": dataset.fingerprint,
             "images": checks.images,
@@ -233,7 +255,8 @@ def write_facts(
     )
     if folds is not None:
         write_json(run / "folds.json", plan_to_json(folds, dataset))
-    multipliers = decay.group_multipliers(trial.partition, multipliers_of(config.decay))
+    rows = trial.partition.rows if trial is not None else ()
+    multipliers = decay.group_multipliers(trial.partition, multipliers_of(config.decay)) if trial is not None else {}
     write_json(
         run / "partition.json",
         {
@@ -246,7 +269,7 @@ def write_facts(
                     "reason": row.reason,
                     "multiplier": multipliers[row.group],
                 }
-                for row in trial.partition.rows
+                for row in rows
             ]
         },
     )

@@ -13,20 +13,24 @@ from segdecay.config import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
 from segdecay.data.checks import CheckReport
 from segdecay.data.folds import Fold, check_folds
+from segdecay.deploy.ensemble import load_predictor
+from segdecay.deploy.loaded import Model
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
-from segdecay.runs import check_folder, check_same, open_run, write_environment
+from segdecay.runs import check_folder, check_same, check_same_mean, open_run, write_environment
 from segdecay.selection.costs import count_cells
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
-from segdecay.selection.executors import Event, default_workers, find_devices
+from segdecay.selection.executors import Event, Executor, default_workers, find_devices
 from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
+from segdecay.selection.joint import run_joint
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
 from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
 from segdecay.steps import (
+    Execution,
     Watcher,
     build_executor,
     check_names,
@@ -46,19 +50,7 @@ from segdecay.training.preflight import start_notes, try_cell
 from segdecay.training.setup import CellTask, axis_for, initial_size
 from segdecay.training.weighting import loss_in_words
 
-
-@dataclass(frozen=True)
-class Execution:
-    """How a run is carried out; not part of what makes it the same."""
-
-    workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
-    device: str = "auto"
-    command: str = ""
-    cache: Path | None = None
-    checkpoint_every_s: float = 5.0
-    budget_s: float | None = None  # of the search, from its first cell
-    budget_cells: int | None = None
-    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
+__all__ = ["Execution", "Trained", "Tuned", "train", "tune"]
 
 
 @dataclass(frozen=True)
@@ -68,30 +60,63 @@ class Tuned:
     run: Path
     verdict: Verdict
     report: Path
-    model: Path
+    model: Path | None  # None: trained by the caller's function, which keeps what it likes
+
+    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
+        """The refitted model, ready to predict.
+
+        Args:
+            model: for a model of your own code, the same package.module:build again.
+            device: where to put it.
+
+        Raises:
+            RunError: the caller's function trained: it keeps its own models.
+        """
+        if self.model is None:
+            raise RunError(f"{self.run} was trained by a function of your own, which keeps its own models.")
+        return Model(load_predictor([self.model], model=model, device=device))
 
 
 def _plan(
     config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
 ) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
-    dataset, checks = load_dataset(config.data, cache=execution.cache)
+    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
+    executor = build_executor(execution.workers, devices)
+    study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
+    refuse_unlearnable(config, dataset, [fold.train for fold in study.folds.folds], watcher)
+    return study, checks, held
+
+
+def plan_search(
+    config: RunConfig,
+    run: Path,
+    execution: Execution,
+    watcher: Watcher,
+    dataset: Dataset,
+    checks: CheckReport,
+    executor: Executor,
+) -> tuple[Study, Fold | None]:
+    """What is searched over these data, and the fold that is held out; whoever trains its cells.
+
+    Raises:
+        DataError, ConfigError: folds, criterion or budget that cannot be; nothing is written.
+    """
     build_criterion(
-        config.search, dataset.classes, dataset.task
+        config.search, dataset.classes, dataset.task, dataset.exclude_from_mean
     )  # a class that is not there is told before anything is written
     folds, held = plan_folds(dataset, config), None
     if config.search.honest == "holdout":
         folds, held = hold_out(folds, dataset)
     unfit = check_folds(folds, dataset, allow_missing=config.search.allow_missing)
     refuse_warnings(config, [*checks.findings, *unfit], watcher)
-    refuse_unlearnable(config, dataset, [fold.train for fold in folds.folds], watcher)
 
     study = Study(
         config,
         dataset,
         folds,
         Ledger(run),
-        build_executor(execution.workers, devices),
+        executor,
         on_event=watcher.event,
         checkpoint_every_s=execution.checkpoint_every_s,
         budget=Budget(execution.budget_cells),
@@ -99,12 +124,12 @@ def _plan(
     )
     if config.search.honest == "nested":
         validate_nested(study)
-    if config.search.race:
+    if config.search.race and not config.search.joint:
         race_of(study)  # a budget below one fold is told before anything is written
-    return study, checks, held
+    return study, held
 
 
-def _clear_ledger(study: Study, watcher: Watcher) -> None:
+def clear_ledger(study: Study, watcher: Watcher) -> None:
     """Refuse a run of other data or folds; remove what a kill or damage left.
 
     Raises:
@@ -112,6 +137,7 @@ def _clear_ledger(study: Study, watcher: Watcher) -> None:
     """
     run = study.ledger.run
     check_same(run, "data.json", "fingerprint", study.dataset.fingerprint, "data")
+    check_same_mean(run, study.dataset.exclude_from_mean)
     check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
     study.ledger.forget_leftovers()
     say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
@@ -139,7 +165,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
 
     with open_run(run, config, "tune") as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
-        _clear_ledger(study, watcher)
+        clear_ledger(study, watcher)
         write_facts(run, config, dataset, checks, study.folds, trial)
         write_environment(run, execution.command, devices, workers, count_cells(study, grid).most)
 
@@ -147,9 +173,10 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         watcher.plan(study, grid, trial, 1 + has_test, workers)
         if execution.budget_s is not None:
             study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
-        verdict, decision = run_study(study)
+        verdict, decision = run_joint(study) if config.search.joint else run_study(study)
         write_examples(study, decision, run / "examples")
-        verdict = replace(verdict, paste=paste_of(config, verdict, trial, len(pool_of(dataset))))
+        taken = study.config_at(verdict.strength.value)
+        verdict = replace(verdict, paste=paste_of(taken, verdict, trial, len(pool_of(dataset))))
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
         study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
@@ -164,7 +191,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
             cost=cost_with(verdict.cost, list(refits.values())),
         )
         write_json(run / "verdict.json", verdict)
-        ship(run, config, dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
+        ship(run, taken, dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
         return Tuned(run, verdict, build_report(run), run / "model")
 
 
@@ -176,6 +203,10 @@ class Trained:
     record: CellRecord
     report: Path
     model: Path
+
+    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
+        """The model, ready to predict; arguments as in `Tuned.load`."""
+        return Model(load_predictor([self.model], model=model, device=device))
 
 
 def _training_task(
@@ -211,11 +242,12 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "train")
     devices = find_devices(execution.device)
-    dataset, checks = load_dataset(config.data, cache=execution.cache)
+    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
     with open_run(run, config, "train") as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
+        check_same_mean(run, dataset.exclude_from_mean)
         ledger = Ledger(run)
         ledger.forget_leftovers()
         task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)

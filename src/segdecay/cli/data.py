@@ -52,12 +52,15 @@ def check(
     assignments: opt.Set = None,
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
+    cache_limit: opt.CacheLimit = None,
+    quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
     """Read every image and mask; list faults with file, value and fix, and the class x fold table.
 
     Exit code 1 when something is wrong.
     """
+    from segdecay.cli.reading_bar import reading_bar
     from segdecay.cli.tables import print_check
     from segdecay.data.checks import Finding
     from segdecay.data.folds import check_folds
@@ -77,7 +80,9 @@ def check(
             "search.allow_missing": allow_missing,
         },
     )
-    dataset, report = read_dataset(built.data)
+    limit = opt.parse_limit(cache_limit)
+    with reading_bar(shown=not quiet and not as_json) as watch:
+        dataset, report = read_dataset(built.data, cache_limit=limit, watch=watch)
     findings, plan = list(report.findings), None
     if dataset is not None:
         try:

@@ -93,7 +93,7 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         for row in evaluation.classes:
             table.add_row(
-                row.name,
+                row.name + _mark(evaluation, row.name),
                 f"{row.support:,}",
                 _shown(row.iou.mean),
                 _span(row.iou.interval),
@@ -104,9 +104,11 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
             )
         console.print(table)
         _print_means(evaluation, console)
-    data = evaluation.data
+    if evaluation.exclude_from_mean and not quiet:
+        console.print("* in no mean over classes (exclude_from_mean)", highlight=False)
+    data, miou = evaluation.data, _shown(evaluation.miou.mean)
     console.print(
-        f"{data['name']}, part {data['part']}: mIoU {_shown(evaluation.miou.mean)}, {percent} interval "
+        f"{data['name']}, part {data['part']}: mIoU{_without(evaluation)} {miou}, {percent} interval "
         f"{_span(evaluation.miou.interval)} over {data[evaluation.resampled_by]} {evaluation.resampled_by} "
         "(the luck of the training is not in it)",
         highlight=False,
@@ -136,17 +138,33 @@ def _print_labels(evaluation: Evaluation, console: Console, *, quiet: bool) -> N
         table = Table("class", "images", "recall", f"{percent} interval", "precision")
         for row in evaluation.classes:
             recall, precision = _shown(row.recall), _shown(row.precision)
-            table.add_row(row.name, f"{row.support:,}", recall, _span(row.recall_interval), precision)
+            table.add_row(
+                row.name + _mark(evaluation, row.name),
+                f"{row.support:,}",
+                recall,
+                _span(row.recall_interval),
+                precision,
+            )
         console.print(table)
     data, balanced = evaluation.data, evaluation.balanced_accuracy
     console.print(
         f"{data['name']}, part {data['part']}: accuracy {_shown(evaluation.accuracy)}, {percent} interval "
-        f"{_span(evaluation.accuracy_interval)}; balanced accuracy {_shown(balanced.mean if balanced else None)}, "
+        f"{_span(evaluation.accuracy_interval)}; balanced accuracy{_without(evaluation)} "
+        f"{_shown(balanced.mean if balanced else None)}, "
         f"{_span(balanced.interval if balanced else None)}; over {data['images']} images "
         "(the luck of the training is not in it)",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _without(evaluation: Evaluation) -> str:
+    """Which classes a mean leaves out, in words."""
+    return f" without {', '.join(evaluation.exclude_from_mean)}" if evaluation.exclude_from_mean else ""
+
+
+def _mark(evaluation: Evaluation, name: str) -> str:
+    return " *" if name in evaluation.exclude_from_mean else ""
 
 
 def _shown(value: float | None) -> str:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from segdecay.cli import audit, data, evaluating, example, models, strength, training
+from segdecay.cli import audit, comparing, data, evaluating, example, fetching, models, strength, training
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Train segmentation networks with weight decay under control: choose λ by cross-validation, with evidence.",
     epilog="Start with: segdecay tune digits --out runs/digits",
 )
-for module in (data, training, evaluating, models, strength, audit, example):
+for module in (data, training, comparing, evaluating, models, strength, audit, example, fetching):
     module.register(app)
 
 

@@ -41,6 +41,15 @@ Honest = Annotated[
         help="Correct the score for selection: computed (no training), nested folds, or a fold held out.",
     ),
 ]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        "--search",
+        metavar="NAMES",
+        help="Search these together with λ: lr, head, encoder, dropout, class_weights, with commas between.",
+    ),
+]
+Trials = Annotated[int | None, typer.Option("--trials", help="With --search: points tried on every fold. Default: 24.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[
@@ -55,6 +64,14 @@ Workers = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
+CacheLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-limit",
+        metavar="SIZE",
+        help="Bytes that decoded data may take, as in 20GB; what was used longest ago goes. Default: 100GB.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data are errors.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored or learned in every fold.")
@@ -104,6 +121,15 @@ def parse_switch(name: str, text: str | None) -> bool | None:
     return text == "on"
 
 
+def parse_names(text: str | None) -> list[str] | None:
+    """Names with commas between.
+
+    >>> parse_names("lr, head")
+    ['lr', 'head']
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
 def parse_budget(text: str | None) -> tuple[float | None, int | None]:
     """Seconds or cells; one of the two is None.
 
@@ -124,13 +150,24 @@ def parse_budget(text: str | None) -> tuple[float | None, int | None]:
     return amount * {"s": 1, "m": 60, "h": 3600}[found[2]], None
 
 
+def parse_limit(text: str | None) -> int | None:
+    """Bytes of --cache-limit; None stays None.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    from segdecay.data.room import parse_bytes
+
+    return None if text is None else parse_bytes(text)
+
+
 def collect_values(
-    data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]
+    data: str | None, config: Path | dict[str, Any] | None, assignments: list[str] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Plain values of a configuration: the file, then --set, then the options that were given."""
+    """Plain values of a configuration: the file (or its values), then --set, then the options that were given."""
     from segdecay.plain import read_yaml, set_key
 
-    values = read_yaml(config) if config is not None else {}
+    values = config if isinstance(config, dict) else read_yaml(config) if config is not None else {}
     values.pop("command", None)  # a run.yaml names its command
     faults = []
     for assignment in assignments or []:
@@ -154,7 +191,9 @@ def collect_values(
     return values
 
 
-def build_config(data: str, config: Path | None, assignments: list[str] | None, options: dict[str, Any]) -> Any:
+def build_config(
+    data: str | None, config: Path | dict[str, Any] | None, assignments: list[str] | None, options: dict[str, Any]
+) -> Any:
     """The checked RunConfig; faults of shape, range and names are reported together.
 
     Raises:

@@ -44,6 +44,8 @@ def tune(
     assignments: opt.Set = None,
     decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
     rule: Annotated[str | None, typer.Option("--rule", help="best, or one-se.")] = None,
+    search: opt.Search = None,
+    trials: opt.Trials = None,
     race: opt.Race = None,
     budget: opt.Budget = None,
     honest: opt.Honest = None,
@@ -59,6 +61,7 @@ def tune(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    cache_limit: opt.CacheLimit = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -78,6 +81,8 @@ def tune(
         {
             "decay.policy": decay,
             "search.rule": rule,
+            "search.joint": opt.parse_names(search),
+            "search.trials": trials,
             "search.race": opt.parse_switch("--race", race),
             "search.honest": honest,
             "model.name": model,
@@ -94,6 +99,7 @@ def tune(
         workers=workers,
         device=device,
         command=opt.repeat_command(),
+        cache_limit=opt.parse_limit(cache_limit),
         budget_s=seconds,
         budget_cells=cells,
         keep_fold_models=keep_fold_models,
@@ -125,6 +131,7 @@ def train(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    cache_limit: opt.CacheLimit = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -149,7 +156,8 @@ def train(
             "search.allow_missing": allow_missing,
         },
     )
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command())
+    limit = opt.parse_limit(cache_limit)
+    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), cache_limit=limit)
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or opt.default_out(data), execution, watcher)
     if as_json:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from segdecay.cli.comparison_table import NOTE, arms_table
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.scores import Scores
@@ -23,9 +24,11 @@ from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
 from segdecay.selection.study import criterion_of
 from segdecay.training.alarm import death_text, deaths_of, tolls
+from segdecay.training.own import policy_of
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 
 if TYPE_CHECKING:
+    from segdecay.comparison import Compared
     from segdecay.selection.study import Study
     from segdecay.training.preflight import Preflight
     from segdecay.workflow import Trained, Tuned
@@ -77,6 +80,17 @@ def show_honest(honest: Mapping[str, Any]) -> str:
     return f"{HONEST[honest['method']]}: {honest['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
+def _estimate(study: Study, trial: Preflight | None, left: int, workers: int) -> str:
+    """About how long so many trainings and a refit take, and what they write; nothing where nothing was tried."""
+    if trial is None:
+        return ""
+    size, epochs = study.config.training.batch_size, count_epochs(study.config)
+    pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
+    seconds = seconds_of_cell(study, trial.seconds_a_batch) * left / workers + trial.seconds_a_batch * pool
+    disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
+    return f": about {show_duration(seconds)}, up to {disk:.0f} MB for weights"
+
+
 class ConsoleWatcher:
     """Prints to a console; with a terminal, bars and the time left stay at its foot."""
 
@@ -104,23 +118,20 @@ class ConsoleWatcher:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._bars.stop()
+        if self._live:  # stopping bars that never started prints an empty line
+            self._bars.stop()
 
     def say(self, line: str) -> None:
         """One line, unless quiet."""
         if not self._quiet:
             self._console.print(escape(line), highlight=False, soft_wrap=True)
 
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight, refits: int, workers: int) -> None:
-        """What will be run: cells, refits, an estimate of time and disk."""
+    def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
+        """What will be run: cells, refits, an estimate of time and disk where our loop trains."""
         self._criterion = criterion_of(study)
         count = count_cells(study, grid)
         n_cells = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
-        size, epochs = study.config.training.batch_size, count_epochs(study.config)
-        pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
-        cell_s = seconds_of_cell(study, trial.seconds_a_batch)
-        seconds = cell_s * (n_cells - finished) / workers + trial.seconds_a_batch * pool
         self._total, self._workers = n_cells + refits, workers
         strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
         label = axis_names(strengths[0].axis)[1]
@@ -130,19 +141,25 @@ class ConsoleWatcher:
         )
         self.say(
             f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
-            f"{study.folds.method}; {study.config.decay.policy}, {label} = {shown}"
+            f"{study.folds.method}; {policy_of(study.config)}, {label} = {shown}"
         )
         already = f", {finished} of them finished" if finished else ""
-        disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
+        final = f"then up to {refits} refit{'s' if refits > 1 else ''}, " if refits else ""
         honest = f", up to {count.honest} for the honest score" if count.honest else ""
         self.say(
-            f"{show_cells(count)} trainings{already}{honest}, then up to {refits} refit{'s' if refits > 1 else ''}, "
-            f"{workers} at a time: about {show_duration(seconds)}, up to {disk:.0f} MB for weights; "
-            "more if the best is the strongest."
+            f"{show_cells(count)} trainings{already}{honest}, {final}"
+            f"{workers} at a time{_estimate(study, trial, n_cells - finished, workers)}; more if the best is the "
+            "strongest."
         )
         self._done = finished
         if self._live:
             self._all = self._bars.add_task("all", total=self._total, completed=finished, unit="trainings", left="")
+
+    def begin(self, criterion: Criterion, trainings: int, finished: int, workers: int) -> None:
+        """Count trainings from here; what they are was said already."""
+        self._criterion, self._total, self._done, self._workers = criterion, trainings, finished, workers
+        if self._live:
+            self._all = self._bars.add_task("all", total=trainings, completed=finished, unit="trainings", left="")
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line for a cell that ended."""
@@ -196,10 +213,10 @@ class ConsoleWatcher:
         if record.status == "diverged":
             return f"diverged: {record.reason}"
         label = record.extra.get("task", "segmentation")
-        train = f"train {self._score(record.train, label)}" if record.train else ""
+        train = f"train {self._score(record.train, label)}, " if record.train else ""
         kind = "test" if event.task.fold < 0 and not event.task.scores_on_the_way else "validation"
         scored = f"{kind} {self._score(record.validation, label)}, " if record.validation else ""
-        return f"{scored}{train}, {show_duration(record.seconds)}"
+        return f"{scored}{train}{show_duration(record.seconds)}"
 
     def _left(self, epochs: int) -> str:
         """Time left, from the pace of all epochs so far."""
@@ -228,7 +245,16 @@ class ConsoleWatcher:
         if verdict.paste and not self._quiet:
             console.print("\nlines to paste:\n")
             console.print(escape(verdict.paste), highlight=False, soft_wrap=True)
-        console.print(f"\nmodel: {done.model}\nreport: {done.report}", highlight=False, soft_wrap=True)
+        model = f"model: {done.model}\n" if done.model is not None else ""
+        console.print(f"\n{model}report: {done.report}", highlight=False, soft_wrap=True)
+
+    def conclude_comparison(self, done: Compared) -> None:
+        """The table of arms, what it says, and where the page lies."""
+        if not self._quiet:
+            self._console.print(arms_table(done.comparison))
+            self._console.print(NOTE, highlight=False, soft_wrap=True)
+        self._console.print(f"\n{escape(done.comparison.sentence)}", highlight=False, soft_wrap=True)
+        self._console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
 
     def conclude_training(self, done: Trained) -> None:
         """Scores and places of a single training."""

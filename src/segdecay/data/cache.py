@@ -11,23 +11,25 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import numpy as np
+
 from segdecay.data.checks import CheckReport, report_from_json, report_to_json
 from segdecay.data.dataset import Dataset, dataset_to_json, open_dataset
+from segdecay.data.leases import end_lease, new_lease
+from segdecay.data.room import PART_MARK, default_limit, make_room, remove_abandoned, stamp
 from segdecay.data.sources.base import Sample
 from segdecay.errors import DataError
 from segdecay.records import read_json, sync_folder, write_json
 
 VARIABLE = "SEGDECAY_CACHE"
-LAYOUT = 1  # raise it when the files in a cache folder, or how pixels are made, change
-PART_MARK = ".part-"
-ABANDONED_S = 24 * 3600  # an unfinished folder nobody wrote to for so long was left by a kill
+LAYOUT = 2  # raise it when the files in a cache folder, how pixels are made, or what is checked, change
+STEPS = 64  # of the limit: room is made so much at a time, so that the cache is not listed for every image
 
 
 def default_cache() -> Path:
@@ -62,28 +64,37 @@ def _explained(cache: Path) -> Iterator[None]:
 def find(folder: Path) -> tuple[Dataset, CheckReport] | None:
     """What lies finished and undamaged in a cache folder, or None."""
     try:
-        return open_dataset(folder), report_from_json(read_json(folder / "checks.json"))
+        found = open_dataset(folder), report_from_json(read_json(folder / "checks.json"))
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
+    stamp(folder)
+    return found
 
 
 class Builder:
     """Writes one data set beside its folder; `finish` renames it there, leaving without it removes everything.
 
+    limit: bytes that the whole cache may take; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB.
+
     Raises:
-        DataError: the cache cannot be written.
+        DataError: the cache cannot be written, or the data set does not fit into its limit.
+        ConfigError: $SEGDECAY_CACHE_LIMIT is no size.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
         self._folder = folder
+        self._limit = default_limit() if limit is None else limit
+        self._written = self._granted = 0
+        self._lease: int | None = None
         self._files: list[IO[bytes]] = []
 
     def __enter__(self) -> Self:
         cache = self._folder.parent
         with _explained(cache):
             cache.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(cache)
+            remove_abandoned(cache)
             self._beside = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}{PART_MARK}", dir=cache))
+            self._lease = new_lease(self._beside)
             self._files = [(self._beside / name).open("wb") for name in ("images.u8", "masks.u8")]
         return self
 
@@ -93,12 +104,22 @@ class Builder:
         for file in self._files:
             file.close()
         shutil.rmtree(self._beside, ignore_errors=True)
+        end_lease(self._lease)
 
     def add(self, sample: Sample) -> None:
         """Append one decoded pair."""
+        self._written += sample.image.nbytes + sample.mask.nbytes
+        if self._written > self._granted:
+            self._grant(max(self._written, min(self._written + self._limit // STEPS, self._limit)))
         with _explained(self._folder.parent):
-            self._files[0].write(sample.image.tobytes())
-            self._files[1].write(sample.mask.tobytes())
+            for file, array in zip(self._files, (sample.image, sample.mask), strict=True):
+                file.write(np.ascontiguousarray(array).data)
+
+    def _grant(self, n_bytes: int) -> None:
+        """Make room for so many bytes in all."""
+        with _explained(self._folder.parent):
+            make_room(self._folder.parent, self._beside, n_bytes, self._limit)
+        self._granted = n_bytes
 
     def finish(self, dataset: Dataset, report: CheckReport) -> Dataset:
         """The data set in its final place; another builder's when that was faster."""
@@ -109,6 +130,7 @@ class Builder:
                 file.close()
             write_json(self._beside / "checks.json", report_to_json(report))
             write_json(self._beside / "dataset.json", dataset_to_json(dataset))
+            stamp(self._beside)
             self._beside.chmod(0o755)
             for _attempt in range(3):
                 if self._move():
@@ -130,14 +152,3 @@ class Builder:
             return False
         sync_folder(self._folder.parent)
         return True
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Delete unfinished folders that a kill left behind."""
-    for folder in cache.glob(f"*{PART_MARK}*"):
-        try:
-            newest = max(entry.stat().st_mtime for entry in [folder, *folder.iterdir()])
-        except OSError:  # another builder has just renamed or removed it
-            continue
-        if time.time() - newest > ABANDONED_S:
-            shutil.rmtree(folder, ignore_errors=True)

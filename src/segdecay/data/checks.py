@@ -239,41 +239,6 @@ def check_shared_groups(items: Sequence[Item], fold_method: str) -> tuple[Findin
     return tuple(findings)
 
 
-def check_duplicates(items: Sequence[Item], image_hashes: Sequence[str]) -> tuple[Finding, ...]:
-    """The same image content in training and test, or in two groups that folds may tear apart."""
-    by_hash: dict[str, list[Item]] = defaultdict(list)
-    for item, digest in zip(items, image_hashes, strict=True):
-        by_hash[digest].append(item)
-    twice = [found for found in by_hash.values() if len(found) > 1]
-    spans_parts = [len({item.part in POOL for item in found}) == 2 for found in twice]
-    across_parts = [found for found, spans in zip(twice, spans_parts, strict=True) if spans]
-    across_groups = [
-        found
-        for found, spans in zip(twice, spans_parts, strict=True)
-        if not spans and len({item.group for item in found if item.part in POOL}) > 1
-    ]
-    findings = []
-    for code, found, where, fix in (
-        (
-            "duplicate_parts",
-            across_parts,
-            "in training and in test",
-            "The test score counts what was learned by heart: remove one of each.",
-        ),
-        (
-            "duplicate_groups",
-            across_groups,
-            "in two groups",
-            "Folds may train on one and score the other: remove one, or give both one group.",
-        ),
-    ):
-        if found:
-            pairs = names_of([" = ".join(item.name for item in one[:3]) for one in found])
-            count = f"{len(found)} image{'s have' if len(found) > 1 else ' has'}"
-            findings.append(Finding("warning", code, None, f"{count} the same content {where}: {pairs}. {fix}"))
-    return tuple(findings)
-
-
 def report_to_json(report: CheckReport) -> dict[str, Any]:
     """Plain values that JSON can hold."""
     return asdict(report)

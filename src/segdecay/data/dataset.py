@@ -7,6 +7,7 @@ or of models. Opening is cheap, so every worker opens its own and all share the 
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -17,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segdecay.config import Task
+from segdecay.data.deep import PLAIN, Depth, depth_from_json, depth_to_json
+from segdecay.data.leases import end_lease, take_lease
 from segdecay.errors import DataError
 from segdecay.records import read_json
 
@@ -56,6 +59,17 @@ class Dataset:
     root: Path  # cache folder
     items: tuple[Item, ...]
     task: Task = field(default="segmentation", kw_only=True)
+    counts: tuple[tuple[int, ...], ...] | None = field(
+        default=None, kw_only=True
+    )  # described, not decoded: class_pixels
+    exclude_from_mean: tuple[str, ...] = field(default=(), kw_only=True)
+    depth: Depth = field(default=PLAIN, kw_only=True)  # how values of files became 8 bits
+    chosen_bands: tuple[int, ...] | None = field(default=None, kw_only=True)  # of the files; None: all
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """Indices of the classes that no mean over classes counts."""
+        return tuple(self.classes.index(name) for name in self.exclude_from_mean)
 
     @cached_property
     def _starts(self) -> I64:
@@ -103,11 +117,14 @@ def pixel_starts(items: tuple[Item, ...]) -> I64:
 def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
     """The values of dataset.json: everything but the folder it lies in."""
     return {
-        item.name: getattr(dataset, item.name) for item in fields(Dataset) if item.name not in {"root", "items"}
-    } | {"items": [asdict(item) for item in dataset.items]}
+        item.name: getattr(dataset, item.name)
+        for item in fields(Dataset)
+        if item.name not in {"root", "items", "counts"}
+    } | {"items": [asdict(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
 
 
 def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
+    depth, chosen = values.get("depth") or {}, values.get("chosen_bands")
     return Dataset(
         name=values["name"],
         classes=tuple(values["classes"]),
@@ -119,15 +136,19 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
         root=root,
         items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
         task=values.get("task", "segmentation"),
+        exclude_from_mean=tuple(values.get("exclude_from_mean", ())),
+        depth=depth_from_json(depth.get("scale"), depth.get("nodata")),
+        chosen_bands=None if chosen is None else tuple(chosen),
     )
 
 
 def open_dataset(root: Path) -> Dataset:
-    """The data set that lies decoded in a cache folder.
+    """The data set that lies decoded in a cache folder, which stays there as long as somebody holds the data set.
 
     Raises:
         DataError: the folder is missing, unfinished or damaged.
     """
+    lease = take_lease(root) if (root / "dataset.json").is_file() else None
     try:
         dataset = _dataset_from_json(read_json(root / "dataset.json"), root)
         pixels = int(dataset._starts[-1])  # noqa: SLF001
@@ -140,7 +161,12 @@ def open_dataset(root: Path) -> Dataset:
                     f"{root / name} holds {seen} bytes instead of {expected}. Delete {root}: it is rebuilt."
                 )
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        end_lease(lease)
         raise DataError(f"{root} holds no decoded data set ({error}). Delete it: it is rebuilt.") from error
+    except DataError:
+        end_lease(lease)
+        raise
+    weakref.finalize(dataset, end_lease, lease)
     return dataset
 
 
@@ -148,6 +174,8 @@ def class_pixels(dataset: Dataset, indices: tuple[int, ...] | None = None) -> I6
     """Pixels of each class in each mask, ignored ones left out: (indices, classes) int64."""
     chosen = range(len(dataset.items)) if indices is None else indices
     n = len(dataset.classes)
+    if dataset.counts is not None:
+        return np.array([dataset.counts[index] for index in chosen], dtype=np.int64).reshape(-1, n)
     if dataset.task == "classification":
         labels = np.array([dataset.mask(index)[0, 0] for index in chosen], dtype=np.int64)
         return np.asarray(labels[:, None] == np.arange(n), dtype=np.int64)

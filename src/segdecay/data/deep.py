@@ -31,6 +31,9 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # of a damaged fil
 GDAL_NODATA = 42113
 PERCENTILES = (1, 99)
 MOST_BYTES = 1 << 32  # of one decoded file; a file of a few bytes can claim any size
+MAPPED_BYTES = 64 << 20  # decoded TIFFs above this lie in a temporary file, not in memory
+BLOCK_VALUES = 1 << 20  # converted at a time
+HARMLESS_BYTES, MOST_RATIO = 1 << 26, 2000  # deflate packs 1032 bytes into one
 FAULTS = (ValueError, RuntimeError, OSError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError,
                AssertionError, SyntaxError, EOFError, TokenError, zlib.error, struct.error, MemoryError,
                tifffile.TiffFileError)  # fmt: skip
@@ -46,10 +49,37 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Depth:
-    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone."""
+    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone;
+    bands: those that are wanted, from 0, None: all.
+    """
 
     scale: Literal["percentile"] | float | None = None
     nodata: float | None = None
+    bands: tuple[int, ...] | None = None
+
+    def chosen(self, n_bands: int) -> list[int]:
+        """The bands to decode: all where one that is wanted is missing, which others then report."""
+        fits = self.bands is not None and max(self.bands) < n_bands
+        return list(self.bands) if self.bands is not None and fits else list(range(n_bands))
+
+
+PLAIN = Depth()  # 8 bits as they are
+
+
+def depth_to_json(depth: Depth) -> dict[str, Any]:
+    """Scale and nodata as JSON can hold them, which has no NaN.
+
+    >>> depth_to_json(Depth(nodata=math.nan)), depth_to_json(Depth(4096.0, 0.0))
+    ({'scale': None, 'nodata': 'nan'}, {'scale': 4096.0, 'nodata': 0.0})
+    """
+    is_nan = depth.nodata is not None and math.isnan(depth.nodata)
+    return {"scale": depth.scale, "nodata": "nan" if is_nan else depth.nodata}
+
+
+def depth_from_json(scale: Any, nodata: Any) -> Depth:
+    """What `depth_to_json` wrote."""
+    kept = scale if scale is None or scale == "percentile" else float(scale)
+    return Depth(kept, None if nodata is None else float(nodata))
 
 
 @dataclass(frozen=True)
@@ -97,11 +127,25 @@ def _refuse_large(n_bytes: int) -> None:
         raise UnusableError("too_many_pixels", f"holds {n_bytes / 2**30:.0f} GiB, at most 4 are read.", "Cut it up.")
 
 
+def refuse_hollow(n_bytes: int, content: bytes) -> None:
+    """Refuse a head that claims far more than its file can hold, before anything is decoded.
+
+    Raises:
+        UnusableError: n_bytes, decoded, are more than any method of compression packs into the content.
+    """
+    if n_bytes > max(HARMLESS_BYTES, MOST_RATIO * len(content)):
+        seen = f"claims {n_bytes / 2**20:,.0f} MiB of pixels in {len(content):,} bytes: it is damaged or cut short."
+        raise UnusableError("unreadable", seen, "Copy or export it again.")
+
+
 def _read_tiff(content: bytes) -> Raw:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         series, page = file.series[0], file.pages.first
-        _refuse_large(math.prod(series.shape) * np.dtype(series.dtype).itemsize)
-        values = np.asarray(series.asarray(maxworkers=1))
+        n_bytes = math.prod(series.shape) * np.dtype(series.dtype).itemsize
+        _refuse_large(n_bytes)
+        refuse_hollow(n_bytes, content)
+        # a large file is decoded, strip by strip or tile by tile, into a mapped temporary file
+        values = np.asarray(series.asarray(maxworkers=1, out="memmap" if n_bytes > MAPPED_BYTES else None))
         axes = series.axes
         if "Y" not in axes or "X" not in axes:
             raise ValueError(f"its axes are {axes}")
@@ -146,6 +190,10 @@ def _read_mat(content: bytes) -> Raw:
 
     stream: Any = io.BytesIO(content)
     kinds = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "single", "double", "logical")
+    named = {name: kind for name, _, kind in whosmat(stream)}
+    stream.seek(0)
+    if named.get("GTcls") == "struct":  # how the Semantic Boundaries Dataset keeps the classes of pixels
+        return Raw(np.asarray(loadmat(stream)["GTcls"][0, 0]["Segmentation"]), "")
     there = [(name, shape) for name, shape, kind in whosmat(stream) if kind in kinds and min(shape) > 0]
     pictures = [(name, shape) for name, shape in there if len(shape) in (2, 3) and min(shape[:2]) > 1]
     if len(pictures) != 1:
@@ -173,64 +221,3 @@ def expanded(raw: Raw) -> Raw:
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(raw.colours)] = raw.colours[:256]
     return Raw(table[raw.values[..., 0].astype(np.uint8)], "RGB", raw.orientation, raw.nodata)
-
-
-def to_8_bits(raw: Raw, depth: Depth) -> tuple[U8, Bits | None]:
-    """Values (H, W, B) as uint8, and where there was no data: (H, W, B), or None when there was everywhere.
-
-    Raises:
-        UnusableError: more than 8 bits without a scale, or pixels without data of which nobody spoke.
-    """
-    values = raw.values
-    empty = _without_data(raw, depth)
-    if values.dtype == np.bool_:
-        pixels = values.astype(np.uint8) * 255
-    elif values.dtype == np.uint8:
-        pixels = values.copy()
-    elif depth.scale is None:
-        raise UnusableError("deep", *_unscaled(values, empty))
-    else:
-        pixels = np.stack(
-            [_scaled(values[..., b], empty[..., b], depth.scale) for b in range(values.shape[2])], axis=-1
-        )
-    pixels[empty] = 0
-    return pixels, empty if empty.any() else None
-
-
-def _without_data(raw: Raw, depth: Depth) -> Bits:
-    values = raw.values
-    broken = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=np.bool_)
-    told = depth.nodata if depth.nodata is not None else raw.nodata
-    marked = np.zeros_like(broken) if told is None or math.isnan(told) else np.asarray(values == told)
-    if depth.nodata is None and (broken.any() or marked.any()):
-        seen = [f"{100 * broken.mean():.1f} % NaN"] if broken.any() else []
-        seen += [f"nodata {told:g} in {100 * marked.mean():.1f} %"] if marked.any() else []
-        value = "nan" if told is None or math.isnan(told) else f"{told:g}"
-        fix = f"Set nodata: {value} (filled, and ignored in loss, metrics and statistics)."
-        raise UnusableError("nodata", f"holds {', '.join(seen)}.", fix)
-    return broken | marked
-
-
-def _unscaled(values: Array, empty: Bits) -> tuple[str, str]:
-    """What would be lost, and what to set."""
-    valid = values[~empty]
-    low, high = (valid.min(), valid.max()) if valid.size else (0, 0)
-    lost = 100 * float(((valid < 0) | (valid > 255)).mean()) if valid.size else 0.0
-    kind = "float" if values.dtype.kind == "f" else str(values.dtype)
-    span = f"{low:g}–{high:g}"
-    most = 65535 if values.dtype == np.uint16 else float(high)
-    if kind == "float" and lost == 0:
-        seen = f"is float, {span}: which values are black and white is not known."
-    else:
-        seen = f"is {kind}, {span}: reading it as 8 bit would clip {lost:.0f} %."
-    return seen, f"Set scale: percentile, or scale: {{max: {most:g}}}."
-
-
-def _scaled(band: Array, empty: Bits, scale: Literal["percentile"] | float) -> U8:
-    wide = np.where(empty, 0, band).astype(np.float64)
-    low, high = 0.0, 0.0
-    if scale != "percentile":
-        high = float(scale)
-    elif not empty.all():
-        low, high = (float(one) for one in np.percentile(wide[~empty], PERCENTILES))
-    return np.clip(np.rint((wide - low) * (255 / (high - low) if high > low else 0)), 0, 255).astype(np.uint8)

@@ -77,7 +77,7 @@ def guess_spec(folder: Path) -> Guess:
     found = _Found(_stems(folder / images), _stems(folder / masks))
     for name, files in ((images, found.images), (masks, found.masks)):
         if not files:
-            raise DataError(f"{folder / name} holds no JPEG or PNG.")
+            raise DataError(f"{folder / name} holds no image (PNG, JPEG, TIFF, .npy or .mat).")
     ideas = [
         Idea(key, name, "the folder that is there")
         for key, name in (("images", images), ("masks", masks))

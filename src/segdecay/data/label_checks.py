@@ -19,6 +19,9 @@ I64 = npt.NDArray[np.int64]
 
 MANY_VALUES = 8  # unclaimed values in one mask from which it counts as lossy, interpolated or numbered by object
 SHOWN = 6
+LEAST_MIXED = 3  # colours between stated ones from which edges are taken to be smoothed
+MOSTLY_MIXED = 0.9  # share of the unclaimed pixels that must lie between
+OFF_THE_WAY = 4.0  # distance in RGB from the straight way between two colours
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,17 @@ def check_palettes(palettes: Sequence[MaskPalette]) -> list[Fault]:
     return faults
 
 
-def colour_fault(file: str, colours: dict[Colour, int], *, is_mapped: bool, lossy: bool) -> Fault:
-    """The fault of a mask in colours: there is no mapping, or these (most frequent first) are not in it."""
+def colour_fault(
+    file: str, colours: dict[Colour, int], *, is_mapped: bool, lossy: bool, stated: Sequence[Colour] = ()
+) -> Fault:
+    """The fault of a mask in colours: there is no mapping, or these (most frequent first) are not in it.
+
+    stated: the colours that the mapping has.
+    """
     total = sum(colours.values())
+    mixed = {} if lossy else _between(colours, stated)
+    if mixed and sum(mixed.values()) >= MOSTLY_MIXED * total:
+        return _anti_aliased(file, mixed)
     if lossy or len(colours) >= 256:
         text = f"holds {len(colours)} {'further ' if is_mapped else ''}colours: lossy or interpolated."
         return Fault("wrong", "lossy_mask", file, text, "Re-export as PNG, nearest neighbour.")
@@ -157,10 +168,35 @@ def colour_fault(file: str, colours: dict[Colour, int], *, is_mapped: bool, loss
     more = " …" if len(colours) > SHOWN else ""
     if is_mapped:
         text = f"holds {', '.join(f'{colour_text(c)} ({n} px)' for c, n in named)}{more}, which colors does not list."
-        return Fault("wrong", "colour_unknown", file, text, "Add it to colors, or list it under ignore.")
+        lines = ", ".join(f'"{colour_text(colour)}"' for colour, _ in named)
+        fix = f"Add a line '{lines.split(', ')[0]}: CLASS' to colors, or set ignore: [{lines}]."
+        return Fault("wrong", "colour_unknown", file, text, fix)
     shares = ", ".join(f"{colour_text(c)} {100 * n / total:.0f} %" for c, n in named)
     text = f"is RGB with {len(colours)} colour{'s' if len(colours) > 1 else ''}: {shares}{more}."
     fix = "Add colors: to dataset.yaml (a template: segdecay init)."
     if all(r == g == b for r, g, b in colours):
         fix = f"It is grey saved as RGB: save it as 8-bit grey. Or: {fix}"
     return Fault("wrong", "rgb_mask", file, text, fix)
+
+
+def _between(colours: dict[Colour, int], stated: Sequence[Colour]) -> dict[Colour, int]:
+    """Those colours that lie on a straight way from one stated colour to another, apart from its ends."""
+    if len(stated) < 2 or len(colours) < LEAST_MIXED:
+        return {}
+    points, ends = np.array(list(colours), dtype=np.float64), np.array(stated, dtype=np.float64)
+    near = np.zeros(len(points), dtype=bool)
+    for one in range(len(ends)):
+        for other in range(one):
+            way = ends[other] - ends[one]
+            share = (points - ends[one]) @ way / (way @ way)
+            off = np.linalg.norm(points - ends[one] - share[:, None] * way, axis=1)
+            near |= (share > 0) & (share < 1) & (off <= OFF_THE_WAY)
+    return {colour: count for (colour, count), is_near in zip(colours.items(), near, strict=True) if is_near}
+
+
+def _anti_aliased(file: str, mixed: dict[Colour, int]) -> Fault:
+    named = ", ".join(f"{colour_text(colour)} ({n} px)" for colour, n in list(mixed.items())[:SHOWN])
+    more = " …" if len(mixed) > SHOWN else ""
+    text = f"holds {len(mixed)} colours between the stated ones, {sum(mixed.values())} px: {named}{more}: anti-aliased."
+    fix = "Edges were smoothed when it was drawn or resized. Re-export without anti-aliasing, nearest neighbour."
+    return Fault("wrong", "anti_aliased", file, text, fix)

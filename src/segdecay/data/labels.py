@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from segdecay.data.dataset import IGNORE
 from segdecay.data.palette import Colour, parse_colour
@@ -84,8 +85,18 @@ def labels_of_values(
     table: ValueTable,
 ) -> tuple[U8, I64]:
     """Class indices (H, W), and how often each of the 256 pixel values occurs: (256,) int64."""
-    counts = np.bincount(mask.ravel(), minlength=256).astype(np.int64)
-    return np.take(table.index, mask), counts
+    counts = count_values(mask)
+    used = np.flatnonzero(counts)
+    if np.array_equal(table.index[used], used):  # values are class indices already
+        return mask, counts
+    looked_up = mask.tobytes().translate(table.index.tobytes())
+    return np.frombuffer(looked_up, dtype=np.uint8).reshape(mask.shape), counts
+
+
+def count_values(values: U8) -> I64:
+    """How often each of the 256 values occurs: (256,) int64. Pillow counts bytes without widening them first."""
+    flat = np.ascontiguousarray(values).reshape(values.shape[0], -1)
+    return np.asarray(Image.fromarray(flat).histogram(), dtype=np.int64)
 
 
 def labels_of_colours(

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,31 +23,42 @@ from segdecay.data.checks import (
     CheckReport,
     Notebook,
     check_classes,
-    check_duplicates,
     check_parts,
     check_shared_groups,
     class_rows,
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
+from segdecay.data.duplicate_checks import check_duplicates
+from segdecay.data.likeness import Content
+from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import resize_image, resize_mask
+from segdecay.data.quantities import check_empty_masks, check_handfuls
 from segdecay.data.sources import Facts, Sample, Source, build_source
+from segdecay.data.sources.base import PlacedSource, measured
 from segdecay.errors import DataError, gather
 
 I64 = npt.NDArray[np.int64]
+Watch = Callable[[int, int | None], None]
 
 
-def load_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset, CheckReport]:
+def load_dataset(
+    config: DataConfig, *, cache: Path | None = None, cache_limit: int | None = None
+) -> tuple[Dataset, CheckReport]:
     """The data set that a configuration names, checked and decoded, and what the checks found.
 
     cache: folder for decoded data; None takes $SEGDECAY_CACHE, else the user's cache folder.
+    cache_limit: bytes that all decoded data there may take; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB.
 
     Raises:
-        DataError: DATA does not exist, the cache cannot be written, or listing everything that is wrong with the files.
+        DataError: DATA does not exist, the cache cannot be written or is too small, or listing everything that is wrong
+            with the files.
         ConfigError: dataset.yaml or classes.txt is not valid.
     """
-    dataset, report = read_dataset(config, cache=cache)
+    dataset, report = read_dataset(config, cache=cache, cache_limit=cache_limit)
     wrong = [finding.message for finding in report.of_level("wrong")]
+    if wrong:  # whoever mends these sees what else there is
+        wrong += [f"warning: {finding.message}" for finding in report.of_level("warning")]
     gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
     if dataset is None:
         raise DataError(f"{config.path} holds no image with its mask or label that can be used.")
@@ -60,8 +74,12 @@ def task_of(config: DataConfig) -> Task:
     return build_source(config).facts.task
 
 
-def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Dataset | None, CheckReport]:
+def read_dataset(
+    config: DataConfig, *, cache: Path | None = None, cache_limit: int | None = None, watch: Watch | None = None
+) -> tuple[Dataset | None, CheckReport]:
     """As `load_dataset`, but faults of files are only reported: the data set is None when anything is wrong.
+
+    watch: told how many pairs were read and how many there are, None where nobody knows.
 
     Raises:
         DataError, ConfigError: as `load_dataset`, faults of files apart.
@@ -69,28 +87,35 @@ def read_dataset(config: DataConfig, *, cache: Path | None = None) -> tuple[Data
     source = build_source(config)
     folder = caching.folder_of(cache or caching.default_cache(), source.facts.name, source.key(), config.size)
     stored = caching.find(folder)
-    return stored if stored is not None else _build(source, config, folder)
+    return stored if stored is not None else _build(source, config, folder, cache_limit, watch)
 
 
-def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | None, CheckReport]:
+def _build(
+    source: Source, config: DataConfig, folder: Path, cache_limit: int | None, watch: Watch | None
+) -> tuple[Dataset | None, CheckReport]:
     """Read every file once: check it, and write it into the cache as long as nothing is wrong."""
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
-    hashes: list[str] = []
+    contents: list[Content] = []
     bands = 0
-    with caching.Builder(folder) as builder:
-        for sample in source.samples(notebook):
-            resized = _resized(sample, config.size, facts.task)
-            bands = bands or resized.image.shape[2]
-            height, width = resized.image.shape[:2]
+    count = len(source.placed) if isinstance(source, PlacedSource) else None
+    prepare = partial(_prepared, size=config.size, task=facts.task)
+    samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
+    with caching.Builder(folder, cache_limit) as builder, closing(samples):
+        for sample in samples:
+            if watch is not None:
+                watch(len(items) + 1, count)
+            bands = bands or sample.image.shape[2]
+            height, width = sample.image.shape[:2]
             items.append(Item(sample.name, sample.part, sample.group, sample.fold, height, width, sample.sha256))
-            counts.append(np.bincount(sample.mask.ravel(), minlength=256)[: len(facts.classes)])
-            hashes.append(hashlib.sha256(sample.image.tobytes() + repr(sample.image.shape).encode()).hexdigest())
-            if notebook.is_clean and resized.image.shape[2] == bands:
-                builder.add(resized)
+            assert sample.seen is not None  # noqa: S101  (of `measured`)
+            counts.append(sample.seen.values[: len(facts.classes)])
+            contents.append(sample.seen.content)
+            if notebook.is_clean and sample.image.shape[2] == bands:
+                builder.add(sample)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
-        report = _report(facts, notebook, items, table, hashes)
+        report = _report(facts, notebook, items, table, contents)
         if report.of_level("wrong") or not items:
             return None, report
         dataset = Dataset(
@@ -104,23 +129,31 @@ def _build(source: Source, config: DataConfig, folder: Path) -> tuple[Dataset | 
             root=folder,
             items=tuple(items),
             task=facts.task,
+            exclude_from_mean=facts.exclude_from_mean,
+            depth=facts.depth,
+            chosen_bands=facts.chosen_bands,
         )
         return builder.finish(dataset, report), report
 
 
-def _resized(sample: Sample, size: tuple[int, int] | None, task: Task) -> Sample:
+def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sample:
+    """The sample, measured as it was read, in the size asked for."""
+    sample = measured(sample)
     if size is None:
         return sample
     mask = sample.mask if task == "classification" else resize_mask(sample.mask, size)
     return replace(sample, image=resize_image(sample.image, size), mask=mask)
 
 
-def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, hashes: list[str]) -> CheckReport:
+def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, contents: list[Content]) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
     if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
         findings += check_classes(facts.classes, counts, items, facts.task)
+        if facts.task == "segmentation":
+            findings += check_handfuls(facts.classes, counts, items)
+            findings += check_empty_masks(facts.classes, counts, items)
     findings += check_shared_groups(items, facts.fold_method)
-    findings += check_duplicates(items, hashes)
+    findings += check_duplicates(items, contents)
     parts: dict[str, int] = dict(Counter(item.part for item in items))
     return CheckReport(ordered(findings), class_rows(facts.classes, counts, items), parts, facts.task)
 

@@ -1,5 +1,5 @@
-"""One file's bytes to uint8 pixels, or the reason why not; and resizing. Knows JPEG and PNG, and deep.py the
-other kinds; nothing of data sets.
+"""One file's bytes to uint8 pixels, or the reason why not; and resizing. Knows PNG and JPEG, deep.py the other kinds;
+nothing of data sets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from segdecay.data.deep import Bits, Depth, Raw, UnusableError, expanded, raw_of, to_8_bits
+from segdecay.data.deep import PLAIN, Bits, Depth, Raw, UnusableError, expanded, raw_of, refuse_hollow
+from segdecay.data.eight_bits import to_8_bits
 
 __all__ = ["Depth", "Picture", "UnusableError", "read_image", "read_mask", "resize_image", "resize_mask", "turned"]
 
@@ -23,9 +24,9 @@ U8 = npt.NDArray[np.uint8]
 
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
-PLAIN = Depth()
 FORMATS = ("PNG", "JPEG")  # JPEG brings MPO, the files of some phones, with it
 BAND_NAMES = {"L": "grey", "LA": "grey + alpha", "RGB": "RGB", "RGBA": "RGB + alpha"}
+STRIP_BYTES = 1 << 25
 TURN_TAG = 0x0112  # EXIF orientation
 SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that exchange height and width
 FLIPS = {  # orientation: are rows, are columns reversed (after the exchange)
@@ -50,6 +51,7 @@ class Picture:
     lossy: bool
     colours: tuple[tuple[int, int, int], ...] = ()  # of a palette file
     empty: Bits | None = None  # (H, W, B): where there is no data
+    n_bands: int | None = None  # of the file, where only the chosen ones were decoded
 
 
 def _png_bits(content: bytes) -> int:
@@ -70,17 +72,15 @@ def _open(content: bytes) -> Image.Image:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+            refuse_hollow(image.width * image.height * len(image.getbands()), content)
             image.load()
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS
-        raise UnusableError(
-            "too_many_pixels",
-            f"has more than {limit} pixels, the limit against decompression bombs.",
-            "Cut it into tiles.",
-        ) from error
+        seen = f"has more than {limit} pixels, the limit against decompression bombs."
+        raise UnusableError("too_many_pixels", seen, "Cut it into tiles.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
-        inside = "is neither PNG nor JPEG, TIFF, .npy or .mat inside."
+        inside = "is none of PNG, JPEG, TIFF, .npy and .mat inside."
         reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     return image
@@ -105,6 +105,19 @@ def _refuse_deep(content: bytes) -> None:
         raise UnusableError(
             "deep", "has 16 bits a band: reading it as 8 bit would drop half of them.", "Save it as 8 bit, or as TIFF."
         )
+
+
+def _array(image: Image.Image) -> U8:
+    """Pixels (H, W, B), in strips: at once Pillow would copy all of them three times."""
+    width, height = image.size
+    rows = max(1, STRIP_BYTES // (width * len(image.getbands())))
+    if rows >= height:
+        return np.asarray(image).astype(np.uint8, copy=False).reshape(height, width, -1)
+    pixels = np.empty((height, width, len(image.getbands())), dtype=np.uint8)
+    for top in range(0, height, rows):
+        strip = np.asarray(image.crop((0, top, width, min(top + rows, height))))
+        pixels[top : top + rows] = strip.reshape(*strip.shape[:2], -1)
+    return pixels
 
 
 def read_image(content: bytes, depth: Depth = PLAIN) -> Picture:
@@ -132,14 +145,14 @@ def read_image(content: bytes, depth: Depth = PLAIN) -> Picture:
         image = image.convert("L")
     elif mode not in BAND_NAMES:
         raise UnusableError("bands_unknown", f"has bands {mode}; grey and RGB are read.", "Save it as RGB.")
-    pixels = np.asarray(image)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = _array(image)
     return Picture(pixels, image.mode, _orientation(image), lossy=image.format in {"JPEG", "MPO"})
 
 
 def _of_raw(raw: Raw, depth: Depth) -> Picture:
     pixels, empty = to_8_bits(raw, depth)
-    return Picture(pixels, raw.mode, raw.orientation, lossy=False, empty=empty)
+    chosen = None if depth.bands is None or pixels.shape[2] != len(depth.bands) else raw.values.shape[2]
+    return Picture(pixels, raw.mode, raw.orientation, lossy=False, empty=empty, n_bands=chosen)
 
 
 def _mask_of_raw(raw: Raw) -> Picture:
@@ -177,15 +190,14 @@ def read_mask(content: bytes) -> Picture:
     if image.mode == "P":
         flat = image.getpalette() or []
         colours = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3))
-    pixels = np.asarray(image)
-    if image.mode == "1":
-        pixels = pixels.astype(np.uint8)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = _array(image)
     return Picture(pixels, image.mode, _orientation(image), lossy, colours)
 
 
 def turned(picture: Picture) -> Picture:
     """The picture as its EXIF orientation says it is seen."""
+    if picture.orientation == 1:
+        return picture
     empty = None if picture.empty is None else _turned(picture.empty, picture.orientation)
     return replace(picture, pixels=_turned(picture.pixels, picture.orientation), orientation=1, empty=empty)
 

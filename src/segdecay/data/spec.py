@@ -10,15 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 
-from segdecay.config import Section, Task
+from segdecay.config import Task
 from segdecay.data.conflicts import conflicts_of
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
+from segdecay.data.yaml_text import load_mapping
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.key_faults import explain
+from segdecay.sections import Section
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
@@ -46,6 +47,9 @@ class DatasetSpec(Section):
         default_factory=dict, description="colour of a mask, '#rrggbb' or [r, g, b]: class name"
     )
     ignore: tuple[int | str, ...] = Field((), description="pixel values (or colours) that are not labelled")
+    exclude_from_mean: tuple[str, ...] = Field(
+        (), description="classes that are trained and scored as the others, and left out of every mean over classes"
+    )
     layout: str = Field("folders", description="folders, table, coco, voc, labelme or parts: see docs/sources.md")
     images: str = Field("images", description="a folder, or a template: {site}/{stem}_rgb.jpg")
     masks: str = Field("masks", description="a folder, or a template with the fields of images")
@@ -74,7 +78,7 @@ class DatasetSpec(Section):
     nodata: float | None = Field(None, description="value of pixels without data; .nan for NaN alone")
     palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
 
-    @pydantic.field_validator("classes", "bands", mode="before")
+    @pydantic.field_validator("classes", "bands", "exclude_from_mean", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -178,36 +182,13 @@ def validate_classes(names: tuple[str, ...]) -> None:
         raise ValueError(f"class '{twice[0]}' is listed twice")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose lists may be keys ([r, g, b]: road) and whose keys may not repeat."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for index, (key, value) in enumerate(node.value):
-            if isinstance(key, yaml.SequenceNode):
-                text = ",".join(str(part.value) for part in key.value)
-                key = yaml.ScalarNode("tag:yaml.org,2002:str", text, key.start_mark, key.end_mark)  # noqa: PLW2901
-                node.value[index] = (key, value)
-            if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep=deep)
-
-
 def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
     """The checked content of a dataset.yaml; `source` names the file in messages.
 
     Raises:
         ConfigError: not YAML, or listing every unknown key and every value that is not allowed.
     """
-    try:
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {error}") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} holds a {type(values).__name__}; a mapping of keys to values is needed.")
-    values = {str(key): value for key, value in values.items()}
+    values = load_mapping(text, source)
     try:
         spec = DatasetSpec.model_validate(values)
     except pydantic.ValidationError as error:
@@ -285,10 +266,13 @@ def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
             ("palette", spec.palette),
             ("names", [name for name in spec.names.values() if name is not None]),
             ("background", [spec.background] if spec.background is not None else []),
+            ("exclude_from_mean", spec.exclude_from_mean),
         )
         for name in dict.fromkeys(names)
         if classes and name not in classes
     ]
+    if classes and set(classes) <= set(spec.exclude_from_mean):
+        faults.append("dataset.yaml, exclude_from_mean: every class is listed, which leaves nothing to take a mean of.")
     gather(ConfigError, faults)
     return classes
 

@@ -18,6 +18,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from segdecay.config import ModelConfig, Task
+from segdecay.data.deep import PLAIN, Depth, depth_from_json
 from segdecay.deploy.card import SCHEMA, Card, model_of, read_card, read_part
 from segdecay.deploy.model_card import model_card
 from segdecay.errors import ModelError, RunError, gather
@@ -43,6 +44,8 @@ class Bundle:
     made_by: Mapping[str, object]
     card: Card | None = field(default=None, repr=False)
     task: Task = "segmentation"
+    depth: Depth = PLAIN  # how values of files become 8 bits
+    chosen_bands: tuple[int, ...] | None = None  # of the files; None: all
 
     def logits(
         self,
@@ -150,6 +153,8 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
         made_by=card.made_by,
         card=card,
         task=card.task,
+        depth=depth_from_json(card.scale, card.nodata),
+        chosen_bands=card.chosen_bands,
     )
 
 

@@ -33,6 +33,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=8, le=16384)]
+BandNumber = Annotated[int, Field(ge=0, le=65535)]
 Band = tuple[float, float]
 
 
@@ -100,6 +101,9 @@ class Card(Part):
     mean: tuple[Finite, ...]
     deviation: tuple[Positive, ...]
     size: tuple[Side, Side] | None
+    scale: Literal["percentile"] | Positive | None = None  # how more than 8 bits became 8; a number: what became 255
+    nodata: Literal["nan"] | Finite | None = None  # value of pixels without data
+    chosen_bands: tuple[BandNumber, ...] | None = None  # of the files; None: all
     model: Mapping[str, Any]
     made_by: Mapping[str, Any] = {}
     trained_on: TrainedOn | None = None
@@ -109,12 +113,15 @@ class Card(Part):
     miou: Share | None = None  # on `scored_on`
     miou_interval: Band | None = None
     balanced_accuracy: Share | None = None  # on `scored_on`, where images have one label
+    exclude_from_mean: tuple[Name, ...] = ()  # classes that these means leave out
     made_with: Mapping[str, str] = {}  # versions of packages
 
     @pydantic.model_validator(mode="after")
     def _lengths_agree(self) -> Card:
         if not len(self.mean) == len(self.deviation) == self.bands:
             raise ValueError("mean and deviation hold one number a band")
+        if self.chosen_bands is not None and len(self.chosen_bands) != self.bands:
+            raise ValueError("chosen_bands names as many bands as there are")
         if len(self.palette) != len(self.classes):
             raise ValueError("palette holds one colour a class")
         if len(set(self.classes)) != len(self.classes):

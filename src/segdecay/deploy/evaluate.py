@@ -30,6 +30,7 @@ from segdecay.deploy.evaluation import (
     image_mious,
     overall_scores,
 )
+from segdecay.deploy.images import reading_in_words
 from segdecay.deploy.predictor import Predictor
 from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
 from segdecay.records import write_json
@@ -93,6 +94,13 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
         )
     if predictor.bands != dataset.bands:
         faults.append(f"{dataset.name} has {dataset.bands} band(s), the model was trained on {predictor.bands}.")
+    own, other = (repr((one.depth, one.chosen_bands)) for one in (predictor, dataset))
+    if own != other and not faults:
+        faults.append(
+            f"{dataset.name} is read otherwise than what the model was trained on: "
+            f"{reading_in_words(dataset.depth, dataset.chosen_bands)} in its dataset.yaml, the model's "
+            f"{reading_in_words(predictor.depth, predictor.chosen_bands)}. Write the model's there."
+        )
     return faults
 
 
@@ -169,9 +177,9 @@ def _summary(
     groups = [item.group for item in items]
     rows = [
         ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
-        for index, item, miou in zip(indices, items, image_mious(kept.confusions), strict=True)
+        for index, item, miou in zip(indices, items, image_mious(kept.confusions, dataset.excluded), strict=True)
     ]
-    by = Resampling(groups, inquiry.confidence, inquiry.resamples)
+    by = Resampling(groups, inquiry.confidence, inquiry.resamples, dataset.excluded)
     return Evaluation(
         run=inquiry.run,
         data={
@@ -195,6 +203,7 @@ def _summary(
         resamples=inquiry.resamples,
         resampled_by=resampled_by(known_groups([groups])),
         task=dataset.task,
+        exclude_from_mean=dataset.exclude_from_mean,
         accuracy=accuracy_of(kept.confusions),
         **accuracies(kept.confusions, by, dataset.task),
         classes=class_scores(kept.confusions, kept.boundary, dataset.classes, dataset.palette, by),

@@ -18,7 +18,16 @@ from segdecay.selection.evidence import Counts, known_groups, resampled_by, surf
 from segdecay.selection.intervals import own_estimates
 from segdecay.selection.ratios import ratio_intervals
 from segdecay.training.boundary import BoundaryCounts
-from segdecay.training.counts import F64, I64, intersection_union, iou, least_present, mean_present, weighted_by
+from segdecay.training.counts import (
+    F64,
+    I64,
+    counted,
+    intersection_union,
+    iou,
+    least_present,
+    mean_present,
+    weighted_by,
+)
 
 Limits = tuple[float, float] | None
 NOTHING = Interval(None, None, None)
@@ -88,6 +97,7 @@ class Evaluation:
     task: str = "segmentation"
     balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
     accuracy_interval: tuple[float, float] | None = None
+    exclude_from_mean: tuple[str, ...] = ()  # in no mean over classes; in the matrices all the same
 
 
 def _number(value: float) -> float | None:
@@ -135,10 +145,12 @@ class Resampling:
     groups: Sequence[str]  # of every image
     confidence: float
     resamples: int
+    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
 
     def of_score(self, counts: Counts, kind: str) -> Interval:
         """A score of all classes together: "miou", "worst" or "weighted"."""
-        return interval_of(counts, self.groups, Criterion(kind), confidence=self.confidence, resamples=self.resamples)
+        criterion = Criterion(kind, excluded=() if kind == "accuracy" else self.excluded)
+        return interval_of(counts, self.groups, criterion, confidence=self.confidence, resamples=self.resamples)
 
     def of_ratios(self, pairs: Sequence[tuple[F64 | I64, F64 | I64]], counts: Counts) -> list[list[Interval]]:
         """Σ part / Σ whole of pairs of (N, K), for each pair its K intervals, all from the same draws."""
@@ -151,7 +163,7 @@ class Resampling:
 def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) -> dict[str, Any]:
     """The scores of all classes together, by their key in evaluation.json."""
     counts = Counts.of(confusions)
-    values, true = iou(*intersection_union(confusions)), confusions.sum(axis=-1)
+    values, true = counted(iou(*intersection_union(confusions)), by.excluded), confusions.sum(axis=-1)
     images = np.stack([mean_present(values), least_present(values), weighted_by(values, true)], axis=1)
     ((image_miou, image_worst, image_weighted),) = by.of_ratios([_mean_over_images(images)], counts)
     return {
@@ -227,9 +239,9 @@ def class_scores(
     return tuple(rows)
 
 
-def image_mious(confusions: I64) -> list[float | None]:
+def image_mious(confusions: I64, excluded: Sequence[int] = ()) -> list[float | None]:
     """The mIoU of every image; None for one without a valid pixel."""
-    return [_number(value) for value in mean_present(iou(*intersection_union(confusions)))]
+    return [_number(value) for value in mean_present(counted(iou(*intersection_union(confusions)), excluded))]
 
 
 def accuracy_of(confusions: I64) -> float | None:

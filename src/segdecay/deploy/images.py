@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from segdecay.data.deep import PLAIN, Bits, Depth
 from segdecay.data.pictures import UnusableError, read_image, turned
 from segdecay.errors import DataError, gather
 
@@ -36,6 +37,10 @@ class Source(Protocol):
     """An image that is read from top to bottom."""
 
     @property
+    def empty(self) -> Bits | None:
+        """(H, W) where a band has no data; None: data everywhere."""
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width, bands."""
 
@@ -48,6 +53,7 @@ class ArraySource:
     """An image that is in memory, (H, W, B)."""
 
     pixels: U8
+    empty: Bits | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,6 +118,7 @@ class TiffSource:
             mb = self._piece_rows * piece_width * samples >> 20
             raise DataError(f"is compressed in pieces of {mb} MB; up to {MOST_PIECE_BYTES >> 20} are read. "
                             "Save it in tiles, or without compression.")  # fmt: skip
+        self.empty: Bits | None = None
         self._kept: tuple[int, U8] = (-1, np.zeros((0, 0, 0), np.uint8))
 
     def rows(self, top: int, bottom: int) -> U8:
@@ -181,15 +188,20 @@ class TiffSource:
 
 
 @contextmanager
-def open_image(path: Path, bands: int) -> Iterator[Source]:
+def open_image(
+    path: Path, bands: int, depth: Depth = PLAIN, chosen_bands: tuple[int, ...] | None = None
+) -> Iterator[Source]:
     """An image file with that many bands, turned as its EXIF orientation says.
+
+    depth, chosen_bands: as the training read its files. Where they say something, a TIFF is decoded whole, by the same
+    code as in training; up to 4 GiB.
 
     Raises:
         DataError: missing, damaged, larger than a limit, not 8 bit, or of other bands; with the file's name.
     """
     with ExitStack() as stack:
         try:
-            source = _opened(path, stack)
+            source = _opened(path, stack, depth, chosen_bands)
             _check_bands(source, bands)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -198,9 +210,27 @@ def open_image(path: Path, bands: int) -> Iterator[Source]:
         yield source
 
 
-def _opened(path: Path, stack: ExitStack) -> Source:
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        return ArraySource(turned(read_image(path.read_bytes())).pixels)
+def reading_in_words(depth: Depth, chosen_bands: tuple[int, ...] | None) -> str:
+    """How files are read, as dataset.yaml says it.
+
+    >>> reading_in_words(Depth(4096.0, -1.0), (3, 2, 1))
+    'scale: {max: 4096}, nodata: -1, bands: [3, 2, 1]'
+    """
+    scale = depth.scale if depth.scale is None or isinstance(depth.scale, str) else f"{{max: {depth.scale:g}}}"
+    nodata = None if depth.nodata is None else f"{depth.nodata:g}"
+    bands = None if chosen_bands is None else list(chosen_bands)
+    said = {"scale": scale, "nodata": nodata, "bands": bands}
+    return ", ".join(f"{key}: {value}" for key, value in said.items() if value is not None) or "8 bits as they are"
+
+
+def _opened(path: Path, stack: ExitStack, depth: Depth, chosen_bands: tuple[int, ...] | None) -> Source:
+    if path.suffix.lower() not in TIFF_SUFFIXES or depth != PLAIN or chosen_bands is not None:
+        picture = turned(read_image(path.read_bytes(), depth))
+        chosen = list(range(picture.pixels.shape[2]) if chosen_bands is None else chosen_bands)
+        if max(chosen) >= picture.pixels.shape[2]:
+            raise DataError(f"has {picture.pixels.shape[2]} bands; the model uses bands {chosen}, counted from 0.")
+        empty = None if picture.empty is None else np.asarray(picture.empty[..., chosen].any(axis=2))
+        return ArraySource(np.ascontiguousarray(picture.pixels[..., chosen]), empty)
     file = stack.enter_context(path.open("rb"))
     try:
         tif = stack.enter_context(tifffile.TiffFile(file))

@@ -108,7 +108,7 @@ def label_files(
 
 def _label(predictor: Predictor, path: Path) -> LabelledImage:
     start = time.monotonic()
-    with open_image(path, predictor.bands) as source:
+    with open_image(path, predictor.bands, predictor.depth, predictor.chosen_bands) as source:
         height, width, _ = source.shape
         if height * width > MOST_PIXELS:
             raise DataError(f"{path} has {height} x {width} pixels; at most {MOST_PIXELS} are seen at once. Shrink it.")

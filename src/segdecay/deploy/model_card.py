@@ -82,17 +82,25 @@ def _scores(card: Card) -> str:
     columns += ["images, all parts"] if of_images else ["labelled pixels, all parts", "images"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in card.scores:
-        cells = [row.name.replace("|", "\\|")] + ([_score(row.folds, row.interval)] if has_folds else [])
+        cells = [
+            row.name.replace("|", "\\|") + (" (not in the means)" if row.name in card.exclude_from_mean else "")
+        ] + ([_score(row.folds, row.interval)] if has_folds else [])
         cells += [_score(row.scored, row.scored_interval)] if card.scored_on else []
         pixels = [] if of_images else [f"{row.pixels:,}"]
         lines.append("| " + " | ".join([*cells, *pixels, f"{row.images:,}"]) + " |")
     confidence = f"{card.search.confidence:.0%}" if card.search else "95%"
     text = f"## Scores\n\nIn brackets: {confidence} intervals, of single classes.\n\n" + "\n".join(lines)
     if card.miou is not None:
-        text += f"\n\nmIoU on {card.scored_on}, scored once: {_score(card.miou, card.miou_interval)}."
+        text += f"\n\nmIoU{_without(card)} on {card.scored_on}, scored once: {_score(card.miou, card.miou_interval)}."
     if card.balanced_accuracy is not None:
-        text += f"\n\nBalanced accuracy on {card.scored_on}, scored once: {_score(card.balanced_accuracy, None)}."
+        of = f"Balanced accuracy{_without(card)} on {card.scored_on}"
+        text += f"\n\n{of}, scored once: {_score(card.balanced_accuracy, None)}."
     return text
+
+
+def _without(card: Card) -> str:
+    """Which classes a mean leaves out, in words."""
+    return f" without {', '.join(card.exclude_from_mean)}" if card.exclude_from_mean else ""
 
 
 def _measure(card: Card) -> str:

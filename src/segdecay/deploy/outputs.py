@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segdecay.data.dataset import IGNORE
+from segdecay.data.deep import Bits
 from segdecay.deploy.blending import Block
 from segdecay.deploy.overlay import overlay
 from segdecay.deploy.writing import BandWriter, Palette
@@ -117,16 +119,19 @@ def _reduce_into(band: Band, block: Block) -> None:
 class Writers:
     """The files of one image. `add` its bands; files appear when the block ends without an error."""
 
-    def __init__(self, files: dict[str, Path], shape: tuple[int, int, int], palette: Palette) -> None:
+    def __init__(
+        self, files: dict[str, Path], shape: tuple[int, int, int], palette: Palette, empty: Bits | None = None
+    ) -> None:
         height, width, _ = shape
-        self._palette, self._stack = palette, ExitStack()
+        self._palette, self._stack, self._empty = palette, ExitStack(), empty
+        shown = palette if empty is None else [*palette, *[(0, 0, 0)] * (256 - len(palette))]
         samples = {"overlay": 3, "probabilities": len(palette)}
         self._writers = {
             kind: BandWriter(
                 path,
                 (height, width, samples.get(kind, 1)),
                 "float16" if kind in FLOATS else "uint8",
-                palette if kind == "mask" else None,
+                shown if kind == "mask" else None,
             )
             for kind, path in files.items()
         }
@@ -140,12 +145,14 @@ class Writers:
         self._stack.__exit__(*exception)  # type: ignore[arg-type]
 
     def add(self, band: Band) -> None:
-        """Write finished rows."""
+        """Write finished rows; pixels without data are 255 in the mask and black in the overlay."""
+        empty = None if self._empty is None else self._empty[band.top : band.top + len(band.mask)]
         for kind, writer in self._writers.items():
             if kind == "mask":
-                writer.add(band.mask)
+                writer.add(band.mask if empty is None else np.where(empty, np.uint8(IGNORE), band.mask))
             elif kind == "overlay":
                 seen = band.image[..., :3] if band.image.shape[2] >= 3 else band.image[..., :1]
-                writer.add(overlay(seen, band.mask, self._palette))
+                drawn = overlay(seen, band.mask, self._palette)
+                writer.add(drawn if empty is None else np.where(empty[..., None], np.uint8(0), drawn))
             else:
                 writer.add(band.floats[kind])

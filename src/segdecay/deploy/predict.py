@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from segdecay.data.dataset import IGNORE
 from segdecay.deploy.applying import Tiling, check_tiling_of, plan_of, predicted_blocks
 from segdecay.deploy.coco import MOST_PIXELS as MOST_COCO_PIXELS
 from segdecay.deploy.coco import CocoFile
@@ -38,8 +39,9 @@ class Predicted:
     width: int
     windows: int
     pixels: Mapping[str, int]  # predicted pixels by class
-    confidence: float  # mean over pixels of the probability of the class taken
+    confidence: float  # mean over pixels with data of the probability of the class taken
     seconds: float
+    nodata: int = 0  # pixels without data: 255 in the mask, and of no class
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _predict_file(
     watcher: Watcher,
 ) -> Predicted:
     start = time.monotonic()
-    with open_image(path, predictor.bands) as source:
+    with open_image(path, predictor.bands, predictor.depth, predictor.chosen_bands) as source:
         height, width, _ = source.shape
         if coco is not None and height * width > MOST_COCO_PIXELS:
             raise DataError(
@@ -224,8 +226,9 @@ def _predict_file(
         width=width,
         windows=windows,
         pixels=dict(zip(predictor.classes, counts, strict=True)),
-        confidence=confidence / (height * width),
+        confidence=confidence / max(1, sum(counts)),
         seconds=time.monotonic() - start,
+        nodata=height * width - sum(counts),
     )
 
 
@@ -241,10 +244,13 @@ def _write_results(
     counts = np.zeros(len(predictor.classes), np.int64)
     confidence, masks = 0.0, [np.zeros((0, source.shape[1]), np.uint8)]
     blocks = predicted_blocks(predictor, source, request.tiling, watcher.on_window)
-    with Writers(files, source.shape, predictor.palette) as writers:
+    with Writers(files, source.shape, predictor.palette, source.empty) as writers:
         for band in bands_of(blocks, source.shape[1], tuple(files)):
             writers.add(band)
-            counts += np.bincount(band.mask.ravel(), minlength=len(counts))
+            if source.empty is not None:
+                empty = source.empty[band.top : band.top + len(band.mask)]
+                band.mask[empty], band.confidence[empty] = IGNORE, 0.0
+            counts += np.bincount(band.mask.ravel(), minlength=256)[: len(counts)]
             confidence += float(band.confidence.sum(dtype=np.float64))
             if keeps_mask:
                 masks.append(band.mask)
@@ -279,6 +285,7 @@ def to_plain(row: Predicted | Failed) -> dict[str, Any]:
         "width": row.width,
         "windows": row.windows,
         "pixels": dict(row.pixels),
+        **({"nodata": row.nodata} if row.nodata else {}),
         "mean_confidence": round(row.confidence, 6),
         "seconds": round(row.seconds, 3),
     }

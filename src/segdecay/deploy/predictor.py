@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from segdecay.config import Task
+from segdecay.data.deep import Depth
 from segdecay.deploy.bundle import Bundle
 from segdecay.deploy.tiles import STRIDE
 from segdecay.errors import ConfigError, ModelError, gather, unknown
@@ -92,6 +93,15 @@ class Predictor:
         return self.bundles[0].bands
 
     @property
+    def depth(self) -> Depth:
+        """How values of files become 8 bits."""
+        return self.bundles[0].depth
+
+    @property
+    def chosen_bands(self) -> tuple[int, ...] | None:
+        return self.bundles[0].chosen_bands
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """H, W that the models see every image at, or None: as it is."""
         return self.bundles[0].size
@@ -149,8 +159,8 @@ def build_predictor(bundles: Sequence[Bundle], tta: str = "none") -> Predictor:
     faults = [
         f"{what}: {getattr(bundles[0], what)} in the first, {getattr(bundle, what)} in model {number}"
         for number, bundle in enumerate(bundles[1:], 2)
-        for what in ("task", "classes", "bands", "size")
-        if getattr(bundle, what) != getattr(bundles[0], what)
+        for what in ("task", "classes", "bands", "size", "depth", "chosen_bands")
+        if repr(getattr(bundle, what)) != repr(getattr(bundles[0], what))  # a nodata of NaN equals nothing
     ]
     gather(ModelError, faults, headline="Only models that agree can be averaged:" if faults else "")
     return Predictor(tuple(bundles), tta)

@@ -71,7 +71,7 @@ def tell_example(asked: Asked, out: Path, execution: Execution, watcher: Watcher
     if find_cifar(asked.data) is None:
         raise DataError(_no_cifar(asked.data))
     recipe = recipe_config(asked.data, epochs=asked.epochs, seed=asked.seed)
-    dataset, _ = load_dataset(recipe.data, cache=execution.cache)
+    dataset, _ = load_dataset(recipe.data, cache=execution.cache, cache_limit=execution.cache_limit)
     if not dataset.part("test"):
         raise DataError(f"{asked.data} has no test_batch: both recipes are compared on it. Add the file.")
     with open_run(out, recipe, VERB):

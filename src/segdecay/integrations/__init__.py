@@ -1,6 +1,6 @@
-"""Decay in somebody else's trainer: a callback for Lightning, one for transformers.
+"""Decay in somebody else's trainer (Lightning, transformers), and tuning as a scikit-learn estimator.
 
-Importing this package imports neither of them, nor torch; each callback's module imports its trainer when it is used.
+Importing this package imports none of them, nor torch; each module imports its trainer when it is used.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["lightning", "transformers"]
+__all__ = ["lightning", "sklearn", "transformers"]
 
 
 def __getattr__(name: str) -> ModuleType:

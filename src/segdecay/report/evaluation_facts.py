@@ -115,3 +115,4 @@ class Evaluation:
     task: Literal["segmentation", "classification"] = "segmentation"
     balanced_accuracy: Estimate | None = None  # where images have one label
     accuracy_interval: Interval = None
+    exclude_from_mean: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from segdecay.report.panel import Panel, build_panel
 from segdecay.report.reading import read_fact
 from segdecay.report.rendering import render_page
 from segdecay.report.scale import BLUE
-from segdecay.report.tables import hex_colour
+from segdecay.report.tables import hex_colour, marked
 from segdecay.report.wording import Wording
 from segdecay.report.words import interval, label, score
 
@@ -70,9 +70,12 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 def render_evaluation(found: Evaluation) -> str:
     """The page as HTML text."""
-    rows = tuple(ClassRow(item.name, hex_colour(item.colour), item) for item in found.classes)
+    rows = tuple(
+        ClassRow(marked(item.name, found.exclude_from_mean), hex_colour(item.colour), item) for item in found.classes
+    )
     scored = sorted(found.images, key=lambda image: (image.miou is None, image.miou or 0.0, image.name))
     matrix = np.asarray(found.confusion, dtype=np.int64)
+    without = f", without {', '.join(found.exclude_from_mean)}" if found.exclude_from_mean else ""
     context: Mapping[str, Any] = {
         "found": found,
         "wording": Wording(found.task),
@@ -84,10 +87,10 @@ def render_evaluation(found: Evaluation) -> str:
         "panels": {"classes": _class_panel(found), "images": _image_panel(scored, found.task)},
         "images": scored[:SHOWN_IMAGES],
         "means": (
-            ("mean of those present", found.miou, found.image_miou),
-            ("worst", found.worst, found.image_worst),
-            ("weighted by true pixels", found.weighted, found.image_weighted),
-            ("mean of boundary IoU", found.boundary_miou, UNKNOWN),
+            (f"mean of those present{without}", found.miou, found.image_miou),
+            (f"worst{without}", found.worst, found.image_worst),
+            (f"weighted by true pixels{without}", found.weighted, found.image_weighted),
+            (f"mean of boundary IoU{without}", found.boundary_miou, UNKNOWN),
         ),
     }
     return render_page("evaluation.html.j2", context)

@@ -15,6 +15,7 @@ import pydantic
 
 from segdecay.records import CellRecord
 from segdecay.report.gauge_facts import Extras, GaugeFacts
+from segdecay.report.joint_facts import JointFacts
 from segdecay.report.kept import Kept
 from segdecay.report.verdict_facts import StrengthField, Verdict
 
@@ -56,6 +57,7 @@ class Data:
     class_rows: tuple[ClassRow, ...]
     findings: tuple[Finding, ...]
     task: Literal["segmentation", "classification"] = "segmentation"
+    exclude_from_mean: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,3 +206,4 @@ class Run:
     cells: tuple[CellRecord, ...]
     examples: Examples = Examples()
     kept: Kept = field(default_factory=dict)  # counts of all scored trainings
+    joint: JointFacts | None = None  # points of a joint search

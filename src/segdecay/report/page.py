@@ -7,12 +7,14 @@ from pathlib import Path
 from segdecay.records import write_bytes
 from segdecay.report.balancing_table import balancing_table
 from segdecay.report.class_curves import class_curves
+from segdecay.report.compare_page import build_compare_report
 from segdecay.report.confusion_page import confusion_section
 from segdecay.report.evaluation_page import build_evaluation_report
 from segdecay.report.example_page import build_example_report
 from segdecay.report.facts import Run
 from segdecay.report.gauge_page import gauge_section
 from segdecay.report.images import read_sheets
+from segdecay.report.joint_page import joint_section
 from segdecay.report.label_images import read_label_sheets
 from segdecay.report.multiples import build_multiples, multiples_csv
 from segdecay.report.panel import json_text
@@ -56,6 +58,8 @@ def build_report(run: Path) -> Path:
         return build_evaluation_report(run)
     if (run / "example.json").is_file():
         return build_example_report(run)
+    if (run / "comparison.json").is_file():
+        return build_compare_report(run)
     path = run / "report.html"
     write_bytes(path, render(read_run(run)).encode("utf-8", errors="replace"))
     return path
@@ -92,5 +96,6 @@ def render(run: Run) -> str:
         "curve_pairs": curve_pairs(run),
         "gauges": gauge_section(run, distinct(run)),
         "balancing": balancing_table(run),
+        "joint": joint_section(run.joint, verdict.evidence.get("joint") if verdict else None),
     }
     return render_page("page.html.j2", context)

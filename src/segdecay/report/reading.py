@@ -19,6 +19,7 @@ from segdecay.plain import read_yaml
 from segdecay.records import CellRecord, cell_from_json
 from segdecay.report.facts import CurveRow, Data, Environment, Examples, Folds, Partition, Run, Training
 from segdecay.report.gauge_facts import Extras
+from segdecay.report.joint_facts import JointFacts
 from segdecay.report.kept import of_verdict, read_kept
 from segdecay.report.verdict_facts import Verdict
 from segdecay.training.alarm import Death
@@ -148,6 +149,7 @@ def _search(folder: Path, environment: Environment, cells: tuple[CellRecord, ...
         cells=cells,
         examples=read_fact(folder / "examples" / "examples.json", Examples),
         kept=of_verdict(kept, verdict),
+        joint=read_fact(search, JointFacts) if (search := folder / "search.json").exists() else None,
     )
 
 

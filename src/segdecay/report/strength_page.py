@@ -32,6 +32,8 @@ def policy_text(policy: str) -> str:
     """What the policy does with the objective, in a sentence."""
     if curves.is_minimised(policy):
         return "The training minimises L = L_original + λR."
+    if policy == "own":
+        return "Trained by a function of the caller's own: what it minimises is not known here."
     if not curves.has_penalty(policy):
         return f"The policy {policy} adds no λR: what is minimised is L_original alone."
     return f"The policy {policy} acts on the weights past the gradient: λR is shown, not minimised."

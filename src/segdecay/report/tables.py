@@ -69,6 +69,15 @@ def hex_colour(colour: Colour) -> str:
     return "#" + "".join(f"{part:02x}" for part in colour)
 
 
+def marked(name: str, exclude_from_mean: Sequence[str]) -> str:
+    """A class as tables name it: one that no mean counts is marked.
+
+    >>> marked("sky", ("sky",)), marked("road", ("sky",))
+    ('sky (not in the means)', 'road')
+    """
+    return f"{name} (not in the means)" if name in exclude_from_mean else name
+
+
 def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
     """One line a class, in the order of the data set; `curves` has the intervals that the verdict leaves out."""
     support = {row.name: row for row in run.data.class_rows}
@@ -81,7 +90,7 @@ def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
         test = run.verdict.test if run.verdict else None
         lines.append(
             ClassLine(
-                name=name,
+                name=marked(name, run.data.exclude_from_mean),
                 colour=hex_colour(colour),
                 support=support.get(name),
                 zero=zero,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from segdecay.selection.joint import count_trials
 from segdecay.selection.study import Study, race_of
 from segdecay.training.setup import count_batches, count_epochs
 
@@ -28,6 +29,9 @@ def seconds_of_cell(study: Study, seconds_a_batch: float) -> float:
 def count_cells(study: Study, grid: Sequence[float]) -> CellCount:
     """What a search will cost, as far as it is known beforehand."""
     n_folds, n_seeds = len(study.folds.folds), len(study.config.search.seeds)
+    if study.config.search.joint:
+        whole = sum(count_trials(study.config)) * n_folds * n_seeds
+        return CellCount(whole, whole, whole)
     least, most, whole = _count(study, len(grid), n_folds * n_seeds)
     honest = n_seeds if study.config.search.honest == "holdout" else 0
     if study.config.search.honest == "nested":

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.config import SearchConfig, Task
+from segdecay.config import Task
 from segdecay.errors import ConfigError, gather, unknown
 from segdecay.scores import Scores
+from segdecay.search_config import SearchConfig
+from segdecay.training.counts import counted
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -37,7 +39,8 @@ class Criterion:
     kind: "miou" (mean over the classes present in truth or prediction), "worst" (the smallest of them), "weighted"
     (mean weighted by true pixels), "classes" (mean over the classes named), "accuracy" (the share that is right) or
     "balanced_accuracy" (mean recall over the classes of the truth). most_loss: the largest loss of a class's score
-    against none that any class may have, or None. of_recall: the class score is recall whatever the kind.
+    against none that any class may have, or None. of_recall: the class score is recall whatever the kind. excluded:
+    classes that "miou", "worst", "weighted" and "balanced_accuracy" leave out; most_loss watches them all the same.
     """
 
     kind: str = "miou"
@@ -45,6 +48,8 @@ class Criterion:
     class_names: tuple[str, ...] = ()
     most_loss: float | None = None
     of_recall: bool = False
+    excluded: tuple[int, ...] = ()
+    excluded_names: tuple[str, ...] = ()
 
     @property
     def by_class(self) -> Criterion:
@@ -80,6 +85,7 @@ class Criterion:
         ('IoU of pole', 'mIoU such that no class loses more than 0.02')
         """
         of = f" of {', '.join(self.class_names)}" if self.kind == "classes" else ""
+        of += f" without {', '.join(self.excluded_names)}" if self.excluded else ""
         limit = "" if self.most_loss is None else f" such that no class loses more than {self.most_loss:g}"
         return f"{NAMES[self.kind].replace('IoU', self.class_score)}{of}{limit}"
 
@@ -96,6 +102,7 @@ class Criterion:
         """
         if self.kind == "classes":
             class_iou, true = class_iou[..., list(self.classes)], true[..., list(self.classes)]
+        class_iou = counted(class_iou, self.excluded)
         present = np.isfinite(class_iou)
         if self.kind == "worst":
             least = np.where(present, class_iou, np.inf).min(axis=-1)
@@ -118,15 +125,23 @@ class Criterion:
         return np.asarray(~over.any(axis=-1))
 
 
-def build_criterion(search: SearchConfig, class_names: Sequence[str], task: Task = "segmentation") -> Criterion:
+def build_criterion(
+    search: SearchConfig, class_names: Sequence[str], task: Task = "segmentation", exclude_from_mean: Sequence[str] = ()
+) -> Criterion:
     """The criterion of a search on data with these classes; with labels of images classes are scored by recall.
 
     Raises:
-        ConfigError: classes that the data do not have, or mIoU of labels; all faults are listed.
+        ConfigError: classes that the data do not have or leave out of means, or mIoU of labels; all faults are listed.
     """
     named = search.criterion_classes
     faults = [
         f"search.criterion_classes: {unknown('class', name, class_names)}" for name in named if name not in class_names
+    ]
+    faults += [
+        f"search.criterion_classes names {name}, which exclude_from_mean of dataset.yaml leaves out. Remove it from "
+        "one of them."
+        for name in named
+        if name in exclude_from_mean
     ]
     if task == "classification" and search.criterion == "miou":
         faults.append(
@@ -136,4 +151,14 @@ def build_criterion(search: SearchConfig, class_names: Sequence[str], task: Task
     gather(ConfigError, faults)
     indices = tuple(list(class_names).index(name) for name in named)
     kind = search.criterion or DEFAULTS[task]
-    return Criterion(kind, indices, named, search.max_class_loss, task == "classification")
+    left_out = () if kind in ("classes", "accuracy") else tuple(exclude_from_mean)
+    excluded = tuple(list(class_names).index(name) for name in left_out)
+    return Criterion(
+        kind,
+        indices,
+        named,
+        search.max_class_loss,
+        task == "classification",
+        excluded=excluded,
+        excluded_names=left_out,
+    )

@@ -37,6 +37,10 @@ class Ledger:
         """The folder of one cell."""
         return self.run / "cells" / setting / f"{fold}-{seed}"
 
+    def trial(self, name: str, fold: int, seed: int) -> Path:
+        """The folder of one training of a joint search."""
+        return self.run / "trials" / name / f"{fold}-{seed}"
+
     def refit(self, role: str) -> Path:
         """The folder of a final training: "chosen" or "zero"."""
         return self.run / "refit" / role
@@ -76,14 +80,16 @@ class Ledger:
 
     def forget_predictions(self) -> None:
         """Remove the predicted masks that cells kept for the examples: they are drawn."""
-        for path in self.run.glob("cells/*/*/predictions.npz"):
-            path.unlink(missing_ok=True)
+        for place in ("cells", "trials"):
+            for path in self.run.glob(f"{place}/*/*/predictions.npz"):
+                path.unlink(missing_ok=True)
 
     def forget_models(self, *, but: str) -> None:
         """Remove the weights that cells kept for an ensemble, except those of one setting."""
-        for path in self.run.glob("cells/*/*/model.safetensors"):
-            if path.parent.parent.name != but:
-                path.unlink(missing_ok=True)
+        for place in ("cells", "trials"):
+            for path in self.run.glob(f"{place}/*/*/model.safetensors"):
+                if place == "trials" or path.parent.parent.name != but:
+                    path.unlink(missing_ok=True)
 
     def forget_damaged(self, known: Collection[Path]) -> list[str]:
         """Remove finished cells that cannot be read, so that they are trained again; what was found, a line each.
@@ -91,8 +97,8 @@ class Ledger:
         known: folders of the search's own cells; any other folder is named and left alone.
         """
         found, foreign = [], []
-        for folder in sorted(self.run.glob("cells/*/*")):
-            if folder not in known:
+        for folder in sorted([*self.run.glob("cells/*/*"), *self.run.glob("trials/*/*")]):
+            if folder not in known and folder.parent.parent.name == "cells":
                 foreign.append(folder.relative_to(self.run).as_posix())
                 continue
             if not (folder / "cell.json").exists():
@@ -110,7 +116,8 @@ class Ledger:
 
     def forget_leftovers(self) -> None:
         """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""
-        for path in self.run.glob("cells/*/*/cell.json"):
-            shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)
+        for place in ("cells", "trials"):
+            for path in self.run.glob(f"{place}/*/*/cell.json"):
+                shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)
         for path in self.run.rglob(".*.part"):
             path.unlink(missing_ok=True)

@@ -15,17 +15,18 @@ from segdecay.config import RunConfig
 from segdecay.data.dataset import Dataset
 from segdecay.data.folds import FoldPlan
 from segdecay.errors import ConfigError, RunError
-from segdecay.records import CellRecord, Verdict
+from segdecay.records import CellRecord, Strength, Verdict
 from segdecay.selection.criteria import Criterion, build_criterion
-from segdecay.selection.evidence import MIOU, Counts, known_groups, resampled_by
+from segdecay.selection.evidence import Counts, known_groups, resampled_by
 from segdecay.selection.executors import Event, Executor
 from segdecay.selection.grid import MOST_EXTENSIONS, next_strength, start_grid
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.race import Race
 from segdecay.selection.racing import Budget, Racing, Searched, build_race
 from segdecay.selection.scoring import Candidate
-from segdecay.selection.verdict import STATISTIC, Decision, decide, is_strong_edge
-from segdecay.selection.words import sentence_of
+from segdecay.selection.verdict import Decision, decide, is_strong_edge
+from segdecay.selection.verdict_record import verdict_of
+from segdecay.training.own import Own
 from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
 
@@ -45,6 +46,9 @@ class Study:
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     budget: Budget = field(default_factory=Budget)
     failures: dict[Path, str] = field(default_factory=dict)
+    configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
+    names: dict[float, str] = field(default_factory=dict)  # of these points
+    own: Own | None = None  # cells are trained by the caller's function
 
     def note(self, event: Event) -> None:
         """Remember what failed, and tell the watcher."""
@@ -57,15 +61,22 @@ class Study:
         """Training images of a typical fold; strengths are shown for it."""
         return int(np.median([len(fold.train) for fold in self.folds.folds]))
 
+    def config_at(self, value: float) -> RunConfig:
+        """What a strength is trained with."""
+        return self.configs.get(value, self.config)
+
+    def name_of(self, value: float) -> str:
+        """What a strength is trained with, as a name: equal names are equal trainings."""
+        return self.names.get(value) or setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
+
     def tasks(self, value: float) -> list[CellTask]:
         """All cells of one setting."""
-        axis = axis_for(self.config.decay, self.config.optimizer)
-        setting = setting_name(axis.name, value)
+        setting = setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
         return [
             CellTask(
                 folder=self.ledger.cell(setting, number, seed),
                 dataset=self.dataset.root,
-                config=self.config,
+                config=self.config_at(value),
                 setting=setting,
                 value=value,
                 fold=number,
@@ -74,6 +85,7 @@ class Study:
                 scored=fold.validation,
                 keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
+                own=self.own,
             )
             for seed in self.config.search.seeds
             for number, fold in enumerate(self.folds.folds)
@@ -140,28 +152,43 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
         RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
     """
     criterion = criterion_of(study)
-    searched = run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion)
+    return conclude(study, run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion))
+
+
+def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
+    """Decide on the cells that a search left.
+
+    Raises:
+        RunError: no setting could be scored, with the reasons.
+    """
     candidates = [_candidate(study, value, searched) for value in searched.blocks]
     if all(candidate.counts is None for candidate in candidates):
         reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
         raise RunError(f"No strength could be scored:\n{reasons}")
-    decision = decide(
+    decision = decide_of(study, candidates, searched.best)
+    return verdict_of(study, searched, decision), decision
+
+
+def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None = None) -> Decision:
+    """The decision between settings of a study; best: the strength that leads, where something knows better."""
+    return decide(
         candidates,
         study.dataset.classes,
         confidence=study.config.search.confidence,
         resamples=study.config.search.resamples,
         seed=derive_seed(study.config.seed, "resamples") % 2**32,
         rule=study.config.search.rule,
-        best_value=searched.best,
-        criterion=criterion,
+        best_value=best,
+        criterion=criterion_of(study),
         groups=groups_of(study),
     )
-    return _verdict(study, searched, decision), decision
 
 
 def criterion_of(study: Study) -> Criterion:
     """What the settings of a study are scored by."""
-    return build_criterion(study.config.search, study.dataset.classes, study.dataset.task)
+    return build_criterion(
+        study.config.search, study.dataset.classes, study.dataset.task, study.dataset.exclude_from_mean
+    )
 
 
 def run_race(study: Study, criterion: Criterion) -> Searched:
@@ -213,9 +240,14 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     """One setting from its records; a diverged or failed cell takes it out, as does the race, which keeps its folds."""
-    strength = strength_of(study.config, value, study.fold_images, size=study.size)
+    strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
     every = study.tasks(value)
     tasks = [every[block] for block in searched.blocks[value]]
+    return candidate_from(study, strength, tasks, searched.dropped.get(value))
+
+
+def candidate_from(study: Study, strength: Strength, tasks: Sequence[CellTask], out: str | None = None) -> Candidate:
+    """A setting from the records of its cells; out: why the search left it out."""
     records: list[CellRecord] = []
     for task in tasks:
         record = study.ledger.record(task.folder)
@@ -231,64 +263,12 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
         )
         return Candidate(strength, None, reason, None, collapsed)
     if not records:
-        return Candidate(strength, None, searched.dropped[value], None, 0)
+        return Candidate(strength, None, out, None, 0)
     folds = tuple(sorted({task.fold for task in tasks}))
     counts = [
         [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
     ]
     criterion = criterion_of(study)
-    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
-    return Candidate(strength, counts, searched.dropped.get(value), train, collapsed, folds)
-
-
-def _verdict(study: Study, searched: Searched, decision: Decision) -> Verdict:
-    """The decision as the record that verdict.json holds."""
-    config, settings = study.config, decision.settings
-    records = [
-        record
-        for value in searched.blocks
-        for task in study.tasks(value)
-        if (record := study.ledger.record(task.folder)) is not None
-    ]
-    difference = decision.best_difference
-    return Verdict(
-        kind=decision.kind,
-        criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
-        policy=config.decay.policy,
-        strength=settings[decision.taken].strength,
-        one_se=settings[decision.one_se].strength,
-        selection=decision.selection,
-        zero={
-            "mean": decision.zero.mean,
-            "standard_error": decision.zero.standard_error,
-            "difference_interval": None if difference is None else difference.interval,
-        },
-        settings=settings,
-        classes=decision.classes,
-        seeds=config.search.seeds,
-        honest=decision.honest,
-        test=None,
-        cost={
-            "cells": len(records),
-            "epochs": sum(record.epochs for record in records),
-            "seconds": round(sum(record.seconds for record in records), 1),
-        },
-        indistinguishable=decision.indistinguishable,
-        evidence={
-            "statistic": STATISTIC,
-            "resampled": decision.resampled,
-            "intervals_of": decision.intervals_of,
-            "rule": config.search.rule,
-            "confidence": config.search.confidence,
-            "resamples": config.search.resamples,
-            "folds": decision.n_folds,
-            "fold_method": study.folds.method,
-            "strengths_looked_at": decision.looked_at,
-            "cells_of_plan": searched.cells,
-            "best": settings[decision.best].strength,
-            "best_difference": difference,
-        },
-        sentence=sentence_of(decision, study.dataset.classes),
-        paste="",
-        task=study.dataset.task,
-    )
+    on_train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    train = float(np.mean(on_train)) if on_train else None
+    return Candidate(strength, counts, out, train, collapsed, folds)

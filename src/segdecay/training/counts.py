@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,20 @@ def iou(hit: I64, union: I64) -> F64:
     """Intersection over union; NaN where a class is neither in the truth nor predicted."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(union > 0, hit / union, np.nan), dtype=np.float64)
+
+
+def counted(
+    values: F64,  # (..., C)
+    excluded: Sequence[int],
+) -> F64:  # (..., C)
+    """The scores of classes with those of `excluded` as NaN, which every mean leaves out.
+
+    >>> counted(np.array([0.9, 0.5]), (0,)).tolist()
+    [nan, 0.5]
+    """
+    found = np.array(values, dtype=np.float64)
+    found[..., list(excluded)] = np.nan
+    return found
 
 
 def weighted_by(

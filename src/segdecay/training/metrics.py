@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ from segdecay.errors import RunError
 from segdecay.records import write_bytes
 from segdecay.scores import Scores
 from segdecay.training.boundary import BoundaryCounts
-from segdecay.training.counts import F64, I64, intersection_union, iou, least_present, mean_present, weighted_by
+from segdecay.training.counts import (
+    F64,
+    I64,
+    counted,
+    intersection_union,
+    iou,
+    least_present,
+    mean_present,
+    weighted_by,
+)
 
 __all__ = [
     "F64",
@@ -73,6 +83,7 @@ def scores_of(
     matrices: npt.NDArray[np.int64],  # (N, C, C) of every image, or (C, C) of a set whose images are not known
     loss: float = math.nan,
     boundary: BoundaryCounts | None = None,
+    excluded: Sequence[int] = (),  # classes that no mean over classes counts; their pixels are still in the matrices
 ) -> Scores:
     """Scores of a set of images: of the summed matrices, and of every image by itself, mean over images.
 
@@ -87,23 +98,25 @@ def scores_of(
     per_class, true = iou(hit, union), total.sum(axis=-1)
     images = matrices if matrices.ndim == 3 else np.zeros((0, *total.shape), np.int64)
     of_images, held = iou(*intersection_union(images)), images.sum(axis=-1)
+    by_image = counted(of_images, excluded)
     edges = np.full(len(total), np.nan) if boundary is None else boundary.class_iou()
     return Scores(
-        miou=_float(mean_present(per_class)),
+        miou=_float(mean_present(counted(per_class, excluded))),
         iou=_floats(per_class),
         dice=_floats(iou(2 * hit, hit + union)),
-        worst=_float(least_present(per_class)),
+        worst=_float(least_present(counted(per_class, excluded))),
         support=tuple(int(count) for count in true),
         loss=loss,
-        weighted=_float(weighted_by(per_class, true)),
+        weighted=_float(weighted_by(counted(per_class, excluded), true)),
         precision=_floats(iou(hit, total.sum(axis=-2))),
         recall=_floats(iou(hit, true)),
-        boundary_miou=_float(mean_present(edges)),
+        boundary_miou=_float(mean_present(counted(edges, excluded))),
         boundary_iou=_floats(edges),
-        image_miou=_float(mean_present(mean_present(of_images))),
-        image_worst=_float(mean_present(least_present(of_images))),
-        image_weighted=_float(mean_present(weighted_by(of_images, held))),
+        image_miou=_float(mean_present(mean_present(by_image))),
+        image_worst=_float(mean_present(least_present(by_image))),
+        image_weighted=_float(mean_present(weighted_by(by_image, held))),
         image_iou=_floats(mean_present(np.where(held > 0, of_images, np.nan), axis=0)),
+        excluded=tuple(excluded),
     )
 
 

@@ -32,11 +32,12 @@ class Scored:
     loss: float  # as in training, weighted and adjusted; of the valid pixels, or the mean over images: docs/losses.md
     predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
     boundary: BoundaryCounts | None = None  # unless asked for
+    excluded: tuple[int, ...] = ()
 
     @property
     def scores(self) -> Scores:
         """Over the set and over its images."""
-        return scores_of(self.confusions, self.loss, self.boundary)
+        return scores_of(self.confusions, self.loss, self.boundary, self.excluded)
 
 
 def same_size_batches(dataset: Dataset, indices: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -94,4 +95,5 @@ def score_images(
         loss=loss.of_sums(sums),
         predictions=tuple(predictions),
         boundary=BoundaryCounts.joined(boundaries, classes) if with_boundaries else None,
+        excluded=dataset.excluded,
     )

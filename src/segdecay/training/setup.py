@@ -27,6 +27,7 @@ from segdecay.training.batches import Draws, build_draws
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
+from segdecay.training.own import Own, own_axis
 from segdecay.training.pixels import Pixels, pixel_statistics
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.weighting import build_class_weights
@@ -51,6 +52,7 @@ class CellTask:
     scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
     gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
+    own: Own | None = None  # trained by the caller's function, not by our loop
 
     @property
     def drawn_from(self) -> int:
@@ -87,6 +89,8 @@ def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
     Raises:
         DecayError: unknown policy or option, or a pair that has no meaning.
     """
+    if config.axis is not None:
+        return own_axis(config.axis)
     return decay.axis_of(config.policy, optimizer.name, momentum=momentum_of(optimizer), options=config.options)
 
 

@@ -19,13 +19,14 @@ from segdecay.data.sources.labelme import labelme_source
 from segdecay.data.sources.parts import parts_source
 from segdecay.data.sources.scenes import ScenesSource
 from segdecay.data.sources.table import table_source
+from segdecay.data.sources.torchvision_sets import PREFIX, torchvision_source
 from segdecay.data.sources.voc import voc_source
 from segdecay.data.spec import SPEC_NAMES, DatasetSpec, read_spec
 from segdecay.errors import ConfigError, DataError, did_you_mean, unknown
 
 __all__ = ["Facts", "Sample", "Source", "build_source"]
 
-ALLOWED = "a folder with images/ and masks/, a dataset.yaml, digits, or cifar10:FOLDER"
+ALLOWED = "a folder with images/ and masks/, a dataset.yaml, digits, cifar10:FOLDER, or torchvision:NAME"
 
 BUILT_IN: Mapping[str, Callable[[], Source]] = {"digits": ScenesSource}
 LABELLED: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `labels` of dataset.yaml; else it is a table
@@ -52,8 +53,10 @@ def build_source(config: DataConfig) -> Source:
     text = config.path
     if text in BUILT_IN:
         return BUILT_IN[text]()
-    if text.startswith("torchvision:"):
-        raise DataError(f"'{text}': torchvision data sets cannot be read yet. DATA is {ALLOWED}.")
+    if text.startswith(PREFIX):
+        from segdecay.data.cache import default_cache  # it knows samples, so not at the top
+
+        return torchvision_source(text, default_cache())
     if text.startswith("cifar10:"):
         return CifarSource(Path(text.removeprefix("cifar10:")).expanduser(), cifar_spec())
     path = Path(text).expanduser()

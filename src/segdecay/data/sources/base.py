@@ -6,8 +6,8 @@ A source lists what there is at build time and reads it on demand, one pair afte
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,14 @@ import numpy.typing as npt
 from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
+from segdecay.data.deep import PLAIN, Depth
+from segdecay.data.labels import count_values
+from segdecay.data.likeness import Content, content_of
 from segdecay.data.palette import Colour
 from segdecay.data.sources.grouping import Placed
 
 U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,17 @@ class Facts:
     fold_method: str
     reading: str  # how files become arrays, as text: whatever changes pixels changes it
     task: Task = "segmentation"
+    exclude_from_mean: tuple[str, ...] = ()
+    depth: Depth = PLAIN
+    chosen_bands: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an image holds, and how often each of the 256 values occurs in its mask: (256,)."""
+
+    content: Content
+    values: I64
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,14 @@ class Sample:
     sha256: str  # of the content of both files
     image: U8
     mask: U8
+    seen: Seen | None = None  # of both as they were read; `measured` fills it in
+
+
+def measured(sample: Sample) -> Sample:
+    """The sample with what a check counts of it; nothing is counted twice."""
+    if sample.seen is not None:
+        return sample
+    return replace(sample, seen=Seen(content_of(sample.image), count_values(sample.mask)))
 
 
 class Source(Protocol):
@@ -62,6 +85,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class PlacedSource(Source, Protocol):
     """A source of files, which knows the place of each before any is decoded."""
 

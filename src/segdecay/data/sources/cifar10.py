@@ -88,7 +88,17 @@ class CifarSource:
         reading = f"cifar10 {spec.model_dump_json(include={'bands'})}"
         self._spec = spec
         name, palette = spec.name or "cifar10", class_palette(spec, classes)
-        self.facts = Facts(name, classes, palette, spec.flip, spec.folds, reading, "classification")
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            "classification",
+            spec.exclude_from_mean,
+            chosen_bands=spec.bands,
+        )
 
     @cached_property
     def _contents(self) -> dict[str, bytes | UnusableError]:

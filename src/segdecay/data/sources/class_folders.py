@@ -69,7 +69,7 @@ def list_class_folders(root: Path, spec: DatasetSpec) -> Listing:
             found.append((image_of(root, spec.images, path, part_of(path, tops)), inner[0]))
     if not found:
         more = "".join(f" {finding.message}" for finding in noted.summary())
-        raise DataError(f"{root / spec.images} holds no image (JPEG or PNG) in a class folder.{more}")
+        raise DataError(f"{root / spec.images} holds no image (PNG, JPEG, TIFF, .npy or .mat) in a class folder.{more}")
     _note_empty(folders, files.values(), spec.images, classes, noted, has_parts=has_parts)
     placed = place_pairs(root, spec, [pair for pair, _ in found], noted)
     images = tuple(Labelled(place, classes.index(name)) for place, (_, name) in zip(placed, found, strict=True))
@@ -104,7 +104,7 @@ def _note_empty(
             continue
         label = f"{shown_path(images, path)}/"
         if path.name in named:
-            noted.fault("warning", "class_folder_empty", label, "holds no image (JPEG or PNG).", "")
+            noted.fault("warning", "class_folder_empty", label, "holds no image (PNG, JPEG, TIFF, .npy or .mat).", "")
         else:
             fix = "Add images of this class, or remove the folder."
-            noted.fault("wrong", "class_folder_empty", label, "holds no image (JPEG or PNG).", fix)
+            noted.fault("wrong", "class_folder_empty", label, "holds no image (PNG, JPEG, TIFF, .npy or .mat).", fix)

@@ -24,8 +24,8 @@ from segdecay.data.shapes import Bits, fill_polygon, fill_runs, parse_runs
 from segdecay.data.sources.drawn import Drawn, DrawnSource, Names, Shape, ShapeError
 from segdecay.data.sources.folders import classes_of
 from segdecay.data.sources.grouping import place_pairs
-from segdecay.data.sources.inner import find_inner
-from segdecay.data.sources.pairs import PART_ALIASES, PARTS, Pair, natural_key
+from segdecay.data.sources.inner import find_inner, note_unlisted
+from segdecay.data.sources.pairs import PART_ALIASES, PARTS, SUFFIXES, Pair, natural_key
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import ConfigError, DataError
 
@@ -49,6 +49,7 @@ def coco_source(root: Path, spec: DatasetSpec) -> DrawnSource:
     if not found:
         more = "".join(f" {finding.message}" for finding in noted.summary())
         raise DataError(f"{root / str(spec.annotations)} names no image that is there.{more}")
+    note_unlisted(root, (pair.image for pair, *_ in found), SUFFIXES, str(spec.annotations), noted)
     found.sort(key=lambda one: natural_key(one[0].name))
     placed = place_pairs(root, spec, [pair for pair, *_ in found], noted)
     drawn = [

@@ -18,10 +18,12 @@ import numpy.typing as npt
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.labels import tables_of
+from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
-from segdecay.data.sources.folders import digest_of, reading_of
+from segdecay.data.sources.digests import digests_of
+from segdecay.data.sources.folders import reading_of
 from segdecay.data.sources.grouping import Placed
-from segdecay.data.sources.reading import PairReader, check_bands
+from segdecay.data.sources.reading import PairReader, depth_of
 from segdecay.data.spec import DatasetSpec, class_palette
 from segdecay.errors import ConfigError, did_you_mean
 
@@ -136,7 +138,18 @@ class DrawnSource:
         self._background = background_of(spec, classes)
         reading = f"{spec.layout} {reading_of(spec)}"
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading)
+        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            exclude_from_mean=excluded,
+            depth=depth_of(spec),
+            chosen_bands=spec.bands,
+        )
 
     @property
     def placed(self) -> tuple[Placed, ...]:
@@ -145,7 +158,7 @@ class DrawnSource:
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return {path: digest_of(path) for one in self._drawn for path in (one.placed.pair.image, *one.files)}
+        return digests_of(path for one in self._drawn for path in (one.placed.pair.image, *one.files))
 
     def _identity(self, one: Drawn) -> str:
         parts = (one.content, one.size, [self._digests[path] for path in one.files])
@@ -170,9 +183,10 @@ class DrawnSource:
         notebook.note([*self._noted.faults, *self._noted.findings])
         reader = PairReader(self._spec, tables_of(self._spec, self.facts.classes), self._digests, notebook)
         large_first = self._spec.overlap == "large first"
-        for one in self._drawn:
-            paint = partial(draw, one.shapes, background=self._background, large_first=large_first, notebook=notebook)
-            sample = reader.read_drawn(one.placed, paint, one.size, self._identity(one))
-            if sample is not None:
-                yield sample
+
+        def read(own: PairReader, one: Drawn, noted: Notebook) -> Sample | None:
+            paint = partial(draw, one.shapes, background=self._background, large_first=large_first, notebook=noted)
+            return own.read_drawn(one.placed, paint, one.size, self._identity(one))
+
+        yield from reader.read_each(self._drawn, read)
         notebook.note(check_bands(reader.bands, self._spec.bands))

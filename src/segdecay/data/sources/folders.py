@@ -11,27 +11,23 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-from segdecay.data.checks import Notebook
+import numpy as np
+
+from segdecay.data.checks import Finding, Notebook
 from segdecay.data.conflicts import is_template
 from segdecay.data.label_checks import check_palettes, check_values
-from segdecay.data.labels import tables_of
-from segdecay.data.pictures import UnusableError
+from segdecay.data.labels import tables_of, unpack
+from segdecay.data.palette import colour_text, parse_colour
+from segdecay.data.quantities import check_unseen
+from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, check_bands, read_bytes
+from segdecay.data.sources.reading import PairReader, depth_of
 from segdecay.data.sources.templates import find_by_templates
 from segdecay.data.spec import DatasetSpec, class_names, class_palette
 from segdecay.errors import DataError
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except UnusableError as error:
-        return hashlib.sha256(str(error).encode()).hexdigest()
-
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
 ALWAYS_READ = frozenset({"values", "colors", "ignore", "exif", "bands"})  # keys that change pixels
@@ -84,7 +80,19 @@ class FolderSource:
         classes = classes or classes_of(spec, root)
         self._tables = tables_of(spec, classes)
         name = spec.name or root.resolve().name
-        self.facts = Facts(name, classes, class_palette(spec, classes), spec.flip, spec.folds, reading_of(spec))
+        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
+        reading = reading_of(spec)
+        self.facts = Facts(
+            name,
+            classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            exclude_from_mean=excluded,
+            depth=depth_of(spec),
+            chosen_bands=spec.bands,
+        )
 
     @property
     def placed(self) -> tuple[Placed, ...]:
@@ -93,7 +101,7 @@ class FolderSource:
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return {path: digest_of(path) for one in self._placed for path in (one.pair.image, one.pair.mask)}
+        return digests_of(path for one in self._placed for path in (one.pair.image, one.pair.mask))
 
     def key(self) -> str:
         """Over every file's content, its place, what was noted about names, and the spec."""
@@ -113,11 +121,19 @@ class FolderSource:
         """
         notebook.note([*self._listing.faults, *self._listing.findings])
         reader = PairReader(self._spec, self._tables, self._digests, notebook)
-        for one in self._placed:
-            sample = reader.read(one)
-            if sample is not None:
-                yield sample
+        yield from reader.read_each(self._placed, lambda own, one, _: own.read(one))
         ignored = [value for value in self._spec.ignore if isinstance(value, int)]
         notebook.note(check_values(reader.values, self._tables[0], self.facts.classes, ignored))
         notebook.note(check_palettes(reader.palettes))
         notebook.note(check_bands(reader.bands, self._spec.bands))
+        if notebook.is_clean:
+            notebook.note(self._unseen(reader))
+
+    def _unseen(self, reader: PairReader) -> tuple[Finding, ...]:
+        """Stated values and colours that occur nowhere, beside others of their class that do."""
+        spec = self._spec
+        held = np.flatnonzero(np.sum([one.counts for one in reader.values], axis=0)) if reader.values else ()
+        of_values = {str(value): name for value, name in spec.values.items()}
+        of_colours = {colour_text(parse_colour(text)): name for text, name in spec.colors.items()}
+        used = [colour_text(unpack(key)) for key in reader.colours]
+        return (*check_unseen("values", of_values, map(str, held)), *check_unseen("colors", of_colours, used))

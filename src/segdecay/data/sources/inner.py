@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from segdecay.data.checks import Notebook
+from segdecay.data.checks import Notebook, names_of
 
 
 def inner_path(text: str, below: str = ".") -> PurePosixPath | None:
@@ -54,3 +55,20 @@ def find_inner(root: Path, text: str, below: str, where: str, notebook: Notebook
         fix = "Add the file, or remove the entry."
         notebook.fault("wrong", "file_absent", where, f"names {str(path)[:200]}, which is not there.", fix)
     return found
+
+
+def note_unlisted(root: Path, listed: Iterable[Path], suffixes: Iterable[str], by: str, notebook: Notebook) -> None:
+    """Note the visible pictures that lie in the folders of listed files and that nobody lists; by: what would."""
+    known, wanted = set(listed), set(suffixes)
+    spare = sorted(
+        str(path.relative_to(root))
+        for folder in {path.parent for path in known}
+        for path in folder.iterdir()
+        if path.suffix.lower() in wanted and not path.name.startswith(".") and path not in known and path.is_file()
+    )
+    if spare:
+        count = f"{len(spare)} file{'s lie' if len(spare) > 1 else ' lies'} beside listed ones"
+        message = (
+            f"{count}, and {by} does not name them ({names_of(spare)}): they are not used. List them, or leave them."
+        )
+        notebook.finding("note", "file_unlisted", message, spare[0])

@@ -34,7 +34,7 @@ def list_table(root: Path, spec: DatasetSpec) -> Listing:
     tops = {path.parts[0] for path in files.values() if len(path.parts) > 1}
     pairs = [image_of(root, spec.images, path, part_of(path, tops)) for path in files.values()]
     if not pairs:
-        raise DataError(f"{root / spec.images} holds no image (JPEG or PNG).")
+        raise DataError(f"{root / spec.images} holds no image (PNG, JPEG, TIFF, .npy or .mat).")
     rows = read_rows(root / spec.labels, LABEL_COLUMNS)
     known = class_names(spec, root)
     labels = sorted({row.label for row in rows if row.label}, key=natural_key)

@@ -16,11 +16,12 @@ from typing import cast
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.labels import tables_of
+from segdecay.data.sources.bands import check_bands
 from segdecay.data.sources.base import Facts, Sample
-from segdecay.data.sources.folders import digest_of
+from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.sources.pairs import PARTS, Pair
-from segdecay.data.sources.reading import PairReader, check_bands
+from segdecay.data.sources.reading import PairReader, depth_of
 from segdecay.data.spec import DatasetSpec, class_palette, validate_classes
 from segdecay.errors import DataError
 
@@ -85,11 +86,22 @@ class LabelledSource:
         reading = spec.model_dump_json(include={"task", "exif", "bands"})
         name = spec.name or root.resolve().name
         palette = class_palette(spec, listing.classes)
-        self.facts = Facts(name, listing.classes, palette, spec.flip, spec.folds, reading, "classification")
+        self.facts = Facts(
+            name,
+            listing.classes,
+            palette,
+            spec.flip,
+            spec.folds,
+            reading,
+            "classification",
+            spec.exclude_from_mean,
+            depth_of(spec),
+            spec.bands,
+        )
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return {one.placed.pair.image: digest_of(one.placed.pair.image) for one in self._listing.images}
+        return digests_of(one.placed.pair.image for one in self._listing.images)
 
     def key(self) -> str:
         """Over every file's content, its label and place, what was noted about names, and the spec."""
@@ -110,8 +122,5 @@ class LabelledSource:
         notebook.note([*self._listing.noted.faults, *self._listing.noted.findings])
         tables = tables_of(self._spec, self.facts.classes)
         reader = PairReader(self._spec, tables, self._digests, notebook)
-        for one in self._listing.images:
-            sample = reader.read_labelled(one.placed, one.label)
-            if sample is not None:
-                yield sample
+        yield from reader.read_each(self._listing.images, lambda own, one, _: own.read_labelled(one.placed, one.label))
         notebook.note(check_bands(reader.bands, self._spec.bands))

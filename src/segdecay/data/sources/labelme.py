@@ -20,8 +20,8 @@ from segdecay.data.sources.coco import corners_of
 from segdecay.data.sources.drawn import Drawn, DrawnSource, Names, Shape, ShapeError
 from segdecay.data.sources.folders import classes_of
 from segdecay.data.sources.grouping import place_pairs
-from segdecay.data.sources.inner import find_inner
-from segdecay.data.sources.pairs import PARTS, Pair, files_below, folder_of, natural_key
+from segdecay.data.sources.inner import find_inner, note_unlisted
+from segdecay.data.sources.pairs import PARTS, SUFFIXES, Pair, files_below, folder_of, natural_key
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import DataError
 
@@ -51,6 +51,7 @@ def labelme_source(root: Path, spec: DatasetSpec) -> DrawnSource:
     if not kept:
         more = "".join(f" {finding.message}" for finding in noted.summary())
         raise DataError(f"{root / folder} holds no labelme JSON with its image.{more}")
+    note_unlisted(root, (pair.image for pair, *_ in kept), SUFFIXES, "a JSON", noted)
     placed = place_pairs(root, spec, [pair for pair, *_ in kept], noted)
     drawn = [Drawn(place, shapes, None, content) for place, (_, shapes, content) in zip(placed, kept, strict=True)]
     return DrawnSource(root, spec, classes, drawn, noted)

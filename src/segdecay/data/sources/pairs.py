@@ -161,7 +161,7 @@ def find_pairs(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[Pair,
     masks = files_by_stem(root, spec.masks, notebook)
     if not images:
         notes = "".join(f" {finding.message}" for finding in notebook.summary())
-        raise DataError(f"{root / spec.images} holds no image (JPEG or PNG).{notes}")
+        raise DataError(f"{root / spec.images} holds no image (PNG, JPEG, TIFF, .npy or .mat).{notes}")
     has_parts = _has_parts(images, spec, notebook)
     images = {stem: path for stem, path in images.items() if _part_of(stem, has_parts) in PARTS}
     wanted = {stem + spec.mask_suffix: stem for stem in images}

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.data.checks import Fault, Notebook
+from segdecay.data.checks import Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
-from segdecay.data.labels import ColourTable, ValueTable, colour_counts, labels_of_colours, labels_of_values
-from segdecay.data.pictures import BAND_NAMES, SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
-from segdecay.data.sources.base import Sample
+from segdecay.data.labels import (
+    ColourTable,
+    ValueTable,
+    colour_counts,
+    labels_of_colours,
+    labels_of_values,
+    pack,
+    unpack,
+)
+from segdecay.data.parallel import ordered_map
+from segdecay.data.pictures import SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
+from segdecay.data.sources.bands import BandsSeen
+from segdecay.data.sources.base import Sample, measured
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import DataError
 
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class BandsSeen:
-    """The bands of one image. mode: Pillow's name for them; opaque: it has an alpha band that is 255 everywhere."""
-
-    file: str
-    n_bands: int
-    mode: str
-    opaque: bool
+T = TypeVar("T")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -58,11 +58,11 @@ def _size_text(shape: tuple[int, ...]) -> str:
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
-    return Depth(scale, spec.nodata)
+    return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
 
 
 class PairReader:
-    """Reads pairs one after the other and keeps what only the whole set can judge: values, palettes, bands."""
+    """Reads pairs and keeps what only the whole set can judge: values, palettes, bands."""
 
     def __init__(
         self,
@@ -72,11 +72,37 @@ class PairReader:
         notebook: Notebook,
     ) -> None:
         self._spec, self._digests, self._notebook = spec, digests, notebook
+        self._tables = tables
         self._values, self._colours = tables
         self._read_image = partial(read_image, depth=depth_of(spec))
+        self._has_merged_colours = len(set(spec.colors.values())) < len(spec.colors)
+        self.colours: set[int] = set()  # packed; only where a class has several
         self.values: list[MaskValues] = []
         self.palettes: list[MaskPalette] = []
         self.bands: list[BandsSeen] = []
+
+    def read_each(
+        self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]
+    ) -> Iterator[Sample]:
+        """What `read` makes of every item, in order, with all cores; each item has its own reader and notebook.
+
+        What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
+        """
+
+        def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
+            noted = Notebook()
+            reader = PairReader(self._spec, self._tables, self._digests, noted)
+            sample = read(reader, item, noted)
+            return reader, noted, None if sample is None else measured(sample)
+
+        for reader, noted, sample in ordered_map(alone, items):
+            self._notebook.note([*noted.faults, *noted.findings])
+            self.values += reader.values
+            self.palettes += reader.palettes
+            self.colours |= reader.colours
+            self.bands += reader.bands
+            if sample is not None:
+                yield sample
 
     def read(self, placed: Placed) -> Sample | None:
         """The decoded pair, or None when it cannot be used; the notebook then says why."""
@@ -140,14 +166,17 @@ class PairReader:
         if image is None:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
-        n_bands = upright.pixels.shape[2]
-        opaque = image.mode in {"LA", "RGBA"} and bool((upright.pixels[..., -1] == 255).all())
+        n_bands = image.n_bands or upright.pixels.shape[2]
+        opaque = image.mode in {"LA", "RGBA"} and bool(upright.pixels[..., -1].min() == 255)
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
         chosen = list(range(n_bands) if self._spec.bands is None else self._spec.bands)
         if max(chosen) >= n_bands:
             return None, None
+        if image.n_bands is not None:  # they were chosen while decoding
+            chosen = list(range(len(chosen)))
         empty = None if upright.empty is None else np.asarray(upright.empty[..., chosen].any(axis=2))
-        return upright.pixels[..., chosen] if self._spec.bands else upright.pixels, empty
+        is_whole = chosen == list(range(upright.pixels.shape[2]))
+        return upright.pixels if is_whole else upright.pixels[..., chosen], empty
 
     def _labels(self, mask: Picture, label: str) -> U8 | None:
         """Class indices: (H, W)."""
@@ -156,9 +185,14 @@ class PairReader:
             return None
         pixels = picture.pixels
         if self._colours is not None:
-            labels, strange = labels_of_colours(_as_colours(picture), self._colours)
+            colours = _as_colours(picture)
+            labels, strange = labels_of_colours(colours, self._colours)
+            if self._has_merged_colours:
+                self.colours |= set(np.unique(pack(colours)).tolist())
             if strange:
-                self._notebook.note([colour_fault(label, strange, is_mapped=True, lossy=picture.lossy)])
+                stated = [unpack(int(key)) for key in self._colours.keys]
+                fault = colour_fault(label, strange, is_mapped=True, lossy=picture.lossy, stated=stated)
+                self._notebook.note([fault])
             return labels
         if pixels.shape[2] == 3:
             fault = colour_fault(label, colour_counts(pixels), is_mapped=False, lossy=picture.lossy)
@@ -225,41 +259,3 @@ def _as_colours(picture: Picture) -> U8:
     if picture.mode == "1":
         return np.repeat(picture.pixels * 255, 3, axis=2)
     return picture.pixels if picture.pixels.shape[2] == 3 else np.repeat(picture.pixels, 3, axis=2)
-
-
-def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> list[Fault]:
-    """A fault for every image whose bands differ from the others', or hold an alpha band that nobody spoke about."""
-    faults = []
-    if chosen is not None:
-        for one in seen:
-            if max(chosen) >= one.n_bands:
-                text = f"has {_count(one)}; bands: {list(chosen)} asks for band {max(chosen)}."
-                faults.append(
-                    Fault("wrong", "bands_missing", one.file, text, f"Bands of this file are 0–{one.n_bands - 1}.")
-                )
-        return faults
-    if not seen:
-        return []
-    most, files = Counter(one.n_bands for one in seen).most_common(1)[0]
-    for one in seen:
-        if one.n_bands != most:
-            kept = list(range(min(one.n_bands, most)))
-            fix = (
-                f"Set bands: {kept}."
-                if one.n_bands > most
-                else f"Save it with {most} bands, or set bands: {kept} for all."
-            )
-            faults.append(
-                Fault("wrong", "bands_differ", one.file, f"has {_count(one)}, the set has {most} ({files} files).", fix)
-            )
-        elif one.mode in {"LA", "RGBA"}:
-            colours = list(range(one.n_bands - 1))
-            text = f"has {_count(one)}{', opaque everywhere' if one.opaque else ''}. Alpha is never dropped silently."
-            fix = f"Set bands: {colours} to leave it out, or bands: {[*colours, one.n_bands - 1]} to learn from it."
-            faults.append(Fault("wrong", "alpha", one.file, text, fix))
-    return faults
-
-
-def _count(one: BandsSeen) -> str:
-    name = f" ({BAND_NAMES[one.mode]})" if one.mode in BAND_NAMES else ""
-    return f"{one.n_bands} band{'s' if one.n_bands > 1 else ''}{name}"

@@ -12,7 +12,7 @@ from typing import Any
 from segdecay.data.checks import Notebook, names_of
 from segdecay.data.sources.folders import FolderSource
 from segdecay.data.sources.grouping import Placed, Row, place_by_rows
-from segdecay.data.sources.inner import find_inner
+from segdecay.data.sources.inner import find_inner, note_unlisted
 from segdecay.data.sources.pairs import SUFFIXES, Pair
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import ConfigError, DataError, did_you_mean
@@ -118,6 +118,7 @@ def _find_rows(table: str, root: Path, spec: DatasetSpec, notebook: Notebook) ->
     if not pairs:
         more = "".join(f" {finding.message}" for finding in notebook.summary())
         raise DataError(f"{path} names no pair of an image and a mask that are there.{more}")
+    note_unlisted(root, (file for pair in pairs for file in (pair.image, pair.mask)), SUFFIXES, path.name, notebook)
     return place_by_rows(row_of, path.name, spec, pairs, notebook)
 
 

@@ -32,7 +32,7 @@ def join_cluster(ray: Any, address: str | None) -> None:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees what it saw
     if address is not None and address != "auto":
-        _check_answer(address)
+        check_address(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except ValueError:  # a cluster that is there takes no options for its dashboard
@@ -47,7 +47,12 @@ _START = (
 )
 
 
-def _check_answer(address: str) -> None:
+def check_address(address: str) -> None:
+    """Refuse an address that is none, or where nobody listens.
+
+    Raises:
+        RunError: within seconds, with the address.
+    """
     found = ADDRESS.fullmatch(address)
     if found is None:
         raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT or auto; saw '{address}'.")
@@ -104,8 +109,8 @@ def parcel_for(ray: Any, root: Path) -> Any:
         return None
     raise RunError(
         f"The decoded data ({size / 1e9:.2f} GB) do not fit into the object store of {least} "
-        f"({stores[least] / 1e9:.2f} GB, of which {STORE_SHARE:.0%} may be used). Start machines with a larger one (ray "
-        "start --object-store-memory=BYTES), or decode to a path that all machines share: SEGDECAY_CACHE=PATH."
+        f"({stores[least] / 1e9:.2f} GB, of which {STORE_SHARE:.0%} may be used). Start machines with a larger one "
+        "(ray start --object-store-memory=BYTES), or decode to a path that all machines share: SEGDECAY_CACHE=PATH."
     )
 
 

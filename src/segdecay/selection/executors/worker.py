@@ -62,5 +62,5 @@ def worker_context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segdecay.selection.executors.server", "segdecay.training.loop"])
+    context.set_forkserver_preload(["segdecay.selection.executors.server", "segdecay.training.running"])
     return context

@@ -47,10 +47,10 @@ def work_on(task: CellTask, stop: Callable[[], bool], report: Callable[[int, int
         stop: asked after every step; True keeps the state and interrupts.
         report: told (finished epochs, all epochs).
     """
-    from segdecay.training.loop import Interrupted, run_cell
+    from segdecay.training.running import Interrupted, run_task
 
     try:
-        run_cell(task, stop=stop, report=report)
+        run_task(task, stop=stop, report=report)
     except Interrupted:
         return Outcome("interrupted")
     except Exception as error:  # noqa: BLE001 - whatever a cell raises is its own failure, told to the driver

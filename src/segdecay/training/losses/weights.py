@@ -77,3 +77,19 @@ def effective_number_weights(
     effective = (1 - np.power(beta, counts[present].astype(np.float64))) / (1 - beta)
     weights[present] = (1 / effective) / (1 / effective).mean()
     return torch.from_numpy(weights.astype(np.float32))
+
+
+def power_weights(
+    pixels: npt.NDArray[np.int64],  # (C,) valid pixels of each class in the training masks
+    exponent: float,  # 0 weighs all alike, 0.5 is inverse_sqrt, 1 is the inverse frequency
+) -> npt.NDArray[np.float64]:  # (C,)
+    """share^(−exponent), scaled to a mean of 1 over the classes that are there; a class without a pixel gets 1.
+
+    >>> power_weights(np.array([75, 25]), 1.0).tolist()
+    [0.5, 1.5]
+    """
+    weights = np.ones(len(pixels), dtype=np.float64)
+    present = pixels > 0
+    powers = (pixels[present] / pixels.sum()) ** -exponent
+    weights[present] = powers / powers.mean()
+    return weights

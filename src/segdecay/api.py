@@ -1,0 +1,258 @@
+"""`segdecay.tune`, `train` and `load`: the commands as Python functions, one code path with the command line.
+
+Knows keywords; every step is the workflow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segdecay.asking import Config, config_of, values_of, watching
+from segdecay.cli.comparing import compare_of
+from segdecay.cli.options import default_out, parse_budget
+from segdecay.comparison import Compared
+from segdecay.comparison import compare as run_compare
+from segdecay.data.described import OwnData
+from segdecay.deploy.ensemble import load_predictor
+from segdecay.deploy.loaded import Model
+from segdecay.errors import ConfigError, RunError
+from segdecay.own import OwnSearch, tune_own
+from segdecay.plain import read_yaml
+from segdecay.selection.executors import find_devices
+from segdecay.training.own import Axis, Function
+from segdecay.workflow import Execution, Trained, Tuned
+from segdecay.workflow import train as run_train
+from segdecay.workflow import tune as run_tune
+
+
+def tune(
+    data: str | Path | OwnData | None = None,
+    *,
+    out: str | Path | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    train: Function | None = None,
+    axis: Axis | tuple[str, str] | None = None,
+    decay: str | None = None,
+    grid: Sequence[float] | None = None,
+    folds: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    budget: str | None = None,
+    keep_fold_models: bool = False,
+    workers: int | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> Tuned:
+    """Choose a strength by cross-validation, as `segdecay tune`; the same call on the same `out` goes on.
+
+    Args:
+        data: what the command takes (a folder, a dataset.yaml, "digits", "cifar10:FOLDER"), or with `train` also an
+            `OwnData`; None takes `data.path` of the configuration.
+        out: the run's folder; default runs/NAME.
+        config: a RunConfig, its values as a mapping, or a YAML file of them.
+        set: any key to its value, as in {"search.race": False, "optimizer.lr": 0.01}.
+        train: a function of your own, `train(setting, fold, seed)`, which trains `setting` (a `Setting`) on
+            `fold.train` (an `OwnFold`) and returns a confusion matrix of every image of `fold.validation`, in that
+            order: (N, C, C) integers, rows the truth, columns the prediction, ignored pixels in no cell
+            (docs/python.md).
+        axis: of `train`: an `Axis`, or the names of a policy and an optimizer of ours; default: of the configuration.
+        decay, grid, folds, epochs, seed: as decay.policy, search.grid (values on the axis), search.folds,
+            training.epochs and seed in `set`.
+        budget: a time or a number of trainings, as in "30m" or "20cells".
+        keep_fold_models: keep the folds' weights.
+        workers: trainings at a time; None: a core or GPU each; 0: in this process.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        cache: folder of decoded data; None takes $SEGDECAY_CACHE, else the user's.
+        quiet: print nothing.
+
+    Returns:
+        `Tuned`, with `.verdict`, `.run`, `.report` (paths) and `.load()`.
+
+    Raises:
+        SegdecayError: anything you can act on, listing all faults of a kind; nothing that was finished is lost.
+
+    Example:
+        >>> import tempfile
+        >>> def pretend(setting, fold, seed):  # trains nothing: 60 % right, and 5 % more at smoothing 0.1
+        ...     right = 60 + (5 if setting.value == 0.1 else 0) + fold.number
+        ...     return [[[right, 100 - right], [100 - right, right]] for _ in fold.validation]
+        >>> images = OwnData([f"image {i}" for i in range(12)], ["cell", "rest"])
+        >>> axis = Axis("smoothing", [0.1, 0.5])
+        >>> done = tune(images, train=pretend, axis=axis, folds=3, out=tempfile.mkdtemp(), workers=0, quiet=True)
+        >>> done.verdict.kind, done.verdict.strength.value
+        ('chosen', 0.1)
+    """
+    options = {
+        "decay.policy": decay,
+        "search.grid": None if grid is None else [float(value) for value in grid],
+        "search.folds": folds,
+        "training.epochs": epochs,
+        "seed": seed,
+    }
+    if train is None and isinstance(data, OwnData):
+        raise ConfigError("OwnData only describes images, so segdecay cannot train on them: give train=, or a folder.")
+    built = config_of(data, config, set, options, function=train, axis=axis)
+    run = _run_of(out, data, built.data.path)
+    seconds, cells = parse_budget(budget)
+    with watching(workers, quiet=quiet) as (possible, watcher):
+        execution = Execution(
+            workers=possible,
+            device=device,
+            command=f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)",
+            cache=None if cache is None else Path(cache),
+            budget_s=seconds,
+            budget_cells=cells,
+            keep_fold_models=keep_fold_models,
+        )
+        if train is None:
+            done = run_tune(built, run, execution, watcher)
+        else:
+            search = OwnSearch(train, data if isinstance(data, OwnData) else None)
+            done = tune_own(built, run, execution, watcher, search)
+        if not quiet:
+            watcher.conclude(done)
+        return done
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    decay: str | None = None,
+    lambda_: float | None = None,
+    strength: float | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> Trained:
+    """Train one setting on the training part, as `segdecay train`; the val part, where there is one, is scored.
+
+    Args:
+        lambda_: strength as the optimizer takes it: weights shrink by 1 − lr·λ a step.
+        strength: instead: the value on the axis, as in a verdict.
+        data, out, config, set, decay, epochs, seed, workers, device, cache, quiet: as `tune`.
+
+    Returns:
+        `Trained`, with `.record` (scores of train and val), `.run`, `.report`, `.model` (paths) and `.load()`.
+
+    Raises:
+        SegdecayError: anything you can act on.
+    """
+    options = {
+        "decay.policy": decay,
+        "decay.lambda": lambda_,
+        "decay.value": strength,
+        "training.epochs": epochs,
+        "seed": seed,
+    }
+    built = config_of(data, config, set, options)
+    run = _run_of(out, data, built.data.path)
+    with watching(workers, quiet=quiet) as (possible, watcher):
+        execution = Execution(
+            workers=possible,
+            device=device,
+            command=f"segdecay.train({built.data.path!r}, out={str(run)!r}, ...)",
+            cache=None if cache is None else Path(cache),
+        )
+        done = run_train(built, run, execution, watcher)
+        if not quiet:
+            watcher.conclude_training(done)
+        return done
+
+
+def compare(
+    data: str | Path | None = None,
+    *,
+    arms: Sequence[str] | None = None,
+    strengths: int | None = None,
+    out: str | Path | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    folds: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> Compared:
+    """Compare regularisers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
+
+    Args:
+        arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
+        strengths: tried of every arm beside none.
+        data, out, config, set, folds, epochs, seed, workers, device, cache, quiet: as `tune`.
+
+    Returns:
+        `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
+
+    Raises:
+        SegdecayError: anything you can act on; an arm that makes no sense is told before any training.
+    """
+    options = {
+        "search.folds": folds,
+        "training.epochs": epochs,
+        "seed": seed,
+    }
+    values = values_of(None if data is None else str(data), config, set, options)
+    built = compare_of(values, {"arms": None if arms is None else list(arms), "strengths": strengths})
+    run = _run_of(out, data, built.data.path)
+    with watching(workers, quiet=quiet) as (possible, watcher):
+        execution = Execution(
+            workers=possible,
+            device=device,
+            command=f"segdecay.compare({built.data.path!r}, out={str(run)!r}, ...)",
+            cache=None if cache is None else Path(cache),
+        )
+        done = run_compare(built, run, execution, watcher)
+        if not quiet:
+            watcher.conclude_comparison(done)
+        return done
+
+
+def load(run: str | Path, *, model: str | None = None, device: str = "auto", tta: str = "none") -> Model:
+    """The model of a run, or of a bundle's folder, ready to predict.
+
+    Args:
+        run: the folder of a run of `tune` or `train`, or of its model.
+        model: for a model of your own code, the same package.module:build again: a bundle brings no code.
+        device: where to predict.
+        tta: "none", "flips" (mean over 4 mirrorings) or "d4" (8 mirrorings and turns).
+
+    Returns:
+        `Model`, with `.predict(image)` (H, W) and `.probabilities(image)` (C, H, W).
+
+    Raises:
+        RunError: no finished model there.
+        ModelError: damaged, hostile or of a newer schema.
+    """
+    folder = Path(run)
+    _refuse_own(folder)
+    return Model(load_predictor([folder], tta=tta, model=model, device=find_devices(device)[0]))
+
+
+def _refuse_own(folder: Path) -> None:
+    card = folder / "run.yaml"
+    own = read_yaml(card).get("own") if card.is_file() else None
+    if isinstance(own, dict) and own.get("function"):
+        raise RunError(
+            f"{folder} was trained by {own['function']}, a function of your own, which keeps its own models: segdecay "
+            "has none to load."
+        )
+
+
+def _named(data: Any, path: str) -> str:
+    return data.name if isinstance(data, OwnData) else path
+
+
+def _run_of(out: str | Path | None, data: Any, path: str) -> Path:
+    return Path(out) if out is not None else default_out(_named(data, path))

@@ -1,0 +1,120 @@
+"""Images that are the same, or look the same: a hash of the pixels, and the pattern of light and dark of a thumbnail.
+
+A pattern is the slopes of a 16 x 16 thumbnail, along rows and columns, of length 1: it does not change with brightness,
+contrast, size or compression. The cosine of two patterns says how alike two images look. Knows arrays only, no files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+GRID = 16  # rows and columns of a thumbnail
+SAMPLES = 8  # pixels along each side of a thumbnail's cell that are averaged; a large image is read in strides
+SMALLEST_SIDE = 2 * GRID  # below it different pictures look alike
+FLAT = 1.0  # grey levels between neighbouring cells, root mean square: below it an image has no pattern
+ALIKE = 0.92  # cosine from which two images look the same
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an image holds. digest: sha256 of pixels and shape; pattern: (480,) of length 1, None when it has none."""
+
+    digest: str
+    pattern: F32 | None
+    is_flat: bool  # one colour: equal to every other such image, which says nothing
+
+
+def content_of(image: U8) -> Content:
+    """The hash and the pattern of an image (H, W, B).
+
+    >>> content_of(np.zeros((40, 40, 3), dtype=np.uint8)).is_flat
+    True
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(image).data)
+    digest.update(repr(image.shape).encode())
+    is_flat = all(bool((rows == image[0, 0]).all()) for rows in image)  # row by row: most end at the first
+    return Content(digest.hexdigest(), None if is_flat else _pattern(image), is_flat)
+
+
+def _pattern(image: U8) -> F32 | None:
+    height, width = image.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        return None
+    step = max(1, min(height, width) // (GRID * SAMPLES))
+    grey = image[::step, ::step].mean(axis=2, dtype=np.float32)
+    edges = [np.linspace(0, side, GRID, endpoint=False).astype(np.int64) for side in grey.shape]
+    sums = np.add.reduceat(np.add.reduceat(grey, edges[0], axis=0), edges[1], axis=1)
+    counts = [np.diff([*edge, side]) for edge, side in zip(edges, grey.shape, strict=True)]
+    thumbnail = sums / np.outer(*counts)
+    slopes = np.concatenate([np.diff(thumbnail, axis=axis).ravel() for axis in (0, 1)])
+    length = float(np.linalg.norm(slopes))
+    if length < FLAT * np.sqrt(slopes.size):
+        return None
+    return np.asarray(slopes / length, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Images that look alike. first: the most alike partner pairs (N, 2), at most `shown`; pairs, images: how many."""
+
+    first: tuple[tuple[int, int], ...]
+    pairs: int
+    images: int
+    compared: int  # pairs that could have been alike
+
+
+def alike_pairs(
+    patterns: F32,  # (N, D), each of length 1
+    kind: I64,  # (N,): pairs of one kind are of no interest
+    *,
+    least: float = ALIKE,
+    shown: int = 5,
+) -> Alike:
+    """Pairs of images of different kinds whose patterns have a cosine of `least` or more, in the order given.
+
+    Images are sorted along the direction in which they differ most; neighbours along it are compared, block by block.
+
+    >>> patterns = np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32)
+    >>> alike_pairs(patterns, np.array([0, 1, 2])).first
+    ((0, 2),)
+    """
+    n = len(patterns)
+    if n < 2:
+        return Alike((), 0, 0, 0)
+    place = patterns @ _main_direction(patterns)
+    order = np.argsort(place, kind="stable")
+    place, patterns, kind = place[order], patterns[order], kind[order]
+    reach = float(np.sqrt(2 * (1 - least))) + 1e-5  # unit vectors of this cosine are no farther apart
+    involved = np.zeros(n, dtype=bool)
+    found, first = 0, list[tuple[int, int]]()
+    for start in range(0, n, BLOCK):
+        stop = min(start + BLOCK, n)
+        end = int(np.searchsorted(place, place[stop - 1] + reach, side="right"))
+        near = patterns[start:stop] @ patterns[start:end].T >= least
+        near &= kind[start:stop, None] != kind[None, start:end]
+        near &= np.arange(start, stop)[:, None] < np.arange(start, end)[None, :]
+        found += int(near.sum())
+        involved[order[start:stop][near.any(axis=1)]] = True
+        involved[order[start:end][near.any(axis=0)]] = True
+        rows, columns = np.nonzero(near)
+        both = np.sort(np.stack([order[start + rows], order[start + columns]], axis=1), axis=1)
+        best = np.lexsort((both[:, 1], both[:, 0]))[:shown]
+        first = sorted([*first, *((int(a), int(b)) for a, b in both[best])])[:shown]
+    same = np.unique(kind, return_counts=True)[1].astype(np.int64)
+    compared = n * (n - 1) // 2 - int((same * (same - 1) // 2).sum())
+    return Alike(tuple(first), found, int(involved.sum()), compared)
+
+
+def _main_direction(patterns: F32) -> F32:
+    """The direction, of length 1, in which patterns differ most: (D,)."""
+    few = patterns[:: max(1, len(patterns) // 1000)]
+    return np.asarray(np.linalg.svd(few - few.mean(axis=0), full_matrices=False)[2][0], dtype=np.float32)

@@ -1,0 +1,267 @@
+"""`SegmenterCV`: a segmentation network whose weight decay is chosen by cross-validation, as a scikit-learn estimator.
+
+Feels like RidgeCV: strengths in, `fit`, and `lambda_`, `cv_results_` and `predict` out. Every step is `segdecay.tune`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from segdecay import api
+from segdecay.data.dataset import MOST_CLASSES
+from segdecay.errors import ConfigError, DataError
+from segdecay.integrations.arrays import IGNORED, Scale, checked_images, checked_masks, write_arrays
+from segdecay.records import Verdict
+from segdecay.training.counts import intersection_union, iou, mean_present
+
+
+class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings no types
+    """Semantic segmentation with the weight decay that cross-validation takes, none included.
+
+    Args:
+        strengths: on the policy's axis (D = Σ η·λ for decoupled); None takes the axis' own grid. None (0) is always in.
+        policy: the rule of decay, see `segdecay policies`.
+        cv: number of folds; None: 5, or as many down to 3 as groups and classes allow.
+        epochs, batch_size, learning_rate: of every training.
+        model: unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.
+        ignore: values of y that are not labelled; they enter no loss and no score.
+        random_state: seed of folds, weights, order and augmentation.
+        n_jobs: trainings at a time, in processes of their own; None: in this process; −1: a core or GPU each.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        folder: where the run and its report are kept, and gone on with; None: nowhere.
+        options: any other key of a run (docs/config.md) to its value, as in {"augment.flip": "both"}.
+        verbose: say what `segdecay tune` says.
+
+    Attributes:
+        classes_: (C,) values of y, sorted, without those ignored.
+        strength_: what was taken, on the axis.
+        lambda_: the same as the optimizer's λ, in the final training on all of X; None on an axis without λ.
+        verdict_: kind, intervals and sentence; `verdict_.kind` is "chosen", "zero", "flat" or "edge".
+        cv_results_: dict of arrays with one entry a strength, from none to the strongest: param_strength, param_lambda,
+            mean_test_score, std_test_score, rank_test_score, splitK_test_score (mIoU; NaN where the race spared it).
+        best_score_: mean mIoU over the folds at what was taken.
+        model_: the refitted `segdecay.Model`; n_features_in_: bands B; run_, report_: paths, None without a folder.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> y = rng.integers(0, 2, (6, 1, 4)).repeat(16, axis=1).repeat(4, axis=2)  # (6, 16, 16): stripes
+        >>> X = (y * 200 + rng.integers(0, 40, y.shape)).astype(np.uint8)[..., None]  # (6, 16, 16, 1)
+        >>> small = {"model.width": 4, "model.depth": 2, "search.resamples": 200}
+        >>> found = SegmenterCV([0.5], cv=2, epochs=1, batch_size=2, options=small).fit(X, y)
+        >>> found.predict(X).shape, found.cv_results_["param_strength"].tolist()[:2]
+        ((6, 16, 16), [0.0, 0.5])
+    """
+
+    def __init__(
+        self,
+        strengths: Sequence[float] | None = None,
+        *,
+        policy: str = "decoupled",
+        cv: int | None = None,
+        epochs: int = 80,
+        batch_size: int = 8,
+        learning_rate: float = 0.003,
+        model: str = "unet-tiny",
+        ignore: Sequence[int] = (),
+        random_state: int = 0,
+        n_jobs: int | None = None,
+        device: str = "auto",
+        folder: str | Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.strengths = strengths
+        self.policy = policy
+        self.cv = cv
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.model = model
+        self.ignore = ignore
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.folder = folder
+        self.options = options
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,  # noqa: N803 - scikit-learn's name  # (N, H, W, B), (N, H, W) or a list of (H, W, B); uint8 or numbers
+        y: Any,  # (N, H, W) or a list of (H, W) integers
+        groups: Sequence[Any] | None = None,  # (N,) images of a group are never in training and validation at once
+    ) -> Self:
+        """Search, then train on all of X at what was taken.
+
+        Numbers that are not uint8 are scaled from their smallest and largest value to 256 steps.
+
+        Raises:
+            DataError: arrays that do not fit together, too few groups for the folds, or fewer than two classes.
+            ConfigError: a parameter that does not exist or is out of range.
+        """
+        images = checked_images(X)
+        masks = checked_masks(y, images)
+        if groups is not None and len(groups) != len(images):
+            raise DataError(f"groups holds {len(groups)} names for {len(images)} images; one each is needed.")
+        ignored = np.asarray(list(self.ignore), np.int64)
+        values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
+        values = values[~np.isin(values, ignored)]
+        if not 2 <= len(values) <= MOST_CLASSES:
+            raise DataError(f"y holds {len(values)} classes; 2 to {MOST_CLASSES} are needed.")
+        scale = Scale.of(images)
+        labels = [_indices(mask, values, ignored) for mask in masks]
+        with self._folder() as folder:
+            data = write_arrays(
+                folder / "data", [scale.apply(image) for image in images], labels, [str(v) for v in values], groups
+            )
+            done = api.tune(
+                data,
+                out=folder / "run",
+                config=self._config(),
+                workers=self._workers(),
+                device=self.device,
+                cache=folder / "decoded",
+                quiet=not self.verbose,
+            )
+            self.model_ = done.load()
+        self.classes_, self.scale_, self.n_features_in_ = values, scale, images[0].shape[2]
+        self.verdict_, self.cv_results_ = done.verdict, results_of(done.verdict)
+        self.strength_, self.lambda_ = done.verdict.strength.value, self._final_lambda(done.verdict)
+        self.best_score_ = done.verdict.selection.mean
+        kept = self.folder is not None
+        self.run_: Path | None = done.run if kept else None
+        self.report_: Path | None = done.report if kept else None
+        return self
+
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        """The class of every pixel, as a value of y: (N, H, W), or a list of (H, W) where sizes differ.
+
+        Raises:
+            NotFittedError: before `fit`.
+            DataError: other bands than in `fit`, or values that are not finite.
+        """
+        check_is_fitted(self)
+        images = checked_images(X, self.n_features_in_)
+        found = [self.classes_[self.model_.predict(self._as_seen(image))] for image in images]
+        return np.stack(found) if len({one.shape for one in found}) == 1 else found
+
+    def score(self, X: Any, y: Any) -> float:  # noqa: N803
+        """Mean IoU over the classes that occur in y or in the prediction; ignored pixels are out.
+
+        Raises:
+            NotFittedError, DataError: as `predict`; or a y that does not fit X, or holds values that `fit` did not see.
+        """
+        check_is_fitted(self)
+        images = checked_images(X, self.n_features_in_)
+        masks = checked_masks(y, images)
+        predicted = [self.model_.predict(self._as_seen(image)) for image in images]
+        ignored, n = np.asarray(list(self.ignore), np.int64), len(self.classes_)
+        matrix = np.zeros((n, n), np.int64)
+        for mask, guess in zip(masks, predicted, strict=True):
+            truth = _indices(mask, self.classes_, ignored)
+            np.add.at(matrix, (truth[truth != IGNORED], guess[truth != IGNORED]), 1)
+        return float(mean_present(iou(*intersection_union(matrix))))
+
+    def _as_seen(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        if self.scale_.low is None and image.dtype != np.uint8:
+            raise DataError(f"X is {image.dtype}; fit saw uint8. Scale it to uint8 as the images of fit were.")
+        return self.scale_.apply(image)
+
+    def _config(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "data": {},
+            "model": {"name": self.model},
+            "optimizer": {"lr": float(self.learning_rate)},
+            "training": {"epochs": self.epochs, "batch_size": self.batch_size},
+            "decay": {"policy": self.policy},
+            "search": {"folds": self.cv},
+            "seed": self.random_state,
+        }
+        if self.strengths is not None:
+            values["search"]["grid"] = [float(one) for one in self.strengths]
+        for key, value in (self.options or {}).items():
+            *sections, last = key.split(".")
+            place = values
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[last] = value
+        return values
+
+    def _workers(self) -> int | None:
+        if self.n_jobs is None:
+            return 0
+        if self.n_jobs == -1:
+            return None
+        if not isinstance(self.n_jobs, int) or self.n_jobs < 1:
+            raise ConfigError(
+                f"n_jobs takes None (in this process), −1 (a core or GPU each) or 1 or more; saw {self.n_jobs!r}."
+            )
+        return self.n_jobs
+
+    def _final_lambda(self, verdict: Verdict) -> float | None:
+        """λ of the final training; the verdict's is that of a typical fold, which has fewer steps."""
+        made = self.model_.predictor.bundles[0].made_by.get("strength")
+        found = made.get("lambda") if isinstance(made, Mapping) else None
+        return verdict.strength.lambda_ if found is None else float(found)
+
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[Path]:
+        if self.folder is not None:
+            yield Path(self.folder)
+            return
+        with tempfile.TemporaryDirectory(prefix="segdecay-") as folder:
+            yield Path(folder)
+
+
+def results_of(verdict: Verdict) -> dict[str, npt.NDArray[Any]]:
+    """The settings of a verdict in the words of scikit-learn's `cv_results_`."""
+    settings = verdict.settings
+    means = np.array([_number(one.mean) for one in settings])
+    folds = max((len(one.folds or ()) for one in settings), default=0)
+    table = np.full((folds, len(settings)), np.nan)
+    for column, one in enumerate(settings):
+        for row, value in enumerate(one.folds or ()):
+            table[row, column] = _number(value)
+    ranks = np.array([1 + int((means > mean).sum()) if np.isfinite(mean) else len(means) for mean in means])
+    deviations = [float(np.nanstd(column)) if np.isfinite(column).any() else np.nan for column in table.T]
+    return {
+        "param_strength": np.array([one.strength.value for one in settings]),
+        "param_lambda": np.array([_number(one.strength.lambda_) for one in settings]),
+        "mean_test_score": means,
+        "std_test_score": np.array(deviations),
+        "rank_test_score": ranks,
+        **{f"split{row}_test_score": values for row, values in enumerate(table)},
+    }
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _indices(
+    mask: npt.NDArray[np.int64],
+    values: npt.NDArray[np.int64],  # (C,) sorted
+    ignored: npt.NDArray[np.int64],
+) -> npt.NDArray[np.uint8]:
+    """Class indices of a mask, IGNORED where it is not labelled.
+
+    Raises:
+        DataError: a value that is neither.
+    """
+    out = np.isin(mask, ignored)
+    strange = np.unique(mask[~out & ~np.isin(mask, values)])
+    if len(strange):
+        raise DataError(f"y holds {strange[:5].tolist()}, which fit did not see; its classes are {values.tolist()}.")
+    found = np.searchsorted(values, np.where(out, values[0], mask)).astype(np.uint8)
+    found[out] = IGNORED
+    return found

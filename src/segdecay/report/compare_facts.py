@@ -1,0 +1,51 @@
+"""The files of a comparison as facts for its page; a missing or damaged one is an error that names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segdecay.report.facts import Data, Environment
+from segdecay.report.reading import read_fact
+from segdecay.selection.comparison_record import ComparedArm, ComparedPair, Comparison
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """What the page of a comparison is made of."""
+
+    folder: Path
+    found: Comparison
+    data: Data
+    environment: Environment
+
+    def to_none(self, arm: ComparedArm) -> ComparedPair | None:
+        """The pair of an arm with none, as arm less none; None for none itself."""
+        for pair in self.found.pairs:
+            if pair.second == arm.name and pair.first == "none":
+                low_high = None if pair.interval is None else (-pair.interval[1], -pair.interval[0])
+                return ComparedPair(
+                    arm.name,
+                    "none",
+                    -pair.difference,
+                    pair.standard_error,
+                    low_high,
+                    pair.p,
+                    pair.p_holm,
+                    pair.told_apart,
+                )
+        return None
+
+
+def read_comparison(folder: Path) -> ComparedRun:
+    """The facts of a finished comparison.
+
+    Raises:
+        RunError: a file is missing or damaged; all faults of it are listed.
+    """
+    return ComparedRun(
+        folder,
+        read_fact(folder / "comparison.json", Comparison),
+        read_fact(folder / "data.json", Data),
+        read_fact(folder / "environment.json", Environment),
+    )

@@ -1,0 +1,98 @@
+"""What a comparison found: frozen records, the keys of comparison.json. Computes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ComparedStrength:
+    """One strength of an arm; `shown` says its value where JSON cannot (inf)."""
+
+    value: float | None
+    shown: str
+    mean: float | None  # of the criterion over the folds, mean over seeds
+    folds: tuple[float, ...] | None
+    train_mean: float | None
+    dropped: str | None
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """One class of an arm beside none, over the folds that hold it."""
+
+    name: str
+    score: float | None
+    difference: float | None
+    interval: tuple[float, float] | None  # of this class alone
+    p_holm: float | None  # over all classes of all arms
+    told_apart: bool
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """What the trainings of an arm cost, those of none not counted again."""
+
+    trainings: int
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ComparedArm:
+    """One arm, scored in every fold at the strength that the other folds chose."""
+
+    name: str
+    label: str
+    axis: str | None
+    unit: str | None
+    strengths: tuple[ComparedStrength, ...]  # none first, then from the weakest to the strongest
+    chosen: tuple[str, ...]  # for every fold, as `shown`
+    overall: str  # by all folds; what a training of your own would take
+    rank: int
+    letters: str  # arms that share one cannot be told apart
+    mean: float
+    standard_error: float | None
+    interval: tuple[float, float] | None  # of an arm named beforehand
+    folds: tuple[float, ...]
+    train_mean: float | None
+    gap: float | None
+    zeros: float | None  # share of exact zeros among the weights of layers
+    norm: float | None  # root of the summed squares of those weights
+    classes: tuple[ClassDifference, ...]
+    cost: ArmCost
+
+
+@dataclass(frozen=True)
+class ComparedPair:
+    """A paired difference, first less second; the interval has the level at which Holm's procedure judged it."""
+
+    first: str
+    second: str
+    difference: float
+    standard_error: float | None
+    interval: tuple[float, float] | None
+    p: float
+    p_holm: float
+    told_apart: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison concludes."""
+
+    criterion: str
+    task: str
+    arms: tuple[ComparedArm, ...]  # the best first
+    pairs: tuple[ComparedPair, ...]
+    strengths: int  # of every arm beside none
+    folds: int
+    fold_method: str
+    seeds: tuple[int, ...]
+    confidence: float
+    resamples: int
+    resampled: str
+    classes: tuple[str, ...]
+    cost: dict[str, Any]
+    sentence: str
