@@ -1,7 +1,8 @@
-"""The Ray executor keeps the contract of executors, on a cluster of this machine; clusters that cannot do are refused."""
+"""The Ray executor keeps the contract of executors on a cluster of this machine; what cannot do is refused."""
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import ray
 
 from segdecay.errors import MissingPartError, RunError
+from segdecay.records import write_bytes
 from segdecay.selection.executors import Executor, joining
 from segdecay.selection.executors.cluster import RayExecutor
 from segdecay.selection.executors.parcel import pack_cell, pack_data, unpack_cell, unpack_data
@@ -21,7 +23,7 @@ from segdecay.testing import WorkersContract
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 
@@ -70,9 +72,7 @@ def test_machines_with_other_versions_are_named(monkeypatch: pytest.MonkeyPatch)
 def test_data_larger_than_an_object_store_say_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images.u8").write_bytes(bytes(1000))
     monkeypatch.setattr(joining, "STORE_SHARE", 1e-9)
-    with pytest.raises(
-        RunError, match=r"do not fit into the object store .*--object-store-memory.*SEGDECAY_CACHE=PATH"
-    ):
+    with pytest.raises(RunError, match=r"do not fit into the object store .*--object-store-memory.*SEGDECAY_CACHE"):
         joining.parcel_for(ray, tmp_path)
     (tmp_path / "dataset.json").write_text("{}")
     assert joining.parcel_for(ray, tmp_path) is None  # every machine sees the folder
@@ -99,10 +99,12 @@ def test_a_cell_comes_home_with_its_record_last(tmp_path: Path, monkeypatch: pyt
     files = pack_cell(away)
     assert set(files) == {"cell.json", "curve.jsonl", "checkpoint/state"}
     order: list[str] = []
-    from segdecay.selection.executors import parcel
 
-    write = parcel.write_bytes
-    monkeypatch.setattr(parcel, "write_bytes", lambda path, content: (order.append(path.name), write(path, content)))
+    def write(path: Path, content: bytes) -> None:
+        order.append(path.name)
+        write_bytes(path, content)
+
+    monkeypatch.setattr("segdecay.selection.executors.parcel.write_bytes", write)
     unpack_cell(files, home)
     assert order[-1] == "cell.json"
     assert not (home / "checkpoint").exists()

@@ -6,6 +6,7 @@ statistics or pages.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +113,9 @@ class RayExecutor:
     def _send(self, task: CellTask, number: int, mailbox: Any) -> _Away:
         if task.dataset not in self._parcels:
             self._parcels[task.dataset] = parcel_for(self._ray, task.dataset)
-        errand = Errand(task, number, pack_cell(task.folder), versions_here(), on_gpu=self._gpus > 0)
+        errand = Errand(
+            task, number, pack_cell(task.folder), versions_here(), on_gpu=self._gpus > 0, path=tuple(sys.path)
+        )
         reference = self._remote.remote(errand, self._parcels[task.dataset], mailbox)
         return _Away(task, reference, time.monotonic())
 

@@ -6,6 +6,7 @@ Knows Ray's view of a cluster; nothing of cells.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -34,9 +35,9 @@ def join_cluster(ray: Any, address: str | None) -> None:
     if address is not None and address != "auto":
         check_address(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except ValueError:  # a cluster that is there takes no options for its dashboard
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"--address {address}: no Ray cluster answers ({first}). {_START}") from error

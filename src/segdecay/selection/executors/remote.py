@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,7 @@ class Errand:
     files: Mapping[str, bytes]
     versions: Mapping[str, str]
     on_gpu: bool
+    path: tuple[str, ...] = ()  # the driver's sys.path: where it is there too, a model of the user's own is found
 
 
 def versions_here() -> dict[str, str]:
@@ -96,6 +98,7 @@ def run_errand(
     wrong = differing(errand.versions, versions_here())
     if wrong:
         return asdict(Outcome("failed", f"this machine has other versions: {', '.join(wrong)}")), {}
+    sys.path.extend(place for place in errand.path if place not in sys.path)
     ray.get(mailbox.tell.remote(number=errand.number, node=ray.get_runtime_context().get_node_id()))
     home = Path(tempfile.mkdtemp(prefix="segdecay-cell-"))
     try:
