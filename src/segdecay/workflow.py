@@ -20,7 +20,7 @@ from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, check_same_mean, open_run, write_environment
-from segdecay.selection.costs import count_cells
+from segdecay.selection.costs import count_cells, seconds_of_cell
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Event, Executor, default_workers, find_devices
@@ -159,6 +159,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     dataset, grid = study.dataset, grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
+    study.executor.expect(seconds_of_cell(study, trial.seconds_a_batch))
     say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
     workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
     refuse_small_budget(study, trial, workers, execution.budget_s)

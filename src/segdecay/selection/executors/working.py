@@ -64,7 +64,8 @@ def outcome_of(error: Exception, task: CellTask) -> Outcome:
         path = getattr(error, "filename", None) or getattr(error, "path", task.folder)
         return Outcome("full", str(error), str(path))
     if is_out_of_memory(error):
-        return Outcome("memory", str(error).splitlines()[0] if str(error) else type(error).__name__)
+        first = error.__cause__ or error
+        return Outcome("memory", str(first).splitlines()[0] if str(first) else type(first).__name__)
     if isinstance(error, SegdecayError):
         return Outcome("failed", str(error))
     if isinstance(error, OSError):
@@ -83,6 +84,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     import torch
 
+    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        return True  # our own errors about a model are raised from what torch said
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
