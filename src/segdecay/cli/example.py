@@ -52,8 +52,8 @@ def example(
     from segdecay.cli.training import interruptible
     from segdecay.cli.watching import build_watcher
     from segdecay.example.story import Asked, tell_example
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.workflow import Execution
 
     seconds, cells = opt.parse_budget(budget)
     execution = Execution(

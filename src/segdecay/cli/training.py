@@ -60,6 +60,9 @@ def tune(
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
+    executor: opt.Executor = "local",
+    address: opt.Address = None,
+    gpus_per_cell: opt.GpusPerCell = 0.0,
     device: opt.Device = "auto",
     cache_limit: opt.CacheLimit = None,
     quiet: opt.Quiet = False,
@@ -70,8 +73,8 @@ def tune(
     The same command on the same --out goes on where it stopped.
     """
     from segdecay.cli.watching import build_watcher
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.workflow import Execution
     from segdecay.workflow import tune as run_tune
 
     built = opt.build_config(
@@ -99,6 +102,9 @@ def tune(
         workers=workers,
         device=device,
         command=opt.repeat_command(),
+        executor=executor,
+        address=address,
+        gpus_per_cell=gpus_per_cell,
         cache_limit=opt.parse_limit(cache_limit),
         budget_s=seconds,
         budget_cells=cells,
@@ -137,8 +143,8 @@ def train(
 ) -> None:
     """Train one setting: on the training part, scored on the val part when there is one."""
     from segdecay.cli.watching import build_watcher
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.workflow import Execution
     from segdecay.workflow import train as run_train
 
     built = opt.build_config(

@@ -30,6 +30,10 @@ Source = Callable[[], CellTask | None]  # asked whenever a worker is free; None:
 class Executor(Protocol):
     """Runs cells; results are in their folders, events tell how it goes (segdecay.testing.ExecutorContract)."""
 
+    @property
+    def workers(self) -> int:
+        """How many cells it runs at a time, as far as it knows now."""
+
     def expect(self, cell_s: float) -> None:
         """What a cell should take, from a trial: until one has ended, a hang is told by it. May do nothing."""
 

@@ -83,14 +83,14 @@ class RayExecutor:
             DiskFullError: here, or on a machine of the cluster.
             RunError: the cluster is gone, or the decoded data do not fit into its object store.
         """
-        attempts = Attempts(tasks, on_event, self._room())
+        attempts = Attempts(tasks, on_event, self.workers)
         mailbox = self._ray.remote(num_cpus=0)(Mailbox).remote()
         away: dict[int, _Away] = {}
         count = 0
         self._clock.last = time.monotonic()
         try:
             while True:
-                while len(away) < self._room() and (task := attempts.start(len(away))) is not None:
+                while len(away) < self.workers and (task := attempts.start(len(away))) is not None:
                     away[count] = self._send(task, count, mailbox)
                     count += 1
                 if not away:
@@ -102,7 +102,8 @@ class RayExecutor:
         finally:
             self._stop(list(away.values()), mailbox)
 
-    def _room(self) -> int:
+    @property
+    def workers(self) -> int:
         """Cells that the cluster has room for now."""
         there = self._ray.cluster_resources()
         room = int(there.get("CPU", 0))

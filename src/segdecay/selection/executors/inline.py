@@ -17,6 +17,11 @@ from segdecay.training.setup import CellTask
 class InlineExecutor:
     """One cell at a time, here; one that hangs hangs everything."""
 
+    @property
+    def workers(self) -> int:
+        """One."""
+        return 1
+
     def expect(self, cell_s: float) -> None:
         """Nobody watches here."""
 

@@ -55,6 +55,11 @@ class LocalExecutor:
         self._patience = patience or Patience()
         self._clock = AwakeClock(time.monotonic())
 
+    @property
+    def workers(self) -> int:
+        """As many as asked for."""
+        return len(self._slots)
+
     def expect(self, cell_s: float) -> None:
         """What a cell should take, from a trial: bounds the silence of workers before any cell has ended."""
         self._patience.estimate_s = cell_s
