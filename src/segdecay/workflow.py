@@ -58,6 +58,7 @@ class Execution:
     checkpoint_every_s: float = 5.0
     budget_s: float | None = None  # of the search, from its first cell
     budget_cells: int | None = None
+    wait: bool = False  # for another process that works on the run
     keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
 
 
@@ -138,7 +139,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
     refuse_small_budget(study, trial, workers, execution.budget_s)
 
-    with open_run(run, config, "tune") as opened:
+    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
         _clear_ledger(study, watcher)
         write_facts(run, config, dataset, checks, study.folds, trial)
@@ -215,7 +216,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     dataset, checks = load_dataset(config.data, cache=execution.cache)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
-    with open_run(run, config, "train") as opened:
+    with open_run(run, config, "train", wait=execution.wait, say=watcher.say) as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         ledger = Ledger(run)
         ledger.forget_leftovers()

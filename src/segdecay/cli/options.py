@@ -53,6 +53,7 @@ Workers = Annotated[
     typer.Option("--workers", min=0, help="Trainings at a time. Default: a core or GPU each; 0: in-process."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data are errors.")]

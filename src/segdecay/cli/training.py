@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from segdecay.cli import options as opt
+from segdecay.cli.stopping import interruptible
 
 _TUNE_EXAMPLE = "Example: segdecay tune DATA --out runs/mine --folds 5 --set search.grid=[0,1,4,16]"
 _TRAIN_EXAMPLE = "Example: segdecay train DATA --decay decoupled --lambda 0.01 --out runs/one"
@@ -21,20 +19,6 @@ def register(app: typer.Typer) -> None:
     app.command("tune", epilog=_TUNE_EXAMPLE)(tune)
     app.command("train", epilog=_TRAIN_EXAMPLE)(train)
     app.command("report", epilog="Example: segdecay report runs/mine")(report)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM, which schedulers send before they kill, stops like Ctrl-C."""
-
-    def stop(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def tune(
@@ -59,6 +43,7 @@ def tune(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -94,6 +79,7 @@ def tune(
         workers=workers,
         device=device,
         command=opt.repeat_command(),
+        wait=wait,
         budget_s=seconds,
         budget_cells=cells,
         keep_fold_models=keep_fold_models,
@@ -125,6 +111,7 @@ def train(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -149,7 +136,7 @@ def train(
             "search.allow_missing": allow_missing,
         },
     )
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command())
+    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), wait=wait)
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or opt.default_out(data), execution, watcher)
     if as_json:
