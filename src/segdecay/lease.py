@@ -71,15 +71,17 @@ class Lease:
             HeldError: its holder lives.
             OSError: the folder cannot be written.
         """
-        if not self._create():
+        while not self._create():
             found = read_holder(self.path)
             if found is None or _may_live(found):
                 say(f"Looking for up to {self.watch_s:g} s whether another segdecay still works on {self.path.parent}.")
-                self._watch(found)
+                if self._is_given_back(found):
+                    continue
             self._write()
             winner = read_holder(self.path)
             if winner is not None and winner.token != self._own.token:
                 raise HeldError(winner)
+            break
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
@@ -106,8 +108,8 @@ class Lease:
         beside.write_text(json.dumps(asdict(self._own)), encoding="utf-8")
         beside.replace(self.path)
 
-    def _watch(self, first: Holder | None) -> None:
-        """Return once the holder has been silent for long enough.
+    def _is_given_back(self, first: Holder | None) -> bool:
+        """Watch the holder: True when it leaves, False once it has been silent for long enough.
 
         Raises:
             HeldError: its counter moved.
@@ -118,8 +120,11 @@ class Lease:
             found = read_holder(self.path)
             if found is not None and found != first:
                 raise HeldError(found)
+            if not self.path.exists():
+                return True
             if first is not None and not _may_live(first):
-                return
+                return False
+        return False
 
     def _beat(self) -> None:
         while not self._ended.wait(self.beat_s):

@@ -168,7 +168,7 @@ def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
     """The system's own lock, where the file system has them: it ends with its process."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run / LOCK)
+        lock = FileLock(run / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
         try:
             lock.acquire(timeout=0)
         except Timeout:
