@@ -117,7 +117,7 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
     trial = trials[NONE]
     executor = build_executor(execution, devices)
     workers = executor.workers
-    with open_run(run, config, "compare") as opened:
+    with open_run(run, config, "compare", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=1)
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", cells.folds.fingerprint, "folds")

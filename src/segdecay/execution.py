@@ -26,6 +26,7 @@ class Execution:
     gpus_per_cell: float = 0.0  # ray only
     budget_s: float | None = None  # of the search, from its first cell
     budget_cells: int | None = None
+    wait: bool = False  # for another process that works on the run
     keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
 
 

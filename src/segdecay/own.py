@@ -94,7 +94,7 @@ def tune_own(config: RunConfig, run: Path, execution: Execution, watcher: Watche
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
     study.own, grid = own, grid_of(study)
 
-    with open_run(run, config, "tune"):
+    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say):
         clear_ledger(study, watcher)
         _compare_source(run, search.function, watcher)
         write_facts(run, config, dataset, checks, study.folds, None)

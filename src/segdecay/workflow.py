@@ -163,7 +163,7 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     workers = study.executor.workers
     refuse_small_budget(study, trial, workers, execution.budget_s)
 
-    with open_run(run, config, "tune") as opened:
+    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
         clear_ledger(study, watcher)
         write_facts(run, config, dataset, checks, study.folds, trial)
@@ -245,7 +245,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
-    with open_run(run, config, "train") as opened:
+    with open_run(run, config, "train", wait=execution.wait, say=watcher.say) as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same_mean(run, dataset.exclude_from_mean)
         ledger = Ledger(run)

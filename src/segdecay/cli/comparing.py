@@ -45,6 +45,7 @@ def compare(
     address: opt.Address = None,
     gpus_per_cell: opt.GpusPerCell = 0.0,
     device: opt.Device = "auto",
+    wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -52,7 +53,7 @@ def compare(
 
     The same command on the same --out goes on where it stopped.
     """
-    from segdecay.cli.training import interruptible
+    from segdecay.cli.stopping import interruptible
     from segdecay.cli.watching import build_watcher
     from segdecay.comparison import compare as run_compare
     from segdecay.execution import Execution
@@ -76,6 +77,7 @@ def compare(
         command=opt.repeat_command(),
         cache_limit=limit,
         executor=executor,
+        wait=wait,
         address=address,
         gpus_per_cell=gpus_per_cell,
     )

@@ -71,6 +71,7 @@ GpusPerCell = Annotated[
     typer.Option("--gpus-per-cell", help="With --executor ray: share of a GPU a training takes. Default: 0."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
 CacheLimit = Annotated[
