@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from segdecay.cli.options import build_config
 from segdecay.cli.watching import build_watcher
-from segdecay.workflow import Execution, {verb}
+from segdecay.execution import Execution
+from segdecay.workflow import {verb}
 if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     config = build_config(data, None, settings, {{}})

@@ -15,12 +15,13 @@ import pytest
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.errors import DiskFullError, RunError
+from segdecay.execution import Execution
 from segdecay.records import write_bytes
 from segdecay.selection.executors import Event, InlineExecutor
 from segdecay.selection.study import Study
 from segdecay.steps import Watcher
 from segdecay.training.preflight import Preflight
-from segdecay.workflow import Execution, tune
+from segdecay.workflow import tune
 
 MB = 1_000_000
 # Where no file system may be mounted: a disk of QUOTA bytes in FOLDER, for every process of a command.

@@ -19,6 +19,7 @@ from segdecay.config import RunConfig, parse_config, to_plain, to_yaml
 from segdecay.decay import POLICIES, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
 from segdecay.decay.shrinkage import Decoupled
 from segdecay.errors import ConfigError, DecayError
+from segdecay.execution import Execution
 from segdecay.models.unet import UNet
 from segdecay.plain import load_yaml
 from segdecay.records import Interval, SettingSummary, Strength, read_json
@@ -31,7 +32,7 @@ from segdecay.training.checkpoint import FILE
 from segdecay.training.loop import Interrupted, run_cell
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import CellTask, strength_of
-from segdecay.workflow import Execution, Tuned, train, tune
+from segdecay.workflow import Tuned, train, tune
 
 
 class Silent:

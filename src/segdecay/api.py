@@ -18,11 +18,12 @@ from segdecay.data.described import OwnData
 from segdecay.deploy.ensemble import load_predictor
 from segdecay.deploy.loaded import Model
 from segdecay.errors import ConfigError, RunError
+from segdecay.execution import Execution
 from segdecay.own import OwnSearch, tune_own
 from segdecay.plain import read_yaml
 from segdecay.selection.executors import find_devices
 from segdecay.training.own import Axis, Function
-from segdecay.workflow import Execution, Trained, Tuned
+from segdecay.workflow import Trained, Tuned
 from segdecay.workflow import train as run_train
 from segdecay.workflow import tune as run_tune
 

@@ -14,6 +14,7 @@ from segdecay.data import load_dataset, task_of
 from segdecay.data.checks import CheckReport
 from segdecay.data.folds import check_folds
 from segdecay.errors import ConfigError, SegdecayError, gather, unknown
+from segdecay.execution import Execution, build_executor
 from segdecay.records import write_json
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, open_run, write_environment
@@ -23,12 +24,10 @@ from segdecay.selection.compare_config import CompareConfig
 from segdecay.selection.comparison_record import Comparison
 from segdecay.selection.concluding import conclude, criterion_of
 from segdecay.selection.criteria import build_criterion
-from segdecay.selection.executors import Event, default_workers, find_devices
+from segdecay.selection.executors import Event, find_devices
 from segdecay.selection.ledger import Ledger
 from segdecay.steps import (
-    Execution,
     Watcher,
-    build_executor,
     check_names,
     fitted_to_task,
     plan_folds,
@@ -116,8 +115,9 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
     dataset = cells.dataset
     trials = _try_arms(cells, devices[0])
     trial = trials[NONE]
-    workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
-    with open_run(run, config, "compare") as opened:
+    executor = build_executor(execution, devices)
+    workers = executor.workers
+    with open_run(run, config, "compare", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=1)
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same(run, "folds.json", "fingerprint", cells.folds.fingerprint, "folds")
@@ -135,7 +135,7 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
             watcher.event(event)
 
         if missing:
-            build_executor(execution.workers, devices).run(missing, note)
+            executor.run(missing, note)
         comparison = conclude(cells, config)
         write_json(run / "comparison.json", comparison)
         watcher.say(comparison.sentence)

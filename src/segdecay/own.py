@@ -22,6 +22,7 @@ from segdecay.data.checks import CheckReport, class_rows
 from segdecay.data.described import OwnData
 from segdecay.data.folds import make_plan, plan_to_json
 from segdecay.errors import ConfigError, gather
+from segdecay.execution import Execution, build_executor
 from segdecay.records import Verdict, read_json, write_json
 from segdecay.refits import cost_with, refit, scores_on_test
 from segdecay.report import build_report
@@ -31,11 +32,11 @@ from segdecay.selection.examples import write_examples
 from segdecay.selection.executors import Executor, InlineExecutor, default_workers, find_devices
 from segdecay.selection.honest import check_honest, honest_score, with_honest
 from segdecay.selection.study import Study, criterion_of, grid_of, run_study
-from segdecay.steps import Watcher, build_executor, check_names, write_facts
+from segdecay.steps import Watcher, check_names, write_facts
 from segdecay.training.own import Function, Own, name_of
 from segdecay.training.own_counts import TRUTH, truth_pixels
 from segdecay.training.setup import axis_for
-from segdecay.workflow import Execution, Tuned, clear_ledger, plan_search
+from segdecay.workflow import Tuned, clear_ledger, plan_search
 
 SOURCE = "own.json"
 
@@ -93,7 +94,7 @@ def tune_own(config: RunConfig, run: Path, execution: Execution, watcher: Watche
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
     study.own, grid = own, grid_of(study)
 
-    with open_run(run, config, "tune"):
+    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say):
         clear_ledger(study, watcher)
         _compare_source(run, search.function, watcher)
         write_facts(run, config, dataset, checks, study.folds, None)
@@ -130,7 +131,7 @@ def _executor(own: Own, execution: Execution, devices: Sequence[str], watcher: W
         return InlineExecutor(), 1
     reason = workers_reason(own)
     if reason is None:
-        return build_executor(workers, list(devices)), workers
+        return build_executor(execution, list(devices)), workers
     watcher.say(f"{name_of(own.function)} trains in this process, one fold after the other: {reason}.")
     return InlineExecutor(), 1
 

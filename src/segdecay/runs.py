@@ -5,10 +5,11 @@ Knows the files that say what a run is; nothing of what happens in it.
 
 from __future__ import annotations
 
+import errno
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,10 +21,13 @@ from filelock import FileLock, Timeout
 
 from segdecay.config import RunConfig, to_plain, to_yaml
 from segdecay.errors import ConfigError, DiskFullError, RunError
+from segdecay.lease import HeldError, Lease
 from segdecay.plain import differences, read_yaml
 from segdecay.records import read_json, write_bytes, write_json
 
-LOCK = ".lock"
+LOCK, LEASE = ".lock", ".lease.json"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems that have none
+WAIT_S = 2.0  # between two looks at a run that another works on
 PACKAGES = (
     "torch",
     "torchvision",
@@ -60,7 +64,9 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
         return
     card = run / "run.yaml"
     if not card.exists():
-        others = sorted(path.name for path in run.iterdir() if path.name != LOCK and not path.name.endswith(".part"))
+        others = sorted(
+            path.name for path in run.iterdir() if path.name not in (LOCK, LEASE) and not path.name.endswith(".part")
+        )
         if others:
             raise RunError(
                 f"{run} is not empty and not a run (it holds {', '.join(others[:3])}). Choose another --out."
@@ -141,8 +147,17 @@ class OpenRun:
 
 
 @contextmanager
-def open_run(run: Path, config: RunConfig, verb: str) -> Iterator[OpenRun]:
+def open_run(
+    run: Path, config: RunConfig, verb: str, *, wait: bool = False, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[OpenRun]:
     """Hold a run's folder; it is made when it is not there.
+
+    Args:
+        run: the folder.
+        config: what the run is asked to do.
+        verb: the command.
+        wait: for another process that works on it, rather than to refuse.
+        say: told when something is waited for.
 
     Raises:
         DiskFullError: also from within, with how much room is needed.
@@ -150,7 +165,7 @@ def open_run(run: Path, config: RunConfig, verb: str) -> Iterator[OpenRun]:
     """
     check_folder(run, config, verb)
     opened = OpenRun()
-    with _full_disk_told(run, opened), _locked(run):
+    with _full_disk_told(run, opened), _locked(run, wait, say), _leased(run, wait, say):
         if not (run / "run.yaml").exists():
             content = yaml.safe_dump({"command": verb}) + to_yaml(config)
             write_bytes(run / "run.yaml", content.encode())
@@ -170,21 +185,65 @@ def _full_disk_told(run: Path, opened: OpenRun) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(run: Path) -> Iterator[None]:
+def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """The system's own lock, where the file system has them: it ends with its process."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run / LOCK)
-        lock.acquire(timeout=0)
+        lock = FileLock(run / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            say(f"Another segdecay works on {run}; waiting for it.")
+            lock.acquire()
     except Timeout as error:
-        raise RunError(f"Another segdecay works on {run}. Wait for it, or choose another --out.") from error
+        raise _refusal(run) from error
+    except NotImplementedError:
+        yield  # the lease is the only guard here
+        return
     except OSError as error:
         if DiskFullError.is_told_by(error):
             raise
-        raise RunError(f"{run} cannot be written: {error.strerror or error}. Choose another --out.") from error
+        if error.errno not in NO_LOCKS:
+            raise RunError(f"{run} cannot be written: {error.strerror or error}. Choose another --out.") from error
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _leased(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """A lease beside the lock (lease.py): some network file systems give a lock to everyone who asks."""
+    while True:
+        lease = Lease(run / LEASE)
+        try:
+            lease.take(say)
+            break
+        except HeldError as error:
+            if not wait:
+                raise _refusal(run, error.holder.words()) from error
+            say(f"Another segdecay works on {run} ({error.holder.words()}); waiting for it.")
+            time.sleep(WAIT_S)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if lease.lost is None:
+            raise
+        raise RunError(
+            f"{lease.lost.words()} took over {run} while this process did not answer. What is finished is safe; "
+            "the other goes on."
+        ) from error
+    finally:
+        lease.release()
+
+
+def _refusal(run: Path, holder: str = "") -> RunError:
+    who = f" ({holder})" if holder else ""
+    return RunError(
+        f"Another segdecay works on {run}{who}. Wait for it, with --wait or by hand, or choose another --out."
+    )
 
 
 def write_environment(run: Path, command: str, devices: list[str], workers: int, cells: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from segdecay.records import CellRecord, Verdict, read_json, write_json
 from segdecay.selection.costs import seconds_of_cell
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.dimensions import check_joint
-from segdecay.selection.executors import Event, Executor, InlineExecutor, LocalExecutor, default_workers
+from segdecay.selection.executors import Event
 from segdecay.selection.study import Study, race_of
 from segdecay.shipping import card_of
 from segdecay.training.balancing import check_balancing
@@ -41,21 +41,6 @@ from segdecay.training.weighting import check_learnable, check_weight_list, chec
 
 SURELY = 0.5  # of an estimated time: what is below it does not suffice
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a run is carried out; not part of what makes it the same."""
-
-    workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
-    device: str = "auto"
-    command: str = ""
-    cache: Path | None = None
-    cache_limit: int | None = None  # bytes; None: $SEGDECAY_CACHE_LIMIT, else 100 GB
-    checkpoint_every_s: float = 5.0
-    budget_s: float | None = None  # of the search, from its first cell
-    budget_cells: int | None = None
-    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
 
 
 class Watcher(Protocol):
@@ -225,13 +210,6 @@ def paste_of(config: RunConfig, verdict: Verdict, trial: Preflight, n_images: in
         policy_options=config.decay.options,
         loss=loss_to_paste(config.loss),
     )
-
-
-def build_executor(workers: int | None, devices: list[str]) -> Executor:
-    """Processes of their own, as many as asked for or as there are cores or GPUs; 0 works in this process."""
-    if workers == 0:
-        return InlineExecutor()
-    return LocalExecutor(workers or default_workers(devices), devices)
 
 
 def write_facts(

@@ -16,23 +16,22 @@ from segdecay.data.folds import Fold, check_folds
 from segdecay.deploy.ensemble import load_predictor
 from segdecay.deploy.loaded import Model
 from segdecay.errors import ConfigError, RunError, gather
+from segdecay.execution import Execution, build_executor
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, check_same_mean, open_run, write_environment
-from segdecay.selection.costs import count_cells
+from segdecay.selection.costs import count_cells, seconds_of_cell
 from segdecay.selection.criteria import build_criterion
 from segdecay.selection.examples import write_examples
-from segdecay.selection.executors import Event, Executor, default_workers, find_devices
+from segdecay.selection.executors import Event, Executor, find_devices
 from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
 from segdecay.selection.joint import run_joint
 from segdecay.selection.ledger import Ledger, setting_name
 from segdecay.selection.racing import Budget
 from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
 from segdecay.steps import (
-    Execution,
     Watcher,
-    build_executor,
     check_names,
     fitted_to_task,
     paste_of,
@@ -82,7 +81,7 @@ def _plan(
 ) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
-    executor = build_executor(execution.workers, devices)
+    executor = build_executor(execution, devices)
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
     refuse_unlearnable(config, dataset, [fold.train for fold in study.folds.folds], watcher)
     return study, checks, held
@@ -159,11 +158,12 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     dataset, grid = study.dataset, grid_of(study)
     trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
     study.size = trial.size
+    study.executor.expect(seconds_of_cell(study, trial.seconds_a_batch))
     say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
-    workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
+    workers = study.executor.workers
     refuse_small_budget(study, trial, workers, execution.budget_s)
 
-    with open_run(run, config, "tune") as opened:
+    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
         clear_ledger(study, watcher)
         write_facts(run, config, dataset, checks, study.folds, trial)
@@ -245,7 +245,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
-    with open_run(run, config, "train") as opened:
+    with open_run(run, config, "train", wait=execution.wait, say=watcher.say) as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same_mean(run, dataset.exclude_from_mean)
         ledger = Ledger(run)
@@ -264,7 +264,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             watcher.event(event)
 
         if ledger.record(task.folder) is None:
-            build_executor(0 if execution.workers == 0 else 1, devices[:1]).run([task], note)
+            build_executor(execution, devices[:1], at_most=1).run([task], note)
         record = ledger.record(task.folder)
         if record is None or record.status != "finished":
             reason = failures[0] if record is None and failures else record.reason if record else "unfinished"

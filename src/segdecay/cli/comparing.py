@@ -41,7 +41,11 @@ def compare(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     cache_limit: opt.CacheLimit = None,
+    executor: opt.Executor = "local",
+    address: opt.Address = None,
+    gpus_per_cell: opt.GpusPerCell = 0.0,
     device: opt.Device = "auto",
+    wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -49,11 +53,11 @@ def compare(
 
     The same command on the same --out goes on where it stopped.
     """
-    from segdecay.cli.training import interruptible
+    from segdecay.cli.stopping import interruptible
     from segdecay.cli.watching import build_watcher
     from segdecay.comparison import compare as run_compare
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.steps import Execution
 
     options = {
         "model.name": model,
@@ -67,7 +71,16 @@ def compare(
     names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
     built = _config(data, config, assignments, options, {"arms": names, "strengths": strengths})
     limit = opt.parse_limit(cache_limit)
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), cache_limit=limit)
+    execution = Execution(
+        workers=workers,
+        device=device,
+        command=opt.repeat_command(),
+        cache_limit=limit,
+        executor=executor,
+        wait=wait,
+        address=address,
+        gpus_per_cell=gpus_per_cell,
+    )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_compare(built, out or opt.default_out(data), execution, watcher)
     if as_json:

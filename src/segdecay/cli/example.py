@@ -49,11 +49,11 @@ def example(
         raise ConfigError(unknown("example", name, NAMES))
     folder = _data_folder(data, download=download)
 
-    from segdecay.cli.training import interruptible
+    from segdecay.cli.stopping import interruptible
     from segdecay.cli.watching import build_watcher
     from segdecay.example.story import Asked, tell_example
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.workflow import Execution
 
     seconds, cells = opt.parse_budget(budget)
     execution = Execution(

@@ -38,7 +38,6 @@ def run() -> None:
         sys.stderr.write(f"segdecay: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("segdecay: interrupted. Finished trainings are kept; the same command goes on.\n")
         sys.exit(130)
     except OSError as error:
         if debug:

@@ -61,7 +61,17 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Trainings at a time. Default: a core or GPU each; 0: in-process."),
 ]
+Executor = Annotated[str, typer.Option("--executor", metavar="local|ray", help="This machine, or a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="With --executor ray: its address. Default: one here."),
+]
+GpusPerCell = Annotated[
+    float,
+    typer.Option("--gpus-per-cell", help="With --executor ray: share of a GPU a training takes. Default: 0."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
 CacheLimit = Annotated[

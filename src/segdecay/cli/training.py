@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from segdecay.cli import options as opt
+from segdecay.cli.stopping import interruptible
 
 _TUNE_EXAMPLE = "Example: segdecay tune DATA --out runs/mine --folds 5 --set search.grid=[0,1,4,16]"
 _TRAIN_EXAMPLE = "Example: segdecay train DATA --decay decoupled --lambda 0.01 --out runs/one"
@@ -21,20 +19,6 @@ def register(app: typer.Typer) -> None:
     app.command("tune", epilog=_TUNE_EXAMPLE)(tune)
     app.command("train", epilog=_TRAIN_EXAMPLE)(train)
     app.command("report", epilog="Example: segdecay report runs/mine")(report)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM, which schedulers send before they kill, stops like Ctrl-C."""
-
-    def stop(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def tune(
@@ -60,8 +44,12 @@ def tune(
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
+    executor: opt.Executor = "local",
+    address: opt.Address = None,
+    gpus_per_cell: opt.GpusPerCell = 0.0,
     device: opt.Device = "auto",
     cache_limit: opt.CacheLimit = None,
+    wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -70,8 +58,8 @@ def tune(
     The same command on the same --out goes on where it stopped.
     """
     from segdecay.cli.watching import build_watcher
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.workflow import Execution
     from segdecay.workflow import tune as run_tune
 
     built = opt.build_config(
@@ -99,7 +87,11 @@ def tune(
         workers=workers,
         device=device,
         command=opt.repeat_command(),
+        executor=executor,
+        address=address,
+        gpus_per_cell=gpus_per_cell,
         cache_limit=opt.parse_limit(cache_limit),
+        wait=wait,
         budget_s=seconds,
         budget_cells=cells,
         keep_fold_models=keep_fold_models,
@@ -132,13 +124,14 @@ def train(
     workers: opt.Workers = None,
     device: opt.Device = "auto",
     cache_limit: opt.CacheLimit = None,
+    wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
     """Train one setting: on the training part, scored on the val part when there is one."""
     from segdecay.cli.watching import build_watcher
+    from segdecay.execution import Execution
     from segdecay.records import to_json
-    from segdecay.workflow import Execution
     from segdecay.workflow import train as run_train
 
     built = opt.build_config(
@@ -157,7 +150,7 @@ def train(
         },
     )
     limit = opt.parse_limit(cache_limit)
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), cache_limit=limit)
+    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), cache_limit=limit, wait=wait)
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or opt.default_out(data), execution, watcher)
     if as_json:

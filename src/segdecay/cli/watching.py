@@ -176,6 +176,10 @@ class ConsoleWatcher:
             self._epochs_of[name] = event.epoch
             if name in self._cells:
                 self._bars.update(self._cells[name], completed=event.epoch)
+        elif event.kind == "again":
+            if name in self._cells:
+                self._bars.remove_task(self._cells.pop(name))
+            self.say(f"warning: {name}: {event.reason}")
         else:
             self._done += 1
             if name in self._cells:

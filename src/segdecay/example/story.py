@@ -30,6 +30,7 @@ from segdecay.example.recipe import (
     search_config,
     total_decay_if_decoupled,
 )
+from segdecay.execution import Execution
 from segdecay.records import CellRecord, read_json, write_json
 from segdecay.report import build_report
 from segdecay.runs import open_run
@@ -37,7 +38,7 @@ from segdecay.steps import Watcher, say_all
 from segdecay.training.metrics import I64, read_confusions, write_confusions
 from segdecay.training.scoring import score_images
 from segdecay.training.setup import count_steps
-from segdecay.workflow import Execution, Tuned, train, tune
+from segdecay.workflow import Tuned, train, tune
 
 VERB = "example"
 

@@ -1,7 +1,8 @@
 """The contracts that parts keep, for us and for third parties: subclass one in a test module."""
 
+from segdecay.testing.executor_contract import ExecutorContract, WorkersContract
 from segdecay.testing.loss_contract import LossContract
 from segdecay.testing.policy_contract import PolicyContract
 from segdecay.testing.source_contract import SourceContract
 
-__all__ = ["LossContract", "PolicyContract", "SourceContract"]
+__all__ = ["ExecutorContract", "LossContract", "PolicyContract", "SourceContract", "WorkersContract"]

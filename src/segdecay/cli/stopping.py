@@ -1,0 +1,39 @@
+"""What stops a training command: Ctrl-C, and the signals that schedulers and closed terminals send.
+
+Knows signals and the exit code; nothing of what is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+INTERRUPTED = 130
+LIKE_CTRL_C = ("SIGTERM", "SIGHUP", "SIGUSR1")  # a scheduler's end, a closed terminal, Slurm's --signal=USR1
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let these signals stop like Ctrl-C, unless they are ignored as under nohup; say so, and exit with 130."""
+
+    def stop(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in LIKE_CTRL_C if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("segdecay: interrupted. Finished trainings are kept; the same command goes on.\n")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

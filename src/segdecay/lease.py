@@ -1,0 +1,177 @@
+"""One driver at a time on a folder, also where a file system takes locks and does not keep them.
+
+The holder writes its name and a counter beside, and renames: no lock and no time of modification is relied on. It lives
+while its counter moves; the reader measures that on its own monotonic clock, so clocks of machines need not agree. On
+one kernel the process number decides at once. No result rests on it: every file is renamed into place and every cell is
+a function of its task alone; it spares work done twice. Knows one file; nothing of runs.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import platform
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+BEAT_S = 2.0
+WATCH_S = 15.0  # several beats: a holder that is silent for so long is dead, or finds out that it lost the folder
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder."""
+
+    host: str
+    pid: int
+    kernel: str  # boot and namespace in which `pid` means something; empty: unknown
+    token: str
+    count: int = 0
+
+    def words(self) -> str:
+        """The holder for a person.
+
+        >>> Holder("ada", 7, "", "t").words()
+        'process 7 on ada'
+        """
+        return f"process {self.pid} on {self.host}"
+
+
+class HeldError(Exception):
+    """A living driver holds the folder."""
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__(holder.words())
+        self.holder = holder
+
+
+@dataclass
+class Lease:
+    """The right to work on a folder; `lost` says to whom it went, where another took it from a driver that slept."""
+
+    path: Path
+    beat_s: float = BEAT_S
+    watch_s: float = WATCH_S
+    lost: Holder | None = None
+    _own: Holder = field(default_factory=lambda: Holder(platform.node(), os.getpid(), _kernel(), uuid.uuid4().hex))
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def take(self, say: Callable[[str], None] = lambda _line: None) -> None:
+        """Take it, from a dead holder too, and keep it by beating until `release`.
+
+        Raises:
+            HeldError: its holder lives.
+            OSError: the folder cannot be written.
+        """
+        while not self._create():
+            found = read_holder(self.path)
+            if found is None or _may_live(found):
+                say(f"Looking for up to {self.watch_s:g} s whether another segdecay still works on {self.path.parent}.")
+                if self._is_given_back(found):
+                    continue
+            self._write()
+            winner = read_holder(self.path)
+            if winner is not None and winner.token != self._own.token:
+                raise HeldError(winner)
+            break
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Stop beating, and remove the file where it is still ours."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        found = read_holder(self.path)
+        if found is not None and found.token == self._own.token:
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        """Whether there was none: exclusive creation is atomic on network file systems too."""
+        try:
+            with self.path.open("x", encoding="utf-8") as file:
+                json.dump(asdict(self._own), file)
+        except FileExistsError:
+            return False
+        return True
+
+    def _write(self) -> None:
+        beside = self.path.with_name(f".{self._own.token}.part")
+        beside.write_text(json.dumps(asdict(self._own)), encoding="utf-8")
+        beside.replace(self.path)
+
+    def _is_given_back(self, first: Holder | None) -> bool:
+        """Watch the holder: True when it leaves, False once it has been silent for long enough.
+
+        Raises:
+            HeldError: its counter moved.
+        """
+        start = time.monotonic()
+        while time.monotonic() - start < self.watch_s:
+            time.sleep(min(0.5, self.beat_s))
+            found = read_holder(self.path)
+            if found is not None and found != first:
+                raise HeldError(found)
+            if not self.path.exists():
+                return True
+            if first is not None and not _may_live(first):
+                return False
+        return False
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.beat_s):
+            found = read_holder(self.path)
+            if found is not None and found.token != self._own.token:
+                self.lost = found
+                _interrupt_main()
+                return
+            self._own = replace(self._own, count=self._own.count + 1)
+            try:
+                self._write()
+            except OSError:  # a full disk, a server that is away for a moment: the next beat tries again
+                continue
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who holds it by what the file says now; None where it is missing or half written."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _kernel() -> str:
+    """What process numbers belong to: boot of the machine and namespace; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _may_live(holder: Holder) -> bool:
+    """False where its process number is of this kernel, and free."""
+    if not holder.kernel or holder.kernel != _kernel():
+        return True
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
+
+
+def _interrupt_main() -> None:
+    """Stop the main thread as a scheduler would, or as Ctrl-C does."""
+    is_handled = callable(signal.getsignal(signal.SIGTERM))
+    _thread.interrupt_main(signal.SIGTERM if is_handled else signal.SIGINT)

@@ -1,0 +1,55 @@
+"""What an executor is, and what it tells of cells. Knows tasks; nothing of processes, statistics or pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from segdecay.training.setup import CellTask
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a cell.
+
+    "started", "progress" (an epoch ended), "again" (it is tried once more, for a reason; it starts again later),
+    "finished" or "failed".
+    """
+
+    kind: str
+    task: CellTask
+    epoch: int = 0
+    reason: str | None = None
+
+
+Listener = Callable[[Event], None]
+Source = Callable[[], CellTask | None]  # asked whenever a worker is free; None: nothing to do now
+
+
+class Executor(Protocol):
+    """Runs cells; results are in their folders, events tell how it goes (segdecay.testing.ExecutorContract)."""
+
+    @property
+    def workers(self) -> int:
+        """How many cells it runs at a time, as far as it knows now."""
+
+    def expect(self, cell_s: float) -> None:
+        """What a cell should take, from a trial: until one has ended, a hang is told by it. May do nothing."""
+
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+        """Run tasks to their end, until a source has none and none is running; a failed cell is an event.
+
+        An exception from `on_event` or from the source, Ctrl-C among them, lets the running cells keep their state.
+
+        Raises:
+            DiskFullError: as soon as one cell finds no room, so that the others need not find out too.
+        """
+
+
+def source_of(tasks: Sequence[CellTask] | Source) -> Source:
+    """A list of tasks as a source that gives them in their order."""
+    if callable(tasks):
+        return tasks
+    left = iter(tasks)
+    return lambda: next(left, None)

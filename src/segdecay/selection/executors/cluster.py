@@ -1,0 +1,190 @@
+"""Cells as tasks of a Ray cluster: data travels through its object store, the ledger stays with the driver.
+
+A machine that goes repeats only its cells; one that joins is used. Knows Ray, tasks and outcomes; nothing of settings,
+statistics or pages.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segdecay.errors import need
+from segdecay.selection.executors.attempts import Attempts
+from segdecay.selection.executors.base import Listener, Source
+from segdecay.selection.executors.joining import check_cluster, join_cluster, parcel_for
+from segdecay.selection.executors.parcel import pack_cell, unpack_cell
+from segdecay.selection.executors.patience import AwakeClock, Patience
+from segdecay.selection.executors.remote import Errand, Mailbox, run_errand, versions_here
+from segdecay.selection.executors.working import Outcome, outcome_of
+from segdecay.training.setup import CellTask
+
+STOP_WITHIN_S = 15.0
+LOOK_EVERY_S = 0.2
+CELLS_A_PROCESS = 8  # then a worker's process is replaced, so that nothing it leaked grows
+
+
+@dataclass
+class _Away:
+    task: CellTask
+    reference: Any
+    since: float
+    node: str | None = None  # once it has begun
+    heard: float | None = None  # awake seconds at its last sign of life
+    ended: Outcome | None = None  # by us
+
+
+class RayExecutor:
+    """As many cells at a time as the cluster has room for.
+
+    Args:
+        address: of the cluster, HOST:PORT, ray://HOST:PORT or auto; None starts one on this machine alone.
+        workers: cells at a time at most; None: as many as there is room for, machines that join later among them.
+        gpus_per_cell: share of a GPU that a cell takes; 0 trains on CPUs.
+        patience: how long a worker may be silent.
+
+    Raises:
+        MissingPartError: Ray is not installed.
+        RunError: nobody answers at the address, there is no room for a cell, or versions differ.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        workers: int | None = None,
+        gpus_per_cell: float = 0.0,
+        patience: Patience | None = None,
+    ) -> None:
+        self._ray = need("ray", extra="ray")
+        self._workers, self._gpus = workers, gpus_per_cell
+        self._patience = patience or Patience()
+        self._clock = AwakeClock(time.monotonic())
+        join_cluster(self._ray, address)
+        check_cluster(self._ray, gpus_per_cell)
+        self._parcels: dict[Path, Any] = {}
+        options = {"num_cpus": 1, "max_retries": 0, "max_calls": CELLS_A_PROCESS}
+        if gpus_per_cell:
+            options["num_gpus"] = gpus_per_cell  # type: ignore[assignment]
+        self._remote = self._ray.remote(**options)(run_errand)
+
+    def expect(self, cell_s: float) -> None:
+        """What a cell should take, from a trial: bounds the silence of workers before any cell has ended."""
+        self._patience.estimate_s = cell_s
+
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+        """Run every task; Ctrl-C, or a full disk, brings the state of the running ones home before it goes on its way.
+
+        Raises:
+            DiskFullError: here, or on a machine of the cluster.
+            RunError: the cluster is gone, or the decoded data do not fit into its object store.
+        """
+        attempts = Attempts(tasks, on_event, self.workers)
+        mailbox = self._ray.remote(num_cpus=0)(Mailbox).remote()
+        away: dict[int, _Away] = {}
+        count = 0
+        self._clock.last = time.monotonic()
+        try:
+            while True:
+                while len(away) < self.workers and (task := attempts.start(len(away))) is not None:
+                    away[count] = self._send(task, count, mailbox)
+                    count += 1
+                if not away:
+                    return
+                home = self._wait(away, attempts, mailbox)
+                for number in home:
+                    one = away.pop(number)
+                    attempts.conclude(one.task, self._outcome(one))
+        finally:
+            self._stop(list(away.values()), mailbox)
+
+    @property
+    def workers(self) -> int:
+        """Cells that the cluster has room for now."""
+        there = self._ray.cluster_resources()
+        room = int(there.get("CPU", 0))
+        if self._gpus:
+            room = min(room, int(there.get("GPU", 0) / self._gpus))
+        return max(1, room if self._workers is None else min(room, self._workers))
+
+    def _send(self, task: CellTask, number: int, mailbox: Any) -> _Away:
+        if task.dataset not in self._parcels:
+            self._parcels[task.dataset] = parcel_for(self._ray, task.dataset)
+        errand = Errand(
+            task, number, pack_cell(task.folder), versions_here(), on_gpu=self._gpus > 0, path=tuple(sys.path)
+        )
+        reference = self._remote.remote(errand, self._parcels[task.dataset], mailbox)
+        return _Away(task, reference, time.monotonic())
+
+    def _wait(self, away: dict[int, _Away], attempts: Attempts, mailbox: Any) -> list[int]:
+        """Pass on what workers say; end those that are silent for too long; return those that came home."""
+        ready, _ = self._ray.wait([one.reference for one in away.values()], timeout=LOOK_EVERY_S)
+        home = [number for number, one in away.items() if one.reference in ready]
+        for words in self._ray.get(mailbox.take.remote()):
+            one = away.get(words["number"])
+            if one is None:
+                continue
+            one.heard = self._clock.look(time.monotonic())
+            if "epoch" in words:
+                attempts.progress(one.task, words["epoch"])
+            else:
+                one.node = words["node"]
+        self._end_silent(away, home)
+        return home
+
+    def _end_silent(self, away: dict[int, _Away], home: Sequence[int]) -> None:
+        awake, bound = self._clock.look(time.monotonic()), self._patience.bound_s
+        for number, one in away.items():
+            if bound is None or one.heard is None or one.ended or number in home or awake - one.heard <= bound:
+                continue
+            reason = f"no epoch ended for {awake - one.heard:.1f} s, over {self._patience.words()}: it hung"
+            one.ended = Outcome("hung", reason)
+            self._ray.cancel(one.reference, force=True)
+
+    def _outcome(self, one: _Away) -> Outcome:
+        """How a try ended; its files are at home before it counts."""
+        errors = self._ray.exceptions
+        try:
+            said, files = self._ray.get(one.reference)
+            unpack_cell(files, one.task.folder)
+        except OSError as error:
+            return outcome_of(error, one.task)
+        except errors.OutOfMemoryError as error:
+            return Outcome("memory", str(error).splitlines()[0])
+        except errors.RayTaskError as error:
+            return Outcome("failed", f"{type(error.cause).__name__}: {error.cause}")
+        except errors.RayError as error:
+            return one.ended or self._lost(one, error)
+        outcome = Outcome(**said)
+        if outcome.kind == "finished":
+            self._patience.note(time.monotonic() - one.since)
+        return outcome
+
+    def _lost(self, one: _Away, error: Exception) -> Outcome:
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        if one.node is None or one.node not in alive:
+            return Outcome("lost", "its machine went away")
+        return Outcome("killed", f"its process ended from outside ({type(error).__name__})")
+
+    def _stop(self, left: Sequence[_Away], mailbox: Any) -> None:
+        """Ask workers to keep their state, bring it home, and end those that do not answer in time."""
+        if left:
+            self._bring_home(left, mailbox)
+        self._ray.kill(mailbox)
+
+    def _bring_home(self, left: Sequence[_Away], mailbox: Any) -> None:
+        mailbox.ask_to_stop.remote()
+        deadline = time.monotonic() + STOP_WITHIN_S
+        waiting = {one.reference: one for one in left if one.heard is not None}
+        try:
+            while waiting and (rest := deadline - time.monotonic()) > 0:
+                ready, _ = self._ray.wait(list(waiting), timeout=rest)
+                for reference in ready:
+                    self._outcome(waiting.pop(reference))
+        finally:
+            for one in left:
+                self._ray.cancel(one.reference, force=True)

@@ -1,0 +1,14 @@
+"""Imported by the fork server before any worker, for its effect: signals for the whole group leave the server alone.
+
+They stop the driver, and the driver stops its workers; the server, whose end would hide theirs, stays.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+if sys.argv[:1] == ["-c"]:  # how multiprocessing starts the server; any other import has no effect
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,230 @@
+"""Workers that hang, run out of memory or are stopped: each with real processes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from segdecay.selection.executors import Attempts, Event, InlineExecutor, LocalExecutor, Outcome, Patience, work_on
+from segdecay.selection.executors.patience import ESTIMATES, MEDIANS, AwakeClock
+from segdecay.testing import small_cells as small
+from segdecay.testing.executor_contract import interrupted, kinds_of, reason_of
+from segdecay.testing.small_cells import SmallCells, result_of, small_cells
+from segdecay.training.setup import CellTask
+
+
+@pytest.fixture
+def cells() -> Iterator[SmallCells]:
+    with small_cells() as found:
+        yield found
+
+
+def _quick(estimate_s: float | None = None) -> Patience:
+    return Patience(estimate_s, least_s=1.5)
+
+
+def _workers_of(folder: Path) -> list[int]:
+    """Processes whose network noted a pass in `folder`."""
+    return [int(path.stem) for path in folder.glob("*.times")]
+
+
+def test_a_training_that_sleeps_is_ended_and_the_second_try_finishes(cells: SmallCells) -> None:
+    (task,), (other,) = cells.tasks("sleepy", 1, lines=small.SLEEPS_ONCE), cells.tasks("awake", 1)
+    events: list[Event] = []
+    start = time.monotonic()
+    executor = LocalExecutor(2, ["cpu"], _quick())
+    executor.run([task, other], events.append)
+    assert time.monotonic() - start < 60
+    assert [kind for kind in kinds_of(events, task) if kind != "progress"] == [
+        "started",
+        "again",
+        "started",
+        "finished",
+    ]
+    again = next(event.reason or "" for event in events if event.kind == "again")
+    assert "no epoch ended for" in again
+    assert f"over {MEDIANS:g} times the median training" in again
+    assert kinds_of(events, other)[-1] == "finished"
+
+
+def test_one_that_always_sleeps_is_given_up_with_its_reason_before_any_cell_has_ended(cells: SmallCells) -> None:
+    (task,) = cells.tasks("asleep", 1, lines=small.SLEEPS_ALWAYS)
+    events: list[Event] = []
+    executor = LocalExecutor(1, ["cpu"], _quick())
+    executor.expect(0.01)
+    executor.run([task], events.append)
+    assert kinds_of(events, task) == ["started", "again", "started", "failed"]
+    assert f"over {ESTIMATES:g} times the 0.0 s that a training was expected to take" in reason_of(events, task)
+    assert "2 times" in reason_of(events, task)
+
+
+@pytest.mark.parametrize("epoch", [1, 20])
+def test_a_worker_that_is_stopped_is_ended_and_its_cell_goes_on_from_its_checkpoint(
+    cells: SmallCells, epoch: int
+) -> None:
+    (task,) = cells.tasks("frozen", 1, lines=small.NOTES_TIMES, epochs=24)
+    task = CellTask(**{**task.__dict__, "checkpoint_every_s": 0.0})
+    events: list[Event] = []
+    stopped: list[int] = []
+
+    def freeze(event: Event) -> None:
+        events.append(event)
+        if event.kind == "progress" and event.epoch >= epoch and not stopped:
+            stopped.extend(_workers_of(cells.root))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    executor = LocalExecutor(1, ["cpu"], _quick(0.01))
+    executor.run([task], freeze)
+    assert stopped
+    assert [kind for kind in kinds_of(events, task) if kind != "progress"] == [
+        "started",
+        "again",
+        "started",
+        "finished",
+    ]
+    epochs = [event.epoch for event in events if event.kind == "progress"]
+    assert len(epochs) <= 25  # an epoch whose end was in the line may be told twice; none is trained from the start
+    after = result_of(task)
+    (task.folder / "cell.json").unlink()
+    InlineExecutor().run([task], lambda _event: None)
+    assert result_of(task) == after
+
+
+def test_epochs_are_signs_of_life(cells: SmallCells) -> None:
+    lines = "self.training and time.sleep(0.4)"
+    (task,) = cells.tasks("slow", 1, lines=lines, epochs=5, batch_size=6)
+    events: list[Event] = []
+    start = time.monotonic()
+    LocalExecutor(1, ["cpu"], _quick(0.01)).run([task], events.append)
+    assert time.monotonic() - start > 2.0  # longer than the bound, in epochs that are shorter
+    assert "again" not in [event.kind for event in events]
+
+
+def test_a_driver_that_was_itself_stopped_blames_no_worker() -> None:
+    clock = AwakeClock(0.0)
+    assert clock.look(3600.0) <= 5.0
+    assert clock.look(3601.0) <= 6.0
+    assert clock.look(10.0) <= 6.0  # a clock that went backwards takes nothing away
+
+
+def test_no_bound_is_known_without_an_estimate_or_a_finished_cell() -> None:
+    patience = Patience()
+    assert patience.bound_s is None
+    patience.note(1000.0)
+    assert patience.bound_s == 5000.0
+    patience.note(1.0)
+    patience.note(1.0)
+    assert patience.bound_s == patience.least_s
+
+
+LIMITED = """import resource
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
+        torch.empty(512 << 20, dtype=torch.uint8)"""
+
+
+def test_a_worker_with_a_real_limit_of_memory_fails_alone_with_advice(cells: SmallCells) -> None:
+    (bad,), good = cells.tasks("limited", 1, lines=LIMITED), cells.tasks("free", 2)
+    events: list[Event] = []
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    LocalExecutor(2, ["cpu"]).run([bad, *good], events.append)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    said = reason_of(events, bad)
+    assert kinds_of(events, bad) == ["started", "again", "started", "failed"]
+    assert "tried once more, alone" in next(event.reason or "" for event in events if event.kind == "again")
+    assert "out of memory" in said
+    assert "training.batch_size (now 4;" in said
+    assert "--workers (now 2)" in said
+    assert all(kinds_of(events, task)[-1] == "finished" for task in good)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
+def test_errors_of_memory_are_told_apart_from_others(
+    error: Exception, cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("segdecay.training.loop.run_cell", fail)
+    (task,) = cells.tasks("any", 1)
+    assert work_on(task, lambda: False, lambda _epoch, _epochs: None).kind == "memory"
+
+
+def test_a_lost_machine_is_no_fault_of_its_cell(cells: SmallCells) -> None:
+    (task,) = cells.tasks("moved", 1)
+    events: list[Event] = []
+    attempts = Attempts([task], events.append, workers=2)
+    for _ in range(5):
+        assert attempts.start(1) is not None  # not alone: another runs beside it
+        attempts.conclude(task, Outcome("lost", "its machine is gone"))
+    assert attempts.start(1) is not None
+    attempts.conclude(task, Outcome("finished"))
+    assert kinds_of(events, task)[-1] == "finished"
+
+
+def test_what_runs_alone_waits_for_the_others_and_holds_them_back(cells: SmallCells) -> None:
+    first, second, third = cells.tasks("three", 3)
+    attempts = Attempts([first, second, third], lambda _event: None, workers=2)
+    assert attempts.start(0) is first
+    assert attempts.start(1) is second
+    attempts.conclude(first, Outcome("memory", "no room"))
+    assert attempts.start(1) is None
+    attempts.conclude(second, Outcome("finished"))
+    assert attempts.start(0) is first
+    assert attempts.start(1) is None
+    attempts.conclude(first, Outcome("finished"))
+    assert attempts.start(0) is third
+
+
+def test_sigterm_to_a_worker_alone_keeps_its_state_and_the_cell_goes_on(cells: SmallCells) -> None:
+    (task,) = cells.tasks("asked", 1, lines=small.NOTES_TIMES, epochs=20)
+    events: list[Event] = []
+
+    def ask(event: Event) -> None:
+        events.append(event)
+        if event.kind == "progress" and event.epoch == 5 and len(_workers_of(cells.root)) == 1:
+            os.kill(_workers_of(cells.root)[0], signal.SIGTERM)
+
+    LocalExecutor(1, ["cpu"]).run([task], ask)
+    assert [kind for kind in kinds_of(events, task) if kind != "progress"] == [
+        "started",
+        "again",
+        "started",
+        "finished",
+    ]
+    epochs = [event.epoch for event in events if event.kind == "progress"]
+    assert len(epochs) == 20  # kept to the step: nothing was trained twice
+
+
+def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(cells: SmallCells) -> None:
+    (task,) = cells.tasks("deaf", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
+    start = time.monotonic()
+
+    def interrupt_twice() -> None:
+        while not _workers_of(cells.root) and time.monotonic() - start < 60:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_twice)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        LocalExecutor(1, ["cpu"]).run([task], lambda _event: None)
+    seconds = time.monotonic() - start
+    thread.join()
+    assert seconds < 14  # the bound for workers that do not listen was not waited for
+    (worker,) = _workers_of(cells.root)
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_ctrl_c_is_over_within_seconds(cells: SmallCells) -> None:
+    (task,) = cells.tasks("quick", 1, epochs=300)
+    assert interrupted(LocalExecutor(1, ["cpu"]), task, at_epoch=2) < 5

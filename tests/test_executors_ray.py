@@ -1,0 +1,110 @@
+"""The Ray executor keeps the contract of executors on a cluster of this machine; what cannot do is refused."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from segdecay.errors import MissingPartError, RunError
+from segdecay.records import write_bytes
+from segdecay.selection.executors import Executor, joining
+from segdecay.selection.executors.cluster import RayExecutor
+from segdecay.selection.executors.parcel import pack_cell, pack_data, unpack_cell, unpack_data
+from segdecay.selection.executors.remote import differing
+from segdecay.testing import WorkersContract
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+class TestRay(WorkersContract):
+    def build(self, workers: int) -> Executor:
+        return RayExecutor(workers=workers)
+
+
+def test_an_address_where_nobody_answers_is_told_within_seconds() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(RunError, match=rf"--address 127.0.0.1:{port}: nobody answers within 5 s .*ray start --head"):
+        joining.check_address(f"127.0.0.1:{port}")
+    assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("address", ["here", "host:port", "http://a:1", ""])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(RunError, match="takes HOST:PORT, ray://HOST:PORT or auto"):
+        joining.check_address(address)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPartError, match=r"segdecay\[ray\]"):
+        RayExecutor()
+
+
+def test_gpus_that_the_cluster_has_not_are_refused() -> None:
+    with pytest.raises(RunError, match=r"--gpus-per-cell 0.25: the cluster has 0 GPUs"):
+        joining.check_cluster(ray, 0.25)
+
+
+def test_machines_with_other_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "versions_here", lambda: {"python": "3.11.9", "torch": "0.1"})
+    with pytest.raises(RunError, match=r"has other versions than the driver: .*torch .* against 0.1.*Install the same"):
+        joining.check_cluster(ray, 0)
+    assert differing({"torch": "2"}, {"torch": "2", "more": "1"}) == []
+
+
+def test_data_larger_than_an_object_store_say_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images.u8").write_bytes(bytes(1000))
+    monkeypatch.setattr(joining, "STORE_SHARE", 1e-9)
+    with pytest.raises(RunError, match=r"do not fit into the object store .*--object-store-memory.*SEGDECAY_CACHE"):
+        joining.parcel_for(ray, tmp_path)
+    (tmp_path / "dataset.json").write_text("{}")
+    assert joining.parcel_for(ray, tmp_path) is None  # every machine sees the folder
+
+
+def test_data_travel_whole_and_are_unpacked_once(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "images.u8").write_bytes(bytes(range(256)))
+    (source / "empty").touch()
+    parcel = ray.get(ray.put(pack_data(source)))
+    there = unpack_data(parcel, tmp_path / "there")
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {"images.u8": bytes(range(256)), "empty": b""}
+    assert unpack_data({"other": np.zeros(1, dtype=np.uint8)}, there) == there
+    assert not (there / "other").exists()
+    assert [path.name for path in tmp_path.iterdir() if ".part-" in path.name] == []
+
+
+def test_a_cell_comes_home_with_its_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, home = tmp_path / "away", tmp_path / "home"
+    (away / "checkpoint").mkdir(parents=True)
+    for name in ("cell.json", "curve.jsonl", "checkpoint/state"):
+        (away / name).write_text(name)
+    files = pack_cell(away)
+    assert set(files) == {"cell.json", "curve.jsonl", "checkpoint/state"}
+    order: list[str] = []
+
+    def write(path: Path, content: bytes) -> None:
+        order.append(path.name)
+        write_bytes(path, content)
+
+    monkeypatch.setattr("segdecay.selection.executors.parcel.write_bytes", write)
+    unpack_cell(files, home)
+    assert order[-1] == "cell.json"
+    assert not (home / "checkpoint").exists()
