@@ -11,31 +11,27 @@ from pathlib import Path
 
 from segdecay.config import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
-from segdecay.data.checks import CheckReport
-from segdecay.data.folds import Fold, check_folds
 from segdecay.deploy.ensemble import load_predictor
 from segdecay.deploy.loaded import Model
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.execution import Execution, build_executor
+from segdecay.preparing import estimate, plan_search, prepare
 from segdecay.records import CellRecord, Verdict, write_json
 from segdecay.refits import REFIT_FOLD, cost_with, refit, scores_on_test
 from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, check_same_mean, open_run, write_environment
-from segdecay.selection.costs import count_cells, seconds_of_cell
-from segdecay.selection.criteria import build_criterion
+from segdecay.selection.costs import count_cells
 from segdecay.selection.examples import write_examples
-from segdecay.selection.executors import Event, Executor, find_devices
-from segdecay.selection.honest import check_honest, hold_out, honest_score, validate_nested, with_honest
+from segdecay.selection.executors import Event, find_devices
+from segdecay.selection.honest import honest_score, with_honest
 from segdecay.selection.joint import run_joint
 from segdecay.selection.ledger import Ledger, setting_name
-from segdecay.selection.racing import Budget
-from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
+from segdecay.selection.study import Study, criterion_of, grid_of, known_cells, run_study
 from segdecay.steps import (
     Watcher,
     check_names,
     fitted_to_task,
     paste_of,
-    plan_folds,
     pool_of,
     refuse_small_budget,
     refuse_unlearnable,
@@ -49,7 +45,7 @@ from segdecay.training.preflight import start_notes, try_cell
 from segdecay.training.setup import CellTask, axis_for, initial_size
 from segdecay.training.weighting import loss_in_words
 
-__all__ = ["Execution", "Trained", "Tuned", "train", "tune"]
+__all__ = ["Execution", "Trained", "Tuned", "estimate", "plan_search", "train", "tune"]
 
 
 @dataclass(frozen=True)
@@ -76,58 +72,6 @@ class Tuned:
         return Model(load_predictor([self.model], model=model, device=device))
 
 
-def _plan(
-    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
-) -> tuple[Study, CheckReport, Fold | None]:
-    """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
-    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
-    executor = build_executor(execution, devices)
-    study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
-    refuse_unlearnable(config, dataset, [fold.train for fold in study.folds.folds], watcher)
-    return study, checks, held
-
-
-def plan_search(
-    config: RunConfig,
-    run: Path,
-    execution: Execution,
-    watcher: Watcher,
-    dataset: Dataset,
-    checks: CheckReport,
-    executor: Executor,
-) -> tuple[Study, Fold | None]:
-    """What is searched over these data, and the fold that is held out; whoever trains its cells.
-
-    Raises:
-        DataError, ConfigError: folds, criterion or budget that cannot be; nothing is written.
-    """
-    build_criterion(
-        config.search, dataset.classes, dataset.task, dataset.exclude_from_mean
-    )  # a class that is not there is told before anything is written
-    folds, held = plan_folds(dataset, config), None
-    if config.search.honest == "holdout":
-        folds, held = hold_out(folds, dataset)
-    unfit = check_folds(folds, dataset, allow_missing=config.search.allow_missing)
-    refuse_warnings(config, [*checks.findings, *unfit], watcher)
-
-    study = Study(
-        config,
-        dataset,
-        folds,
-        Ledger(run),
-        executor,
-        on_event=watcher.event,
-        checkpoint_every_s=execution.checkpoint_every_s,
-        budget=Budget(execution.budget_cells),
-        keep_models=execution.keep_fold_models,
-    )
-    if config.search.honest == "nested":
-        validate_nested(study)
-    if config.search.race and not config.search.joint:
-        race_of(study)  # a budget below one fold is told before anything is written
-    return study, held
-
-
 def clear_ledger(study: Study, watcher: Watcher) -> None:
     """Refuse a run of other data or folds; remove what a kill or damage left.
 
@@ -148,29 +92,17 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
     Raises:
         SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
-    has_time_budget = execution.budget_s is not None
-    gather(ConfigError, [*check_names(config), *check_honest(config, has_time_budget=has_time_budget)])
-    config = fitted_to_task(config, task_of(config.data))
-    check_folder(run, config, "tune")
-    devices = find_devices(execution.device)
-
-    study, checks, held = _plan(config, run, execution, watcher, devices)
-    dataset, grid = study.dataset, grid_of(study)
-    trial = try_cell(replace(study.tasks(grid[-1])[0], device=devices[0]))
-    study.size = trial.size
-    study.executor.expect(seconds_of_cell(study, trial.seconds_a_batch))
-    say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
-    workers = study.executor.workers
+    found = prepare(config, run, execution, watcher)
+    config, study, checks, held, trial = found.config, found.study, found.checks, found.held, found.trial
+    dataset, grid, workers = study.dataset, grid_of(study), study.executor.workers
     refuse_small_budget(study, trial, workers, execution.budget_s)
 
     with open_run(run, config, "tune", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = trial.room_bytes(workers, refits=2)
         clear_ledger(study, watcher)
         write_facts(run, config, dataset, checks, study.folds, trial)
-        write_environment(run, execution.command, devices, workers, count_cells(study, grid).most)
-
-        has_test = bool(dataset.part("test"))
-        watcher.plan(study, grid, trial, 1 + has_test, workers)
+        write_environment(run, execution.command, found.devices, workers, count_cells(study, grid).most)
+        watcher.plan(study, grid, trial, found.refits, workers)
         if execution.budget_s is not None:
             study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
         verdict, decision = run_joint(study) if config.search.joint else run_study(study)

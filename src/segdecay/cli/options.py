@@ -72,6 +72,9 @@ GpusPerCell = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Say how many trainings, how long and how much disk, and train nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
 CacheLimit = Annotated[

@@ -50,6 +50,7 @@ def tune(
     device: opt.Device = "auto",
     cache_limit: opt.CacheLimit = None,
     wait: opt.Wait = False,
+    estimate: opt.Estimate = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -57,9 +58,10 @@ def tune(
 
     The same command on the same --out goes on where it stopped.
     """
-    from segdecay.cli.watching import build_watcher
+    from segdecay.cli.watching import build_watcher, show_estimate
     from segdecay.execution import Execution
     from segdecay.records import to_json
+    from segdecay.workflow import estimate as run_estimate
     from segdecay.workflow import tune as run_tune
 
     built = opt.build_config(
@@ -97,6 +99,10 @@ def tune(
         keep_fold_models=keep_fold_models,
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+        if estimate:
+            found = run_estimate(built, out or opt.default_out(data), execution, watcher)
+            typer.echo(to_json(found) if as_json else show_estimate(found), nl=not as_json)
+            return
         done = run_tune(built, out or opt.default_out(data), execution, watcher)
     if as_json:
         typer.echo(to_json(done.verdict), nl=False)

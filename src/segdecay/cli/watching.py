@@ -19,7 +19,7 @@ from segdecay.cli.comparison_table import NOTE, arms_table
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.scores import Scores
-from segdecay.selection.costs import CellCount, count_cells, seconds_of_cell
+from segdecay.selection.costs import CellCount, Estimate, count_cells, seconds_of_cell
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.executors import Event
 from segdecay.selection.study import criterion_of
@@ -61,6 +61,24 @@ def show_cells(count: CellCount) -> str:
         if count.least < count.most
         else (f"at most {count.most} of the grid's {count.whole}")
     )
+
+
+def show_estimate(found: Estimate) -> str:
+    """A search's cost for people, beforehand."""
+    cells = found.cells
+    honest = f", up to {cells.honest} more for the honest score" if cells.honest else ""
+    already = f", {found.finished} of them finished" if found.finished else ""
+    least, most = show_duration(found.seconds_least), show_duration(found.seconds_most)
+    times = most if least == most else f"{least} to {most}"
+    refits = f"up to {found.refits} refit{'s' if found.refits > 1 else ''}"
+    whole, kept, cache = (f"{size / 1e6:.0f} MB" for size in (found.disk_bytes, found.kept_bytes, found.cache_bytes))
+    lines = (
+        f"trainings: {show_cells(cells)}{already}{honest}, then {refits}, {found.workers} at a time",
+        f"time: {times}, at {found.seconds_a_cell:.1f} s a training by a few trial steps here",
+        f"disk: up to {whole} in the run's folder, {kept} of them kept; the decoded data take {cache} in the cache",
+        "Nothing was trained, and nothing written to the run's folder.",
+    )
+    return "\n".join(lines)
 
 
 HONEST = {
