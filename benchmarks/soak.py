@@ -43,7 +43,7 @@ CELLS_A_KILL = 1.6  # that a search has for every kill: some kills find a driver
 
 def _settings(kills: int) -> list[str]:
     strengths = max(3, round(kills * CELLS_A_KILL / 2))
-    return [*SETTINGS, f"search.grid={[0, *(round(0.05 * 1.05**step, 6) for step in range(strengths))]}"]
+    return [*SETTINGS, f"search.grid={[0, *(round(0.01 * (step + 1), 6) for step in range(strengths))]}"]
 
 
 def _below(parent: int) -> list[int]:
