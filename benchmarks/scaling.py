@@ -1,11 +1,10 @@
-"""What a cell costs beside its training: processes, ledger and race, as cells and workers grow.
+"""What the driver costs a cell, and how that grows with cells and workers; each training is a stub that sleeps.
 
-    python benchmarks/scaling.py                 # about two minutes on a quiet machine
-    python benchmarks/scaling.py --ray           # the same through a Ray cluster of this machine
+    python benchmarks/scaling.py --cells 10 30 100 --workers 1 2 --sleep 0.2
 
-The training is a stub that sleeps (`sleeping_training`), so nothing here says how fast networks train. Overhead a cell
-is (time x workers - what was slept) / cells, from the end of the first cells (before it the fork server imports torch,
-once a run) to the last end: the driver's bookkeeping, a worker's process, the cell's files, and what workers waited.
+A stub worker sleeps, then copies the record of one real small training; so everything else is as in a search: a fork
+a cell, its messages, the ledger, the race's look at every record. Overhead a cell is (wall time × workers ÷ cells) −
+sleep. `work` is the driver's own processor time a cell, forks not among it.
 """
 
 from __future__ import annotations
@@ -14,78 +13,78 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from segdecay.selection.executors import InlineExecutor, LocalExecutor
+from segdecay.selection.ledger import Ledger
+from segdecay.selection.racing import Racing, build_race
+from segdecay.testing.small_cells import small_cells
+from segdecay.training.setup import CellTask
 
-from segdecay import Axis, OwnData
-from segdecay.asking import config_of
-from segdecay.execution import Execution
-from segdecay.own import OwnSearch, tune_own
-
-FOLDS, IMAGES, SLEEP_S = 5, 20, 0.5
-
-
-def sleeping_training(setting: Any, fold: Any, seed: int) -> Any:
-    """A stub: sleeps instead of training, and scores a little better with strength."""
-    time.sleep(SLEEP_S)
-    right = 600 + 3 * round(10 * setting.value) + 7 * fold.number + seed
-    return np.tile(np.array([[right, 1000 - right], [1000 - right, right]]), (len(fold.validation), 1, 1))
+SLEEP_S = 0.2
 
 
-@dataclass
-class Clock:
-    """A watcher that keeps when cells started and ended."""
+class StubExecutor(LocalExecutor):
+    """A LocalExecutor whose workers run the sleeping stub in place of a training."""
 
-    ends: list[float] = field(default_factory=list)
-
-    def say(self, line: str) -> None: ...
-
-    def plan(self, *_: object) -> None: ...
-
-    def begin(self, *_: object) -> None: ...
-
-    def event(self, event: Any) -> None:
-        if event.kind == "finished":
-            self.ends.append(time.monotonic())
+    def __init__(self, workers: int, sleep_s: float, finished: Path) -> None:
+        super().__init__(workers, ["cpu"])
+        self.work = partial(stub_work, sleep_s, str(finished))
 
 
-def measure(cells: int, workers: int, executor: str, *, race: bool) -> tuple[int, float]:
-    """Cells that were run, and the overhead of each in milliseconds."""
-    grid = [0.1 * (1 + i) for i in range(max(1, cells // FOLDS - 1))]
-    data = OwnData([f"image {i}" for i in range(IMAGES)], ["one", "other"])
-    axis = Axis("strength", grid)
-    keys = {"search.race": race, "search.folds": FOLDS, "search.resamples": 100}
-    config = config_of(data, None, keys, {}, function=sleeping_training, axis=axis)
-    folder, clock = Path(tempfile.mkdtemp()), Clock()
-    try:
-        execution = Execution(workers=workers, device="cpu", executor=executor)
-        tune_own(config, folder / "run", execution, clock, OwnSearch(sleeping_training, data))
-    finally:
-        shutil.rmtree(folder)
-    span, after = clock.ends[-1] - clock.ends[workers - 1], len(clock.ends) - workers
-    return len(clock.ends), 1000 * (span * workers - after * SLEEP_S) / after
+def stub_work(sleep_s: float, finished: str, task: CellTask, connection: Any) -> None:
+    """A worker whose training sleeps, and leaves the files of a real one."""
+    from segdecay.selection.executors.worker import work
+    from segdecay.training import running
+
+    def run_cell(task: CellTask, *, stop: Any, report: Callable[[int, int], None]) -> None:
+        del stop
+        time.sleep(sleep_s)
+        report(1, 1)
+        shutil.copytree(finished, task.folder, dirs_exist_ok=True)
+
+    vars(running)["run_cell"] = run_cell
+    work(task, connection)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a line for every number of workers and cells."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--ray", action="store_true")
+def measure(cells: int, workers: int, sleep_s: float, first: CellTask, root: Path) -> tuple[int, float, float]:
+    """Cells that a race over about so many ran; overhead and driver's processor time of each, in seconds."""
+    blocks = -(-cells // 2)
+    run = root / f"{cells}-{workers}"
+    tasks = [
+        [replace(first, folder=run / f"{value:g}" / str(block), seed=block, value=value) for block in range(blocks)]
+        for value in (0.0, 2.0)
+    ]
+    racing = Racing(build_race([0.0, 2.0], 0.0, blocks=blocks, asked=2, most=cells), tasks, Ledger(run), {})
+    executor = StubExecutor(workers, sleep_s, first.folder)
+    warm = replace(first, folder=run / "warm")
+    executor.run([warm], lambda _event: None)  # the fork server imports torch once
+    start, used = time.perf_counter(), time.process_time()
+    kinds: list[str] = []
+    executor.run(racing.next_task, lambda event: kinds.append(event.kind))
+    wall, work, ran = time.perf_counter() - start, time.process_time() - used, kinds.count("finished")
+    return ran, wall * workers / ran - sleep_s, work / ran
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, nargs="+", default=[10, 30, 100])
-    asked = parser.parse_args(arguments)
-    executor = "ray" if asked.ray else "local"
-    print(f"executor {executor}; the stub sleeps {SLEEP_S * 1000:.0f} ms a cell")
-    for workers in (1, 2):
-        for cells in asked.cells:
-            found, overhead = measure(cells, workers, executor, race=False)
-            print(
-                f"{workers} worker{'s' if workers > 1 else ' '} {found:4d} cells of a grid: {overhead:6.1f} ms a cell"
-            )
-    found, overhead = measure(max(asked.cells), 2, executor, race=True)
-    print(f"2 workers {found:4d} cells of a race over {max(asked.cells)}: {overhead:6.1f} ms a cell")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--sleep", type=float, default=SLEEP_S)
+    given = parser.parse_args()
+    print("| workers | cells | overhead a cell, ms | driver's own work a cell, ms |\n|---|---|---|---|")
+    with small_cells() as small, tempfile.TemporaryDirectory() as folder:
+        (first,) = small.tasks("real", 1)
+        InlineExecutor().run([first], lambda _event: None)
+        for workers in given.workers:
+            for cells in given.cells:
+                ran, overhead, work = measure(cells, workers, given.sleep, first, Path(folder))
+                print(f"| {workers} | {ran} | {1000 * overhead:.0f} | {1000 * work:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -192,9 +192,14 @@ def _late(rival: int, before: Sequence[Seen], block: int) -> int:
     return block + 1 - len({cell.block for cell in before if cell.setting == rival})
 
 
-def walk(race: Race, look_up: Callable[[Cell], Seen | None]) -> tuple[list[Seen], Cell | None]:
-    """Follow the plan through the records: the cells it has reached, and the first that is not finished yet."""
-    seen: list[Seen] = []
+def walk(
+    race: Race, look_up: Callable[[Cell], Seen | None], reached: Sequence[Seen] = ()
+) -> tuple[list[Seen], Cell | None]:
+    """Follow the plan through the records: the cells it has reached, and the first that is not finished yet.
+
+    `reached`: where an earlier walk ended. The plan is a function of what was seen, so it goes on from there.
+    """
+    seen = list(reached)
     while (cell := next_cell(race, seen)) is not None:
         record = look_up(cell)
         if record is None:

@@ -73,6 +73,7 @@ class Racing:
     groups: Sequence[Sequence[object]] | None = None  # of every fold's images, where groups are resampled
     stop_at: float = math.inf
     _known: dict[Cell, Seen] = field(default_factory=dict)
+    _reached: list[Seen] = field(default_factory=list)
     _started: set[Cell] = field(default_factory=set)
     _seconds: list[float] = field(default_factory=list)
 
@@ -80,7 +81,8 @@ class Racing:
         """What a free worker trains now: the plan's next cell, or else the likeliest one after it; None: nothing."""
         if time.monotonic() + (float(np.median(self._seconds)) if self._seconds else 0.0) >= self.stop_at:
             return None
-        seen, wanted = walk(self.race, self.look_up)
+        self._reached, wanted = walk(self.race, self.look_up, self._reached)
+        seen = self._reached
         if wanted is None:
             return None
         if wanted not in self._started:
@@ -97,7 +99,7 @@ class Racing:
 
     def seen(self) -> list[Seen]:
         """The cells of the plan that are finished, in its order."""
-        return walk(self.race, self.look_up)[0]
+        return walk(self.race, self.look_up, self._reached)[0]
 
     def result(self, values: Sequence[float]) -> Searched:
         """Who is left in the race, and who leads it.

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -52,6 +52,7 @@ class LocalExecutor:
     def __init__(self, workers: int, devices: Sequence[str], patience: Patience | None = None) -> None:
         self._slots = [devices[i % len(devices)] for i in range(workers)]
         self._context = worker_context()
+        self.work: Callable[[CellTask, Connection], None] = work  # the body of a worker
         self._patience = patience or Patience()
         self._clock = AwakeClock(time.monotonic())
 
@@ -86,7 +87,7 @@ class LocalExecutor:
     def _start(self, task: CellTask, slot: str) -> _Running:
         ours, theirs = self._context.Pipe()
         on_slot = task if task.device == slot else replace(task, device=slot)
-        process = self._context.Process(target=work, args=(on_slot, theirs), daemon=False)  # type: ignore[attr-defined]
+        process = self._context.Process(target=self.work, args=(on_slot, theirs), daemon=False)  # type: ignore[attr-defined]
         process.start()
         theirs.close()
         now = time.monotonic()

@@ -1,0 +1,168 @@
+"""Random kills over one search: the verdict and every bit of the model must be those of an undisturbed run.
+
+    python benchmarks/soak.py --kills 100
+
+Each kill takes the driver, one worker, or all processes at a random moment after the search has got further, with
+SIGKILL. Scenes of 16 x 16 pixels, two epochs a cell, a checkpoint after every step. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from segdecay.testing.small_cells import small_cells
+
+DRIVER = """
+import sys
+from pathlib import Path
+from segdecay.cli.options import build_config
+from segdecay.cli.watching import build_watcher
+from segdecay.workflow import Execution, tune
+if __name__ == "__main__":
+    data, run, *settings = sys.argv[1:]
+    with build_watcher(quiet=True, as_json=False) as watcher:
+        tune(build_config(data, None, settings, {}), Path(run),
+             Execution(workers=2, device="cpu", checkpoint_every_s=0.0), watcher)
+"""
+SETTINGS = ["search.race=false", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=1",
+            "training.epochs=2", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
+WHOM = ("driver", "worker", "all")
+CELLS_A_KILL = 1.6  # that a search has for every kill: some kills find a driver that has only begun
+
+
+def _settings(kills: int) -> list[str]:
+    strengths = max(3, round(kills * CELLS_A_KILL / 2))
+    return [*SETTINGS, f"search.grid={[0, *(round(0.01 * (step + 1), 6) for step in range(strengths))]}"]
+
+
+def _below(parent: int) -> list[int]:
+    """All processes below one, by /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                above = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            children.setdefault(above, []).append(int(entry.name))
+    found, left = [], [parent]
+    while left:
+        own = children.get(left.pop(), [])
+        found += own
+        left += own
+    return found
+
+
+def _cell_processes(driver: int) -> list[int]:
+    """Workers are two below the driver: the fork server is between."""
+    servers = {pid for pid in _below(driver) if int(_stat(pid)[1]) == driver}
+    return [pid for pid in _below(driver) if pid not in servers]
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return ["", "-1"]
+
+
+def _strike(process: subprocess.Popen[bytes], whom: str, draw: random.Random) -> bool:
+    """Kill; False when there was nobody of that kind."""
+    targets = [process.pid]
+    if whom == "worker":
+        workers = _cell_processes(process.pid)
+        targets = [draw.choice(workers)] if workers else []
+    elif whom == "all":
+        targets += _below(process.pid)
+    for pid in targets:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return bool(targets)
+
+
+def _finished(run: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in run.glob("cells/*/*/cell.json")}
+
+
+def soak(command: list[str], run: Path, kills: int, draw: random.Random) -> dict[str, Any]:
+    """Kill so often, then let it end; what was killed, and how many starts it took."""
+    killed: Counter[str] = Counter()
+    starts, twice, known = 0, 0, dict[str, int]()
+    while True:
+        process, starts = subprocess.Popen(command, stdout=subprocess.DEVNULL), starts + 1
+        base = len(list(run.glob("cells/*/*")))
+        while process.poll() is None:
+            time.sleep(draw.uniform(0.02, 0.3))
+            moved = len(list(run.glob("cells/*/*"))) > base
+            if killed.total() < kills and moved and process.poll() is None:
+                whom = draw.choice(WHOM)
+                killed[whom] += _strike(process, whom, draw)
+                base = len(list(run.glob("cells/*/*"))) - (whom != "worker")
+                if whom != "worker":
+                    process.wait()
+        now = _finished(run)
+        twice += sum(now.get(path) != stamp for path, stamp in known.items())
+        known = now
+        if process.returncode == 0:
+            return {"kills": dict(killed), "starts": starts, "cells": len(now), "trained_twice": twice}
+        if process.returncode != -signal.SIGKILL:
+            raise SystemExit(f"A driver ended with {process.returncode} after {killed.total()} kills.")
+
+
+def _verdict(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "verdict.json").read_text(encoding="utf-8"))
+    values["cost"].pop("seconds")
+    return values
+
+
+def _tensors(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def measure(kills: int, seed: int) -> dict[str, Any]:
+    """One undisturbed run and one with kills, compared."""
+    with small_cells() as cells, tempfile.TemporaryDirectory() as folder:
+        driver = Path(folder) / "driver.py"
+        driver.write_text(DRIVER, encoding="utf-8")
+        data, one, other = cells.root / "squares", Path(folder) / "undisturbed", Path(folder) / "killed"
+        command = [sys.executable, str(driver), str(data)]
+        settings = _settings(kills)
+        subprocess.run([*command, str(one), *settings], check=True, stdout=subprocess.DEVNULL)
+        start = time.monotonic()
+        found = soak([*command, str(other), *settings], other, kills, random.Random(seed))  # noqa: S311 - of moments, not secrets
+        return {
+            **found,
+            "seconds": round(time.monotonic() - start),
+            "same_verdict": _verdict(one) == _verdict(other),
+            "same_bits": _tensors(one) == _tensors(other),
+            "left_over": len([*other.rglob("*.part"), *other.rglob("checkpoint")]),
+        }
+
+
+def main() -> None:
+    """Print what happened as JSON; exit 1 when a kill changed anything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    found = measure(given.kills, given.seed)
+    print(json.dumps(found))
+    is_sound = found["same_verdict"] and found["same_bits"] and not found["trained_twice"] and not found["left_over"]
+    sys.exit(0 if is_sound else 1)
+
+
+if __name__ == "__main__":
+    main()
