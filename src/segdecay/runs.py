@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from segdecay.config import RunConfig, to_plain, to_yaml
+from segdecay.config import DataConfig, RunConfig, to_plain, to_yaml
 from segdecay.errors import ConfigError, DiskFullError, RunError
 from segdecay.lease import HeldError, Lease
 from segdecay.plain import differences, read_yaml
@@ -88,13 +88,20 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
 
 
 def _brought_up(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
-    """What a run.yaml from before image-level labels asked for, in today's keys: mIoU was what null is for masks."""
+    """What an older run.yaml asked for, in today's keys: one that it does not have yet stands at its default.
+
+    Before image-level labels mIoU was what null is for masks.
+    """
     search, augment = kept.get("search"), kept.get("augment")
-    if not isinstance(augment, dict) or "pad" in augment:
-        return kept
-    augment["pad"] = 0
-    if isinstance(search, dict) and search.get("criterion") == "miou" and asked.search.criterion is None:
+    is_old = isinstance(augment, dict) and "pad" not in augment
+    if is_old and isinstance(search, dict) and search.get("criterion") == "miou" and asked.search.criterion is None:
         search["criterion"] = None
+    today = to_plain(RunConfig(data=DataConfig(path=asked.data.path)))
+    for name, keys in today.items():
+        section = kept.setdefault(name, keys)
+        if isinstance(section, dict) and isinstance(keys, dict):
+            for key, default in keys.items():
+                section.setdefault(key, default)
     return kept
 
 
