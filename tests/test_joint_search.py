@@ -20,6 +20,7 @@ from segdecay.errors import ConfigError
 from segdecay.selection.dimensions import check_joint, config_with, dimensions_of
 from segdecay.selection.joint import count_trials
 from segdecay.selection.joint_points import choose_without
+from segdecay.selection.joint_words import joint_sentence
 from segdecay.selection.proposing import Point, Proposer, best_of
 from segdecay.steps import check_names
 
@@ -112,6 +113,14 @@ def test_a_fold_is_scored_by_what_the_others_chose(folds: list[tuple[float, ...]
         assert best_of(means) == chosen
 
 
+def test_a_value_at_the_end_of_its_range_is_said() -> None:
+    told = {"searched": ("lr",), "trials": 6, "best": {"lr": 0.08}, "none": {}, "none_gain": None}
+    told |= {"as_configured": None, "at_ends": ["lr of the best strength (0.08)"]}
+    assert "At the end of its range: lr of the best strength (0.08); search.ranges widens it." in joint_sentence(
+        told, ""
+    )
+
+
 def test_every_fault_of_a_joint_search_is_told_at_once() -> None:
     config = small_config(
         "digits",
@@ -198,6 +207,8 @@ def test_a_joint_search_ends_with_a_verdict_a_model_and_a_page(searched: tuple[P
     assert set(joint["none"]) == {"lr"}
     assert joint["as_configured"]["kind"] in ("chosen", "zero", "flat", "edge")
     assert "Searched together over 7 points" in verdict["sentence"]
+    cost = json.loads((run / "verdict.json").read_text())["cost"]
+    assert cost["cells"] == len(list(run.glob("trials/*/*/cell.json")))
     page = (run / "report.html").read_text()
     assert "Searched together" in page
     assert "joint-search" in page

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from segdecay.config import RunConfig
 from segdecay.records import RACED_OUT, CellRecord, Verdict, write_bytes, write_json
@@ -74,7 +75,19 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
     write_json(study.ledger.run / FILE, search_facts(study, every, every_outcome))
     told = told_of(study, every_outcome, verdict, none)
     sentence = f"{verdict.sentence} {joint_sentence(told, verdict.kind)}"
-    return replace(verdict, sentence=sentence, evidence={**verdict.evidence, "joint": told}), decision
+    cost = _cost(study, every_outcome)
+    return replace(verdict, sentence=sentence, cost=cost, evidence={**verdict.evidence, "joint": told}), decision
+
+
+def _cost(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Of all trainings, not of those alone that the verdict rests on."""
+    folders = {task.folder for one in outcomes for task in tasks_of(study, one.trial)}
+    records = [record for folder in sorted(folders) if (record := study.ledger.record(folder)) is not None]
+    return {
+        "cells": len(records),
+        "epochs": sum(record.epochs for record in records),
+        "seconds": round(sum(record.seconds for record in records), 1),
+    }
 
 
 def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from segdecay.selection.dimensions import Dimension, Value, dimensions_of
 from segdecay.selection.joint_points import Outcome, choose_without, strength_at, tasks_of
 from segdecay.selection.scoring import Candidate
 from segdecay.selection.study import Study, candidate_from, decide_of
+
+END = 0.03  # share of a range from which a value lies at its end
 
 
 def search_facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -53,9 +56,27 @@ def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: f
         "trials": len(outcomes),
         "best": _values_at(study, outcomes, best),
         "none": _values_at(study, outcomes, none),
+        "at_ends": [
+            *_at_ends(study, _values_at(study, outcomes, best), "the best strength"),
+            *_at_ends(study, _values_at(study, outcomes, none), "none"),
+        ],
         "none_gain": _none_gain(study, outcomes, none),
         "as_configured": _as_configured(study, outcomes),
     }
+
+
+def _at_ends(study: Study, values: Mapping[str, Value], whose: str) -> list[str]:
+    """Which values lie at an end of their range, beyond which nothing was tried."""
+    found = []
+    for one in dimensions_of(study.config):
+        value = values.get(one.name)
+        if one.choices or value is None or isinstance(value, str):
+            continue
+        low, high, at = (math.log(x) if one.is_log else x for x in (one.low, one.high, value))
+        share = (at - low) / (high - low)
+        if share > 1 - END or (share < END and value > 0):
+            found.append(f"{one.name} of {whose} ({value:g})")
+    return found
 
 
 def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float | None:

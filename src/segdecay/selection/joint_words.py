@@ -33,6 +33,8 @@ def joint_sentence(told: Mapping[str, Any], kind: str) -> str:
         by_own = "" if gain is None else f", which gains {gain:+.3f} by it"
         said += f"; {show_values(told['none'])} at none{by_own}"
     said += "."
+    if told.get("at_ends"):
+        said += f" At the end of its range: {', '.join(told['at_ends'])}; search.ranges widens it."
     alone = told["as_configured"]
     if alone is None:
         return said
