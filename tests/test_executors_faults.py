@@ -152,7 +152,7 @@ def test_errors_of_memory_are_told_apart_from_others(
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr("segdecay.training.loop.run_cell", fail)
+    monkeypatch.setattr("segdecay.training.running.run_cell", fail)
     (task,) = cells.tasks("any", 1)
     assert work_on(task, lambda: False, lambda _epoch, _epochs: None).kind == "memory"
 
