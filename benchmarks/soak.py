@@ -97,8 +97,11 @@ def _finished(run: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in run.glob("cells/*/*/cell.json")}
 
 
-def soak(command: list[str], run: Path, kills: int, draw: random.Random) -> dict[str, Any]:
-    """Kill so often, then let it end; what was killed, and how many starts it took."""
+def soak(command: list[str], run: Path, kills: int, draw: random.Random, cells: int) -> dict[str, Any]:
+    """Kill so often, then let it end with all its cells; what was killed, and how many starts it took.
+
+    A worker killed twice at the same cell gives that cell up; as its message says, the same command tries it again.
+    """
     killed: Counter[str] = Counter()
     starts, twice, known = 0, 0, dict[str, int]()
     while True:
@@ -116,9 +119,9 @@ def soak(command: list[str], run: Path, kills: int, draw: random.Random) -> dict
         now = _finished(run)
         twice += sum(now.get(path) != stamp for path, stamp in known.items())
         known = now
-        if process.returncode == 0:
+        if process.returncode == 0 and len(now) == cells:
             return {"kills": dict(killed), "starts": starts, "cells": len(now), "trained_twice": twice}
-        if process.returncode != -signal.SIGKILL:
+        if process.returncode not in (0, -signal.SIGKILL):
             raise SystemExit(f"A driver ended with {process.returncode} after {killed.total()} kills.")
 
 
@@ -142,7 +145,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
         settings = _settings(kills)
         subprocess.run([*command, str(one), *settings], check=True, stdout=subprocess.DEVNULL)
         start = time.monotonic()
-        found = soak([*command, str(other), *settings], other, kills, random.Random(seed))  # noqa: S311 - of moments, not secrets
+        found = soak([*command, str(other), *settings], other, kills, random.Random(seed), len(_finished(one)))  # noqa: S311 - of moments, not secrets
         return {
             **found,
             "seconds": round(time.monotonic() - start),

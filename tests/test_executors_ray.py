@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from segdecay.testing import WorkersContract
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    signal.signal(signal.SIGTERM, before)  # of the tests after these
     yield
     ray.shutdown()
 
@@ -43,9 +46,16 @@ def test_an_address_where_nobody_answers_is_told_within_seconds() -> None:
     assert time.monotonic() - began < 6
 
 
+def test_joining_a_cluster_leaves_the_answer_to_sigterm_as_it_was() -> None:
+    ray.shutdown()
+    before = signal.getsignal(signal.SIGTERM)
+    joining.join_cluster(ray, "local")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 @pytest.mark.parametrize("address", ["here", "host:port", "http://a:1", ""])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(RunError, match="takes HOST:PORT, ray://HOST:PORT or auto"):
+    with pytest.raises(RunError, match="takes HOST:PORT, ray://HOST:PORT, auto or local"):
         joining.check_address(address)
 
 

@@ -133,7 +133,7 @@ def test_relabelling_the_classes_relabels_the_scores(seed: int, order: list[int]
     one, other = scored(prediction, truth), scored(table[prediction], table[truth])
     for item in fields(Scores):
         ours, theirs = getattr(one, item.name), getattr(other, item.name)
-        if isinstance(ours, tuple):
+        if isinstance(ours, tuple) and item.name != "excluded":
             theirs = [theirs[place] for place in order]
         np.testing.assert_allclose(ours, theirs, err_msg=item.name)
 

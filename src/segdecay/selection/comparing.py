@@ -19,7 +19,7 @@ from segdecay.selection import intervals as iv
 from segdecay.selection.comparison_record import ClassDifference, ComparedPair
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.pair_intervals import pair_estimates
-from segdecay.training.metrics import mean_present
+from segdecay.training.counts import mean_present
 
 F64 = ev.F64
 I64 = npt.NDArray[np.int64]

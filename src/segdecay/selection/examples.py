@@ -18,8 +18,9 @@ from segdecay.selection.label_examples import pick_label_cases, write_label_case
 from segdecay.selection.pictures import as_rgb, png
 from segdecay.selection.study import Study
 from segdecay.selection.verdict import Decision
+from segdecay.training.counts import intersection_union, mean_present
 from segdecay.training.keeping import read_predictions
-from segdecay.training.metrics import intersection_union, iou, mean_present
+from segdecay.training.metrics import iou
 from segdecay.training.setup import CellTask
 
 RARE_CLASSES = 2

@@ -116,8 +116,8 @@ class Ledger:
 
     def forget_leftovers(self) -> None:
         """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""
-        for place in ("cells", "trials"):
-            for path in self.run.glob(f"{place}/*/*/cell.json"):
+        for place in ("cells/*/*", "trials/*/*", "refit/*"):
+            for path in self.run.glob(f"{place}/cell.json"):
                 shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)
         for path in self.run.rglob(".*.part"):
             path.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ def rest_variances(
     """The variance of one cell of every setting beyond setting and fold, and its degrees of freedom (Satterthwaite).
 
     >>> found, freedom = rest_variances(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 2.0]]))
-    >>> found.tolist(), round(freedom, 6)  # nothing but settings and folds
-    ([0.0, 0.0, 0.0], 2.0)
+    >>> bool(np.allclose(found, 0)), round(freedom, 6)  # nothing but settings and folds
+    (True, 2.0)
     """
     n, folds = scores.shape
     if n < 2:

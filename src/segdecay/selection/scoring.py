@@ -16,7 +16,7 @@ from segdecay.records import Strength
 from segdecay.selection import evidence as ev
 from segdecay.selection import intervals as iv
 from segdecay.selection.criteria import Criterion
-from segdecay.training.metrics import mean_present
+from segdecay.training.counts import mean_present
 
 Bools = npt.NDArray[np.bool_]
 

@@ -17,7 +17,7 @@ from segdecay.selection import evidence as ev
 from segdecay.selection import intervals as iv
 from segdecay.selection.criteria import Criterion
 from segdecay.selection.scoring import Candidate, Scored, by_group, class_means, from_none_to_strongest
-from segdecay.training.metrics import mean_present
+from segdecay.training.counts import mean_present
 
 __all__ = ["Candidate", "Decision", "best_index", "decide", "is_strong_edge"]
 

@@ -42,7 +42,8 @@ class RayExecutor:
     """As many cells at a time as the cluster has room for.
 
     Args:
-        address: of the cluster, HOST:PORT, ray://HOST:PORT or auto; None starts one on this machine alone.
+        address: of the cluster, HOST:PORT, ray://HOST:PORT, auto (one that runs here) or local; None is
+            that of RAY_ADDRESS, or a new one on this machine alone.
         workers: cells at a time at most; None: as many as there is room for, machines that join later among them.
         gpus_per_cell: share of a GPU that a cell takes; 0 trains on CPUs.
         patience: how long a worker may be silent.

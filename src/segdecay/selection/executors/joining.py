@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,14 @@ from segdecay.selection.executors.remote import differing, look_around, versions
 ANSWER_WITHIN_S = 5.0
 LOOK_WITHIN_S = 60.0
 STORE_SHARE = 0.8  # of an object store that the data may take
+BY_NAME = ("auto", "local")  # the one that runs on this machine; one of its own
 ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
 
 
 def join_cluster(ray: Any, address: str | None) -> None:
-    """Connect to a cluster, or start one on this machine; does nothing where this process has done so already.
+    """Connect to a cluster; without an address to the one of RAY_ADDRESS, or to a new one on this machine.
+
+    Does nothing where this process has done so already.
 
     Raises:
         RunError: the address is none, or nobody answers there, within seconds.
@@ -32,15 +37,26 @@ def join_cluster(ray: Any, address: str | None) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees what it saw
-    if address is not None and address != "auto":
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address not in BY_NAME:
         check_address(address)
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except ValueError:  # a cluster that is there takes no options for its dashboard
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _init(ray, address)
     except (ConnectionError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"--address {address}: no Ray cluster answers ({first}). {_START}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends the process; ours keeps the state first
+
+
+def _init(ray: Any, address: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address=address, include_dashboard=False, **quiet)
+    except ValueError:  # a cluster that is there takes no options for its dashboard
+        ray.init(address=address, **quiet)
 
 
 _START = (
@@ -56,7 +72,7 @@ def check_address(address: str) -> None:
     """
     found = ADDRESS.fullmatch(address)
     if found is None:
-        raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT or auto; saw '{address}'.")
+        raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT, auto or local; saw '{address}'.")
     host, port = found["host"].strip("[]"), int(found["port"])
     try:
         with contextlib.closing(socket.create_connection((host, port), timeout=ANSWER_WITHIN_S)):
