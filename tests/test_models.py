@@ -41,6 +41,14 @@ def test_norm_and_dropout_are_those_asked_for(norm: str) -> None:
     assert "Dropout2d" in kinds
 
 
+@pytest.mark.parametrize(
+    ("depth", "places"), [(3, ["encoder.2.6", "encoder.3.6"]), (1, ["encoder.0.6", "encoder.1.6"])]
+)
+def test_dropout_stands_at_the_end_of_the_contracting_path_only(depth: int, places: list[str]) -> None:
+    net = UNet(3, 2, width=4, depth=depth, dropout=0.3)
+    assert [name for name, module in net.named_modules() if type(module).__name__ == "Dropout2d"] == places
+
+
 def test_group_norm_scores_do_not_depend_on_the_rest_of_the_batch() -> None:
     net = UNet(1, 2, width=8, depth=1, norm="group").train()
     images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

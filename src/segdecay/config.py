@@ -53,7 +53,7 @@ class ModelConfig(Section):
     width: int | None = Field(None, ge=1, le=512, description="U-Net only: channels of the first level")
     depth: int | None = Field(None, ge=1, le=7, description="U-Net only: how often the resolution is halved")
     norm: Literal["batch", "group"] = Field("batch", description="U-Net only")
-    dropout: float = Field(0.0, ge=0, lt=1, description="U-Net only: Dropout2d probability")
+    dropout: float = Field(0.0, ge=0, lt=1, description="U-Net only: Dropout2d probability, at the two deepest levels")
     encoder: str = Field("resnet18", description="smp only: a timm or smp encoder by name")
     pretrained: bool = Field(False, description="smp only: load the encoder's weights from the hub")
     weights: str | None = Field(None, description="start from this local .safetensors or .pth (weights only)")

@@ -81,7 +81,7 @@ def paste_lines(
     if rule.in_model:
         lines = _undecayed_lines(NATIVE["none", traits.name], arguments)
         return "\n".join(
-            [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d at every block's end)."]
+            [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d after the two deepest blocks)."]
         )
     native = NATIVE.get((policy if lambda_ != rule.none else "none", traits.name))
     if native is None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUP_NORM_CHANNELS = 8  # channels a group, at most
+DROPPED_LEVELS = 2  # the deepest of the encoder: "at the end of the contracting path", as Ronneberger et al. have it
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -46,7 +47,8 @@ class UNet(nn.Module):
         width: channels of the first level; level k has width * 2**k.
         depth: how often the resolution is halved, at least 1.
         norm: "batch" or "group".
-        dropout: probability of Dropout2d at the end of every block, 0 <= p < 1.
+        dropout: probability of Dropout2d after the two deepest encoder blocks, 0 <= p < 1. They have the most
+            channels; in the first and last block, of `width` channels, it takes away what the head needs.
 
     Example:
         >>> UNet(3, 5, width=4, depth=2)(torch.zeros(1, 3, 17, 23)).shape
@@ -67,12 +69,11 @@ class UNet(nn.Module):
         self.depth = depth
         widths = [width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(
-            ConvBlock(inputs, outputs, norm, dropout)
-            for inputs, outputs in zip([in_channels, *widths[:-1]], widths, strict=True)
+            ConvBlock(inputs, outputs, norm, dropout if depth - level < DROPPED_LEVELS else 0.0)
+            for level, (inputs, outputs) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True))
         )
         self.decoder = nn.ModuleList(
-            ConvBlock(below + skip, skip, norm, dropout)
-            for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            ConvBlock(below + skip, skip, norm, 0.0) for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(width, classes, 1)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +27,15 @@ BLOCK_DEVIATION = 0.2
 LEVEL_DEVIATION = 1.0
 COLLAPSED_DEVIATION = 0.5  # noise of a training that predicts a single class: it says next to nothing of its strength
 DRAWS = 2000
+REMEMBERED = 256  # beliefs: one a block, and those of guesses ahead; 144 kB each with nine strengths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """One finished cell: setting and block by index, its score, and its scores in resamples of the block's images.
 
-    `score` is None where the training diverged or failed. All cells of a block share the resamples' images.
+    `score` is None where the training diverged or failed. All cells of a block share the resamples' images. Equal to
+    itself alone, so that what was believed after these very cells is remembered.
     """
 
     setting: int
@@ -48,7 +51,7 @@ class Belief:
 
     draws: F64
 
-    @property
+    @cached_property
     def mean(self) -> F64:
         """(S,) expected curve, up to a constant that all settings share."""
         return np.asarray(self.draws.mean(axis=0))
@@ -110,9 +113,14 @@ def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
     Raises:
         ValueError: no cell has a score.
     """
-    scored = [cell for cell in seen if cell.score is not None]
+    scored = tuple(cell for cell in seen if cell.score is not None)
     if not scored:
         raise ValueError("no cell has a score")
+    return _believed(scored, tuple(x))
+
+
+@lru_cache(maxsize=REMEMBERED)  # the plan asks again after every cell, with the same earlier blocks
+def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
     y = np.array([cell.score for cell in scored], dtype=float)
     where = np.array([x[cell.setting] for cell in scored])
     same_block = np.equal.outer([cell.block for cell in scored], [cell.block for cell in scored])
@@ -131,7 +139,9 @@ def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
             weights.append(_log_prior(amplitude, noise) - 0.5 * half @ half - np.log(np.diag(factor)).sum())
             means.append(np.asarray(reach.T @ half, dtype=np.float64))
             covariances.append(np.asarray(amplitude**2 * prior - reach.T @ reach, dtype=np.float64))
-    return Belief(_mixed_draws(np.array(weights), means, covariances))
+    draws = _mixed_draws(np.array(weights), means, covariances)
+    draws.flags.writeable = False
+    return Belief(draws)
 
 
 def _mixed_draws(log_weights: F64, means: Sequence[F64], covariances: Sequence[F64]) -> F64:
