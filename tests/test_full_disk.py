@@ -16,7 +16,7 @@ from shapes import small_config, small_task, write_shapes
 
 from segdecay.errors import DiskFullError, RunError
 from segdecay.execution import Execution
-from segdecay.records import write_bytes
+from segdecay.records import read_json, write_bytes
 from segdecay.selection.executors import Event, InlineExecutor
 from segdecay.selection.study import Study
 from segdecay.steps import Watcher
@@ -188,3 +188,24 @@ def test_a_refused_write_keeps_the_old_file_and_names_the_new_one(
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stale", [0, 2, 3])
+def test_a_file_that_a_network_file_system_replaced_is_found_anew(
+    stale: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read, left = tmp_path / "cell.json", Path.read_text, [stale]
+    path.write_text('{"a": 1}')
+
+    def fading(self: Path, encoding: str | None = None) -> str:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(self, encoding)
+
+    monkeypatch.setattr(Path, "read_text", fading)
+    if stale == 3:
+        with pytest.raises(OSError, match="Stale"):
+            read_json(path)
+    else:
+        assert read_json(path) == {"a": 1}

@@ -1,12 +1,13 @@
-"""A search on two Ray nodes, one of which is killed in the middle while a third joins, ends in the local verdict."""
+"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,51 @@ def _trains(node: Any) -> bool:
     return "ray::run_errand" in table.stdout
 
 
-def test_a_node_that_is_killed_and_one_that_joins_change_nothing(cluster: Any, tmp_path: Path) -> None:
-    data = write_shapes(tmp_path / "shapes", n_images=12, test_images=4)
-    second = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
-    options = ("--executor", "ray", "--address", cluster.address)
-    driver = subprocess.Popen(
-        _command(data, tmp_path / "away", *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+def _start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _finished(run: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*/cell.json")}
+
+
+def _wait_until(driver: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not ready():
+        assert driver.poll() is None, driver.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("nodes") / "shapes", n_images=12, test_images=4)
+
+
+@pytest.fixture(scope="module")
+def here(data: Path) -> Path:
+    """What the processes of this machine find."""
+    run = data.parent / "here"
+    done = subprocess.run(
+        _command(data, run, "--workers", "2"), capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def _assert_same(one: Path, other: Path) -> None:
+    assert _found(one) == _found(other)
+    model = Path("model") / "model.safetensors"
+    assert (one / model).read_bytes() == (other / model).read_bytes()
+
+
+def test_a_node_that_is_killed_and_one_that_joins_change_nothing(
+    cluster: Any, data: Path, here: Path, tmp_path: Path
+) -> None:
+    second = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
+    driver = _start(_command(data, tmp_path / "away", "--executor", "ray", "--address", cluster.address))
     try:
-        deadline = time.monotonic() + WITHIN_S
-        while not _trains(second) and time.monotonic() < deadline:
-            assert driver.poll() is None, driver.communicate()[0]
-            time.sleep(0.02)
+        _wait_until(driver, lambda: _trains(second))
         cluster.remove_node(second, allow_graceful=False)
         cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3")
         said, _ = driver.communicate(timeout=WITHIN_S)
@@ -67,14 +101,28 @@ def test_a_node_that_is_killed_and_one_that_joins_change_nothing(cluster: Any, t
         driver.kill()
     assert driver.returncode == 0, said
     assert "its machine went away; it is tried once more" in said
-    done = subprocess.run(
-        _command(data, tmp_path / "here", "--workers", "2"),
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert _found(tmp_path / "away") == _found(tmp_path / "here")
-    model = Path("model") / "model.safetensors"
-    assert (tmp_path / "away" / model).read_bytes() == (tmp_path / "here" / model).read_bytes()
+    _assert_same(tmp_path / "away", here)
+
+
+def test_a_driver_that_is_killed_or_told_to_stop_goes_on_when_it_is_started_again(
+    cluster: Any, data: Path, here: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "away"
+    command = _command(data, run, "--executor", "ray", "--address", cluster.address)
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 130)):
+        before = _finished(run)
+        driver = _start(command)
+        try:
+            _wait_until(driver, lambda before=before: len(_finished(run)) > len(before))  # type: ignore[misc]
+            driver.send_signal(number)
+            said, _ = driver.communicate(timeout=WITHIN_S)
+        finally:
+            driver.kill()
+        assert driver.returncode == code, said
+        assert before.items() <= _finished(run).items()
+    kept = _finished(run)
+    assert len(kept) < 6
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kept.items() <= _finished(run).items()
+    _assert_same(run, here)

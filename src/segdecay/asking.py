@@ -17,6 +17,7 @@ from segdecay.cli.options import build_config
 from segdecay.cli.watching import ConsoleWatcher, build_watcher
 from segdecay.config import RunConfig
 from segdecay.data.described import OwnData
+from segdecay.data.sources import ALLOWED
 from segdecay.errors import ConfigError, gather
 from segdecay.plain import read_yaml
 from segdecay.training.own import Axis, name_of
@@ -50,7 +51,7 @@ def config_of(
     if data is not None:
         path = f"({data.name}, described)" if isinstance(data, OwnData) else str(data)
     elif not isinstance(values.get("data"), dict) or "path" not in values["data"]:
-        raise ConfigError("data= is needed: a folder, a dataset.yaml, digits, or cifar10:FOLDER.")
+        raise ConfigError(f"data= is needed: {ALLOWED}.")
     built: RunConfig = build_config(path, values, None, {})
     return built
 
@@ -67,7 +68,7 @@ def values_of(
     given = {key: one for key, one in {"data.path": data, **options}.items() if one is not None}
     gather(ConfigError, _set(values, {**_plain(changes), **given}))
     if "path" not in values.get("data", {}):
-        raise ConfigError("data= is needed: a folder, a dataset.yaml, digits, or cifar10:FOLDER.")
+        raise ConfigError(f"data= is needed: {ALLOWED}.")
     return values
 
 

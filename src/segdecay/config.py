@@ -27,7 +27,7 @@ __all__ = [
 class DataConfig(Section):
     """Where the data lies and how it is read."""
 
-    path: str = Field(description="a folder, a dataset.yaml, digits, or cifar10:FOLDER")
+    path: str = Field(description="a folder, a dataset.yaml, digits, cifar10:FOLDER or torchvision:NAME")
     size: Size | None = Field(None, description="resize every image and mask to H, W; null keeps the size of the files")
 
     @pydantic.field_validator("size", mode="before")

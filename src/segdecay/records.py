@@ -7,6 +7,7 @@ torch, models or pages.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from typing import Any
 from segdecay.scores import Scores, scores_from_json
 
 SCHEMA_VERSION = 1
+STALE_TRIES = 3  # to read a file that a network file system replaces meanwhile
 
 
 RACED_OUT = "race: "  # how the reason of a strength begins that only the race left out
@@ -186,9 +188,20 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping that a JSON file holds."""
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
+    """The mapping that a JSON file holds.
+
+    A network file system may have replaced the file between finding and reading it: then it is found anew.
+    """
+    tries = STALE_TRIES
+    while True:
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            tries -= 1
+            if error.errno != errno.ESTALE or not tries:
+                raise
+        else:
+            return values
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ import typer
 
 from segdecay.errors import ConfigError, gather
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder, a dataset.yaml, digits, or cifar10:FOLDER.")]
+Data = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A folder, a dataset.yaml, digits, cifar10:FOLDER or torchvision:NAME."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file with any keys of run.yaml.")]
 Set = Annotated[

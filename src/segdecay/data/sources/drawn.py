@@ -19,12 +19,12 @@ from segdecay.data.checks import Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.labels import tables_of
 from segdecay.data.sources.bands import check_bands
-from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.base import Sample
 from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.folders import reading_of
 from segdecay.data.sources.grouping import Placed
-from segdecay.data.sources.reading import PairReader, depth_of
-from segdecay.data.spec import DatasetSpec, class_palette
+from segdecay.data.sources.reading import PairReader, facts_of
+from segdecay.data.spec import DatasetSpec
 from segdecay.errors import ConfigError, did_you_mean
 
 U8 = npt.NDArray[np.uint8]
@@ -136,20 +136,7 @@ class DrawnSource:
     ) -> None:
         self._spec, self._drawn, self._noted = spec, drawn, noted
         self._background = background_of(spec, classes)
-        reading = f"{spec.layout} {reading_of(spec)}"
-        name = spec.name or root.resolve().name
-        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
-        self.facts = Facts(
-            name,
-            classes,
-            palette,
-            spec.flip,
-            spec.folds,
-            reading,
-            exclude_from_mean=excluded,
-            depth=depth_of(spec),
-            chosen_bands=spec.bands,
-        )
+        self.facts = facts_of(spec, root, classes, f"{spec.layout} {reading_of(spec)}")
 
     @property
     def placed(self) -> tuple[Placed, ...]:

@@ -20,13 +20,13 @@ from segdecay.data.labels import tables_of, unpack
 from segdecay.data.palette import colour_text, parse_colour
 from segdecay.data.quantities import check_unseen
 from segdecay.data.sources.bands import check_bands
-from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.base import Sample
 from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed, place_pairs
 from segdecay.data.sources.pairs import find_pairs
-from segdecay.data.sources.reading import PairReader, depth_of
+from segdecay.data.sources.reading import PairReader, facts_of
 from segdecay.data.sources.templates import find_by_templates
-from segdecay.data.spec import DatasetSpec, class_names, class_palette
+from segdecay.data.spec import DatasetSpec, class_names
 from segdecay.errors import DataError
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
@@ -79,20 +79,7 @@ class FolderSource:
         self._placed = find(root, spec, self._listing)
         classes = classes or classes_of(spec, root)
         self._tables = tables_of(spec, classes)
-        name = spec.name or root.resolve().name
-        palette, excluded = class_palette(spec, classes), spec.exclude_from_mean
-        reading = reading_of(spec)
-        self.facts = Facts(
-            name,
-            classes,
-            palette,
-            spec.flip,
-            spec.folds,
-            reading,
-            exclude_from_mean=excluded,
-            depth=depth_of(spec),
-            chosen_bands=spec.bands,
-        )
+        self.facts = facts_of(spec, root, classes, reading_of(spec))
 
     @property
     def placed(self) -> tuple[Placed, ...]:

@@ -17,12 +17,12 @@ from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.labels import tables_of
 from segdecay.data.sources.bands import check_bands
-from segdecay.data.sources.base import Facts, Sample
+from segdecay.data.sources.base import Sample
 from segdecay.data.sources.digests import digests_of
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.sources.pairs import PARTS, Pair
-from segdecay.data.sources.reading import PairReader, depth_of
-from segdecay.data.spec import DatasetSpec, class_palette, validate_classes
+from segdecay.data.sources.reading import PairReader, facts_of
+from segdecay.data.spec import DatasetSpec, validate_classes
 from segdecay.errors import DataError
 
 
@@ -84,20 +84,7 @@ class LabelledSource:
     def __init__(self, root: Path, spec: DatasetSpec, listing: Listing) -> None:
         self._spec, self._listing = spec, listing
         reading = spec.model_dump_json(include={"task", "exif", "bands"})
-        name = spec.name or root.resolve().name
-        palette = class_palette(spec, listing.classes)
-        self.facts = Facts(
-            name,
-            listing.classes,
-            palette,
-            spec.flip,
-            spec.folds,
-            reading,
-            "classification",
-            spec.exclude_from_mean,
-            depth_of(spec),
-            spec.bands,
-        )
+        self.facts = facts_of(spec, root, listing.classes, reading, "classification")
 
     @cached_property
     def _digests(self) -> dict[Path, str]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segdecay.config import Task
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import IGNORE
 from segdecay.data.label_checks import MaskPalette, MaskValues, colour_fault
@@ -26,9 +27,9 @@ from segdecay.data.labels import (
 from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
 from segdecay.data.sources.bands import BandsSeen
-from segdecay.data.sources.base import Sample, measured
+from segdecay.data.sources.base import Facts, Sample, measured
 from segdecay.data.sources.grouping import Placed
-from segdecay.data.spec import DatasetSpec
+from segdecay.data.spec import DatasetSpec, class_palette
 from segdecay.errors import DataError
 
 U8 = npt.NDArray[np.uint8]
@@ -59,6 +60,24 @@ def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
     return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
+
+
+def facts_of(
+    spec: DatasetSpec, root: Path, classes: tuple[str, ...], reading: str, task: Task = "segmentation"
+) -> Facts:
+    """What a spec says of the data set at `root`, which gives its name where the spec does not."""
+    return Facts(
+        spec.name or root.resolve().name,
+        classes,
+        class_palette(spec, classes),
+        spec.flip,
+        spec.folds,
+        reading,
+        task,
+        spec.exclude_from_mean,
+        depth_of(spec),
+        spec.bands,
+    )
 
 
 class PairReader:
