@@ -21,10 +21,30 @@ hypothesis.settings.register_profile("no-times", deadline=None)  # a busy machin
 hypothesis.settings.load_profile("no-times")
 
 
+# Whole searches in processes of their own: begun first, so that none of them is what both cores wait for at the end.
+SLOW_FIRST = (
+    "test_ray_nodes",
+    "test_benchmarks_soak",
+    "test_workflow_signals",
+    "test_workflow_kill",
+    "test_executors_ray",
+    "test_own_kill",
+    "test_cli_r",
+    "test_joint_search",
+    "test_full_disk",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow modules before the others, each in its own order."""
+    items.sort(key=lambda item: not item.path.name.startswith(SLOW_FIRST))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
-    """Workers of pytest-xdist ignore SIGINT, and what they start would too."""
+    """Workers of pytest-xdist ignore SIGINT, and what they start would too; nohup would hide SIGHUP."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from segdecay.selection.executors import (
     LocalExecutor,
     default_workers,
     find_devices,
+    server,
 )
 from segdecay.training.setup import CellTask
 
@@ -152,6 +155,20 @@ def test_an_interrupt_keeps_the_state_of_running_cells(tmp_path: Path, shapes: P
     assert (task.folder / "checkpoint" / "state.safetensors").exists()
     assert not (task.folder / "cell.json").exists()
     assert time.monotonic() - start < 60
+
+
+def test_only_the_fork_server_ignores_signals_when_it_imports_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "import segdecay"])
+        importlib.reload(server)
+        assert signal.getsignal(signal.SIGTERM) is before
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "from multiprocessing.forkserver import main; main(3)"])
+        importlib.reload(server)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -186,8 +186,8 @@ class Own:
 def name_of(function: Function) -> str:
     """How a function is called in messages and records.
 
-    >>> name_of(print)
-    'builtins.print'
+    >>> name_of(sum)
+    'builtins.sum'
     """
     own = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{getattr(function, '__module__', None) or '?'}.{own}"

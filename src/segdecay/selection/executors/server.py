@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-if sys.argv[:1] == ["-c"]:  # how multiprocessing starts the server; any other import has no effect
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):  # any other import has no effect
     for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
