@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 
-def test_eight_random_kills_change_no_bit_and_train_nothing_twice() -> None:
+def test_four_random_kills_change_no_bit_and_train_nothing_twice() -> None:
     script = Path(__file__).parents[1] / "benchmarks" / "soak.py"
-    command = [sys.executable, str(script), "--kills", "8", "--seed", "3"]
+    command = [sys.executable, str(script), "--kills", "4", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert sum(found["kills"].values()) >= 4
+    assert sum(found["kills"].values()) >= 2
     assert found["starts"] > 1
     assert found["same_verdict"]
     assert found["same_bits"]

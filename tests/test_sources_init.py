@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import source_zoo as zoo
 import tuning
 import yaml
+from commands import Command
 from PIL import Image
 
 
@@ -160,9 +159,21 @@ def test_a_coco_file_whose_images_are_elsewhere_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_commands_start_a_search(tmp_path: Path, kind: str) -> None:
+def test_two_commands_start_a_search(tmp_path: Path, kind: str, segdecay: Command) -> None:
     root = KINDS[kind][0](tmp_path / "set")
-    command = [sys.executable, "-m", "segdecay.cli.main", "init", str(root), "--write"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    tuning.tune(root, tmp_path / "run", [0, 0.5], "--size", "16x16", "--epochs", "1", "--folds", "2", "--allow-missing")
+    segdecay("init", root, "--write")
+    tuning.tune(
+        root,
+        tmp_path / "run",
+        [0, 0.5],
+        "--size",
+        "16x16",
+        "--epochs",
+        "1",
+        "--folds",
+        "2",
+        "--allow-missing",
+        "--workers",
+        "0",
+    )
     assert (tmp_path / "run" / "verdict.json").exists()
