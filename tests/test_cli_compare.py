@@ -10,18 +10,21 @@ from commands import call
 
 from segdecay.errors import RunError
 from segdecay.report import build_report
+from segdecay.selection.arms import ARMS
 
 QUICK = ["--strengths", "1", "--folds", "3", "--epochs", "2", "--workers", "0", "--device", "cpu"]
 for _pair in ("search.resamples=100", "model.width=2", "model.depth=1", "training.batch_size=64", "data.size=[24,24]"):
     QUICK += ["--set", _pair]
-ARMS = "none,decoupled,class_weights,early_stopping"
+TINY = ("search.resamples=100", "model.width=2", "model.depth=1", "training.batch_size=4", "data.size=[16,16]",
+        'compare.grids={"max_norm": [0.1]}')  # a bound that so short a training reaches  # fmt: skip
+FOUR = "none,decoupled,class_weights,early_stopping"
 
 
 def test_a_comparison_shares_none_and_goes_on_after_a_lost_cell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    said = call(capsys, "compare", "digits", "--arms", ARMS, *QUICK, "--out", run, "--json")
+    said = call(capsys, "compare", "digits", "--arms", FOUR, *QUICK, "--out", run, "--json")
     found = json.loads(said.out)
     kept = json.loads((run / "comparison.json").read_text())
     assert kept == found
@@ -37,7 +40,7 @@ def test_a_comparison_shares_none_and_goes_on_after_a_lost_cell(
 
     (folders[0] / "1-0" / "cell.json").unlink()
     before = (folders[1] / "0-0" / "cell.json").read_bytes()
-    again = call(capsys, "compare", "digits", "--arms", ARMS, *QUICK, "--out", run)
+    again = call(capsys, "compare", "digits", "--arms", FOUR, *QUICK, "--out", run)
     assert "11 of them finished" in again.out
     assert [arm["mean"] for arm in json.loads((run / "comparison.json").read_text())["arms"]] == [
         arm["mean"] for arm in found["arms"]
@@ -62,3 +65,33 @@ def test_faults_are_told_before_any_training(tmp_path: Path, capsys: pytest.Capt
     more: list[str | Path] = ["--arms", "none,early_stopping", *QUICK, "--strengths", "3", "--out", run]
     assert "different lengths" in call(capsys, "compare", "digits", *more, code=2).err
     assert not run.exists()
+
+
+def test_every_arm_trains_and_none_of_them_is_none_under_another_name(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arms = [name for name in ARMS if name not in ("l2_sp", "cpr")]  # these need pretrained weights, and 800 steps
+    small = ["--strengths", "1", "--folds", "2", "--epochs", "4", "--workers", "0", "--device", "cpu"]
+    small += [word for pair in TINY for word in ("--set", pair)]
+    found = json.loads(call(capsys, "compare", shapes, "--arms", ",".join(arms), *small, "--out", run, "--json").out)
+    assert {arm["name"] for arm in found["arms"]} == set(arms)
+    assert len(found["pairs"]) == len(arms) * (len(arms) - 1) // 2
+    curves = {}
+    for folder in (run / "cells").iterdir():
+        assert json.loads((folder / "0-0" / "cell.json").read_text())["status"] == "finished", folder.name
+        lines = [json.loads(line) for line in (folder / "0-0" / "curve.jsonl").read_text().splitlines()]
+        curves[folder.name] = [(line["loss"], line["gradient_norm"]) for line in lines]
+    assert len(curves) == len(arms)
+    assert len({tuple(curve) for curve in curves.values()}) == len(arms)
+
+
+def test_an_arm_that_cannot_act_in_so_few_steps_is_refused(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [word for pair in TINY[:-1] for word in ("--set", pair)]
+    more: list[str | Path] = ["--arms", "none,cpr", "--strengths", "1", "--folds", "2", "--epochs", "4", *small]
+    said = call(capsys, "compare", shapes, *more, "--workers", "0", "--out", tmp_path / "run", code=2)
+    assert "cpr: Policy 'cpr' cannot act in the first 800 steps" in said.err
+    assert "a training here has 8:" in said.err
+    assert not (tmp_path / "run").exists()

@@ -95,6 +95,10 @@ class CPR(BoundPolicy):
         reason = "it bounds Σ θ² of each matrix by k times its value at a point of reference."
         return bound_axis("kappa_factor", "k in κ = k·Σθ²", FACTOR_GRID, reason)
 
+    def idle_steps(self) -> int:
+        """What a search for the bounds takes at least: four checks, the warm start, or nothing."""
+        return {"inflection_point": 4 * self.rule.interval, "warm_start": self.rule.warm_steps}.get(self.rule.kappa, 0)
+
     def bind(self, binding: Binding) -> None:
         """Learn the names, to check a state that is loaded."""
         self._state.names = frozenset(binding.parameters)

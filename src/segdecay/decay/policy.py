@@ -183,6 +183,10 @@ class Policy(ABC):
         """Change the weights after the optimizer's update, in place."""
         del bucket
 
+    def idle_steps(self) -> int:
+        """First steps of a training in which the policy cannot act, whatever its strength."""
+        return 0
+
     def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
         """R of parameters that share a strength; ½ Σ θ² unless a policy has another."""
         del names

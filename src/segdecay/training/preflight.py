@@ -54,7 +54,8 @@ def try_cell(task: CellTask) -> Preflight:
     """Train a few batches of the smallest size that will occur, on a throw-away model.
 
     Raises:
-        ConfigError: class-aware crops or copy-paste can do nothing with these data, or name what is not there.
+        ConfigError: class-aware crops or copy-paste can do nothing with these data, or name what is not there; a
+            training is too short for its policy to act.
         ModelError: the model cannot be applied, or its output does not fit the masks.
         DecayError: the partition or the policy has no meaning for it.
     """
@@ -65,6 +66,7 @@ def try_cell(task: CellTask) -> Preflight:
     try:
         parts = build_parts(trial, dataset)
         gather(ConfigError, check_draws(task.config.augment, dataset, task.train, parts.draws))
+        _refuse_idle(task.config, parts)
         initial_size = parts.handle.size()
         batches = count_batches(len(task.train), task.config.training.batch_size)
         smallest = max(1, len(task.train) // batches)
@@ -100,6 +102,18 @@ def try_cell(task: CellTask) -> Preflight:
         torch.set_num_threads(threads)
     fresh = fresh_names(task.config.model, parts.bare)
     return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()))
+
+
+def _refuse_idle(config: RunConfig, parts: Parts) -> None:
+    idle, steps = parts.handle.policy.idle_steps(), len(parts.rates)
+    if 0 < steps <= idle:
+        name = config.decay.policy
+        options = parts.handle.policy.state_dict().get("options")
+        raise ConfigError(
+            f"Policy '{name}' cannot act in the first {idle} steps (options {options}), and a training here has "
+            f"{steps}: every strength would be none. Train longer (training.epochs, or a smaller batch), or choose "
+            "options that act at once, for cpr decay.options={kappa: factor}; in a comparison leave the arm out."
+        )
 
 
 def start_notes(config: RunConfig, trial: Preflight) -> list[str]:
