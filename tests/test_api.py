@@ -174,6 +174,14 @@ def test_a_script_without_a_guard_trains_in_its_own_process_and_says_so(tmp_path
     assert "chosen: smoothing = 0.2" in done.stdout
 
 
+def test_several_devices_need_a_guarded_script(shapes: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segdecay.asking.main_reason", lambda: "train.py has no guard")
+        with pytest.raises(ConfigError, match="devices=2: train.py has no guard. Put the call below that line"):
+            segdecay.train(shapes, out=tmp_path / "run", devices=2, lambda_=0.01, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_worker_that_imports_the_script_is_told() -> None:
     import multiprocessing
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segdecay.asking import Config, config_of, values_of, watching
+from segdecay.asking import Config, config_of, refuse_devices, values_of, watching
 from segdecay.cli.comparing import compare_of
 from segdecay.cli.options import default_out, parse_budget
 from segdecay.comparison import Compared
@@ -132,6 +132,7 @@ def train(
     seed: int | None = None,
     workers: int | None = None,
     device: str = "auto",
+    devices: int = 1,
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Trained:
@@ -140,6 +141,7 @@ def train(
     Args:
         lambda_: strength as the optimizer takes it: weights shrink by 1 − lr·λ a step.
         strength: instead: the value on the axis, as in a verdict.
+        devices: GPUs that share every batch of the training.
         data, out, config, set, decay, epochs, seed, workers, device, cache, quiet: as `tune`.
 
     Returns:
@@ -158,9 +160,11 @@ def train(
     built = config_of(data, config, set, options)
     run = _run_of(out, data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
+        refuse_devices(devices)
         execution = Execution(
             workers=possible,
             device=device,
+            devices=devices,
             command=f"segdecay.train({built.data.path!r}, out={str(run)!r}, ...)",
             cache=None if cache is None else Path(cache),
         )

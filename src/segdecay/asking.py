@@ -129,6 +129,17 @@ def main_reason() -> str | None:
     return f'{Path(file).name} has no `if __name__ == "__main__":`, so every worker would run it anew'
 
 
+def refuse_devices(devices: int) -> None:
+    """Refuse several devices to a script of which no process can be started.
+
+    Raises:
+        ConfigError: each of them would be a process that runs the script anew.
+    """
+    reason = main_reason() if devices > 1 else None
+    if reason is not None:
+        raise ConfigError(f"devices={devices}: {reason}. Put the call below that line, or use one device.")
+
+
 def refuse_worker() -> None:
     """Refuse to begin a run while a worker imports the script that began it.
 

@@ -17,6 +17,7 @@ class Execution:
 
     workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
     device: str = "auto"
+    devices: int = 1  # of one training of `train`, each with its share of every batch
     command: str = ""
     cache: Path | None = None
     cache_limit: int | None = None  # bytes; None: $SEGDECAY_CACHE_LIMIT, else 100 GB

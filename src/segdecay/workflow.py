@@ -22,7 +22,7 @@ from segdecay.report import build_report
 from segdecay.runs import check_folder, check_same, check_same_mean, open_run, write_environment
 from segdecay.selection.costs import count_cells
 from segdecay.selection.examples import write_examples
-from segdecay.selection.executors import Event, find_devices
+from segdecay.selection.executors import Event, find_devices, spread_over
 from segdecay.selection.honest import honest_score, with_honest
 from segdecay.selection.joint import run_joint
 from segdecay.selection.ledger import Ledger, setting_name
@@ -174,6 +174,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "train")
     devices = find_devices(execution.device)
+    spread = spread_over(devices, execution.devices)
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
@@ -183,11 +184,14 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         ledger = Ledger(run)
         ledger.forget_leftovers()
         task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)
+        task = replace(task, spread=spread)
         trial = try_cell(task)
+        if spread is not None:
+            task = replace(task, spread=replace(spread, has_idle=trial.has_idle))
         opened.room_bytes = trial.room_bytes(1, refits=1)
         say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
         write_facts(run, config, dataset, checks, None, trial)
-        write_environment(run, execution.command, devices[:1], 1, 1)
+        write_environment(run, execution.command, list(spread.devices) if spread else devices[:1], 1, 1)
         failures: list[str] = []
 
         def note(event: Event) -> None:

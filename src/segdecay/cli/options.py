@@ -74,6 +74,10 @@ GpusPerCell = Annotated[
     typer.Option("--gpus-per-cell", help="With --executor ray: share of a GPU a training takes. Default: 0."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Devices = Annotated[
+    int,
+    typer.Option("--devices", min=1, help="Share every batch of this one training among so many GPUs (DDP)."),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Say how many trainings, how long and how much disk, and train nothing.")

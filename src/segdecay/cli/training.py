@@ -129,6 +129,7 @@ def train(
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
+    devices: opt.Devices = 1,
     cache_limit: opt.CacheLimit = None,
     wait: opt.Wait = False,
     quiet: opt.Quiet = False,
@@ -155,8 +156,14 @@ def train(
             "search.allow_missing": allow_missing,
         },
     )
-    limit = opt.parse_limit(cache_limit)
-    execution = Execution(workers=workers, device=device, command=opt.repeat_command(), cache_limit=limit, wait=wait)
+    execution = Execution(
+        workers=workers,
+        device=device,
+        devices=devices,
+        command=opt.repeat_command(),
+        cache_limit=opt.parse_limit(cache_limit),
+        wait=wait,
+    )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or opt.default_out(data), execution, watcher)
     if as_json:

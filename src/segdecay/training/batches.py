@@ -92,7 +92,7 @@ def training_batch(
     draws: Draws,
     *,
     drawn_from: tuple[int, int],  # seed, fold
-    at: tuple[int, int],  # epoch, batch
+    at: tuple[int, ...],  # epoch, batch; and the process, where several share a batch
 ) -> tuple[Tensor, Tensor]:
     """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, pasted onto, augmented.
 

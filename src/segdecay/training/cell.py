@@ -44,6 +44,7 @@ class Cell:
     report: Callable[[int, int], None]
     started: float
     saved: float
+    is_asked: bool = False  # to stop, by what all processes agreed on
 
     def elapsed(self) -> float:
         """Seconds spent on this cell, before and since it was opened."""
@@ -55,7 +56,7 @@ class Cell:
         """The model as it is now on these images."""
         parts = self.parts
         return score_images(
-            parts.model,
+            parts.scoring,
             self.dataset,
             indices,
             mean=parts.mean,

@@ -33,6 +33,8 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
         "log_frequencies": log_frequencies(cell.parts.pixels.counts),
         "stages": [*progress.stages, cell.facts_of_stage()],
     }
+    if task.spread is not None:
+        extra["devices"] = list(task.spread.devices)
     if reason is None:
         train, validation, watch, more = _final_scores(cell)
         extra |= more

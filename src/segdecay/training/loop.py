@@ -31,8 +31,9 @@ from segdecay.training.gauging import build_gauges, watched
 from segdecay.training.head import cap_rows_
 from segdecay.training.keeping import validation_line
 from segdecay.training.metrics import curve_scores
+from segdecay.training.ranks import Ranks
 from segdecay.training.seeds import derive_seed
-from segdecay.training.setup import CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
+from segdecay.training.setup import ALONE, CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the cell has kept its state
@@ -58,9 +59,28 @@ def run_cell(
     """
     if (task.folder / "cell.json").exists():
         return cell_from_json(read_json(task.folder / "cell.json"))
+    cell = _open_cell(task, ALONE, stop, report)
+    return _conclude(cell, _train(cell))
+
+
+def run_share(
+    task: CellTask, ranks: Ranks, *, stop: Callable[[], bool], report: Callable[[int, int], None]
+) -> CellRecord | None:
+    """Train one cell together with other processes that call this at the same time; arguments as in `run_cell`.
+
+    Returns:
+        The record from the first process, which alone scores and writes; None from the others.
+    """
+    cell = _open_cell(task, ranks, stop, report)
+    reason = _train(cell)
+    return _conclude(cell, reason) if ranks.is_first else None
+
+
+def _open_cell(task: CellTask, ranks: Ranks, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Cell:
+    """A cell at its start, or where its checkpoint left it."""
     task.folder.mkdir(parents=True, exist_ok=True)
     dataset = open_dataset(task.dataset)
-    parts = build_parts(task, dataset)
+    parts = build_parts(task, dataset, ranks)
 
     def parts_at(progress: dict[str, Any]) -> tuple[torch.optim.Optimizer, Handle]:
         if progress.get("stages"):
@@ -69,12 +89,15 @@ def run_cell(
 
     kept = read_checkpoint(task.folder / "checkpoint", parts.bare, parts_at)
     if kept is None and (task.folder / "checkpoint").exists():
-        parts = build_parts(task, dataset)  # what a checkpoint without use has loaded is dropped
+        parts = build_parts(task, dataset, ranks)  # what a checkpoint without use has loaded is dropped
+    ranks.meet()  # nobody writes a checkpoint before all have read this one
     now = time.monotonic()
-    cell = Cell(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
-    reason = _train(cell)
+    return Cell(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
+
+
+def _conclude(cell: Cell, reason: str | None) -> CellRecord:
     record = finish(cell, reason)
-    shutil.rmtree(task.folder / "checkpoint", ignore_errors=True)
+    shutil.rmtree(cell.task.folder / "checkpoint", ignore_errors=True)
     return record
 
 
@@ -113,7 +136,7 @@ def _train_epoch(cell: Cell) -> str | None:
     task, parts, progress = cell.task, cell.parts, cell.progress
     accumulate = task.config.training.accumulate
     batches = list(epoch_batches(task, progress.epoch))
-    gauges = build_gauges(task, parts, progress.epoch)
+    gauges = build_gauges(task, parts, progress.epoch) if parts.ranks.is_first else None
     parts.model.train(parts.stage == 1)  # the second stage sees the features that a prediction sees
     for start in range(progress.batch, len(batches), accumulate):
         window = batches[start : start + accumulate]
@@ -131,18 +154,22 @@ def _train_epoch(cell: Cell) -> str | None:
 
 def _step(cell: Cell, window: list[npt.NDArray[np.int64]]) -> float:
     """One optimizer step over the micro-batches of `window`; returns the sum of their losses."""
-    task, parts, progress = cell.task, cell.parts, cell.progress
+    task, parts, progress, ranks = cell.task, cell.parts, cell.progress, cell.parts.ranks
     rate = parts.rates[progress.step]
     for group in parts.optimizer.param_groups:
         group["lr"] = rate
     total = 0.0
     for offset, indices in enumerate(window):
-        images, masks = _training_batch(cell, indices, progress.batch + offset)
+        batch = progress.batch + offset
+        images, masks = _training_batch(cell, indices, batch)
         # dropout draws from the global generator: seeded here, it needs no memory either
-        torch.manual_seed(derive_seed(task.drawn_from, task.fold, "dropout", progress.epoch, progress.batch + offset))
-        loss = parts.loss(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
-        parts.fabric.backward(loss / len(window))
-        total += float(loss.detach())
+        torch.manual_seed(derive_seed(task.drawn_from, task.fold, "dropout", progress.epoch, batch, *ranks.key))
+        with ranks.without_exchange(parts.fabric, parts.model, is_last=offset == len(window) - 1):
+            own = parts.loss(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
+            asked = ranks.count > 1 and (cell.is_asked or cell.stop())
+            loss, whole, cell.is_asked = ranks.agree(own, masks, parts.weight, stop=asked)
+            parts.fabric.backward(loss / len(window))
+        total += whole
     clip = task.config.training.clip_norm
     norm = parts.fabric.clip_gradients(
         parts.model, parts.wrapped, max_norm=clip if clip is not None else math.inf, error_if_nonfinite=False
@@ -165,10 +192,10 @@ def _training_batch(cell: Cell, indices: npt.NDArray[np.int64], batch: int) -> t
         task.config.augment,
         cell.dataset,
         task.train,
-        [int(index) for index in indices],
+        [int(index) for index in parts.ranks.share(indices)],
         parts.draws,
         drawn_from=(task.drawn_from, task.fold),
-        at=(cell.progress.epoch, batch),
+        at=(cell.progress.epoch, batch, *parts.ranks.key),
     )
     device = parts.fabric.device
     return (images.to(device) - parts.mean) / parts.deviation, masks.to(device)
@@ -179,7 +206,7 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
     task, parts, progress = cell.task, cell.parts, cell.progress
     epochs = count_epochs(task.config)
     loss, penalty = progress.loss_sum / batches, parts.handle.penalty()
-    wanted = task.scores_on_the_way if task.scored else 0
+    wanted = task.scores_on_the_way if task.scored and parts.ranks.is_first else 0
     validation = None
     if wanted and progress.epoch + 1 < epochs and (progress.epoch + 1) % max(1, epochs // wanted) == 0:
         validation = cell.score(task.scored).scores
@@ -201,11 +228,13 @@ def _curve_line(cell: Cell, batches: int, gauges: Gauges | None) -> dict[str, An
 
 def _keep_if_due(cell: Cell) -> None:
     """Write the checkpoint when it is time; stop when asked to."""
-    asked = cell.stop()
+    parts = cell.parts
+    asked = cell.stop() if parts.ranks.count == 1 else cell.is_asked
     if not asked and time.monotonic() - cell.saved < cell.task.checkpoint_every_s:
         return
-    state = {**cell.progress.__dict__, "seconds": cell.elapsed()}
-    write_checkpoint(cell.task.folder / "checkpoint", cell.parts.bare, cell.parts.optimizer, cell.parts.handle, state)
+    if parts.ranks.is_first:
+        state = {**cell.progress.__dict__, "seconds": cell.elapsed()}
+        write_checkpoint(cell.task.folder / "checkpoint", parts.bare, parts.optimizer, parts.handle, state)
     cell.saved = time.monotonic()
     if asked:
         raise Interrupted

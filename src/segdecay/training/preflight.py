@@ -22,6 +22,7 @@ from segdecay.models.zoo import fresh_names, is_own
 from segdecay.training.balancing import begin_second_stage_, head_norms
 from segdecay.training.batches import check_draws
 from segdecay.training.head import cap_rows_
+from segdecay.training.ranks import validate_spread
 from segdecay.training.seeds import generator
 from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
 
@@ -40,6 +41,7 @@ class Preflight:
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     fresh: tuple[str, ...] = ()  # tensors that began with random values
     tensors: int = 0  # of the model
+    has_idle: bool = False  # some trainable parameters got no gradient
 
     def room_bytes(self, workers: int, refits: int) -> int:
         """The most that a run may still write: two checkpoints at a time each, final weights twice, the report.
@@ -67,9 +69,10 @@ def try_cell(task: CellTask) -> Preflight:
         parts = build_parts(trial, dataset)
         gather(ConfigError, check_draws(task.config.augment, dataset, task.train, parts.draws))
         _refuse_idle(task.config, parts)
-        initial_size = parts.handle.size()
         batches = count_batches(len(task.train), task.config.training.batch_size)
-        smallest = max(1, len(task.train) // batches)
+        validate_spread(task.config, len(task.train), batches, task.spread)
+        initial_size = parts.handle.size()
+        smallest = max(1, len(task.train) // batches // (len(task.spread.devices) if task.spread else 1))
         crop = crop_size(dataset, task.train, task.config.augment)
         images, masks = take_batch(
             dataset, list(task.train[:smallest]), crop=crop, generator=generator(task.seed, "preflight")
@@ -89,7 +92,7 @@ def try_cell(task: CellTask) -> Preflight:
                     f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
                     + ("(N, classes, 1, 1), or (N, classes)." if of_images else "(N, classes, H, W).")
                 )
-            _step(parts, logits, masks)
+            has_idle = _step(parts, logits, masks)
             times.append(time.perf_counter() - start)
         size = sum(value.numel() * value.element_size() for value in parts.bare.state_dict().values())
         partition = partition_of(task.config, parts.bare)
@@ -101,7 +104,7 @@ def try_cell(task: CellTask) -> Preflight:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
     fresh = fresh_names(task.config.model, parts.bare)
-    return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()))
+    return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()), has_idle)
 
 
 def _refuse_idle(config: RunConfig, parts: Parts) -> None:
@@ -137,8 +140,11 @@ def start_notes(config: RunConfig, trial: Preflight) -> list[str]:
     return notes
 
 
-def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> None:
+def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> bool:
+    """One optimizer step; whether a trainable parameter took no part in it."""
     parts.fabric.backward(parts.loss(logits, masks, parts.weight, parts.adjustment))
+    has_idle = any(one.requires_grad and one.grad is None for one in parts.bare.parameters())
     parts.wrapped.step()
     cap_rows_(parts.caps)
     parts.wrapped.zero_grad(set_to_none=True)
+    return has_idle

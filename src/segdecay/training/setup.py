@@ -29,8 +29,11 @@ from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
 from segdecay.training.own import Own, own_axis
 from segdecay.training.pixels import Pixels, pixel_statistics
+from segdecay.training.ranks import Ranks, Spread, build_fabric, scoring_model
 from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.weighting import build_class_weights
+
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class CellTask:
     checkpoint_every_s: float = 5.0
     gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
     own: Own | None = None  # trained by the caller's function, not by our loop
+    spread: Spread | None = None  # over several devices; None: on `device` alone
 
     @property
     def drawn_from(self) -> int:
@@ -169,6 +173,7 @@ class Parts:
 
     fabric: Fabric
     model: nn.Module  # set up by Fabric
+    scoring: nn.Module  # the same weights, for one process alone
     bare: nn.Module
     optimizer: torch.optim.Optimizer
     wrapped: Any  # Fabric's view of the optimizer
@@ -185,6 +190,7 @@ class Parts:
     caps: tuple[RowCap, ...] = ()  # of the head's rows in the second stage
     draws: Draws = field(default_factory=Draws)
     examples: tuple[int, ...] = ()  # (C,) what the loss of the second stage counted
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 def prepare_torch(config: RunConfig, device: str) -> None:
@@ -194,21 +200,11 @@ def prepare_torch(config: RunConfig, device: str) -> None:
     torch.use_deterministic_algorithms(config.training.deterministic, warn_only=device != "cpu")
 
 
-def build_fabric(config: RunConfig, device: str) -> Fabric:
-    """Fabric on one device: "cpu" or "cuda:INDEX"."""
-    kind, _, index = device.partition(":")
-    return Fabric(
-        accelerator="cuda" if kind == "cuda" else "cpu",
-        devices=[int(index or 0)] if kind == "cuda" else 1,
-        precision=config.training.precision,
-    )
-
-
-def build_parts(task: CellTask, dataset: Dataset) -> Parts:
+def build_parts(task: CellTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts:
     """Everything fresh for one cell; the same initial weights for every setting of a fold and seed."""
     config = task.config
     prepare_torch(config, task.device)
-    fabric = build_fabric(config, task.device)
+    fabric = build_fabric(config.training.precision, task.device, ranks, task.spread)
     torch.manual_seed(derive_seed(task.drawn_from, task.fold, "init"))
     bare = build_model(model_at(config, task.value), in_channels=dataset.bands, classes=len(dataset.classes))
     bare = bare.to(memory_format=torch.channels_last)
@@ -226,6 +222,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
     return Parts(
         fabric=fabric,
         model=model,
+        scoring=scoring_model(fabric, model, bare, ranks),
         bare=bare,
         optimizer=optimizer,
         wrapped=wrapped,
@@ -239,6 +236,7 @@ def build_parts(task: CellTask, dataset: Dataset) -> Parts:
         pixels=pixels,
         strength=strength,
         draws=build_draws(config.augment, dataset, task.train, seed=task.drawn_from, fold=task.fold),
+        ranks=ranks,
     )
 
 

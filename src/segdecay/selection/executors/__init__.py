@@ -2,7 +2,7 @@
 
 from segdecay.selection.executors.attempts import Attempts
 from segdecay.selection.executors.base import Event, Executor, Source, source_of
-from segdecay.selection.executors.devices import default_workers, find_devices
+from segdecay.selection.executors.devices import default_workers, find_devices, spread_over
 from segdecay.selection.executors.inline import InlineExecutor
 from segdecay.selection.executors.local import LocalExecutor
 from segdecay.selection.executors.patience import Patience
@@ -20,5 +20,6 @@ __all__ = [
     "default_workers",
     "find_devices",
     "source_of",
+    "spread_over",
     "work_on",
 ]

@@ -22,7 +22,7 @@ FIRST_TO_GO = "500"  # of 1000: where memory ends, the system kills a worker rat
 def work(task: CellTask, connection: Connection) -> None:
     """Body of a worker process: train, and say in one JSON line how it ended."""
     asked = threading.Event()
-    _settle_signals(asked)
+    settle_signals(asked)
     _offer_to_the_memory_killer()
 
     def watch() -> None:
@@ -41,7 +41,7 @@ def work(task: CellTask, connection: Connection) -> None:
     say(asdict(outcome))
 
 
-def _settle_signals(asked: threading.Event) -> None:
+def settle_signals(asked: threading.Event) -> None:
     """What reaches the whole group is the driver's to answer; SIGTERM to this process alone keeps its state."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: asked.set())

@@ -49,6 +49,10 @@ def work_on(task: CellTask, stop: Callable[[], bool], report: Callable[[int, int
     """
     from segdecay.training.running import Interrupted, run_task
 
+    if task.spread is not None:
+        from segdecay.selection.executors.spread import run_spread
+
+        return run_spread(task, stop, report)
     try:
         run_task(task, stop=stop, report=report)
     except Interrupted:
