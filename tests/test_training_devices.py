@@ -101,6 +101,15 @@ def test_a_shared_training_that_stops_goes_on_to_the_same_bits(tmp_path: Path) -
     assert not (broken.folder / "checkpoint").exists()
 
 
+def test_a_shared_training_may_go_on_alone(tmp_path: Path) -> None:
+    config = small_config(write_shapes(tmp_path / "data"), training={"epochs": 4, "batch_size": 4})
+    shared, _ = small_task(tmp_path / "cell", config, spread=TWO)
+    seen: list[int] = []
+    assert work_on(shared, lambda: bool(seen), lambda epoch, _epochs: seen.append(epoch)).kind == "interrupted"
+    record = run_cell(replace(shared, spread=None))
+    assert (record.status, record.epochs, record.steps) == ("finished", 4, 12)
+
+
 def test_a_process_that_is_killed_ends_the_others_and_the_second_try_finishes() -> None:
     kills = ON_RANK_1 + "second and self.training and once() and os.kill(os.getpid(), signal.SIGKILL)"
     with small_cells() as cells:
