@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from segdecay.config import RunConfig
-from segdecay.data.dataset import open_dataset
+from segdecay.data.dataset import Dataset, open_dataset
 from segdecay.data.sampling import crop_size, take_batch
 from segdecay.decay import Partition
 from segdecay.decay.l2_sp import L2SP
@@ -84,14 +84,7 @@ def try_cell(task: CellTask) -> Preflight:
         for _ in range(TIMED_STEPS):
             start = time.perf_counter()
             logits = apply_in_training(parts.model, normal)
-            of_images = dataset.task == "classification"
-            expected = (len(images), len(dataset.classes), *((1, 1) if of_images else images.shape[-2:]))
-            if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
-                got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-                raise ModelError(
-                    f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
-                    + ("(N, classes, 1, 1), or (N, classes)." if of_images else "(N, classes, H, W).")
-                )
+            _validate_logits(logits, images, dataset)
             has_idle = _step(parts, logits, masks)
             times.append(time.perf_counter() - start)
         size = sum(value.numel() * value.element_size() for value in parts.bare.state_dict().values())
@@ -105,6 +98,18 @@ def try_cell(task: CellTask) -> Preflight:
         torch.set_num_threads(threads)
     fresh = fresh_names(task.config.model, parts.bare)
     return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()), has_idle)
+
+
+def _validate_logits(logits: object, images: torch.Tensor, dataset: Dataset) -> None:
+    of_images = dataset.task == "classification"
+    expected = (len(images), len(dataset.classes), *((1, 1) if of_images else images.shape[-2:]))
+    if isinstance(logits, torch.Tensor) and tuple(logits.shape) == expected:
+        return
+    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    raise ModelError(
+        f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
+        + ("(N, classes, 1, 1), or (N, classes)." if of_images else "(N, classes, H, W).")
+    )
 
 
 def _refuse_idle(config: RunConfig, parts: Parts) -> None:
