@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +188,25 @@ def logits_of(
     model: nn.Module,
     images: Tensor,  # (N, B, H, W) float, normalised, any H and W
 ) -> Tensor:  # (N, classes, H, W), or (N, classes, 1, 1) where images have one label each
-    """Apply a model to images of any size: pad by replication to its stride, crop the logits back."""
+    """Apply a model to images of any size: pad by replication to its stride, crop the logits back.
+
+    Raises:
+        ModelError: it returns something else than a tensor.
+    """
     height, width = images.shape[-2:]
     stride = max(input_stride(model), 32) if hasattr(model, "segmentation_head") else input_stride(model)
     pad_y, pad_x = -height % stride, -width % stride
     if pad_y or pad_x:
         images = F.pad(images, (0, pad_x, 0, pad_y), mode="replicate")
     # channels last: convolutions on a CPU are about a fifth faster in it (docs/log.md)
-    logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
-    return logits[:, :, None, None] if getattr(logits, "ndim", 4) == 2 else logits[..., :height, :width]
+    logits: object = model(images.contiguous(memory_format=torch.channels_last))
+    if not isinstance(logits, Tensor):
+        held = f" of {', '.join(map(str, logits))}" if isinstance(logits, Mapping) else ""
+        raise ModelError(
+            f"The model returned a {type(logits).__name__}{held} for {len(images)} images; one tensor of logits "
+            "(N, classes, H, W) is needed. Wrap the model in a module whose forward returns that alone."
+        )
+    return logits[:, :, None, None] if logits.ndim == 2 else logits[..., :height, :width]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

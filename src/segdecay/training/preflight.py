@@ -100,14 +100,13 @@ def try_cell(task: CellTask) -> Preflight:
     return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()), has_idle)
 
 
-def _validate_logits(logits: object, images: torch.Tensor, dataset: Dataset) -> None:
+def _validate_logits(logits: torch.Tensor, images: torch.Tensor, dataset: Dataset) -> None:
     of_images = dataset.task == "classification"
     expected = (len(images), len(dataset.classes), *((1, 1) if of_images else images.shape[-2:]))
-    if isinstance(logits, torch.Tensor) and tuple(logits.shape) == expected:
+    if tuple(logits.shape) == expected:
         return
-    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     raise ModelError(
-        f"The model returned {got} for {len(images)} images; logits of shape {expected} are needed "
+        f"The model returned {tuple(logits.shape)} for {len(images)} images; logits of shape {expected} are needed "
         + ("(N, classes, 1, 1), or (N, classes)." if of_images else "(N, classes, H, W).")
     )
 
