@@ -26,7 +26,7 @@ def table(found: dict[str, Any]) -> str:
     for arm in found["arms"]:
         pair = to_none.get(arm["name"])
         low, high = arm["interval"]
-        difference, p = ("", "") if pair is None else (f"{-pair['difference']:+.3f}", f"{pair['p_holm']:.3g}")
+        difference, p = ("", "") if pair is None else (f"{-pair['difference'] or 0:+.3f}", f"{pair['p_holm']:.3g}")
         zeros = "" if arm["zeros"] is None else f"{arm['zeros']:.1%}"
         chosen = ", ".join(arm["chosen"]) if arm["axis"] else ""
         cost = arm["cost"]

@@ -145,6 +145,12 @@ def test_a_call_that_makes_no_sense_is_refused(tmp_path: Path, options: dict[str
     assert not (tmp_path / "run").exists()
 
 
+def test_arms_in_one_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"arms= takes a sequence of names, as in \['none', 'l1'\]; saw 'none,l1'"):
+        segdecay.compare("digits", arms="none,l1", out=tmp_path / "run", workers=0, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_of_an_own_function_has_no_model_to_load(tmp_path: Path) -> None:
     import own_training
 

@@ -27,9 +27,9 @@ def asked(*arms: str, strengths: int = 3, grids: Any = None, **sections: Any) ->
     return compare_config(parse_config({"data": {"path": "digits"}, **sections}), values)
 
 
-def refused(*arms: str, **sections: Any) -> str:
+def refused(*arms: str, grids: Any = None, **sections: Any) -> str:
     with pytest.raises(ConfigError) as error:
-        prepared(asked(*arms, **sections))
+        prepared(asked(*arms, grids=grids, **sections))
     return str(error.value)
 
 
@@ -89,6 +89,37 @@ def test_a_grid_of_ones_own_must_have_as_many_strengths() -> None:
         strengths_of(arm, shared(), 100, 2, (4.0,))
     with pytest.raises(ConfigError, match="2 different strengths"):
         strengths_of(arm, shared(), 100, 2, (0.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "below"),
+    [
+        ("early_stopping", 1.5, "1 "),
+        ("dropout", 1.5, "1 "),
+        ("weight_balancing", 1e6, "333.333 "),
+        ("decoupled", 1e9, ""),
+    ],
+)
+def test_a_strength_beyond_the_end_of_its_axis_is_refused(name: str, value: float, below: str) -> None:
+    with pytest.raises(ConfigError, match=f"finite and above 0, and below {below}"):
+        strengths_of(ARMS[name], shared(), 100, 1, (value,))
+
+
+@pytest.mark.parametrize(
+    ("grids", "part"),
+    [
+        ({"l2": [0.1, 0.2, 0.3]}, r"compare.grids.l2: the arm is not among --arms (l1)"),
+        ({"none": [1.0]}, "compare.grids.none: none is a single setting"),
+        ({"l3": [1.0]}, "compare.grids: Unknown arm 'l3'"),
+    ],
+)
+def test_a_grid_that_no_arm_takes_is_told(grids: Any, part: str) -> None:
+    assert part in refused("l1", grids=grids)
+
+
+def test_no_arm_at_all_is_told() -> None:
+    with pytest.raises(ConfigError, match="no arm is named"):
+        compare_config(shared(), {"arms": []})
 
 
 def test_without_class_weights_asked_for_no_arm_has_any() -> None:

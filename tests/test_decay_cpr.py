@@ -14,7 +14,7 @@ from decay_runs import EVERYWHERE, KERNELS, are_same_bits, drive, largest_differ
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 
-from segdecay.decay import Handle, attach
+from segdecay.decay import Handle, attach, build_policy
 
 torch.set_num_threads(1)
 with warnings.catch_warnings():
@@ -144,6 +144,19 @@ def test_strength_inf_is_bitwise_the_bare_optimizer(options: dict[str, Any]) -> 
 def test_before_its_bound_is_found_nothing_acts() -> None:
     short = RATES[: 4 * INTERVAL]
     assert are_same_bits(cpr(short, 1e-9, interval=INTERVAL), run(make, None, short, drift=DRIFT))
+
+
+@pytest.mark.parametrize(
+    ("options", "idle_steps"),
+    [({"interval": INTERVAL}, 4 * INTERVAL), ({"kappa": "warm_start", "warm_steps": 50}, 50), ({"kappa": "factor"}, 0)],
+)
+def test_its_idle_steps_are_bitwise_the_bare_optimizers_and_the_next_one_is_not(
+    options: dict[str, Any], idle_steps: int
+) -> None:
+    assert build_policy("cpr", options).idle_steps() == idle_steps
+    before, after = RATES[:idle_steps], RATES[: idle_steps + 1]
+    assert are_same_bits(cpr(before, 0.5, **options), run(make, None, before, drift=DRIFT))
+    assert not are_same_bits(cpr(after, 0.5, **options), run(make, None, after, drift=DRIFT))
 
 
 @pytest.mark.parametrize("cut", [10, 60, 79, 80, 150])

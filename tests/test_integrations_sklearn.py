@@ -156,6 +156,30 @@ def test_parameters_that_make_no_sense_are_refused_in_fit() -> None:
         small(n_jobs=0).fit(X, y)
 
 
+def test_all_parameters_of_a_wrong_kind_are_told_at_once_in_their_own_names(tmp_path: Path) -> None:
+    X, y = stripes()
+    wrong = {"cv": "two", "epochs": 2.5, "batch_size": None, "learning_rate": "fast", "strengths": 0.5}
+    rest = {"random_state": None, "options": {"model.name.x": 1}, "folder": tmp_path / "run"}
+    with pytest.raises(ConfigError) as told:
+        small().set_params(**wrong, **rest).fit(X, y)
+    for name in wrong:
+        assert f"{name} takes a" in str(told.value)
+    assert "random_state takes a whole number; saw None" in str(told.value)
+    assert "options: model.name.x leads through a value" in str(told.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="ignore takes a whole number or a sequence"):
+        small(ignore="none").fit(X, y)
+
+
+def test_numbers_of_numpy_a_single_ignored_value_and_claims_are_taken() -> None:
+    X, y = stripes()
+    one = np.int64(1)
+    found = small(cv=2 * one, epochs=one, batch_size=2 * one, random_state=one, ignore=255)
+    found.set_params(strengths=np.array([0.5])).fit(X, y == 7)
+    assert found.classes_.tolist() == [0, 1]
+    assert set(np.unique(found.predict(X))) <= {0, 1}
+
+
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
 def test_arrays_come_back_from_their_files_bit_for_bit(tmp_path: Path, bands: int) -> None:
     from segdecay.config import DataConfig

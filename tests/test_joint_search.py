@@ -17,6 +17,9 @@ from tuning import tune
 
 from segdecay.config import RunConfig
 from segdecay.errors import ConfigError
+from segdecay.report.joint_facts import JointFacts
+from segdecay.report.joint_figure import joint_figure
+from segdecay.report.reading import read_fact
 from segdecay.selection.dimensions import check_joint, config_with, dimensions_of
 from segdecay.selection.joint import count_trials
 from segdecay.selection.joint_points import choose_without
@@ -252,3 +255,16 @@ def test_a_budget_ends_after_whole_rounds(searched: tuple[Path, Path], tmp_path:
     assert len(found) == 3
     names = [trial["name"] for trial in whole]
     assert all(trial["name"] in names for trial in found)
+
+
+def test_the_row_of_none_lies_below_every_line_of_equal_decay() -> None:
+    record = Path(__file__).parents[1] / "docs" / "records" / "joint" / "search.json"
+    facts = read_fact(record, JointFacts)
+    figure = joint_figure(facts)
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    none_at = figure.layout.yaxis.tickvals[0]
+    assert figure.layout.yaxis.ticktext[0] == "none"
+    assert len(lines) == len(figure.layout.annotations) == 8
+    assert min(min(line.y) for line in lines) > none_at
+    for line, name in zip(lines, figure.layout.annotations, strict=True):
+        assert (name.x, name.y, name.xanchor) == (line.x[1], line.y[1], "left")

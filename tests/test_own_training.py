@@ -189,6 +189,7 @@ BAD: dict[str, tuple[Callable[[OwnFold], Any], str]] = {
     "shares": (lambda fold: one_of(fold) / 1000, "type float64: counts of pixels"),
     "claims": (lambda fold: one_of(fold) > 0, "type bool"),
     "negative": (lambda fold: one_of(fold) - 300, "negative counts, -"),
+    "more than int64": (lambda fold: one_of(fold).astype(np.uint64) + np.uint64(2**63), "no image has so many pixels"),
     "nothing": (lambda fold: one_of(fold) * 0, "every count is 0"),
 }
 
@@ -317,6 +318,7 @@ def test_an_axis_that_makes_no_sense_is_refused(keys: dict[str, Any], faults: li
     [
         ({"names": ["a", "a"]}, "names: a occurs more than once"),
         ({"names": []}, "no image is named"),
+        ({"names": "ab"}, "names: a sequence of texts is needed, as in .*; saw 'ab'"),
         ({"classes": ["x"]}, "2 to 255 names are needed; saw 1"),
         ({"groups": ["g"]}, "groups: one for each of the 2 images is needed; saw 1"),
         ({"parts": ["train", "tset"]}, "parts: train, val, test are allowed; saw tset"),
@@ -345,6 +347,7 @@ def test_counts_balance_folds_and_tell_a_class_that_a_fold_lacks(tmp_path: Path)
         ({"axis": ("decoupld", "adamw")}, "Did you mean 'decoupled'"),
         ({"axis": ("l1", "sgd")}, "does not show its model"),
         ({"keep_fold_models": True}, "train= keeps its own models"),
+        ({"set": {"search.joint": ["lr"]}}, r"search.joint=\['lr'\]: train= is searched along one axis"),
         ({"set": {"trainin.epochs": 3}}, "trainin"),
         ({"budget": "2cells"}, "below one fold"),
         ({"workers": -1}, "workers= takes 0"),

@@ -203,6 +203,8 @@ def compare(
     Raises:
         SegdecayError: anything you can act on; an arm that makes no sense is told before any training.
     """
+    if isinstance(arms, str):
+        raise ConfigError(f"arms= takes a sequence of names, as in ['none', 'l1']; saw {arms!r}.")
     options = {
         "search.folds": folds,
         "training.epochs": epochs,

@@ -17,6 +17,7 @@ from segdecay.errors import ConfigError, SegdecayError, gather, unknown
 from segdecay.execution import Execution, build_executor
 from segdecay.records import write_json
 from segdecay.report import build_report
+from segdecay.report.words import duration
 from segdecay.runs import check_folder, check_same, open_run, write_environment
 from segdecay.selection.arm_cells import ArmCells, ArmSetting
 from segdecay.selection.arms import ARMS, NONE, strengths_of
@@ -96,6 +97,13 @@ def _check_section(config: CompareConfig) -> list[str]:
     faults = [unknown("arm", name, ARMS) for name in arms if name not in ARMS]
     faults += [f"arm '{name}' is listed twice." for name in dict.fromkeys(arms) if arms.count(name) > 1]
     faults += [f"compare.grids: {unknown('arm', name, ARMS)}" for name in grids if name not in ARMS]
+    faults += [
+        f"compare.grids.{name}: the arm is not among --arms ({', '.join(arms)}). Add it, or leave its grid out."
+        for name in grids
+        if name in ARMS and name not in arms and name != NONE
+    ]
+    if NONE in grids:
+        faults.append("compare.grids.none: none is a single setting, without strengths. Leave it out.")
     if not [name for name in arms if name in ARMS and name != NONE] and not faults:
         faults.append("none alone cannot be compared: add at least one arm to --arms.")
     return faults
@@ -219,11 +227,12 @@ def plan_lines(
     done = f", {len(tasks) - len(missing)} of them finished" if len(missing) < len(tasks) else ""
     of_none, of_each = n_folds * n_seeds, n_each * n_folds * n_seeds
     head = (
-        f"{cells.dataset.name}: {len(cells.strengths)} arms, {n_each} strengths each beside none, {n_folds} folds by "
-        f"{cells.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+        f"{cells.dataset.name}: {len(cells.strengths)} arms, {n_each} strength{'s' if n_each > 1 else ''} each beside "
+        f"none, {n_folds} folds by {cells.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     )
+    left = f"about {duration(seconds / workers)} left" if missing else "nothing is left to train"
     foot = (
         f"{len(tasks)} trainings{done}: {of_none} of none, which all arms share, and {of_each} of every other arm; "
-        f"{workers} at a time, about {seconds / workers / 60:.0f} min left."
+        f"{workers} at a time, {left}."
     )
     return [head, *grids, foot]

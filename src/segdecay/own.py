@@ -61,6 +61,11 @@ def check_own(config: RunConfig, execution: Execution) -> list[str]:
             )
             found = [message]
         faults += found
+    if config.search.joint:
+        faults.append(
+            f"search.joint={list(config.search.joint)}: train= is searched along one axis. Leave it out, or search one "
+            "after the other."
+        )
     if execution.keep_fold_models:
         faults.append("keep_fold_models: train= keeps its own models, for example in fold.folder. Leave it out.")
     return faults

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from segdecay.cli.comparison_table import NOTE, arms_table
+from segdecay.cli.comparison_table import NOTE, arms_table, left_out
 from segdecay.cli.tables import classes_table, settings_table
 from segdecay.records import axis_names, cell_from_json, read_json
 from segdecay.scores import Scores
@@ -271,6 +271,8 @@ class ConsoleWatcher:
         if not self._quiet:
             self._console.print(arms_table(done.comparison))
             self._console.print(NOTE, highlight=False, soft_wrap=True)
+        for line in left_out(done.comparison):
+            self._console.print(escape(line), highlight=False, soft_wrap=True)
         self._console.print(f"\n{escape(done.comparison.sentence)}", highlight=False, soft_wrap=True)
         self._console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
 

@@ -60,7 +60,13 @@ class OwnData:
         gather(DataError, self._faults(), headline="OwnData cannot be used:")
 
     def _faults(self) -> list[str]:
-        faults = []
+        faults = [
+            f"{word}: a sequence of texts is needed, as in ['a', 'b']; saw {given!r}."
+            for word, given in (("names", self.names), ("classes", self.classes), ("groups", self.groups))
+            if isinstance(given, str)
+        ]
+        if faults:
+            return faults
         n, classes = len(self.names), list(self.classes)
         for word, values in (("names", self.names), ("classes", classes)):
             twice = [value for value, count in Counter(map(str, values)).items() if count > 1]

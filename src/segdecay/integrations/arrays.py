@@ -91,7 +91,7 @@ def checked_masks(values: Any, images: Sequence[npt.NDArray[Any]]) -> list[npt.N
     for number, (mask, image) in enumerate(zip(masks, images, strict=True)):
         if mask.shape != image.shape[:2]:
             faults.append(f"y[{number}] is {mask.shape}; its image is {image.shape[:2]}.")
-        elif mask.dtype.kind not in "ui":
+        elif mask.dtype.kind not in "uib":
             faults.append(f"y[{number}] is {mask.dtype}; integers are needed.")
     _refuse(faults)
     return [np.asarray(mask, np.int64) for mask in masks]

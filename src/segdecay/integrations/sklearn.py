@@ -20,6 +20,7 @@ from segdecay import api
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.errors import ConfigError, DataError
 from segdecay.integrations.arrays import IGNORED, Scale, checked_images, checked_masks, write_arrays
+from segdecay.integrations.parameters import Parameters
 from segdecay.records import Verdict
 from segdecay.training.counts import intersection_union, iou, mean_present
 
@@ -33,7 +34,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         cv: number of folds; None: 5, or as many down to 3 as groups and classes allow.
         epochs, batch_size, learning_rate: of every training.
         model: unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.
-        ignore: values of y that are not labelled; they enter no loss and no score.
+        ignore: value or values of y that are not labelled; they enter no loss and no score.
         random_state: seed of folds, weights, order and augmentation.
         n_jobs: trainings at a time, in processes of their own; None: in this process; −1: a core or GPU each.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -72,7 +73,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         batch_size: int = 8,
         learning_rate: float = 0.003,
         model: str = "unet-tiny",
-        ignore: Sequence[int] = (),
+        ignore: int | Sequence[int] = (),
         random_state: int = 0,
         n_jobs: int | None = None,
         device: str = "auto",
@@ -98,7 +99,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
     def fit(
         self,
         X: Any,  # noqa: N803 - scikit-learn's name  # (N, H, W, B), (N, H, W) or a list of (H, W, B); uint8 or numbers
-        y: Any,  # (N, H, W) or a list of (H, W) integers
+        y: Any,  # (N, H, W) or a list of (H, W) integers, or claims (bool), which count as 0 and 1
         groups: Sequence[Any] | None = None,  # (N,) images of a group are never in training and validation at once
     ) -> Self:
         """Search, then train on all of X at what was taken.
@@ -109,11 +110,12 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
             DataError: arrays that do not fit together, too few groups for the folds, or fewer than two classes.
             ConfigError: a parameter that does not exist or is out of range.
         """
+        config, workers = self._config(), self._workers()
         images = checked_images(X)
         masks = checked_masks(y, images)
         if groups is not None and len(groups) != len(images):
             raise DataError(f"groups holds {len(groups)} names for {len(images)} images; one each is needed.")
-        ignored = np.asarray(list(self.ignore), np.int64)
+        ignored = self._ignored()
         values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
         values = values[~np.isin(values, ignored)]
         if not 2 <= len(values) <= MOST_CLASSES:
@@ -127,8 +129,8 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
             done = api.tune(
                 data,
                 out=folder / "run",
-                config=self._config(),
-                workers=self._workers(),
+                config=config,
+                workers=workers,
                 device=self.device,
                 cache=folder / "decoded",
                 quiet=not self.verbose,
@@ -165,7 +167,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         images = checked_images(X, self.n_features_in_)
         masks = checked_masks(y, images)
         predicted = [self.model_.predict(self._as_seen(image)) for image in images]
-        ignored, n = np.asarray(list(self.ignore), np.int64), len(self.classes_)
+        ignored, n = self._ignored(), len(self.classes_)
         matrix = np.zeros((n, n), np.int64)
         for mask, guess in zip(masks, predicted, strict=True):
             truth = _indices(mask, self.classes_, ignored)
@@ -178,35 +180,44 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         return self.scale_.apply(image)
 
     def _config(self) -> dict[str, Any]:
+        taken = Parameters()
+        folds = ". Folds are ours, for groups are never torn apart: give fit their groups"
         values: dict[str, Any] = {
             "data": {},
             "model": {"name": self.model},
-            "optimizer": {"lr": float(self.learning_rate)},
-            "training": {"epochs": self.epochs, "batch_size": self.batch_size},
+            "optimizer": {"lr": taken.number("learning_rate", self.learning_rate)},
+            "training": {
+                "epochs": taken.whole("epochs", self.epochs),
+                "batch_size": taken.whole("batch_size", self.batch_size),
+            },
             "decay": {"policy": self.policy},
-            "search": {"folds": self.cv},
-            "seed": self.random_state,
+            "search": {"folds": None if self.cv is None else taken.whole("cv", self.cv, folds)},
+            "seed": taken.whole("random_state", self.random_state),
         }
         if self.strengths is not None:
-            values["search"]["grid"] = [float(one) for one in self.strengths]
-        for key, value in (self.options or {}).items():
-            *sections, last = key.split(".")
-            place = values
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[last] = value
+            values["search"]["grid"] = taken.numbers("strengths", self.strengths)
+        taken.put(values, self.options or {})
+        taken.refuse()
         return values
+
+    def _ignored(self) -> npt.NDArray[np.int64]:
+        taken = Parameters()
+        found = taken.wholes("ignore", self.ignore)
+        taken.refuse()
+        return np.asarray(found or (), np.int64)
 
     def _workers(self) -> int | None:
         if self.n_jobs is None:
             return 0
-        if self.n_jobs == -1:
+        taken = Parameters()
+        found = taken.whole("n_jobs", self.n_jobs)
+        if found == -1:
             return None
-        if not isinstance(self.n_jobs, int) or self.n_jobs < 1:
+        if found is None or found < 1:
             raise ConfigError(
                 f"n_jobs takes None (in this process), −1 (a core or GPU each) or 1 or more; saw {self.n_jobs!r}."
             )
-        return self.n_jobs
+        return found
 
     def _final_lambda(self, verdict: Verdict) -> float | None:
         """λ of the final training; the verdict's is that of a typical fold, which has fewer steps."""

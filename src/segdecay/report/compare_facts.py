@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segdecay.report.facts import Data, Environment
@@ -22,19 +22,20 @@ class ComparedRun:
     def to_none(self, arm: ComparedArm) -> ComparedPair | None:
         """The pair of an arm with none, as arm less none; None for none itself."""
         for pair in self.found.pairs:
-            if pair.second == arm.name and pair.first == "none":
-                low_high = None if pair.interval is None else (-pair.interval[1], -pair.interval[0])
-                return ComparedPair(
-                    arm.name,
-                    "none",
-                    -pair.difference,
-                    pair.standard_error,
-                    low_high,
-                    pair.p,
-                    pair.p_holm,
-                    pair.told_apart,
-                )
+            if {pair.first, pair.second} == {arm.name, "none"}:
+                return pair if pair.first == arm.name else turned(pair)
         return None
+
+
+def turned(pair: ComparedPair) -> ComparedPair:
+    """The second less the first."""
+    ends = None if pair.interval is None else (-pair.interval[1], -pair.interval[0])
+    return replace(pair, first=pair.second, second=pair.first, difference=-pair.difference or 0.0, interval=ends)
+
+
+def better_first(pair: ComparedPair) -> ComparedPair:
+    """The pair with a difference that is not negative."""
+    return turned(pair) if pair.difference < 0 else pair
 
 
 def read_comparison(folder: Path) -> ComparedRun:

@@ -8,9 +8,10 @@ from segdecay.report.class_figure import DIVERGING
 from segdecay.report.figures import axis_style, base_layout
 from segdecay.report.scale import BLUE, GREY, VERMILION
 from segdecay.report.words import difference, interval, label, number, score
-from segdecay.selection.comparison_record import ComparedArm, Comparison
+from segdecay.selection.comparison_record import ComparedArm, ComparedPair, Comparison
 
-ROW = 30  # px
+ROW, COLUMN = 30, 44  # px: a number of a field takes as much
+NAMES = 180  # px for the names at the left
 
 
 def ranking_figure(found: Comparison) -> go.Figure:
@@ -84,7 +85,8 @@ def pairs_figure(found: Comparison) -> go.Figure:
             [
                 ""
                 if cell is None
-                else f"{row.label} less {column.label}<br>{difference(cell[0])}, adjusted p {number(cell[1].p_holm)}"
+                else f"{row.label} less {column.label}<br>{difference(cell[0])} ("
+                f"{interval(_turned(cell[1], row), signed=True)}), adjusted p {number(cell[1].p_holm)}"
                 for column, cell in zip(found.arms, line, strict=True)
             ]
             for row, line in zip(found.arms, grid, strict=True)
@@ -103,6 +105,11 @@ def pairs_figure(found: Comparison) -> go.Figure:
         ),
     )
     return figure
+
+
+def least_px(columns: int) -> int:
+    """The width below which numbers of fields would lie on each other."""
+    return NAMES + COLUMN * columns
 
 
 def classes_figure(found: Comparison) -> go.Figure:
@@ -177,6 +184,12 @@ def curve_figure(found: Comparison, arm: ComparedArm) -> go.Figure:
         yaxis=axis_style(title=found.criterion),
     )
     return figure
+
+
+def _turned(pair: ComparedPair, row: ComparedArm) -> tuple[float, float] | None:
+    if pair.interval is None or pair.first == row.name:
+        return pair.interval
+    return -pair.interval[1], -pair.interval[0]
 
 
 def _points(value: float | None, *, bold: bool) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 from segdecay.records import write_bytes
 from segdecay.report import compare_figures as figures
-from segdecay.report.compare_facts import ComparedRun, read_comparison
+from segdecay.report.compare_facts import ComparedRun, better_first, read_comparison
 from segdecay.report.panel import Panel, build_panel
 from segdecay.report.rendering import render_page
 from segdecay.report.wording import Wording
-from segdecay.selection.comparison_record import ComparedArm
+from segdecay.selection.comparison_record import ComparedArm, ComparedPair
 
 
 def build_compare_report(folder: Path) -> Path:
@@ -37,6 +37,8 @@ def render_comparison(run: ComparedRun) -> str:
         "written_by": run.environment.segdecay,
         "to_none": {arm.name: run.to_none(arm) for arm in found.arms},
         "told": [pair for pair in found.pairs if pair.told_apart],
+        "said": {arm.name: said_of_none(arm, run.to_none(arm)) for arm in found.arms},
+        "all_pairs": sorted((better_first(pair) for pair in found.pairs), key=lambda pair: -pair.difference),
         "labels": {arm.name: arm.label for arm in found.arms},
         "chosen": {arm.name: chosen_text(arm) for arm in found.arms},
         "ranking": build_panel(
@@ -54,6 +56,7 @@ def render_comparison(run: ComparedRun) -> str:
             "Row less column in hundredths. Bold: told apart, by Holm's procedure over all pairs.",
             figures.pairs_figure(found),
             words="paired none",
+            least_px=figures.least_px(len(found.arms)),
         ),
         "classes": build_panel(
             "classes",
@@ -61,6 +64,7 @@ def render_comparison(run: ComparedRun) -> str:
             "Arm less none in hundredths of IoU. Bold: told apart, by Holm's procedure over all classes of all arms.",
             figures.classes_figure(found),
             words="iou none",
+            least_px=figures.least_px(len(found.arms) - 1),
         ),
         "curves": [(arm, _curve(run, arm)) for arm in found.arms if arm.axis],
     }
@@ -70,6 +74,17 @@ def render_comparison(run: ComparedRun) -> str:
 def _curve(run: ComparedRun, arm: ComparedArm) -> Panel:
     caption = f"Thick: mean over the folds; thin: each fold. Chosen by the other folds: {chosen_text(arm)}."
     return build_panel(f"arm-{arm.name}", arm.label, caption, figures.curve_figure(run.found, arm), words="fold none")
+
+
+def said_of_none(arm: ComparedArm, pair: ComparedPair | None) -> str:
+    """What is said of an arm beside none; an arm that could not be scored, or took none, says so."""
+    if pair is None:
+        return ""
+    if not any(one.folds for one in arm.strengths if one.value is not None):
+        return "no strength could be scored"
+    if set(arm.chosen) == {"none"}:
+        return "took none in every fold"
+    return "told apart" if pair.told_apart else "cannot be told apart"
 
 
 def chosen_text(arm: ComparedArm) -> str:

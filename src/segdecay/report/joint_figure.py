@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -16,6 +17,18 @@ from segdecay.selection.joint_words import show_values
 
 SCALE = "Cividis"  # told apart without colours too
 ALIKE = 1.02  # products ηλ of one axis value are the same up to their rounding
+LABEL_PX = 36  # between the plane and its scale, for the names of lines
+
+
+@dataclass(frozen=True)
+class IsoLine:
+    """Where ηλ is one number: heights (log10 λ) at both ends of the learning rates (log10)."""
+
+    value: float  # on the strength's axis
+    product: float  # ηλ
+    ends: tuple[float, float]
+    left: float
+    right: float
 
 
 def has_iso_lines(facts: JointFacts) -> bool:
@@ -32,10 +45,11 @@ def joint_figure(facts: JointFacts) -> go.Figure:
     """Every point by the first thing searched and by its strength, coloured by score; none in a row of its own."""
     in_plane = has_iso_lines(facts)
     first = next((one for one in facts.dimensions if one.name == "lr"), facts.dimensions[0])
-    heights = _heights(facts, in_plane=in_plane)
+    lines = _iso_lines(facts, first) if in_plane else []
+    heights = _heights(facts, [line.right for line in lines], in_plane=in_plane)
     shown = [(one, x) for one in facts.trials if (x := _across(one, first)) is not None]
     figure = go.Figure(layout=base_layout(420, showlegend=False))
-    figure.update_layout(margin={"r": 64})
+    figure.update_layout(margin={"r": 64 + LABEL_PX})
     _add_points(figure, shown, heights)
     none_at = min(heights.values())
     ticks = _ticks([height for height in heights.values() if height > none_at or not _has_none(facts)])
@@ -48,8 +62,7 @@ def joint_figure(facts: JointFacts) -> go.Figure:
             ticktext=[*(["none"] if _has_none(facts) else []), *(number(10**tick) for tick in ticks)],
         ),
     )
-    if in_plane:
-        _add_iso_lines(figure, facts, first)
+    _add_iso_lines(figure, lines, axis_symbol(facts.trials[0].strength.axis))
     return figure
 
 
@@ -65,15 +78,18 @@ def _across(trial: TrialFacts, dimension: DimensionFacts) -> float | None:
     return math.log10(value) if dimension.is_log and value > 0 else float(value)
 
 
-def _heights(facts: JointFacts, *, in_plane: bool) -> dict[str, float]:
-    """Of every point by name: the logarithm of λ (or of the axis value); none one step below the lowest."""
+def _heights(facts: JointFacts, ends: Sequence[float], *, in_plane: bool) -> dict[str, float]:
+    """Of every point by name: the logarithm of λ (or of the axis value); none one step below the lowest and the lines.
+
+    ends: the lowest heights of the lines.
+    """
     values = {
         one.name: math.log10(one.strength.lambda_ if in_plane and one.strength.lambda_ else one.strength.value)
         for one in facts.trials
         if not one.strength.is_none
     }
     low, high = min(values.values(), default=0.0), max(values.values(), default=1.0)
-    none_at = low - max(0.35, 0.15 * (high - low))
+    none_at = min([low, *ends]) - max(0.35, 0.15 * (high - low))
     return {one.name: values.get(one.name, none_at) for one in facts.trials}
 
 
@@ -81,7 +97,9 @@ def _ticks(heights: Sequence[float]) -> list[float]:
     if not heights:
         return []
     low, high = math.floor(min(heights)), math.ceil(max(heights))
-    return [float(tick) for tick in range(low, high + 1) if min(heights) - 0.5 <= tick <= max(heights) + 0.5]
+    steps = (0.0,) if high - low > 2 else (0.0, math.log10(2), math.log10(5))
+    ticks = [decade + step for decade in range(low, high + 1) for step in steps]
+    return [tick for tick in ticks if min(heights) - 0.5 <= tick <= max(heights) + 0.5]
 
 
 def _x_axis(dimension: DimensionFacts) -> dict[str, object]:
@@ -116,7 +134,7 @@ def _add_points(figure: go.Figure, shown: Sequence[tuple[TrialFacts, float]], he
             "color": [one.score for one, _ in scored],
             "colorscale": SCALE,
             "showscale": True,
-            "colorbar": {"thickness": 10, "title": {"text": "score"}, "outlinewidth": 0},
+            "colorbar": {"thickness": 10, "title": {"text": "score"}, "outlinewidth": 0, "xpad": LABEL_PX},
             "line": {
                 "width": [3 if one.name in best else 0.5 for one, _ in scored],
                 "color": [ORANGE if one.name in best else GREY for one, _ in scored],
@@ -142,28 +160,35 @@ def _hover(trial: TrialFacts) -> str:
     return html.escape(f"{strength}, {show_values(trial.values)}: {score(trial.score)}")
 
 
-def _add_iso_lines(figure: go.Figure, facts: JointFacts, lr: DimensionFacts) -> None:
+def _iso_lines(facts: JointFacts, lr: DimensionFacts) -> list[IsoLine]:
     """One line for every axis value whose ηλ is one number; along it decay does the same to a weight in a step."""
     if lr.range is None:
-        return
+        return []
     low, high = (math.log10(bound) for bound in lr.range)
-    for value, product in iso_products(facts.trials).items():
-        heights = [math.log10(product) - at for at in (low, high)]
+    return [
+        IsoLine(value, product, (low, high), math.log10(product) - low, math.log10(product) - high)
+        for value, product in iso_products(facts.trials).items()
+    ]
+
+
+def _add_iso_lines(figure: go.Figure, lines: Sequence[IsoLine], symbol: str) -> None:
+    """The lines, each named behind its right end, where no line crosses the name."""
+    for line in lines:
         figure.add_scatter(
-            x=[low, high],
-            y=heights,
-            name=f"ηλ = {number(product)}",
+            x=list(line.ends),
+            y=[line.left, line.right],
+            name=f"ηλ = {number(line.product)}",
             mode="lines",
             line={"width": 1, "color": GREY, "dash": "dot"},
             hoverinfo="skip",
         )
         figure.add_annotation(
-            x=high,
-            y=heights[1],
-            text=html.escape(f"{axis_symbol(facts.trials[0].strength.axis)} = {number(value)}"),
+            x=line.ends[1],
+            y=line.right,
+            text=html.escape(f"{symbol} = {number(line.value)}"),
             showarrow=False,
-            xanchor="right",
-            yanchor="bottom",
+            xanchor="left",
+            xshift=3,
             font={"size": 10},
         )
 

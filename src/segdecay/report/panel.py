@@ -25,6 +25,7 @@ class Panel:
     height: int  # px
     words: tuple[Word, ...] = ()  # of the caption, explained where it stands
     fallback: Markup | None = None  # a picture for print and for readers without scripts
+    least_px: int = 0  # in a narrower window the figure is scrolled, not squeezed
 
 
 def build_panel(
@@ -36,15 +37,17 @@ def build_panel(
     *,
     words: str = "",
     places: Mapping[float, float] | None = None,
+    least_px: int = 0,
 ) -> Panel:
     """A plotly figure as a panel.
 
-    words: keys of the glossary, with spaces between; places: as `figure_csv`.
+    words: keys of the glossary, with spaces between; places: as `figure_csv`; least_px: width below which it is
+    scrolled.
     """
     height = int(figure.layout.height)
     picture = None if fallback is None else Markup(fallback)  # noqa: S704  # score_svg escapes its texts
     table = json_text(figure_csv(figure, places))
-    return Panel(key, title, caption, figure_json(figure), table, height, words_of(words), picture)
+    return Panel(key, title, caption, figure_json(figure), table, height, words_of(words), picture, least_px)
 
 
 def figure_json(figure: Any) -> Markup:

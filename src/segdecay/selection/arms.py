@@ -28,13 +28,14 @@ SECOND_STAGE = 0.2  # of the epochs, which the first stage gives up
 
 @dataclass(frozen=True)
 class ArmAxis:
-    """What an arm is tuned along; `grid` goes from the weakest to the strongest that acts."""
+    """What an arm is tuned along; `grid` goes from the weakest to the strongest that acts, all below `below`."""
 
     name: str
     unit: str
     grid: tuple[float, ...]
     none: float = 0.0
     stronger: str = "higher"
+    below: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,11 @@ def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequen
             f"compare.grids.{arm.name} = {list(own)}: {n} different strengths beside none ({axis.none:g}) are needed, "
             "as many as every arm has (compare.strengths)."
         )
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        raise ConfigError(f"compare.grids.{arm.name} = {list(own)}: every strength must be finite and above 0.")
+    if not all(math.isfinite(value) and 0 < value < axis.below for value in values):
+        below = f", and below {axis.below:.6g}" if math.isfinite(axis.below) else ""
+        raise ConfigError(
+            f"compare.grids.{arm.name} = {list(own)}: every strength must be finite and above 0{below} ({axis.unit})."
+        )
     return tuple(values)
 
 
@@ -130,7 +134,7 @@ def _policy(name: str, label: str, faults: Faults = lambda _config: []) -> Arm:
         own = with_policy(config)
         found, largest = axis_for(own.decay, own.optimizer), largest_value(own, n_images)
         acting = tuple(value for value in found.default_grid if value != found.none and not value >= largest)
-        return ArmAxis(found.name, found.unit, acting, found.none, found.stronger)
+        return ArmAxis(found.name, found.unit, acting, found.none, found.stronger, largest)
 
     def settle(config: RunConfig, value: float, _pixels: I64) -> Settled:
         return Settled(with_policy(config), value)
@@ -212,7 +216,7 @@ def _balanced(config: RunConfig, value: float, _pixels: I64) -> Settled:
 def _balancing_axis(config: RunConfig, _n_images: int) -> ArmAxis:
     largest = 1 / (config.balancing.lr or config.optimizer.lr)
     grid = tuple(value for value in (0.01, 0.1, 1.0, 10.0) if value < largest)
-    return ArmAxis("second_stage_lambda", "λ on the head's weights in the second stage", grid)
+    return ArmAxis("second_stage_lambda", "λ on the head's weights in the second stage", grid, below=largest)
 
 
 def _has_room_for_stages(config: RunConfig) -> list[str]:
@@ -237,7 +241,9 @@ def _short_axis(config: RunConfig, _n_images: int) -> ArmAxis:
     lengths = dict.fromkeys(epochs_at(config, share) for share in (0.75, 0.5, 0.25, 0.125))
     shorter = [length for length in lengths if length < config.training.epochs]
     grid = tuple(length / config.training.epochs for length in shorter)
-    return ArmAxis("share_of_epochs", "share of training.epochs, the learning rate ending with it", grid, 1.0, "lower")
+    return ArmAxis(
+        "share_of_epochs", "share of training.epochs, the learning rate ending with it", grid, 1.0, "lower", 1.0
+    )
 
 
 def _has_lengths(config: RunConfig) -> list[str]:

@@ -26,6 +26,8 @@ class CompareSection(Section):
     @pydantic.field_validator("arms", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and not value:
+            raise ValueError("no arm is named; name at least one beside none")
         return tuple(value) if isinstance(value, list) else value
 
     @pydantic.field_validator("grids", mode="before")

@@ -109,13 +109,14 @@ def _pairs(names: Sequence[str], found: iv.Estimates, pairs: I64, confidence: fl
     lines = []
     for i, (one, other) in enumerate(pairs):
         known = found.interval(i, float(tails[i]))
+        ends = None if known.interval is None else (max(-1.0, known.interval[0]), min(1.0, known.interval[1]))
         lines.append(
             ComparedPair(
                 first=names[one],
                 second=names[other],
                 difference=known.mean or 0.0,
                 standard_error=known.standard_error,
-                interval=known.interval,
+                interval=ends,
                 p=float(p[i]),
                 p_holm=float(adjusted[i]),
                 told_apart=bool(adjusted[i] <= 1 - confidence),

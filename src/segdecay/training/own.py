@@ -189,5 +189,6 @@ def name_of(function: Function) -> str:
     >>> name_of(sum)
     'builtins.sum'
     """
-    own = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return f"{getattr(function, '__module__', None) or '?'}.{own}"
+    own: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None)
+    return f"{module}.{own}" if module else own  # made by exec: of no module

@@ -20,6 +20,7 @@ from segdecay.records import read_json, write_json
 I64 = npt.NDArray[np.int64]
 TRUTH = "truth"  # folder of a run
 SHOWN = 3  # images that are named
+MOST_PIXELS = 2**48  # of one image; sums of far more images than there are stay in int64
 
 
 def check_matrices(found: Any, names: Sequence[str], classes: int) -> tuple[I64 | None, list[str]]:
@@ -49,6 +50,8 @@ def check_matrices(found: Any, names: Sequence[str], classes: int) -> tuple[I64 
         faults.append(f"type {values.dtype}: counts of pixels are needed, as int64.")
     elif values.size and int(values.min()) < 0:
         faults.append(f"negative counts, {int(values.min())} the smallest; counts of pixels are 0 or more.")
+    elif values.size and int(values.max()) > MOST_PIXELS:
+        faults.append(f"a count of {int(values.max())}; no image has so many pixels. Count them in int64.")
     if faults:
         return None, faults
     return values.astype(np.int64), []
