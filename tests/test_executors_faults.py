@@ -246,6 +246,27 @@ def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(
     assert not Path(f"/proc/{worker}").exists()
 
 
+def test_a_worker_that_does_not_answer_ctrl_c_is_ended_in_time(
+    cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segdecay.selection.executors.local.STOP_WITHIN_S", 1.0)
+    (task,) = cells.tasks("mute", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
+    start = time.monotonic()
+
+    def interrupt() -> None:
+        while not _workers_of(cells.root) and time.monotonic() - start < LONG_S:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        LocalExecutor(1, ["cpu"]).run([task], lambda _event: None)
+    thread.join()
+    (worker,) = _workers_of(cells.root)
+    assert not Path(f"/proc/{worker}").exists()
+
+
 def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
     cells: SmallCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
