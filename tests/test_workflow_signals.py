@@ -120,6 +120,20 @@ def test_a_signal_stops_with_130_and_the_same_command_goes_on(
     assert _result(run) == expected
 
 
+def test_signals_that_come_while_the_process_ends_leave_its_exit_code(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = _start(_command(data, run, "--workers", "1", "--epochs", "100000"), _environment(data))
+    _wait_until(process, lambda: any(run.glob("cells/*/*")))
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    assert any("interrupted." in line for line in iter(process.stderr.readline, ""))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process.send_signal(number)
+    _, said = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 130, said
+    assert said == ""
+
+
 @pytest.mark.parametrize("code", ["", NO_LOCKS])
 def test_a_second_driver_is_refused_or_waits_until_the_first_has_gone(code: str, data: Path, tmp_path: Path) -> None:
     run, environment = tmp_path / "run", _environment(data, code)
