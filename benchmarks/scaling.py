@@ -4,7 +4,8 @@
 
 A stub worker sleeps, then copies the record of one real small training; so everything else is as in a search: a fork
 a cell, its messages, the ledger, the race's look at every record. Overhead a cell is (wall time × workers ÷ cells) −
-sleep. `work` is the driver's own processor time a cell, forks not among it.
+sleep: wall time, so other programs on the machine are in it. Processor time hardly knows of them: the driver's own a
+cell, and the worker's, from its fork (with Ray, from the task's arrival) to the end of the stub.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from segdecay.testing.small_cells import small_cells
 from segdecay.training.setup import CellTask
 
 SLEEP_S = 0.2
+USED = "worker_seconds"  # a file in the folder of a stub's cell
 
 
-def stub_of(sleep_s: float, finished: str) -> Callable[..., None]:
-    """A training that sleeps, and leaves the files of a real one."""
+def stub_of(sleep_s: float, finished: str, since: float = 0.0) -> Callable[..., None]:
+    """A training that sleeps, and leaves the files of a real one and its processor time since `since`."""
 
     def run_cell(task: CellTask, *, stop: Any, report: Callable[[int, int], None]) -> None:
         del stop
         time.sleep(sleep_s)
         report(1, 1)
         shutil.copytree(finished, task.folder, dirs_exist_ok=True)
+        (task.folder / USED).write_text(str(time.process_time() - since), encoding="ascii")
 
     return run_cell
 
@@ -70,7 +73,7 @@ class StubRay(RayExecutor):
             from segdecay.selection.executors.remote import run_errand
             from segdecay.training import running
 
-            vars(running)["run_cell"] = stub_of(sleep_s, kept)
+            vars(running)["run_cell"] = stub_of(sleep_s, kept, time.process_time())
             return run_errand(*arguments)
 
         self._remote = self._ray.remote(num_cpus=1, max_retries=0, max_calls=CELLS_A_PROCESS)(stub_errand)
@@ -81,8 +84,8 @@ EXECUTORS: dict[str, type[StubExecutor | StubRay]] = {"local": StubExecutor, "ra
 
 def measure(
     executor: LocalExecutor | RayExecutor, cells: int, workers: int, sleep_s: float, first: CellTask, root: Path
-) -> tuple[int, float, float]:
-    """Cells that a race over about so many ran; overhead and driver's processor time of each, in seconds."""
+) -> tuple[int, float, float, float]:
+    """Cells that a race over about so many ran; overhead, driver's and worker's processor time of each, in seconds."""
     blocks = -(-cells // 2)
     run = root / f"{type(executor).__name__}-{cells}-{workers}"
     tasks = [
@@ -92,11 +95,12 @@ def measure(
     racing = Racing(build_race([0.0, 2.0], 0.0, blocks=blocks, asked=2, most=cells), tasks, Ledger(run), {})
     warm = [replace(first, folder=run / f"warm-{number}") for number in range(workers)]
     executor.run(warm, lambda _event: None)  # the fork server, or each of Ray's processes, imports torch once
-    start, used = time.perf_counter(), time.process_time()
+    start, begun = time.perf_counter(), time.process_time()
     kinds: list[str] = []
     executor.run(racing.next_task, lambda event: kinds.append(event.kind))
-    wall, work, ran = time.perf_counter() - start, time.process_time() - used, kinds.count("finished")
-    return ran, wall * workers / ran - sleep_s, work / ran
+    wall, work, ran = time.perf_counter() - start, time.process_time() - begun, kinds.count("finished")
+    used = [float(path.read_text(encoding="ascii")) for path in run.glob(f"*/*/{USED}")]
+    return ran, wall * workers / ran - sleep_s, work / ran, sum(used) / len(used)
 
 
 def main() -> None:
@@ -107,15 +111,17 @@ def main() -> None:
     parser.add_argument("--sleep", type=float, default=SLEEP_S)
     parser.add_argument("--executors", nargs="+", default=["local"], choices=EXECUTORS)
     given = parser.parse_args()
-    print("| executor | workers | cells | overhead a cell, ms | driver's own work a cell, ms |\n" + "|---" * 5 + "|")
+    titles = ("executor", "workers", "cells", "overhead a cell, ms", "driver's own work, ms", "worker's own work, ms")
+    print(f"| {' | '.join(titles)} |\n" + "|---" * len(titles) + "|")
     with small_cells() as small, tempfile.TemporaryDirectory() as folder:
         (first,) = small.tasks("real", 1)
         InlineExecutor().run([first], lambda _event: None)
         for name, workers in product(given.executors, given.workers):
             executor = EXECUTORS[name](workers, given.sleep, first.folder)
             for cells in given.cells:
-                ran, overhead, work = measure(executor, cells, workers, given.sleep, first, Path(folder))
-                print(f"| {name} | {workers} | {ran} | {1000 * overhead:.0f} | {1000 * work:.0f} |", flush=True)
+                ran, *seconds = measure(executor, cells, workers, given.sleep, first, Path(folder))
+                shown = " | ".join(f"{1000 * each:.0f}" for each in seconds)
+                print(f"| {name} | {workers} | {ran} | {shown} |", flush=True)
 
 
 if __name__ == "__main__":

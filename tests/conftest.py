@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("no-times", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no-times")
 
+# Ray's workers step back behind every other program (nice 15): on a busy machine they would import torch for minutes.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling
 
 # Whole searches in processes of their own: begun first, so that none of them is what both cores wait for at the end.
 SLOW_FIRST = (

@@ -31,7 +31,7 @@ def write_driver(folder: Path, verb: str) -> Path:
     return path
 
 
-def kill_when(command: list[str], ready: Callable[[float], bool], timeout_s: float = 120.0) -> bool:
+def kill_when(command: list[str], ready: Callable[[float], bool], timeout_s: float = 600.0) -> bool:
     """Start, kill the whole group with SIGKILL at the moment `ready` says; False when it ended before."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

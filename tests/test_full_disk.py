@@ -102,7 +102,7 @@ def test_a_full_disk_stops_a_search_in_processes_and_room_lets_it_go_on(tmp_path
     with small_disk(disk, tmp_path / "code", 10 * MB) as environment:
         environment["SEGDECAY_CACHE"] = str(tmp_path / "cache")
         (disk / "ballast").write_bytes(bytes(10 * MB - 80_000))
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         assert f"The disk is full at {disk / 'run' / 'cells'}" in done.stderr
@@ -113,7 +113,7 @@ def test_a_full_disk_stops_a_search_in_processes_and_room_lets_it_go_on(tmp_path
         assert 0 < len(finished) < 8
         assert not (disk / "run" / "verdict.json").exists()
         (disk / "ballast").unlink()
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert {path: path.stat().st_mtime_ns for path in finished} == finished
         assert (disk / "run" / "report.html").exists()

@@ -37,8 +37,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / ".lease.json"
 
 
-def _lease(path: Path) -> Lease:
-    return Lease(path, beat_s=0.1, watch_s=1.0)
+LONG_S = 600.0  # nothing that is right takes so long, however busy the machine is
+
+
+def _lease(path: Path, watch_s: float = LONG_S) -> Lease:
+    return Lease(path, beat_s=0.1, watch_s=watch_s)
 
 
 def _elsewhere(path: Path, count: int = 0) -> None:
@@ -51,7 +54,7 @@ def _elsewhere(path: Path, count: int = 0) -> None:
 def _lose_and_work_on(path: Path) -> None:
     _elsewhere(path)
     start = time.monotonic()
-    while time.monotonic() - start < 20:
+    while time.monotonic() - start < LONG_S:
         time.sleep(0.05)
 
 
@@ -77,9 +80,9 @@ def test_a_holder_killed_on_this_machine_is_taken_over_at_once(path: Path, other
     other.kill()
     other.wait()
     start = time.monotonic()
-    lease = Lease(path, watch_s=60.0)
+    lease = _lease(path)
     lease.take()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < LONG_S  # it did not watch a counter
     lease.release()
     assert not path.exists()
 
@@ -89,9 +92,9 @@ def test_a_silent_holder_of_another_machine_is_taken_over_after_a_while(path: Pa
     os.utime(path, (2e9, 2e9))  # its time of modification says nothing
     said: list[str] = []
     start = time.monotonic()
-    lease = _lease(path)
+    lease = _lease(path, watch_s=1.0)
     lease.take(said.append)
-    assert 1.0 <= time.monotonic() - start < 4
+    assert time.monotonic() - start >= 1.0
     assert "whether another segdecay still works" in said[0]
     lease.release()
 
@@ -120,20 +123,18 @@ def test_a_living_holder_of_another_machine_is_refused_whatever_its_clock_says(p
 
 def test_a_half_written_lease_is_watched_and_then_taken(path: Path) -> None:
     path.write_text('{"host": "o', encoding="utf-8")
-    lease = _lease(path)
+    lease = _lease(path, watch_s=1.0)
     lease.take()
     lease.release()
 
 
 def test_a_driver_that_slept_while_another_took_over_stops(tmp_path: Path, shapes: Path) -> None:
     config: RunConfig = small_config(shapes)
-    start = time.monotonic()
     with (
         pytest.raises(RunError, match=r"process 1 on other took over .* What is finished is safe"),
         open_run(tmp_path / "run", config, "tune"),
     ):
         _lose_and_work_on(tmp_path / "run" / ".lease.json")
-    assert time.monotonic() - start < 10
     left = read_holder(tmp_path / "run" / ".lease.json")
     assert left is not None
     assert left.host == "other"  # it stays theirs
@@ -142,12 +143,10 @@ def test_a_driver_that_slept_while_another_took_over_stops(tmp_path: Path, shape
 def test_a_lease_goes_on_beating_and_is_removed_at_the_end(path: Path) -> None:
     lease = _lease(path)
     lease.take()
-    first = read_holder(path)
-    time.sleep(0.5)
-    second = read_holder(path)
-    assert first is not None
-    assert second is not None
-    assert second.count > first.count
+    deadline = time.monotonic() + LONG_S
+    while (found := read_holder(path)) is None or found.count < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     lease.release()
     assert not path.exists()
     assert list(path.parent.iterdir()) == []

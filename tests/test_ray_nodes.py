@@ -16,8 +16,11 @@ import ray
 from ray.cluster_utils import Cluster
 from shapes import write_shapes
 
+from segdecay.selection.executors.joining import join_cluster
+from segdecay.selection.executors.remote import start_mailbox
+
 KEYS = ("search.resamples=200", "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.01")
-WITHIN_S = 240
+WITHIN_S = 900  # or it hangs: a guard, no measurement
 
 
 @pytest.fixture
@@ -102,6 +105,15 @@ def test_a_node_that_is_killed_and_one_that_joins_change_nothing(
     assert driver.returncode == 0, said
     assert "its machine went away; it is tried once more" in said
     _assert_same(tmp_path / "away", here)
+
+
+def test_the_mailbox_lives_on_the_machine_of_its_driver(cluster: Any) -> None:
+    for number in (2, 3):
+        cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}")
+    join_cluster(ray, cluster.address)
+    boxes = [start_mailbox(ray) for _ in range(8)]  # left to choose, Ray spreads them over all machines
+    here = ray.get_runtime_context().get_node_id()
+    assert ray.get([box.machine.remote() for box in boxes], timeout=WITHIN_S) == [here] * 8
 
 
 def test_a_driver_that_is_killed_or_told_to_stop_goes_on_when_it_is_started_again(

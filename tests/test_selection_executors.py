@@ -6,7 +6,6 @@ import importlib
 import os
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,12 +148,10 @@ def test_an_interrupt_keeps_the_state_of_running_cells(tmp_path: Path, shapes: P
         if event.kind == "progress" and event.epoch == 3:
             raise KeyboardInterrupt
 
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         LocalExecutor(1, ["cpu"]).run([task], interrupt)
     assert (task.folder / "checkpoint" / "state.safetensors").exists()
     assert not (task.folder / "cell.json").exists()
-    assert time.monotonic() - start < 60
 
 
 def test_only_the_fork_server_ignores_signals_when_it_imports_its_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def _command(data: Path, run: Path, driver: Path) -> list[str]:
 
 
 def _finish(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

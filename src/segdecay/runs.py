@@ -116,7 +116,7 @@ def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
         return
     try:
         kept = read_json(path)[key]
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise RunError(f"{path} is damaged: {error}. Choose another --out.") from error
     if kept != value:
         raise RunError(
@@ -253,10 +253,17 @@ def _refusal(run: Path, holder: str = "") -> RunError:
     )
 
 
+def _is_readable(path: Path) -> bool:
+    try:
+        return isinstance(read_json(path), dict)
+    except (OSError, ValueError):
+        return False
+
+
 def write_environment(run: Path, command: str, devices: list[str], workers: int, cells: int) -> None:
-    """Where and with what a run was started; kept from its first start."""
+    """Where and with what a run was started; kept from its first start, written anew where it is damaged."""
     path = run / "environment.json"
-    if path.exists():
+    if path.exists() and _is_readable(path):
         return
     values: dict[str, Any] = {
         "command": command,

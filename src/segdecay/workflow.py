@@ -83,7 +83,8 @@ def clear_ledger(study: Study, watcher: Watcher) -> None:
     check_same_mean(run, study.dataset.exclude_from_mean)
     check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
     study.ledger.forget_leftovers()
-    say_all([f"warning: {line}" for line in study.ledger.forget_damaged(known_cells(study))], watcher)
+    damaged = study.ledger.forget_damaged(known_cells(study), ships=study.own is None)
+    say_all([f"warning: {line}" for line in damaged], watcher)
 
 
 def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:

@@ -19,7 +19,10 @@ LIKE_CTRL_C = ("SIGTERM", "SIGHUP", "SIGUSR1")  # a scheduler's end, a closed te
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let these signals stop like Ctrl-C, unless they are ignored as under nohup; say so, and exit with 130."""
+    """Let these signals stop like Ctrl-C, unless they are ignored as under nohup; say so, and exit with 130.
+
+    Once all has stopped, what comes is ignored until the process has ended: it would only spoil the exit code.
+    """
 
     def stop(_signal: int, _frame: Any) -> None:
         raise KeyboardInterrupt
@@ -29,11 +32,15 @@ def interruptible() -> Iterator[None]:
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, stop)
+    is_stopped = False
     try:
         yield
     except KeyboardInterrupt:
+        is_stopped = True
+        for number in (signal.SIGINT, *numbers):
+            signal.signal(number, signal.SIG_IGN)
         sys.stderr.write("segdecay: interrupted. Finished trainings are kept; the same command goes on.\n")
         raise typer.Exit(INTERRUPTED) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not is_stopped else ():
             signal.signal(number, handler)

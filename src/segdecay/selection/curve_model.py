@@ -11,7 +11,7 @@ nothing of cells on disk, of what is run next, or of the verdict.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -47,9 +47,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Belief:
-    """Draws (DRAWS, S) of the curve at every position, and their mean and deviation."""
+    """Draws (DRAWS, S) of the curve at every position, and their mean and deviation.
+
+    Answers are remembered with the belief: the plan asks the same of every earlier block after each cell.
+    """
 
     draws: F64
+    _chances: dict[tuple[int, ...], F64] = field(default_factory=dict, compare=False, repr=False)
+    _signals: dict[tuple[int, int], float] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def mean(self) -> F64:
@@ -58,13 +63,20 @@ class Belief:
 
     def chance_best(self, among: Sequence[int]) -> F64:
         """(len(among),) how probable it is that each is the best of these."""
-        wins = np.argmax(self.draws[:, list(among)], axis=1)
-        return np.bincount(wins, minlength=len(among)) / len(self.draws)
+        key = tuple(among)
+        if key not in self._chances:
+            wins = np.argmax(self.draws[:, list(key)], axis=1)
+            chances = np.bincount(wins, minlength=len(key)) / len(self.draws)
+            chances.flags.writeable = False
+            self._chances[key] = chances
+        return self._chances[key]
 
     def signal(self, a: int, b: int) -> float:
         """The expected difference a - b in its own standard deviations."""
-        difference = self.draws[:, a] - self.draws[:, b]
-        return float(difference.mean() / max(difference.std(), 1e-12))
+        if (a, b) not in self._signals:
+            difference = self.draws[:, a] - self.draws[:, b]
+            self._signals[a, b] = float(difference.mean() / max(difference.std(), 1e-12))
+        return self._signals[a, b]
 
 
 def positions(values: Sequence[float], none: float) -> tuple[float, ...]:

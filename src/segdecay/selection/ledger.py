@@ -14,7 +14,7 @@ from typing import Any
 
 from segdecay.errors import RunError
 from segdecay.records import CellRecord, cell_from_json, read_json
-from segdecay.training.checkpoint import checkpoint_setting
+from segdecay.training.checkpoint import checkpoint_setting, validate_weights
 from segdecay.training.metrics import I64, read_confusions
 
 
@@ -56,7 +56,7 @@ class Ledger:
             return None
         try:
             return cell_from_json(read_json(path))
-        except (json.JSONDecodeError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             message = f"{path} is damaged ({error}). Remove {folder}; the same command trains that cell again."
             raise RunError(message) from error
 
@@ -91,28 +91,42 @@ class Ledger:
                 if place == "trials" or path.parent.parent.name != but:
                     path.unlink(missing_ok=True)
 
-    def forget_damaged(self, known: Collection[Path]) -> list[str]:
+    def forget_damaged(self, known: Collection[Path], *, ships: bool = False) -> list[str]:
         """Remove finished cells that cannot be read, so that they are trained again; what was found, a line each.
 
-        known: folders of the search's own cells; any other folder is named and left alone.
+        Args:
+            known: folders of the search's own cells; any other folder is named and left alone.
+            ships: final trainings must have their weights.
         """
         found, foreign = [], []
-        for folder in sorted([*self.run.glob("cells/*/*"), *self.run.glob("trials/*/*")]):
+        for folder in sorted(path for place in ("cells/*/*", "trials/*/*", "refit/*") for path in self.run.glob(place)):
             if folder not in known and folder.parent.parent.name == "cells":
                 foreign.append(folder.relative_to(self.run).as_posix())
                 continue
             if not (folder / "cell.json").exists():
                 continue
             try:
-                self.record(folder)
-                self.confusions(folder)
-                self.curve(folder)
+                self._validate(folder, ships=ships)
             except (RunError, OSError, ValueError) as error:
                 shutil.rmtree(folder)
                 found.append(f"{folder.relative_to(self.run).as_posix()} is damaged and is trained again ({error}).")
         if foreign:
             found.append(f"Not of this search, and left alone: {', '.join(foreign)}.")
         return found
+
+    def _validate(self, folder: Path, *, ships: bool) -> None:
+        """Read a finished cell as far as the search and its model will.
+
+        Raises:
+            RunError, OSError, ValueError: a file is damaged.
+        """
+        self.record(folder)
+        self.curve(folder)
+        is_refit, weights = folder.parent.name == "refit", folder / "model.safetensors"
+        if not is_refit or (folder / "confusion.npz").exists():  # without a test part a refit scores nothing
+            self.confusions(folder)
+        if weights.exists() or (is_refit and ships):
+            validate_weights(weights)
 
     def forget_leftovers(self) -> None:
         """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from segdecay.decay import Handle
-from segdecay.errors import DecayError
+from segdecay.errors import DecayError, RunError
 from segdecay.records import write_bytes
 
 FILE = "state.safetensors"
@@ -56,6 +56,19 @@ def checkpoint_setting(folder: Path) -> str | None:
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
         return None
     return str(found)
+
+
+def validate_weights(path: Path) -> None:
+    """Open a safetensors file, which compares its length with what it says it holds.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt"):
+            return
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged: {error}. Remove its folder; the same command trains that again.") from error
 
 
 def read_checkpoint(

@@ -6,20 +6,21 @@ statistics or pages.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segdecay.errors import need
+from segdecay.errors import RunError, need
 from segdecay.selection.executors.attempts import Attempts
 from segdecay.selection.executors.base import Listener, Source
 from segdecay.selection.executors.joining import check_cluster, join_cluster, parcel_for
 from segdecay.selection.executors.parcel import pack_cell, unpack_cell
 from segdecay.selection.executors.patience import AwakeClock, Patience
-from segdecay.selection.executors.remote import Errand, Mailbox, run_errand, versions_here
+from segdecay.selection.executors.remote import Errand, run_errand, start_mailbox, versions_here
 from segdecay.selection.executors.working import Outcome, outcome_of
 from segdecay.training.setup import CellTask
 
@@ -85,7 +86,11 @@ class RayExecutor:
             RunError: the cluster is gone, or the decoded data do not fit into its object store.
         """
         attempts = Attempts(tasks, on_event, self.workers)
-        mailbox = self._ray.remote(num_cpus=0)(Mailbox).remote()
+        with self._cluster_told():
+            self._run(attempts)
+
+    def _run(self, attempts: Attempts) -> None:
+        mailbox = start_mailbox(self._ray)
         away: dict[int, _Away] = {}
         count = 0
         self._clock.last = time.monotonic()
@@ -102,6 +107,18 @@ class RayExecutor:
                     attempts.conclude(one.task, self._outcome(one))
         finally:
             self._stop(list(away.values()), mailbox)
+
+    @contextlib.contextmanager
+    def _cluster_told(self) -> Iterator[None]:
+        """What Ray raises when the cluster itself is gone, in words; a cell's own errors never come so far."""
+        try:
+            yield
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RunError(
+                f"The Ray cluster does not answer any more ({type(error).__name__}: {first}). Finished trainings are "
+                "kept: once it runs again, the same command goes on."
+            ) from error
 
     @property
     def workers(self) -> int:
@@ -167,7 +184,8 @@ class RayExecutor:
 
     def _lost(self, one: _Away, error: Exception) -> Outcome:
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        if one.node is None or one.node not in alive:
+        is_gone = isinstance(error, self._ray.exceptions.NodeDiedError)  # known before the cluster's list says so
+        if is_gone or one.node is None or one.node not in alive:
             return Outcome("lost", "its machine went away")
         return Outcome("killed", f"its process ended from outside ({type(error).__name__})")
 

@@ -22,6 +22,8 @@ from segdecay.selection.executors.remote import differing, look_around, versions
 ANSWER_WITHIN_S = 5.0
 LOOK_WITHIN_S = 60.0
 STORE_SHARE = 0.8  # of an object store that the data may take
+FRAME_BYTES, SETTINGS = 9, 4  # of HTTP/2 (RFC 9113): a frame's header, and the kind that a server sends first
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
 BY_NAME = ("auto", "local")  # the one that runs on this machine; one of its own
 ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
 
@@ -75,13 +77,24 @@ def check_address(address: str) -> None:
         raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT, auto or local; saw '{address}'.")
     host, port = found["host"].strip("[]"), int(found["port"])
     try:
-        with contextlib.closing(socket.create_connection((host, port), timeout=ANSWER_WITHIN_S)):
-            return
+        with contextlib.closing(socket.create_connection((host, port), timeout=ANSWER_WITHIN_S)) as connection:
+            is_ray = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_grpc(connection)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(
             f"--address {address}: nobody answers within {ANSWER_WITHIN_S:g} s ({reason}). {_START}"
         ) from error
+    if not is_ray:
+        raise RunError(f"--address {address}: what answers there is no Ray cluster. {_START}")
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether the other side answers as HTTP/2 servers do, Ray's among them; ray.init would ask for minutes."""
+    connection.sendall(HELLO)
+    answer = b""
+    while len(answer) < FRAME_BYTES and (more := connection.recv(FRAME_BYTES - len(answer))):
+        answer += more
+    return len(answer) == FRAME_BYTES and answer[3] == SETTINGS
 
 
 def check_cluster(ray: Any, gpus_per_cell: float) -> None:

@@ -149,14 +149,10 @@ class LocalExecutor:
 
 def _stop(left: Sequence[_Running]) -> None:
     """Ask workers to keep their state and end; end those that do not in time, or all at a second Ctrl-C."""
-    for one in left:
-        if not one.connection.closed:
-            try:
-                one.connection.send_bytes(b"stop")
-            except OSError:  # it ended just now
-                one.connection.close()
     deadline = time.monotonic() + STOP_WITHIN_S
     try:
+        for one in left:
+            _ask_to_stop(one.connection)
         while (open_ := [one.connection for one in left if not one.connection.closed]) and (
             rest := deadline - time.monotonic()
         ) > 0:
@@ -167,6 +163,14 @@ def _stop(left: Sequence[_Running]) -> None:
             one.kill()
             one.connection.close()
             one.process.join()
+
+
+def _ask_to_stop(connection: Connection) -> None:
+    if not connection.closed:
+        try:
+            connection.send_bytes(b"stop")
+        except OSError:  # it ended just now
+            connection.close()
 
 
 def _drop_words(connection: Connection) -> None:

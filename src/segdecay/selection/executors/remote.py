@@ -51,6 +51,20 @@ class Mailbox:
         """Whether workers are to stop."""
         return self._stop
 
+    def machine(self) -> str:
+        """Where it lives, by Ray's name."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+
+def start_mailbox(ray: Any) -> Any:
+    """A mailbox on the driver's own machine: left to choose, Ray puts it on any, and it would die with that one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+
 
 @dataclass(frozen=True)
 class Errand:
