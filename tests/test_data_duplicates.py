@@ -12,7 +12,7 @@ import pytest
 from data_folder import Folder
 from PIL import Image
 
-from segdecay.data.likeness import ALIKE, alike_pairs, content_of
+from segdecay.data.likeness import ALIKE, _mean_of_bands, alike_pairs, content_of
 
 U8 = npt.NDArray[np.uint8]
 HALVES = np.repeat(np.array([[0, 1]], dtype=np.uint8), 32, axis=1).repeat(48, axis=0)
@@ -62,6 +62,12 @@ def test_a_pattern_outlives_compression_size_and_light_but_no_other_scene(seed: 
 def test_any_number_of_bands_has_a_pattern(bands: int) -> None:
     pixels = np.repeat(scene(0)[..., :1], bands, axis=2)
     assert cosine(pixels, scene(0)[..., :1]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 12])
+def test_the_mean_of_bands_is_that_of_numpy_to_the_bit(bands: int) -> None:
+    pixels = np.random.default_rng(bands).integers(0, 256, (37, 41, bands), dtype=np.uint8)
+    assert np.array_equal(_mean_of_bands(pixels), pixels.mean(axis=2, dtype=np.float32))
 
 
 def test_flat_noisy_and_tiny_images_have_no_pattern() -> None:
