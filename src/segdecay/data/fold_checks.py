@@ -80,8 +80,9 @@ def _empty_text(k: int, fold: Fold) -> str:
     if not fold.left_out:
         return f"Fold {k + 1} has no image for training. Use fewer folds."
     return (
-        f"Fold {k + 1} validates {len(fold.validation)} image{'s' if len(fold.validation) > 1 else ''}, and the guard gap "
-        f"around them leaves out the other {len(fold.left_out)}: nothing is left to train on. Lower search.block_gap."
+        f"Fold {k + 1} validates {len(fold.validation)} image{'s' if len(fold.validation) > 1 else ''}, and the guard "
+        f"gap around them leaves out the other {len(fold.left_out)}: nothing is left to train on. Lower "
+        "search.block_gap."
     )
 
 
