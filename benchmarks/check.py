@@ -77,7 +77,7 @@ def measure(folder: Path, *, repeats: int, cores: int) -> None:
                 start = time.perf_counter()
                 _, report = read_dataset(DataConfig(path=str(folder)), cache=Path(cache))
                 checking.append(time.perf_counter() - start)
-            busy.append(time.process_time())
+                busy.append(time.process_time())
             shares.append((busy[1] - busy[0]) / (busy[2] - busy[1]))
     rates = [len(files) / statistics.median(seconds) for seconds in (decoding, checking)]
     ratios = sorted(one / other for one, other in zip(decoding, checking, strict=True))
