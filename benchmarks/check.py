@@ -1,5 +1,7 @@
 """How fast `check` reads a data set, beside decoding the same files and nothing else on as many processes.
 
+Rates are by the clock; the ratio of processor time says what is done beside decoding where other work shares the cores.
+
 python benchmarks/check.py FOLDER [FOLDER ...]     # each with a dataset.yaml, or images/ and masks/ and classes.txt
 python benchmarks/check.py                         # 300 made-up pairs of 512x512: JPEG and PNG with PNG masks
 """
@@ -61,22 +63,28 @@ def measure(folder: Path, *, repeats: int, cores: int) -> None:
     """Print files a second of both, taken by turns, and their ratio."""
     files = files_of(folder)
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-    decoding, checking = list[float](), list[float]()
+    decoding, checking, shares = list[float](), list[float](), list[float]()
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         list(pool.map(decode, chunks))  # processes started, files in the memory of the system
         for _ in range(repeats):
             start = time.perf_counter()
             sum(pool.map(decode, chunks))
             decoding.append(time.perf_counter() - start)
+            busy = [time.process_time()]
+            decode(files)
+            busy.append(time.process_time())
             with tempfile.TemporaryDirectory() as cache:
                 start = time.perf_counter()
                 _, report = read_dataset(DataConfig(path=str(folder)), cache=Path(cache))
                 checking.append(time.perf_counter() - start)
+                busy.append(time.process_time())
+            shares.append((busy[1] - busy[0]) / (busy[2] - busy[1]))
     rates = [len(files) / statistics.median(seconds) for seconds in (decoding, checking)]
     ratios = sorted(one / other for one, other in zip(decoding, checking, strict=True))
     print(
         f"{folder}: {len(files)} files, {sum(report.images.values())} pairs, {cores} cores: decoding {rates[0]:.0f}, "
-        f"check {rates[1]:.0f} files/s; ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+        f"check {rates[1]:.0f} files/s; ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f}), "
+        f"of processor time {statistics.median(shares):.2f} ({min(shares):.2f}–{max(shares):.2f})"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,28 @@ def test_a_pattern_outlives_compression_size_and_light_but_no_other_scene(seed: 
 def test_any_number_of_bands_has_a_pattern(bands: int) -> None:
     pixels = np.repeat(scene(0)[..., :1], bands, axis=2)
     assert cosine(pixels, scene(0)[..., :1]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 1), (47, 333, 3), (300, 260, 12)])
+def test_a_pattern_is_the_slopes_of_the_means_of_its_cells(shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, shape[2]), dtype=np.uint8)
+    pixels = pixels.repeat(shape[0] // 16 + 1, axis=0).repeat(shape[1] // 16 + 1, axis=1)[: shape[0], : shape[1]]
+    step = max(1, min(shape[:2]) // 128)
+    grey = pixels[::step, ::step].mean(axis=2)
+    tops, lefts = ([side * cell // 16 for cell in range(17)] for side in grey.shape)
+    cells = np.array([[grey[a:b, c:d].mean() for c, d in pairwise(lefts)] for a, b in pairwise(tops)])
+    slopes = np.concatenate([np.diff(cells, axis=axis).ravel() for axis in (0, 1)])
+    found = content_of(pixels).pattern
+    assert found is not None
+    np.testing.assert_allclose(found, slopes / np.linalg.norm(slopes), atol=1e-6)
+
+
+def test_one_pixel_more_is_another_content() -> None:
+    pixels = scene(0).copy()
+    before = content_of(pixels)
+    pixels[5, 7, 1] ^= 1
+    assert content_of(pixels).digest != before.digest
+    assert content_of(scene(0)).digest == before.digest
 
 
 def test_flat_noisy_and_tiny_images_have_no_pattern() -> None:

@@ -137,7 +137,7 @@ def test_given_folds_that_are_not_there_are_an_error(folds: list[int | None] | N
 
 def test_a_fold_file_that_leaks_a_group_is_an_error_that_names_the_consequence() -> None:
     dataset = dataset_of(["a", "a", "b"], folds=[0, 1, 1], method="given")
-    with pytest.raises(DataError, match=r"Fold 0 has 1 group in both training and validation: a\.") as caught:
+    with pytest.raises(DataError, match=r"Fold 1 has 1 group in both training and validation: a\.") as caught:
         plan_of(dataset)
     assert "scores will be better than on new ones" in str(caught.value)
     assert "give each group one fold; if these images are independent, take their column group out." in str(
@@ -171,7 +171,7 @@ def test_a_guard_gap_that_eats_a_fold_is_an_error_that_says_so() -> None:
     with pytest.raises(DataError) as caught:
         plan_of(dataset_of(["video"] * 6, method="blocks"), 2, block_gap=3)
     assert str(caught.value).startswith(
-        "- Fold 0 validates 3 images, and the guard gap around them leaves out the other 3: nothing is left to train "
+        "- Fold 1 validates 3 images, and the guard gap around them leaves out the other 3: nothing is left to train "
         "on. Lower search.block_gap."
     )
 
@@ -207,7 +207,7 @@ def test_a_class_in_too_few_groups_is_an_error_unless_allowed() -> None:
     with pytest.raises(DataError) as caught:
         plan_of(dataset, 5)
     said = str(caught.value).split("\n")
-    assert said[:3] == [text, "Validation pixels:", "class  groups  fold 0  fold 1  fold 2  fold 3  fold 4"]
+    assert said[:3] == [text, "Validation pixels:", "class  groups  fold 1  fold 2  fold 3  fold 4  fold 5"]
     assert sorted(said[3].split()) == ["0", "0", "0", "2", "4", "4", "crack"]
     plan = plan_of(dataset, 5, allow_missing=True)
     found = check_folds(plan, dataset, allow_missing=True)

@@ -173,7 +173,7 @@ def test_other_names_of_folders_are_found(tmp_path: Path) -> None:
 def test_a_prefix_that_repeats_becomes_the_group(tmp_path: Path) -> None:
     spec, guess = guessed(make(tmp_path / "set"))
     assert (spec.group_pattern, spec.folds) == ("^([^_]+)_", "groups")
-    assert any('the text before the first "_" gives 3 groups of 2 to 2 images' in line for line in guess.explanations)
+    assert any('the text before the first "_" gives 3 groups of 2 images' in line for line in guess.explanations)
 
 
 def test_few_long_numbered_groups_are_videos(tmp_path: Path) -> None:

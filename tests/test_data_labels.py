@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segdecay.data.dataset import IGNORE
-from segdecay.data.labels import colour_table, labels_of_colours, labels_of_values, pack, unpack, value_table
+from segdecay.data.labels import (
+    colour_table,
+    count_values,
+    labels_of_colours,
+    labels_of_values,
+    pack,
+    unpack,
+    value_table,
+)
 from segdecay.data.pictures import resize_mask
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
@@ -25,6 +33,15 @@ def test_values_map_to_classes_and_back(values: list[int], drawn: np.typing.NDAr
     found, counts = labels_of_values(mask, value_table(classes, dict(zip(values, classes, strict=True)), ()))
     np.testing.assert_array_equal(found, labels)
     assert counts.sum() == mask.size
+
+
+@given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 9)), st.sampled_from([(), (0,), (2, 7)]))
+def test_counts_of_classes_follow_from_counts_of_values(
+    mask: np.typing.NDArray[np.uint8], ignore: tuple[int, ...]
+) -> None:
+    table = value_table(("a", "b"), {0: "a", 3: "b", 4: "b"}, ignore)
+    found, counts = labels_of_values(mask, table)
+    np.testing.assert_array_equal(table.counts_of_classes(counts), count_values(found))
 
 
 @given(

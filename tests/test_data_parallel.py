@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from segdecay.data.checks import CheckReport
 from segdecay.data.dataset import Dataset
 from segdecay.data.loading import read_dataset
 from segdecay.data.parallel import AHEAD, count_cores, ordered_map
+from segdecay.data.pictures import read_image
+from segdecay.data.quiet import no_warnings
 
 
 def late_first(number: int) -> int:
@@ -87,6 +90,24 @@ def test_findings_do_not_depend_on_the_number_of_cores(faulty: Path, monkeypatch
     assert {finding.code for finding in one[1].findings} >= {"size_mismatch", "label_out_of_range", "empty_file"}
     for cores in (2, 5):
         assert check(cores) == one
+
+
+def test_reading_with_threads_leaves_the_filters_of_warnings_alone() -> None:
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    before = list(warnings.filters)
+    both = threading.Barrier(2, timeout=10)
+
+    def overlap(_: int) -> None:
+        with no_warnings():
+            both.wait()
+            read_image(stream.getvalue())
+            warnings.warn("of a decoder", stacklevel=1)
+
+    list(ordered_map(overlap, range(40), cores=2))
+    assert warnings.filters == before
+    with pytest.raises(UserWarning, match="heard again"):
+        warnings.warn("heard again", stacklevel=1)
 
 
 def test_a_bar_is_drawn_on_a_terminal() -> None:

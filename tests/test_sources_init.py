@@ -177,3 +177,65 @@ def test_two_commands_start_a_search(tmp_path: Path, kind: str, segdecay: Comman
         "0",
     )
     assert (tmp_path / "run" / "verdict.json").exists()
+
+
+def parts_on_top(root: Path) -> Path:
+    zoo.write(root / "training", "images/{stem}.png", "masks/{stem}.png", names=zoo.NAMES[:4])
+    return zoo.write(root / "valid", "images/{stem}.png", "masks/{stem}.png", names=zoo.NAMES[4:]).parent
+
+
+def parts_of_other_names(root: Path) -> Path:
+    zoo.write(root, "images/training/{stem}.jpg", "annotations/training/{stem}.png", names=zoo.NAMES[:4])
+    return zoo.write(root, "images/validation/{stem}.jpg", "annotations/validation/{stem}.png", names=zoo.NAMES[4:])
+
+
+def sites(root: Path) -> Path:
+    zoo.write(root / "north", "rgb/{stem}.png", "gt/{stem}.png", names=zoo.NAMES[:3])
+    return zoo.write(root / "south", "rgb/{stem}.png", "gt/{stem}.png", names=zoo.NAMES[3:]).parent
+
+
+def file_a_class(root: Path) -> Path:
+    for number, name in enumerate(zoo.NAMES):
+        zoo.save(root / "images" / f"{name}.png", zoo.picture(number))
+        for label, word in ((1, "road"), (2, "car")):
+            zoo.save(root / "masks" / f"{name}_{word}.png", np.uint8(255) * (zoo.labels(number, 3) == label))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("make", "lines"),
+    [
+        (parts_on_top, ("images: '{split}/images/{stem}.png'", "masks: '{split}/masks/{stem}.png'")),
+        (parts_of_other_names, ("images: images/{split}/{stem}.jpg", "masks: annotations/{split}/{stem}.png")),
+        (sites, ("images: '{place}/rgb/{stem}.png'", "masks: '{place}/gt/{stem}.png'")),
+        (
+            lambda root: zoo.write(root, "imagesTr/{stem}_0000.png", "labelsTr/{stem}.png"),
+            ("images: imagesTr/{stem}_0000.png", "masks: labelsTr/{stem}.png"),
+        ),
+        (
+            lambda root: zoo.write(root, "data/img/{stem}.jpg", "data/lbl/{stem}_label.png"),
+            ("images: data/img/{stem}.jpg", "masks: data/lbl/{stem}_label.png"),
+        ),
+        (
+            lambda root: zoo.write(root, "Süd/Bild {stem} groß.JPG", "Süd/Bild {stem} groß_Maske.PNG"),
+            ("images: '**/{stem}.JPG'", "masks: '**/{stem}_Maske.PNG'"),
+        ),
+        (file_a_class, ("layout: parts", "masks: masks/{stem}_{class}.png", "- car", "- road")),
+    ],
+)
+def test_folders_side_by_side_and_files_a_class_are_guessed_and_accepted(
+    tmp_path: Path, make: Callable[[Path], Path], lines: tuple[str, ...]
+) -> None:
+    text = zoo.guessed(make(tmp_path / "set"))
+    assert [line for line in lines if line in text.splitlines()] == list(lines)
+    assert len(zoo.dataset(tmp_path / "set").items) == 6
+
+
+@pytest.mark.parametrize(("suffix", "seen"), [(".txt", "outlines of YOLO"), (".xml", "boxes of VOC")])
+def test_labels_of_a_kind_that_is_not_read_are_named(tmp_path: Path, suffix: str, seen: str, segdecay: Command) -> None:
+    zoo.write(tmp_path, "images/{stem}.png", "spare/{stem}.png")
+    for name in zoo.NAMES:
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}{suffix}").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
+    assert f"Its 6 {suffix} files look like boxes" in (said := segdecay("init", tmp_path, code=2).err)
+    assert seen in " ".join(said.split())

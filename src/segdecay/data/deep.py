@@ -10,7 +10,6 @@ import io
 import logging
 import math
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass
 from tokenize import TokenError
@@ -19,6 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import tifffile
+
+from segdecay.data.quiet import no_warnings
 
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
@@ -112,8 +113,7 @@ def raw_of(content: bytes) -> Raw | None:
 
 def _read(kind: str, read: Any, content: bytes) -> Raw:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             raw = read(content)
     except FAULTS as error:
         reason = str(error).split("\n")[0][:120] or type(error).__name__

@@ -33,7 +33,7 @@ def missing_table(plan: FoldPlan, dataset: Dataset) -> str:
     ]
     if not rows:
         return ""
-    head = ("class", "groups", *(f"fold {k}" for k in range(len(plan.folds))))
+    head = ("class", "groups", *(f"fold {k + 1}" for k in range(len(plan.folds))))
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = [
         "  ".join(
@@ -52,11 +52,11 @@ def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
             findings.append(Finding("wrong", "fold_empty", None, _empty_text(k, fold)))
         both = {*fold.train} & {*fold.validation}
         if both:
-            message = f"Fold {k} trains on {len(both)} of the images that it validates. Make the folds anew."
+            message = f"Fold {k + 1} trains on {len(both)} of the images that it validates. Make the folds anew."
             findings.append(Finding("wrong", "fold_overlap", None, message))
         tested = [i for i in (*fold.train, *fold.validation) if dataset.items[i].part not in POOL]
         if tested:
-            message = f"Fold {k} uses {len(tested)} images of the test part. Make the folds anew."
+            message = f"Fold {k + 1} uses {len(tested)} images of the test part. Make the folds anew."
             findings.append(Finding("wrong", "fold_uses_test", None, message))
         groups = [{dataset.items[i].group for i in side} for side in (fold.train, fold.validation)]
         shared = sorted(groups[0] & groups[1])
@@ -64,7 +64,7 @@ def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
             continue
         by_column = any(item.fold is not None for item in dataset.items)
         message = (
-            f"Fold {k} has {len(shared)} group{'s' if len(shared) > 1 else ''} in both training and validation: "
+            f"Fold {k + 1} has {len(shared)} group{'s' if len(shared) > 1 else ''} in both training and validation: "
             f"{names_of(shared)}. Images of one group resemble each other, so scores will be better than on new ones, "
             "and a strength that is too weak may look best. Use folds: groups, or give each group one fold"
             f"{'; if these images are independent, take their column group out' if by_column else ''}."
@@ -76,12 +76,13 @@ def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
 
 def _empty_text(k: int, fold: Fold) -> str:
     if not fold.validation:
-        return f"Fold {k} has no image for validation. Use fewer folds."
+        return f"Fold {k + 1} has no image for validation. Use fewer folds."
     if not fold.left_out:
-        return f"Fold {k} has no image for training. Use fewer folds."
+        return f"Fold {k + 1} has no image for training. Use fewer folds."
     return (
-        f"Fold {k} validates {len(fold.validation)} image{'s' if len(fold.validation) > 1 else ''}, and the guard gap "
-        f"around them leaves out the other {len(fold.left_out)}: nothing is left to train on. Lower search.block_gap."
+        f"Fold {k + 1} validates {len(fold.validation)} image{'s' if len(fold.validation) > 1 else ''}, and the guard "
+        f"gap around them leaves out the other {len(fold.left_out)}: nothing is left to train on. Lower "
+        "search.block_gap."
     )
 
 
@@ -90,7 +91,7 @@ def _missing_in_validation(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
     n_folds = len(plan.folds)
     findings = []
     for name, row, groups in zip(dataset.classes, plan.table, plan.groups_of_class, strict=True):
-        lacking = [str(k) for k, pixels in enumerate(row) if pixels == 0]
+        lacking = [str(k + 1) for k, pixels in enumerate(row) if pixels == 0]
         if not groups or not lacking:
             continue
         if plan.method == "groups" and groups < n_folds:
@@ -117,7 +118,7 @@ def _missing_in_training(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
     findings = []
     trained = [sum((counts[i] for i in fold.train if i in counts), zero) for fold in plan.folds]
     for c, name in enumerate(dataset.classes):
-        lacking = [str(k) for k, pixels in enumerate(trained) if not pixels[c]]
+        lacking = [str(k + 1) for k, pixels in enumerate(trained) if not pixels[c]]
         if plan.groups_of_class[c] and lacking:
             where = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
             message = (

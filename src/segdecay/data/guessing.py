@@ -141,7 +141,8 @@ def guess_groups(stems: Sequence[str]) -> list[Idea]:
         if "" in groups or len(groups) < 2 or 2 * len(groups) > len(stems):
             continue
         sizes = sorted((len(found) for found in groups.values()), reverse=True)
-        seen = f"{words} gives {len(groups)} groups of {sizes[-1]} to {sizes[0]} images"
+        span = f"{sizes[0]}" if sizes[-1] == sizes[0] else f"{sizes[-1]} to {sizes[0]}"
+        seen = f"{words} gives {len(groups)} groups of {span} images"
         are_videos = sizes[0] >= FRAMES_A_VIDEO and len(groups) <= MOST_VIDEOS and _are_frames(groups)
         if are_videos:
             why = "few long groups with frame numbers in steady steps: videos, so blocks inside them are held out"

@@ -34,6 +34,7 @@ MASK_WORDS = (
     "trimap",
 )
 IMAGE_WORDS = ("image", "images", "img", "rgb", "photo", "sat", "file", "filename", "path", "input")
+NO_MASKS = (*IMAGE_WORDS, "color", "colour", "overlay", "vis", "pred", "thumb", "copy", "nir", "depth")
 LOOKED_AT = 400  # files of which names or JSON are read
 CITYSCAPES = (
     "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",
@@ -277,7 +278,16 @@ def _endings(paths: list[PurePosixPath]) -> list[tuple[str, str]]:
     )
     tails = [word for word, count in words.items() if count > 1]
     masks = [f"{tail}{suffix}" for tail in tails if tail[1:].lower() in MASK_WORDS for suffix in suffixes]
+    masks += [f"{tail}{suffix}" for tail in _learned_tails(paths) if tail not in tails for suffix in suffixes]
     images = [f"{tail}{suffix}" for tail in ("", *tails) for suffix in suffixes if tail[1:].lower() not in MASK_WORDS]
     pairs = [(image, mask) for mask in masks for image in images]
     jpegs = [suffix for suffix in suffixes if suffix.lower() in {".jpg", ".jpeg", ".tif", ".tiff"}]
     return pairs + [(jpeg, suffix) for jpeg in jpegs for suffix in suffixes if suffix.lower() == ".png"]
+
+
+def _learned_tails(paths: list[PurePosixPath]) -> list[str]:
+    """The ending, a word in any language, that most often makes the name of one picture that of another."""
+    stems = {str(path.with_suffix("")) for path in paths}
+    ends = (re.fullmatch(r"(.+?)([_\-. ][^\W\d_]+)", stem) for stem in stems)
+    tails = Counter(end[2] for end in ends if end and end[1] in stems and end[2][1:].lower() not in NO_MASKS)
+    return [tail for tail, count in tails.most_common(1) if count > 1]

@@ -18,12 +18,13 @@ from segdecay.data.guessing import Idea, guess_colours, guess_groups, guess_suff
 from segdecay.data.guessing_images import guess_images, spread
 from segdecay.data.guessing_labels import guess_labels
 from segdecay.data.guessing_layouts import guess_layout
+from segdecay.data.guessing_siblings import guess_class_files, guess_siblings
 from segdecay.data.labels import colour_counts
 from segdecay.data.palette import Colour
 from segdecay.data.pictures import Picture, UnusableError, read_mask
 from segdecay.data.sources import LAYOUTS
 from segdecay.data.sources.grouping import read_rows
-from segdecay.data.sources.pairs import PARTS, SUFFIXES, files_below
+from segdecay.data.sources.pairs import PART_ALIASES, PARTS, SUFFIXES, files_below
 from segdecay.data.sources.reading import read_bytes
 from segdecay.data.spec import class_names, parse_spec, read_classes
 from segdecay.errors import ConfigError, DataError
@@ -67,7 +68,7 @@ def guess_spec(folder: Path) -> Guess:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder. init needs one that holds images and masks, or images and labels.")
-    layout = guess_layout(folder)
+    layout = guess_layout(folder) or _guess_by_names(folder)
     if layout is not None:
         return _guess_of([*layout, *_ideas_of_layout(folder, layout), FLIP])
     labelled = guess_labels(folder)
@@ -77,7 +78,9 @@ def guess_spec(folder: Path) -> Guess:
     found = _Found(_stems(folder / images), _stems(folder / masks))
     for name, files in ((images, found.images), (masks, found.masks)):
         if not files:
-            raise DataError(f"{folder / name} holds no image (PNG, JPEG, TIFF, .npy or .mat).")
+            raise DataError(
+                f"{folder / name} holds no image (PNG, JPEG, TIFF, .npy or .mat).{_other_files(folder / name)}"
+            )
     ideas = [
         Idea(key, name, "the folder that is there")
         for key, name in (("images", images), ("masks", masks))
@@ -123,6 +126,31 @@ def _guess_of(ideas: Sequence[Idea]) -> Guess:
     return Guess(text, tuple(f"{idea.key}: {idea.why}." if idea.key else idea.why for idea in ideas))
 
 
+def _guess_by_names(folder: Path) -> list[Idea] | None:
+    """Images and masks in folders side by side, or several mask files an image; None for images/ and masks/."""
+    tops = {entry.name.lower(): entry.name for entry in folder.iterdir() if entry.is_dir()}
+    images, masks = (
+        next((tops[name] for name in known if name in tops), "") for known in (IMAGE_FOLDERS, MASK_FOLDERS)
+    )
+    paths = [path for path in files_below(folder) if path.suffix.lower() in SUFFIXES]
+    if not (images and masks) or any(len(path.parts) > 2 and path.parts[1] in PART_ALIASES for path in paths):
+        return guess_siblings(paths)
+    shown, drawn = ([path for path in paths if path.parts[:-1] == (top,)] for top in (images, masks))
+    return guess_class_files(shown, drawn) if shown and drawn else None
+
+
+def _other_files(folder: Path) -> str:
+    """What lies there instead, where it is a known format that is not read."""
+    suffixes = Counter(path.suffix.lower() for path in files_below(folder))
+    if suffixes[".txt"]:
+        seen = f" Its {suffixes['.txt']} .txt files look like boxes or outlines of YOLO, which are not read:"
+        return f"{seen} export them as COCO JSON, or as mask images."
+    if suffixes[".xml"]:
+        seen = f" Its {suffixes['.xml']} .xml files look like boxes of VOC or outlines of CVAT, which are not read:"
+        return f"{seen} export masks, or COCO JSON with outlines."
+    return ""
+
+
 def _subfolder(folder: Path, known: Sequence[str], kind: str) -> str:
     there = {entry.name.lower(): entry.name for entry in folder.iterdir() if entry.is_dir()}
     for name in known:
@@ -130,8 +158,9 @@ def _subfolder(folder: Path, known: Sequence[str], kind: str) -> str:
             return there[name]
     seen = ", ".join(sorted(there.values())[:NAMED_FILES]) or "no folder at all"
     raise DataError(
-        f"{folder} has no folder of {kind}; it holds {seen}. Name it {kind}/, or write {kind}: in dataset.yaml. "
-        "Class folders (CLASS/*.png), a labels.csv and CIFAR-10 are known, too."
+        f"{folder} has no folder of {kind}; it holds {seen}. Name it {kind}/, or write {kind}: in dataset.yaml, which "
+        "may be a template such as {site}/rgb/{stem}.jpg (docs/sources.md shows every layout). Class folders "
+        "(CLASS/*.png), a labels.csv and CIFAR-10 are known, too."
     )
 
 

@@ -29,6 +29,10 @@ class ValueTable:
     index: U8
     claimed: npt.NDArray[np.bool_]
 
+    def counts_of_classes(self, counts: I64) -> I64:
+        """How often each class index occurs, from how often each pixel value does: (256,) both."""
+        return np.bincount(self.index, weights=counts, minlength=256).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class ColourTable:

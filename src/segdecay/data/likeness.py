@@ -7,12 +7,16 @@ contrast, size or compression. The cosine of two patterns says how alike two ima
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
@@ -22,11 +26,12 @@ SMALLEST_SIDE = 2 * GRID  # below it different pictures look alike
 FLAT = 1.0  # grey levels between neighbouring cells, root mean square: below it an image has no pattern
 ALIKE = 0.92  # cosine from which two images look the same
 BLOCK = 512
+POWER_STEPS = 8  # of the power iteration; a full decomposition took longer than reading the images
 
 
 @dataclass(frozen=True)
 class Content:
-    """What an image holds. digest: sha256 of pixels and shape; pattern: (480,) of length 1, None when it has none."""
+    """What an image holds. digest: of pixels and shape; pattern: (480,) of length 1, None when it has none."""
 
     digest: str
     pattern: F32 | None
@@ -39,10 +44,22 @@ def content_of(image: U8) -> Content:
     >>> content_of(np.zeros((40, 40, 3), dtype=np.uint8)).is_flat
     True
     """
-    digest = hashlib.sha256(np.ascontiguousarray(image).data)
-    digest.update(repr(image.shape).encode())
-    is_flat = all(bool((rows == image[0, 0]).all()) for rows in image)  # row by row: most end at the first
-    return Content(digest.hexdigest(), None if is_flat else _pattern(image), is_flat)
+    first, width = image[0, 0].tobytes(), image.shape[1]
+    is_flat = all(rows.tobytes() == first * width for rows in image)  # row by row: most end at the first
+    pattern = None if is_flat else _pattern(image)
+    return Content(_digest(image, pattern), pattern, is_flat)
+
+
+def _digest(image: U8, pattern: F32 | None) -> str:
+    """Over pixels and shape: with a pattern a checksum of the pixels tells the rest apart, in half the time."""
+    pixels = np.ascontiguousarray(image).data
+    digest = hashlib.sha256(repr(image.shape).encode())
+    if pattern is None:
+        digest.update(pixels)
+    else:
+        digest.update(pattern.tobytes())
+        digest.update(zlib.crc32(pixels).to_bytes(4, "big"))
+    return digest.hexdigest()
 
 
 def _pattern(image: U8) -> F32 | None:
@@ -50,16 +67,27 @@ def _pattern(image: U8) -> F32 | None:
     if min(height, width) < SMALLEST_SIDE:
         return None
     step = max(1, min(height, width) // (GRID * SAMPLES))
-    grey = image[::step, ::step].mean(axis=2, dtype=np.float32)
-    edges = [np.linspace(0, side, GRID, endpoint=False).astype(np.int64) for side in grey.shape]
-    sums = np.add.reduceat(np.add.reduceat(grey, edges[0], axis=0), edges[1], axis=1)
-    counts = [np.diff([*edge, side]) for edge, side in zip(edges, grey.shape, strict=True)]
-    thumbnail = sums / np.outer(*counts)
+    few = image[::step, ::step]
+    bands = np.moveaxis(_cell_sums(few.reshape(len(few), -1)).reshape(GRID, *few.shape[1:]), 2, 0)
+    cells = _cell_sums(np.ascontiguousarray(sum(bands[1:], bands[0]).T))
+    columns, rows = (np.diff(_edges(-(-side // step))) for side in (width, height))
+    thumbnail = cells.T / (rows[:, None] * columns * image.shape[2])
     slopes = np.concatenate([np.diff(thumbnail, axis=axis).ravel() for axis in (0, 1)])
     length = float(np.linalg.norm(slopes))
     if length < FLAT * np.sqrt(slopes.size):
         return None
     return np.asarray(slopes / length, dtype=np.float32)
+
+
+def _cell_sums(values: U8 | U32) -> U32:
+    """Sums of GRID runs of rows, of about equal length: (GRID, N) from (H, N). Four times as fast as reduceat."""
+    return np.stack([np.add.reduce(values[a:b], axis=0, dtype=np.uint32) for a, b in pairwise(_edges(len(values)))])
+
+
+@lru_cache(maxsize=64)
+def _edges(side: int) -> tuple[int, ...]:
+    """Where the thumbnail's cells begin along a side, and its end: GRID + 1 of them."""
+    return (*(side * cell // GRID for cell in range(GRID)), side)
 
 
 @dataclass(frozen=True)
@@ -115,6 +143,16 @@ def alike_pairs(
 
 
 def _main_direction(patterns: F32) -> F32:
-    """The direction, of length 1, in which patterns differ most: (D,)."""
+    """About the direction, of length 1, in which patterns differ most: (D,); zeros where all are compared in one block.
+
+    Any other finds the same pairs, only slower.
+    """
+    if len(patterns) <= BLOCK:
+        return np.zeros(patterns.shape[1], dtype=np.float32)
     few = patterns[:: max(1, len(patterns) // 1000)]
-    return np.asarray(np.linalg.svd(few - few.mean(axis=0), full_matrices=False)[2][0], dtype=np.float32)
+    few = few - few.mean(axis=0)
+    direction = few[np.argmax((few**2).sum(axis=1))]
+    for _ in range(POWER_STEPS):
+        direction = (few @ direction) @ few
+        direction = direction / max(float(np.linalg.norm(direction)), 1e-12)
+    return np.asarray(direction, dtype=np.float32)

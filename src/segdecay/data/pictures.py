@@ -5,8 +5,8 @@ nothing of data sets.
 from __future__ import annotations
 
 import io
+import math
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from segdecay.data.deep import PLAIN, Bits, Depth, Raw, UnusableError, expanded, raw_of, refuse_hollow
 from segdecay.data.eight_bits import to_8_bits
+from segdecay.data.quiet import no_warnings
 
 __all__ = ["Depth", "Picture", "UnusableError", "read_image", "read_mask", "resize_image", "resize_mask", "turned"]
 
@@ -68,22 +69,25 @@ def _open(content: bytes) -> Image.Image:
     if not content:
         raise UnusableError("empty_file", "is empty (0 bytes).", "Copy it again or remove the pair.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with no_warnings():
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # of which Pillow only warns
+                raise _too_many_pixels()
             refuse_hollow(image.width * image.height * len(image.getbands()), content)
             image.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        limit = Image.MAX_IMAGE_PIXELS
-        seen = f"has more than {limit} pixels, the limit against decompression bombs."
-        raise UnusableError("too_many_pixels", seen, "Cut it into tiles.") from error
+    except Image.DecompressionBombError as error:  # twice the limit
+        raise _too_many_pixels() from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
         inside = "is none of PNG, JPEG, TIFF, .npy and .mat inside."
         reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     return image
+
+
+def _too_many_pixels() -> UnusableError:
+    seen = f"has more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs."
+    return UnusableError("too_many_pixels", seen, "Cut it into tiles.")
 
 
 def _cause(error: Exception) -> str:
@@ -93,7 +97,8 @@ def _cause(error: Exception) -> str:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(TURN_TAG, 1)
+        with no_warnings():
+            value = image.getexif().get(TURN_TAG, 1)
     except (OSError, SyntaxError, ValueError, struct.error):  # an EXIF block that is damaged turns nothing
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -24,15 +24,17 @@ from segdecay.data.labels import (
     pack,
     unpack,
 )
+from segdecay.data.likeness import content_of
 from segdecay.data.parallel import ordered_map
 from segdecay.data.pictures import SIDEWAYS, Depth, Picture, UnusableError, read_image, read_mask, turned
 from segdecay.data.sources.bands import BandsSeen
-from segdecay.data.sources.base import Facts, Sample, measured
+from segdecay.data.sources.base import Facts, Sample, Seen, measured
 from segdecay.data.sources.grouping import Placed
 from segdecay.data.spec import DatasetSpec, class_palette
 from segdecay.errors import DataError
 
 U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
@@ -129,13 +131,14 @@ class PairReader:
         image = self._picture(pair.image, pair.image_label, self._read_image)
         mask = self._picture(pair.mask, pair.mask_label, read_mask)
         pixels, empty = self._pixels(image, pair.image_label)
-        labels = None if mask is None else self._labels(mask, pair.mask_label)
+        labels, counts = (None, None) if mask is None else self._labels(mask, pair.mask_label)
         if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
             return None
+        seen = None if counts is None or empty is not None else Seen(content_of(pixels), counts)
         labels = _ignored_where(empty, labels)
         both = self._digests[pair.image] + self._digests[pair.mask]
         digest = hashlib.sha256(both.encode()).hexdigest()
-        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels, seen)
 
     def read_labelled(self, placed: Placed, label: int) -> Sample | None:
         """The decoded image with its label as a mask of one pixel; None when it cannot be used."""
@@ -197,11 +200,11 @@ class PairReader:
         is_whole = chosen == list(range(upright.pixels.shape[2]))
         return upright.pixels if is_whole else upright.pixels[..., chosen], empty
 
-    def _labels(self, mask: Picture, label: str) -> U8 | None:
-        """Class indices: (H, W)."""
+    def _labels(self, mask: Picture, label: str) -> tuple[U8 | None, I64 | None]:
+        """Class indices (H, W), and where they are known already their counts (256,)."""
         picture = self._without_alpha(turned(mask) if self._spec.exif == "apply" else mask, label)
         if picture is None:
-            return None
+            return None, None
         pixels = picture.pixels
         if self._colours is not None:
             colours = _as_colours(picture)
@@ -212,17 +215,17 @@ class PairReader:
                 stated = [unpack(int(key)) for key in self._colours.keys]
                 fault = colour_fault(label, strange, is_mapped=True, lossy=picture.lossy, stated=stated)
                 self._notebook.note([fault])
-            return labels
+            return labels, None
         if pixels.shape[2] == 3:
             fault = colour_fault(label, colour_counts(pixels), is_mapped=False, lossy=picture.lossy)
             self._notebook.note([fault])
-            return np.full(pixels.shape[:2], IGNORE, dtype=np.uint8)
+            return np.full(pixels.shape[:2], IGNORE, dtype=np.uint8), None
         labels, counts = labels_of_values(pixels[..., 0], self._values)
         self.values.append(MaskValues(label, counts, picture.lossy))
         if picture.mode == "P":
             used = np.flatnonzero(counts).tolist()
             self.palettes.append(MaskPalette(label, {i: picture.colours[i] for i in used if i < len(picture.colours)}))
-        return labels
+        return labels, self._values.counts_of_classes(counts)
 
     def _without_alpha(self, mask: Picture, label: str) -> Picture | None:
         """A mask without its alpha band where that says nothing; a mask with real transparency is refused."""
