@@ -48,6 +48,21 @@ def test_help_imports_no_torch_and_lists_every_command() -> None:
         assert name in said
 
 
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [(command, "--size takes HxW in pixels") for command in ("tune", "train", "compare")],
+)
+def test_a_fault_of_the_options_is_told_before_torch_is_imported(command: str, fault: str) -> None:
+    code = (
+        "import sys\nfrom segdecay.cli.main import app\nfrom segdecay.errors import ConfigError\n"
+        f"try:\n    app(['{command}', 'digits', '--size', 'big'], standalone_mode=False)\n"
+        "except ConfigError as error:\n    print(error, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert fault in done.stdout
+    assert done.stdout.strip().endswith("False")
+
+
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, segdecay; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -53,12 +53,6 @@ def compare(
 
     The same command on the same --out goes on where it stopped.
     """
-    from segdecay.cli.stopping import interruptible
-    from segdecay.cli.watching import build_watcher
-    from segdecay.comparison import compare as run_compare
-    from segdecay.execution import Execution
-    from segdecay.records import to_json
-
     options = {
         "model.name": model,
         "search.folds": folds,
@@ -71,6 +65,13 @@ def compare(
     names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
     built = _config(data, config, assignments, options, {"arms": names, "strengths": strengths})
     limit = opt.parse_limit(cache_limit)
+    # late, so that a fault of the options is told before torch is imported
+    from segdecay.cli.stopping import interruptible
+    from segdecay.cli.watching import build_watcher
+    from segdecay.comparison import compare as run_compare
+    from segdecay.execution import Execution
+    from segdecay.records import to_json
+
     execution = Execution(
         workers=workers,
         device=device,

@@ -220,12 +220,13 @@ def build_config(
         ConfigError: listing all faults.
     """
     from segdecay.config import RunConfig, parse_config
-    from segdecay.steps import check_names
 
     size = options.pop("size", None)
     if size is not None:
         options["data.size"] = parse_size(size)
     values = collect_values(data, config, assignments, options)
+    from segdecay.steps import check_names  # late: it imports torch
+
     try:
         built: RunConfig = parse_config(values)
     except ConfigError as error:

@@ -58,12 +58,6 @@ def tune(
 
     The same command on the same --out goes on where it stopped.
     """
-    from segdecay.cli.watching import build_watcher, show_estimate
-    from segdecay.execution import Execution
-    from segdecay.records import to_json
-    from segdecay.workflow import estimate as run_estimate
-    from segdecay.workflow import tune as run_tune
-
     built = opt.build_config(
         data,
         config,
@@ -85,6 +79,14 @@ def tune(
         },
     )
     seconds, cells = opt.parse_budget(budget)
+    limit = opt.parse_limit(cache_limit)
+    # late, so that a fault of the options is told before torch is imported
+    from segdecay.cli.watching import build_watcher, show_estimate
+    from segdecay.execution import Execution
+    from segdecay.records import to_json
+    from segdecay.workflow import estimate as run_estimate
+    from segdecay.workflow import tune as run_tune
+
     execution = Execution(
         workers=workers,
         device=device,
@@ -92,7 +94,7 @@ def tune(
         executor=executor,
         address=address,
         gpus_per_cell=gpus_per_cell,
-        cache_limit=opt.parse_limit(cache_limit),
+        cache_limit=limit,
         wait=wait,
         budget_s=seconds,
         budget_cells=cells,
@@ -136,11 +138,6 @@ def train(
     as_json: opt.Json = False,
 ) -> None:
     """Train one setting: on the training part, scored on the val part when there is one."""
-    from segdecay.cli.watching import build_watcher
-    from segdecay.execution import Execution
-    from segdecay.records import to_json
-    from segdecay.workflow import train as run_train
-
     built = opt.build_config(
         data,
         config,
@@ -156,12 +153,18 @@ def train(
             "search.allow_missing": allow_missing,
         },
     )
+    limit = opt.parse_limit(cache_limit)
+    from segdecay.cli.watching import build_watcher  # late, as in `tune`
+    from segdecay.execution import Execution
+    from segdecay.records import to_json
+    from segdecay.workflow import train as run_train
+
     execution = Execution(
         workers=workers,
         device=device,
         devices=devices,
         command=opt.repeat_command(),
-        cache_limit=opt.parse_limit(cache_limit),
+        cache_limit=limit,
         wait=wait,
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
