@@ -15,9 +15,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 REMARKS = {  # by hand, below the tables
     "digits": "No arm can be told apart from none; L2 comes nearest, at the same λ in every fold. Of all pairs only L2 "
     "and\nmax norm differ. Three strengths lie far apart: decoupled had D = 0.5 (.651), 4 (.498) and 16 (.225) and "
-    "nothing\nbetween. `segdecay tune digits` finds D = 4 (.775 against .688 at none) with class weights, on five folds; "
-    "here no arm\nhas class weights. So a place in this table speaks of the grid and of the loss, too. Times were taken "
-    "beside other work:\ncompare epochs.\n",
+    "nothing\nbetween. `segdecay tune digits` finds D = 4 (.775 against .688 at none) with class weights, on five "
+    "folds; here no arm\nhas class weights. So a place in this table speaks of the grid and of the loss, too. Times "
+    "were taken beside other work:\ncompare epochs.\n",
     "nuclei": "Fold 2 is unlike the others: validation is far below train for every arm and strength (the lines of the "
     "command).\nIt makes the intervals wide; with three folds nothing smaller than that is seen.\n\n"
     "Dropout stood after every block when this was recorded; now it stands after the two deepest (docs/compare.md).\n",

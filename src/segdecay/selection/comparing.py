@@ -189,5 +189,5 @@ def sentence_of(judged: Judged, labels: Mapping[str, str], criterion: str) -> st
         return f"{head}, but {tail}."
     if not alike:
         return f"{head}; it is told apart from every other arm."
-    worse = len(order) - 1 - len(alike)
-    return f"{head}; it cannot be told apart from {', '.join(alike)}, and is better than the other {worse}."
+    worse = [labels[judged.names[i]] for i in order[1:] if labels[judged.names[i]] not in alike]
+    return f"{head}; it cannot be told apart from {', '.join(alike)}, and is better than {', '.join(worse)}."
