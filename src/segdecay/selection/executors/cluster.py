@@ -190,7 +190,11 @@ class RayExecutor:
         return Outcome("killed", f"its process ended from outside ({type(error).__name__})")
 
     def _stop(self, left: Sequence[_Away], mailbox: Any) -> None:
-        """Ask workers to keep their state, bring it home, and end those that do not answer in time."""
+        """Ask workers to keep their state, bring it home, and end those that do not answer in time.
+
+        A cell of which nothing was heard is never cancelled: Ray 2.60 ends the whole driver ("Tried to complete task
+        that was not pending") when a task is cancelled while it is on its way. Without its mailbox it ends by itself.
+        """
         if left:
             self._bring_home(left, mailbox)
         self._ray.kill(mailbox)
@@ -205,5 +209,5 @@ class RayExecutor:
                 for reference in ready:
                     self._outcome(waiting.pop(reference))
         finally:
-            for one in left:
-                self._ray.cancel(one.reference, force=True)
+            for reference in waiting:
+                self._ray.cancel(reference, force=True)
