@@ -1,6 +1,6 @@
 """How the cost of a search grows: measured with small real trainings, computed where this machine is too small.
 
-    python benchmarks/growth.py          # about three minutes on two quiet cores
+    python benchmarks/growth.py          # four minutes on two quiet cores
 
 One thing grows at a time; the ratio is to the first line of its kind. Images are made up (noise with a square of each
 of a few classes), the network is the built-in U-Net, small. Cells and searches of one process are in seconds of
@@ -147,7 +147,8 @@ def measured_cells(root: Path) -> Iterator[Line]:
 def measured_searches(root: Path) -> Iterator[Line]:
     """A whole search against strengths, folds and workers."""
     data = write_squares(root / "searched", SEARCH_IMAGES, SIDE_PX, CLASSES)
-    search_seconds(root / "warm", data, 2, 2, 0)
+    for workers in (0, 1):  # with a worker, the fork server imports torch once
+        search_seconds(root / "warm", data, 2, 2, workers)
     grown = {
         "strengths": [(strengths, FOLDS, 0) for strengths in (2, 4, 8)],
         "folds": [(STRENGTHS, folds, 0) for folds in (3, 5, 10)],

@@ -96,12 +96,15 @@ def positions(values: Sequence[float], none: float) -> tuple[float, ...]:
 def _image_covariance(seen: Sequence[Seen]) -> F64:
     """(n, n) covariance of the scores from resampling images; zero between blocks."""
     found = np.zeros((len(seen), len(seen)))
-    for i, a in enumerate(seen):
-        for j, b in enumerate(seen[: i + 1]):
-            if a.block == b.block and a.resampled is not None and b.resampled is not None:
-                found[i, j] = found[j, i] = float(
-                    np.mean((a.resampled - a.resampled.mean()) * (b.resampled - b.resampled.mean()))
-                )
+    by_block: dict[int, list[tuple[int, F64]]] = {}
+    for i, cell in enumerate(seen):
+        if cell.resampled is None:
+            continue
+        centred = cell.resampled - cell.resampled.mean()
+        shared = by_block.setdefault(cell.block, [])
+        shared.append((i, centred))
+        for j, other in shared:
+            found[i, j] = found[j, i] = float(np.mean(centred * other))
     return found
 
 
@@ -140,14 +143,14 @@ def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
     shared += np.diag([COLLAPSED_DEVIATION**2 * cell.collapsed for cell in scored])
     at = np.array(x, dtype=float)
     near, cross, prior = _kernel(where, where), _kernel(where, at), _kernel(at, at)
-    centred = y - y.mean()
+    sides = np.column_stack([y - y.mean(), cross])
     weights, means, covariances = [], [], []
     for amplitude in AMPLITUDES:
         for noise in NOISES:
             total = shared + amplitude**2 * near + noise**2 * np.eye(len(y))
             factor = np.linalg.cholesky(total)
-            half = np.linalg.solve(factor, centred)
-            reach = np.linalg.solve(factor, amplitude**2 * cross)
+            solved = np.linalg.solve(factor, sides)
+            half, reach = solved[:, 0], amplitude**2 * solved[:, 1:]
             weights.append(_log_prior(amplitude, noise) - 0.5 * half @ half - np.log(np.diag(factor)).sum())
             means.append(np.asarray(reach.T @ half, dtype=np.float64))
             covariances.append(np.asarray(amplitude**2 * prior - reach.T @ reach, dtype=np.float64))

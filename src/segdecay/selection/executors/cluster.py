@@ -26,7 +26,7 @@ from segdecay.training.setup import CellTask
 
 STOP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.2
-CELLS_A_PROCESS = 8  # then a worker's process is replaced, so that nothing it leaked grows
+CELLS_A_PROCESS = 32  # then a worker's process is replaced, so that nothing it leaked grows
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -58,9 +59,14 @@ def _offer_to_the_memory_killer() -> None:
 
 
 def worker_context() -> BaseContext:
-    """Processes forked from a small server that has imported torch but never used it; fresh ones elsewhere."""
+    """Processes forked from a small server that has imported torch but never used it; fresh ones elsewhere.
+
+    The server imports what the driver has of this package as well: a worker imports the script that began the run,
+    which for the command line took 25 ms a cell.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segdecay.selection.executors.server", "segdecay.training.running"])
+    of_driver = sorted(name for name in sys.modules if name.startswith("segdecay."))
+    context.set_forkserver_preload([f"{__package__}.server", "segdecay.training.running", *of_driver])
     return context
