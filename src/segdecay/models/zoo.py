@@ -19,6 +19,7 @@ from segdecay.config import ModelConfig, Task
 from segdecay.errors import ModelError, did_you_mean, unknown
 from segdecay.models.small_cnn import SmallCNN
 from segdecay.models.unet import UNet
+from segdecay.models.weights import fitting, load_weights
 
 PRESETS = {"unet-tiny": (12, 3), "unet-small": (16, 4)}  # width, depth
 CLASSIFIERS: dict[str, Callable[[int, int], nn.Module]] = {"small-cnn": SmallCNN}  # one label an image
@@ -209,45 +210,6 @@ def logits_of(
     return logits[:, :, None, None] if logits.ndim == 2 else logits[..., :height, :width]
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth file read with `weights_only=True`.
-
-    Raises:
-        ModelError: missing, damaged, or holding something else than tensors.
-    """
-    if not path.is_file():
-        raise ModelError(f"The weights file {path} does not exist.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        message = f"{path} cannot be read as weights (only tensors are allowed, no pickled objects): {error}"
-        raise ModelError(message) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds a {type(state).__name__}, not a mapping of names to tensors.")
-    return state
-
-
-def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
-    """Load a local file into `model` in place; the names that keep their fresh values are returned.
-
-    Names may carry a "module." or "_orig_mod." prefix, or be those of the encoder alone. Tensors of another shape are
-    kept fresh (a head for other classes); at least half of the model or its encoder must fit.
-
-    Raises:
-        ModelError: the file cannot be read, or its names do not fit (both lists' differences are shown).
-    """
-    fitting = _fitting(model, path)
-    model.load_state_dict(fitting, strict=False)
-    return tuple(name for name in model.state_dict() if name not in fitting)
-
-
 def fresh_names(config: ModelConfig, model: nn.Module) -> tuple[str, ...]:
     """Tensors of a built model that began with random values: all but what a file or the hub's encoder gave.
 
@@ -258,26 +220,5 @@ def fresh_names(config: ModelConfig, model: nn.Module) -> tuple[str, ...]:
     if config.name.startswith("smp:") and config.pretrained:
         given |= {name for name in model.state_dict() if name.startswith("encoder.")}
     if config.weights is not None:
-        given |= set(_fitting(model, Path(config.weights)))
+        given |= set(fitting(model, Path(config.weights)))
     return tuple(name for name in model.state_dict() if name not in given)
-
-
-def _fitting(model: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that fit a model, under its names."""
-    state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in read_state(path).items()}
-    own = model.state_dict()
-    candidates = [state, {f"encoder.{name}": value for name, value in state.items()}]
-
-    def fitting(candidate: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value for name, value in candidate.items() if name in own and own[name].shape == value.shape}
-
-    best = max((fitting(candidate) for candidate in candidates), key=len)
-    if len(best) * 2 < min(len(state), len(own)):
-        missing = ", ".join([name for name in own if name not in best][:5])
-        unused = ", ".join([name for name in state if name not in best][:5])
-        message = (
-            f"{path} does not fit the model: {len(best)} of {len(own)} tensors match by name and shape. "
-            f"Only in the model: {missing} …; only in the file (or of another shape): {unused} …"
-        )
-        raise ModelError(message)
-    return best

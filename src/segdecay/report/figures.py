@@ -63,13 +63,13 @@ def score_figure(verdict: Verdict) -> go.Figure:
         figure.add_scatter(
             x=at,
             y=[None if item.dropped else value for item, value in zip(settings, scores, strict=True)],
-            name=f"fold {fold}",
+            name=f"fold {fold + 1}",
             mode="lines+markers",
             line={"width": 1.2, "color": GREY},
             marker={"size": 4, "color": GREY},
             opacity=THIN_OPACITY,
             hoverinfo="text",
-            text=[f"fold {fold}: {score(value)}" for value in scores],
+            text=[f"fold {fold + 1}: {score(value)}" for value in scores],
         )
     hollow = [verdict.kind == "flat" and item.strength.value in verdict.indistinguishable for item in settings]
     figure.add_scatter(

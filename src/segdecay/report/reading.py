@@ -170,7 +170,7 @@ def _trainings(folder: Path, wanted: Callable[[CellRecord], bool]) -> tuple[Trai
     for path in _paths(folder / "cells"):
         record = _cell(path)
         if wanted(record):
-            label = f"fold {record.fold}, seed {record.seed}"
+            label = f"fold {record.fold + 1}, seed {record.seed}"
             found.append(_with_curve(label, record, path))
     return tuple(found)
 
