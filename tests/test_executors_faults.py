@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -13,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from segdecay.selection.executors import Attempts, Event, InlineExecutor, LocalExecutor, Outcome, Patience, work_on
+from segdecay.selection.executors import (
+    Attempts,
+    Event,
+    InlineExecutor,
+    LocalExecutor,
+    Outcome,
+    Patience,
+    work_on,
+    worker,
+)
 from segdecay.selection.executors.patience import ESTIMATES, MEDIANS, AwakeClock
 from segdecay.testing import small_cells as small
 from segdecay.testing.executor_contract import interrupted, kinds_of, reason_of
@@ -273,3 +283,38 @@ def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
     monkeypatch.setattr("segdecay.selection.executors.local.STOP_WITHIN_S", LONG_S)
     (task,) = cells.tasks("quick", 1, epochs=300)
     assert interrupted(LocalExecutor(1, ["cpu"]), task, at_epoch=2) < LONG_S
+
+
+class _Gone(BaseException):
+    """A process that has ended."""
+
+
+def test_a_worker_whose_driver_is_gone_ends_without_a_traceback(
+    cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    released = threading.Event()
+
+    class LineToNobody:
+        def recv_bytes(self) -> bytes:
+            released.wait(LONG_S)
+            return b"stop"
+
+        def send_bytes(self, words: bytes) -> None:
+            theirs.send_bytes(words)
+
+    def leave(code: int) -> None:
+        assert code == 1
+        raise _Gone
+
+    ours.close()
+    monkeypatch.setattr(worker, "settle_signals", lambda _asked: None)
+    monkeypatch.setattr(worker, "_offer_to_the_memory_killer", lambda: None)
+    monkeypatch.setattr(worker, "work_on", lambda *_arguments: Outcome("finished"))
+    monkeypatch.setattr(os, "_exit", leave)
+    try:
+        with pytest.raises(_Gone):
+            worker.work(cells.tasks("orphan", 1)[0], LineToNobody())  # type: ignore[arg-type]
+    finally:
+        released.set()
+        theirs.close()

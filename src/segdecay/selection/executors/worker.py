@@ -36,7 +36,10 @@ def work(task: CellTask, connection: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
     def say(values: dict[str, Any]) -> None:
-        connection.send_bytes(json.dumps(values).encode())
+        try:
+            connection.send_bytes(json.dumps(values).encode())
+        except OSError:
+            os._exit(1)  # the driver is gone, and the watch has not seen it yet
 
     outcome = work_on(task, asked.is_set, lambda epoch, _epochs: say({"epoch": epoch}))
     say(asdict(outcome))
