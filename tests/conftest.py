@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("no-times", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no-times")
 
+os.environ.setdefault("RAY_AUTH_TOKEN", uuid4().hex)  # or Ray would write one into the user's home
 # Ray's workers step back behind every other program (nice 15): on a busy machine they would import torch for minutes.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling
 

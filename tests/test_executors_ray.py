@@ -16,12 +16,17 @@ import ray
 
 from segdecay.errors import MissingPartError, RunError
 from segdecay.records import write_bytes
-from segdecay.selection.executors import Event, Executor, cluster, joining
+from segdecay.selection.executors import Event, Executor, cluster, greeting, joining
 from segdecay.selection.executors.cluster import RayExecutor
 from segdecay.selection.executors.parcel import pack_cell, pack_data, unpack_cell, unpack_data
 from segdecay.selection.executors.remote import differing, start_mailbox
 from segdecay.testing import WorkersContract
 from segdecay.testing.small_cells import small_cells
+
+WANTS_TOKEN = tuple(map(int, ray.__version__.split(".")[:2])) >= (
+    2,
+    59,
+)  # of a cluster that ray.init starts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,12 +96,43 @@ def test_an_address_of_another_service_is_refused(answer: bytes) -> None:
 def _answer_once(service: socket.socket, answer: bytes) -> None:
     connection, _ = service.accept()
     with connection:
-        connection.recv(len(joining.HELLO), socket.MSG_WAITALL)
+        connection.recv(len(greeting.PREFACE), socket.MSG_WAITALL)
         connection.sendall(answer)
 
 
-def test_the_address_of_a_cluster_is_taken() -> None:
-    joining.check_address(ray.get_runtime_context().gcs_address)
+def test_the_address_of_a_cluster_is_taken_with_the_token_that_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = ray.get_runtime_context().gcs_address
+    host, port = address.split(":")
+    assert joining.check_address(address) is WANTS_TOKEN
+    if not WANTS_TOKEN:
+        return  # this version of Ray lets everybody in
+    assert greeting.ask(host, int(port), within_s=60) == "token"
+    assert greeting.ask(host, int(port), within_s=60, token=greeting.own_token()) == "ray"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
+    with pytest.raises(RunError, match=r"wants a token, and the one here is another\. `ray get-auth-token` prints it"):
+        joining.check_address(address)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere/token")
+    with pytest.raises(RunError, match=rf"--address {address}: the cluster wants a token, and none is here\."):
+        joining.check_address(address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(RunError, match=r"wants a token, and RAY_AUTH_MODE=disabled here\..*leave RAY_AUTH_MODE unset"):
+        joining.check_address(address)
+
+
+def test_the_token_is_looked_for_where_ray_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert greeting.own_token() is None
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("of-home\n")
+    assert greeting.own_token() == "of-home"
+    (tmp_path / "other").write_bytes(b"\xff")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "other"))
+    assert greeting.own_token() is None
+    monkeypatch.setenv("RAY_AUTH_TOKEN", " given ")
+    assert greeting.own_token() == "given"
 
 
 def test_joining_a_cluster_leaves_the_answer_to_sigterm_as_it_was() -> None:

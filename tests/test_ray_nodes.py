@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 from shapes import write_shapes
 
-from segdecay.selection.executors.joining import join_cluster
+from segdecay.selection.executors import greeting
+from segdecay.selection.executors.joining import join_cluster, use_token
 from segdecay.selection.executors.remote import start_mailbox
 
 KEYS = ("search.resamples=200", "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.01")
@@ -24,12 +26,25 @@ WITHIN_S = 900  # or it hangs: a guard, no measurement
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """One that wants a token, as those of `ray start` do by default; drivers are not told so."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    use_token()
     head = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
+    assert greeting.ask(*_place(cluster), within_s=WITHIN_S) == "token"
     yield cluster
     ray.shutdown()
     cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _place(cluster: Any) -> tuple[str, int]:
+    host, port = cluster.address.split(":")
+    return host, int(port)
+
+
+def _untold() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
 
 
 def _command(data: Path, run: Path, *more: str) -> list[str]:
@@ -53,7 +68,7 @@ def _trains(node: Any) -> bool:
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_untold())
 
 
 def _finished(run: Path) -> dict[Path, int]:
@@ -134,7 +149,7 @@ def test_a_driver_that_is_killed_or_told_to_stop_goes_on_when_it_is_started_agai
         assert before.items() <= _finished(run).items()
     kept = _finished(run)
     assert len(kept) < 6
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False, env=_untold())
     assert done.returncode == 0, done.stdout + done.stderr
     assert kept.items() <= _finished(run).items()
     _assert_same(run, here)

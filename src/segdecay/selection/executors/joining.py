@@ -10,20 +10,19 @@ import logging
 import os
 import re
 import signal
-import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 from segdecay.errors import RunError, gather
+from segdecay.selection.executors.greeting import ask, own_token
 from segdecay.selection.executors.parcel import pack_data
 from segdecay.selection.executors.remote import differing, look_around, versions_here
 
 ANSWER_WITHIN_S = 5.0
 LOOK_WITHIN_S = 60.0
 STORE_SHARE = 0.8  # of an object store that the data may take
-FRAME_BYTES, SETTINGS = 9, 4  # of HTTP/2 (RFC 9113): a frame's header, and the kind that a server sends first
-HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
+MODE = "RAY_AUTH_MODE"
 BY_NAME = ("auto", "local")  # the one that runs on this machine; one of its own
 ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
 
@@ -40,12 +39,12 @@ def join_cluster(ray: Any, address: str | None) -> None:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees what it saw
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address not in BY_NAME:
-        check_address(address)
+    if address not in BY_NAME and check_address(address):
+        use_token()
     before = signal.getsignal(signal.SIGTERM)
     try:
         _init(ray, address)
-    except (ConnectionError, RuntimeError, OSError) as error:
+    except (ray.exceptions.RayError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"--address {address}: no Ray cluster answers ({first}). {_START}") from error
     finally:
@@ -66,35 +65,56 @@ _START = (
 )
 
 
-def check_address(address: str) -> None:
-    """Refuse an address that is none, or where nobody listens.
+def check_address(address: str) -> bool:
+    """Refuse an address that is none, or where nobody listens; whether the cluster wants the token of this machine.
 
     Raises:
-        RunError: within seconds, with the address.
+        RunError: within seconds, with the address; also where a token is wanted that is not here.
     """
     found = ADDRESS.fullmatch(address)
     if found is None:
         raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT, auto or local; saw '{address}'.")
     host, port = found["host"].strip("[]"), int(found["port"])
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return False  # what it says is for Ray alone
     try:
-        with contextlib.closing(socket.create_connection((host, port), timeout=ANSWER_WITHIN_S)) as connection:
-            is_ray = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_grpc(connection)
+        answer = ask(host, port, within_s=ANSWER_WITHIN_S)
+        if answer == "token":
+            _check_token(address, host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(
             f"--address {address}: nobody answers within {ANSWER_WITHIN_S:g} s ({reason}). {_START}"
         ) from error
-    if not is_ray:
+    if answer == "other":
         raise RunError(f"--address {address}: what answers there is no Ray cluster. {_START}")
+    return answer == "token"
 
 
-def _speaks_grpc(connection: socket.socket) -> bool:
-    """Whether the other side answers as HTTP/2 servers do, Ray's among them; ray.init would ask for minutes."""
-    connection.sendall(HELLO)
-    answer = b""
-    while len(answer) < FRAME_BYTES and (more := connection.recv(FRAME_BYTES - len(answer))):
-        answer += more
-    return len(answer) == FRAME_BYTES and answer[3] == SETTINGS
+def _check_token(address: str, host: str, port: int) -> None:
+    token = own_token()
+    if os.environ.get(MODE, "token").lower() != "token":
+        found = f"{MODE}={os.environ[MODE]} here"
+    elif token is None:
+        found = "none is here"
+    elif ask(host, port, within_s=ANSWER_WITHIN_S, token=token) == "token":
+        found = "the one here is another"
+    else:
+        return
+    raise RunError(
+        f"--address {address}: the cluster wants a token, and {found}. `ray get-auth-token` prints it on the machine "
+        "where the cluster was started; give it here as RAY_AUTH_TOKEN, or in ~/.ray/auth_token, and leave "
+        f"{MODE} unset."
+    )
+
+
+def use_token() -> None:
+    """Ray takes its token for a cluster that it finds by itself; for one that is named, only by its environment."""
+    os.environ[MODE] = "token"
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._raylet import Config  # type: ignore[attr-defined]
+
+        Config.initialize("")  # it has read the environment already, when it was imported
 
 
 def check_cluster(ray: Any, gpus_per_cell: float) -> None:
