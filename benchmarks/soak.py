@@ -38,7 +38,7 @@ if __name__ == "__main__":
 SETTINGS = ["search.race=false", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=1",
             "training.epochs=2", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
 WHOM = ("driver", "worker", "all")
-CELLS_A_KILL = 2.0  # that a search has for every kill: some kills find a driver that has only begun
+CELLS_A_KILL = 2.4  # that a search has for every kill: some kills find a driver that has only begun
 
 
 def _settings(kills: int) -> list[str]:
