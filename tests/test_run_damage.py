@@ -26,6 +26,10 @@ def _halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _edit_seconds(path: Path) -> None:
+    path.write_text(json.dumps({**read_json(path), "seconds": None}))
+
+
 def _make_binary(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
 
@@ -43,7 +47,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]
 
 
 @pytest.mark.parametrize(
-    ("name", "damage"), [("model.safetensors", _halve), ("model.safetensors", _remove), ("cell.json", _make_binary)]
+    ("name", "damage"),
+    [
+        ("model.safetensors", _halve),
+        ("model.safetensors", _remove),
+        ("cell.json", _make_binary),
+        ("cell.json", _edit_seconds),
+    ],
 )
 def test_a_damaged_refit_is_trained_again_and_ships_the_same_bytes(
     name: str, damage: Callable[[Path], None], finished: tuple[RunConfig, Path], tmp_path: Path

@@ -13,8 +13,11 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pydantic
 
 from segdecay.scores import Scores, scores_from_json
 
@@ -141,9 +144,13 @@ def to_json(record: Any) -> str:
 
 
 def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
-    """The record that `to_json` wrote to a cell.json."""
+    """The record that `to_json` wrote to a cell.json.
+
+    Raises:
+        ValueError, KeyError, TypeError: the values are others; the first is named.
+    """
     plain = {item.name: values[item.name] for item in dataclasses.fields(CellRecord)}
-    return CellRecord(
+    record = CellRecord(
         **{
             **plain,
             "strength": Strength.from_json(values["strength"]),
@@ -152,6 +159,22 @@ def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
             "parts": tuple(values["parts"]),
         }
     )
+    _check_kinds(record)
+    return record
+
+
+def _check_kinds(record: CellRecord) -> None:
+    """Refuse a record that somebody edited: a number that is none would fail far from its file."""
+    try:
+        _kinds().validate_python(record.__dict__ | {"strength": record.strength.__dict__})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; saw {first['input']!r:.60}") from error
+
+
+@cache
+def _kinds() -> pydantic.TypeAdapter[CellRecord]:
+    return pydantic.TypeAdapter(CellRecord)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
