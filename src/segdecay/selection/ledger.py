@@ -109,9 +109,8 @@ class Ledger:
                 self._validate(folder, ships=ships)
             except (RunError, OSError, ValueError) as error:
                 shutil.rmtree(folder)
-                found.append(
-                    f"{folder.relative_to(self.run).as_posix()} is damaged and is trained again ({error.__cause__ or error})."
-                )
+                name, why = folder.relative_to(self.run).as_posix(), error.__cause__ or error
+                found.append(f"{name} is damaged and is trained again ({why}).")
         if foreign:
             found.append(f"Not of this search, and left alone: {', '.join(foreign)}.")
         return found
