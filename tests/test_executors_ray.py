@@ -175,6 +175,9 @@ def test_data_larger_than_an_object_store_say_how_to_go_on(tmp_path: Path, monke
         joining.parcel_for(ray, tmp_path)
     (tmp_path / "dataset.json").write_text("{}")
     assert joining.parcel_for(ray, tmp_path) is None  # every machine sees the folder
+    monkeypatch.setattr(joining, "LOOK_WITHIN_S", 0.0)
+    with pytest.raises(RunError, match="do not fit into the object store"):
+        joining.parcel_for(ray, tmp_path)  # one that does not answer may not see it
 
 
 def test_data_travel_whole_and_are_unpacked_once(tmp_path: Path) -> None:

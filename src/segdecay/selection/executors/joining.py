@@ -178,6 +178,11 @@ def _look(ray: Any, root: Path) -> dict[str, dict[str, Any]]:
             )
     found = {}
     for (name, identity), reference in asked.items():
-        with contextlib.suppress(ray.exceptions.RayError):  # it went away meanwhile
-            found[f"{name} ({identity[:6]})"] = ray.get(reference, timeout=LOOK_WITHIN_S)
+        shown = f"{name} ({identity[:6]})"
+        try:
+            found[shown] = ray.get(reference, timeout=LOOK_WITHIN_S)
+        except ray.exceptions.GetTimeoutError:  # its versions are looked at again before it trains
+            found[shown] = {"versions": versions_here(), "sees_data": False}
+        except ray.exceptions.RayError:  # it went away meanwhile
+            continue
     return found
