@@ -285,18 +285,28 @@ def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
     assert interrupted(LocalExecutor(1, ["cpu"]), task, at_epoch=2) < LONG_S
 
 
-class _Gone(BaseException):
-    """A process that has ended."""
-
-
-def test_a_worker_whose_driver_is_gone_ends_without_a_traceback(
-    cells: SmallCells, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_whose_driver_is_gone_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = multiprocessing.Pipe()
-    released = threading.Event()
+    ended, codes = threading.Event(), []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr(os, "_exit", leave)
+    worker.line_to_driver(theirs, threading.Event())
+    ours.close()
+    assert ended.wait(60)
+    assert codes == [1]
+    theirs.close()
+
+
+def test_a_worker_that_speaks_to_nobody_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    released, asked = threading.Event(), threading.Event()
 
     class LineToNobody:
-        def recv_bytes(self) -> bytes:
+        def recv_bytes(self) -> bytes:  # the watch sees nothing yet
             released.wait(LONG_S)
             return b"stop"
 
@@ -304,17 +314,13 @@ def test_a_worker_whose_driver_is_gone_ends_without_a_traceback(
             theirs.send_bytes(words)
 
     def leave(code: int) -> None:
-        assert code == 1
-        raise _Gone
+        raise SystemExit(code)
 
     ours.close()
-    monkeypatch.setattr(worker, "settle_signals", lambda _asked: None)
-    monkeypatch.setattr(worker, "_offer_to_the_memory_killer", lambda: None)
-    monkeypatch.setattr(worker, "work_on", lambda *_arguments: Outcome("finished"))
     monkeypatch.setattr(os, "_exit", leave)
     try:
-        with pytest.raises(_Gone):
-            worker.work(cells.tasks("orphan", 1)[0], LineToNobody())  # type: ignore[arg-type]
+        with pytest.raises(SystemExit, match="1"):
+            worker.line_to_driver(LineToNobody(), asked)({"epoch": 1})  # type: ignore[arg-type]
     finally:
         released.set()
         theirs.close()

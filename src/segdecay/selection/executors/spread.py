@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from segdecay.selection.executors.worker import settle_signals, worker_context
+from segdecay.selection.executors.worker import line_to_driver, settle_signals, worker_context
 from segdecay.selection.executors.working import Outcome, outcome_of
 from segdecay.training.setup import CellTask
 
@@ -114,18 +114,7 @@ def _share(task: CellTask, rank: int, meeting_point: Path, connection: Connectio
             os.environ.setdefault(name, LOOPBACK)
     asked = threading.Event()
     settle_signals(asked)
-
-    def watch() -> None:
-        try:
-            connection.recv_bytes()
-        except (EOFError, OSError):
-            os._exit(1)  # who started this is gone: its checkpoint stays
-        asked.set()
-
-    threading.Thread(target=watch, daemon=True).start()
-
-    def say(values: dict[str, Any]) -> None:
-        connection.send_bytes(json.dumps(values).encode())
+    say = line_to_driver(connection, asked)
 
     def report(epoch: int, epochs: int) -> None:
         if rank == 0:

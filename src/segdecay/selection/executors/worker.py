@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
@@ -25,24 +26,29 @@ def work(task: CellTask, connection: Connection) -> None:
     asked = threading.Event()
     settle_signals(asked)
     _offer_to_the_memory_killer()
+    say = line_to_driver(connection, asked)
+    outcome = work_on(task, asked.is_set, lambda epoch, _epochs: say({"epoch": epoch}))
+    say(asdict(outcome))
+
+
+def line_to_driver(connection: Connection, asked: threading.Event) -> Callable[[dict[str, Any]], None]:
+    """Says something to the driver, as one JSON line. Its word asks to stop; when it is gone, this process ends."""
 
     def watch() -> None:
         try:
             connection.recv_bytes()
         except (EOFError, OSError):
-            os._exit(1)  # the driver is gone: nobody waits for this cell, its checkpoint stays
+            os._exit(1)  # nobody waits for this cell, its checkpoint stays
         asked.set()
-
-    threading.Thread(target=watch, daemon=True).start()
 
     def say(values: dict[str, Any]) -> None:
         try:
             connection.send_bytes(json.dumps(values).encode())
         except OSError:
-            os._exit(1)  # the driver is gone, and the watch has not seen it yet
+            os._exit(1)  # the watch has not seen it yet
 
-    outcome = work_on(task, asked.is_set, lambda epoch, _epochs: say({"epoch": epoch}))
-    say(asdict(outcome))
+    threading.Thread(target=watch, daemon=True).start()
+    return say
 
 
 def settle_signals(asked: threading.Event) -> None:
