@@ -143,7 +143,7 @@ def test_a_second_driver_is_refused_or_waits_until_the_first_has_gone(code: str,
     waiting = _start([*command, "--wait"], environment)
     second = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=WITHIN_S, check=False)
     assert second.returncode == 2, second.stdout
-    assert f"Another segdecay works on {run}" in second.stderr
+    assert f"Another segdecay works on {run} (process {first.pid} on " in second.stderr
     assert "--wait" in second.stderr
     assert "Traceback" not in second.stderr
     assert waiting.stdout is not None

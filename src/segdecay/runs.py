@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from segdecay.config import DataConfig, RunConfig, to_plain, to_yaml
 from segdecay.errors import ConfigError, DiskFullError, RunError
-from segdecay.lease import HeldError, Lease
+from segdecay.lease import HeldError, Lease, read_holder
 from segdecay.plain import differences, read_yaml
 from segdecay.records import read_json, write_bytes, write_json
 
@@ -202,10 +202,10 @@ def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         except Timeout:
             if not wait:
                 raise
-            say(f"Another segdecay works on {run}; waiting for it.")
+            say(f"Another segdecay works on {run}{_who(run)}; waiting for it.")
             lock.acquire()
     except Timeout as error:
-        raise _refusal(run) from error
+        raise _refusal(run, _who(run)) from error
     except NotImplementedError:
         yield  # the lease is the only guard here
         return
@@ -230,7 +230,7 @@ def _leased(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
             break
         except HeldError as error:
             if not wait:
-                raise _refusal(run, error.holder.words()) from error
+                raise _refusal(run, f" ({error.holder.words()})") from error
             say(f"Another segdecay works on {run} ({error.holder.words()}); waiting for it.")
             time.sleep(WAIT_S)
     try:
@@ -246,8 +246,13 @@ def _leased(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         lease.release()
 
 
-def _refusal(run: Path, holder: str = "") -> RunError:
-    who = f" ({holder})" if holder else ""
+def _who(run: Path) -> str:
+    """The holder of a lock, where its lease says so: it is written just after."""
+    holder = read_holder(run / LEASE)
+    return f" ({holder.words()})" if holder is not None else ""
+
+
+def _refusal(run: Path, who: str) -> RunError:
     return RunError(
         f"Another segdecay works on {run}{who}. Wait for it, with --wait or by hand, or choose another --out."
     )
