@@ -16,14 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 
 from segdecay.config import RunConfig
 from segdecay.errors import ConfigError, gather
+from segdecay.training.fabric import DDPStrategy, Fabric, FabricModule, LightningEnvironment
 from segdecay.training.losses.base import pixel_weights
 
 WAITS = timedelta(hours=2)  # for the first process, which scores alone; one that ends is noticed by who started them
@@ -153,7 +150,7 @@ def build_fabric(precision: Any, device: str, ranks: Ranks, spread: Spread | Non
 
 def scoring_model(fabric: Fabric, model: nn.Module, bare: nn.Module, ranks: Ranks) -> nn.Module:
     """What one process may apply alone: without DDP, whose forward pass speaks with the others."""
-    return model if ranks.count == 1 else _FabricModule(bare, fabric.strategy, original_module=bare)
+    return model if ranks.count == 1 else FabricModule(bare, fabric.strategy, original_module=bare)
 
 
 def validate_spread(config: RunConfig, images: int, batches: int, spread: Spread | None) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from segdecay import decay
@@ -24,6 +23,7 @@ from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
 from segdecay.records import Strength
 from segdecay.training.batches import Draws, build_draws
+from segdecay.training.fabric import Fabric
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterator
-
-import sklearn
+from importlib import metadata
 
 from segdecay.data.checks import Notebook
 from segdecay.data.dataset import Part
@@ -32,7 +31,7 @@ class ScenesSource:
 
     def key(self) -> str:
         """The recipe stands for the scenes: its source text, the library that brings the glyphs, the seed."""
-        recipe = f"{inspect.getsource(digits)}\n{sklearn.__version__}\n{self._seed}"
+        recipe = f"{inspect.getsource(digits)}\n{metadata.version('scikit-learn')}\n{self._seed}"
         return hashlib.sha256(recipe.encode()).hexdigest()
 
     def samples(self, notebook: Notebook) -> Iterator[Sample]:  # noqa: ARG002  (composed scenes have no faults)
