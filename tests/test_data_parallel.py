@@ -110,7 +110,8 @@ def test_reading_with_threads_leaves_the_filters_of_warnings_alone() -> None:
         warnings.warn("heard again", stacklevel=1)
 
 
-def test_a_bar_is_drawn_on_a_terminal() -> None:
+def test_a_bar_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb one nothing is drawn
     screen = io.StringIO()
     with reading_bar(shown=True, console=Console(file=screen, force_terminal=True, width=80)) as watch:
         assert watch is not None

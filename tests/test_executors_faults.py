@@ -285,6 +285,15 @@ def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
     assert interrupted(LocalExecutor(1, ["cpu"]), task, at_epoch=2) < LONG_S
 
 
+def test_ctrl_c_in_the_first_moment_of_a_worker_is_left_to_the_driver(tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    code = f"import signal, pathlib; pathlib.Path({str(answer)!r}).write_text(str(signal.getsignal(signal.SIGINT)))"
+    process = worker.worker_context().Process(target=exec, args=(code, {}))  # type: ignore[attr-defined]
+    process.start()
+    process.join(LONG_S)
+    assert answer.read_text() == str(signal.SIG_IGN)
+
+
 def test_a_worker_whose_driver_is_gone_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = multiprocessing.Pipe()
     ended, codes = threading.Event(), []
