@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -88,7 +90,8 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe()
         on_slot = task if task.device == slot else replace(task, device=slot)
         process = self._context.Process(target=self.work, args=(on_slot, theirs), daemon=False)  # type: ignore[attr-defined]
-        process.start()
+        with _signals_wait():  # a worker that is told half of its task prints a traceback
+            process.start()
         theirs.close()
         now = time.monotonic()
         return _Running(process, ours, task, slot, now, self._clock.look(now))
@@ -145,6 +148,28 @@ class LocalExecutor:
         if one.outcome.kind == "finished":
             self._patience.note(time.monotonic() - one.since)
         return one.outcome
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What would stop this process does so afterwards."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _frame: Any) -> None:
+        came.append(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if number not in before and signal.getsignal(number) is not None:  # None: not ours to give back
+                before[number] = signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _stop(left: Sequence[_Running]) -> None:
