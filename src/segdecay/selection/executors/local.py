@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from segdecay.selection.executors.attempts import Attempts
 from segdecay.selection.executors.base import Listener, Source
 from segdecay.selection.executors.patience import AwakeClock, Patience
+from segdecay.selection.executors.signals import signals_wait
 from segdecay.selection.executors.worker import work, worker_context
 from segdecay.selection.executors.working import Outcome
 from segdecay.training.setup import CellTask
@@ -75,8 +74,9 @@ class LocalExecutor:
         try:
             while True:
                 while free and (task := attempts.start(len(running))) is not None:
-                    started = self._start(task, free.pop())
-                    running[started.process.sentinel] = started
+                    with signals_wait():  # a worker that is told half of its task prints a traceback
+                        started = self._start(task, free.pop())
+                        running[started.process.sentinel] = started
                 if not running:
                     return
                 for one in self._wait(running, attempts):
@@ -90,8 +90,7 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe()
         on_slot = task if task.device == slot else replace(task, device=slot)
         process = self._context.Process(target=self.work, args=(on_slot, theirs), daemon=False)  # type: ignore[attr-defined]
-        with _signals_wait():  # a worker that is told half of its task prints a traceback
-            process.start()
+        process.start()
         theirs.close()
         now = time.monotonic()
         return _Running(process, ours, task, slot, now, self._clock.look(now))
@@ -148,28 +147,6 @@ class LocalExecutor:
         if one.outcome.kind == "finished":
             self._patience.note(time.monotonic() - one.since)
         return one.outcome
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """What would stop this process does so afterwards."""
-    came: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _frame: Any) -> None:
-        came.append(number)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            if number not in before and signal.getsignal(number) is not None:  # None: not ours to give back
-                before[number] = signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
 
 
 def _stop(left: Sequence[_Running]) -> None:
