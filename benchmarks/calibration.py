@@ -26,12 +26,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.records import Strength
-from segdecay.selection import evidence as ev
-from segdecay.selection import intervals as iv
-from segdecay.selection.scoring import Candidate
-from segdecay.selection.verdict import Decision, decide
-from segdecay.training.metrics import intersection_union, iou, mean_present
+from segdecay.metrics import bootstrap as ev
+from segdecay.metrics import intervals as iv
+from segdecay.metrics.confusion import intersection_union, iou, mean_present
+from segdecay.runs.records import Strength
+from segdecay.search.verdict import Candidate, Decision, decide
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
+from segdecay.data.formats import build_source
 from segdecay.data.loading import read_dataset
-from segdecay.data.parallel import count_cores
-from segdecay.data.sources import build_source
+from segdecay.utils.parallel import count_cores
 
 CHUNK = 8  # files a process decodes at a time
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.selection.comparing import Contest, judge
-from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import Counts
+from segdecay.metrics.bootstrap import Counts
+from segdecay.metrics.criteria import Criterion
+from segdecay.search.comparison.judge import Contest, judge
 
 F64 = npt.NDArray[np.float64]
 RECORD = Path(__file__).parent / "records" / "comparing.json"

@@ -4,7 +4,7 @@
         --set optimizer.lr=0.008 --set training.batch_size=16
 
 Cells are those of `segdecay tune` (same loop, folds and seeds). --recipe changes constants of
-segdecay.data.sources.digits for this process; the scenes go to a temporary cache. Used to find the default recipe;
+segdecay.data.formats.digits for this process; scenes go to a temporary cache. Used to find the default recipe;
 the figures stand in docs/log.md.
 """
 
@@ -18,14 +18,14 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from segdecay.config import parse_config
+from segdecay.config.schema import parse_config
 from segdecay.data import load_dataset
-from segdecay.data.sources import digits
-from segdecay.plain import set_key
-from segdecay.selection.executors import Event, LocalExecutor
-from segdecay.selection.ledger import Ledger
-from segdecay.selection.study import Study
-from segdecay.steps import plan_folds
+from segdecay.data.formats import digits
+from segdecay.execution import Event, LocalExecutor
+from segdecay.search.ledger import Ledger
+from segdecay.search.study import Study
+from segdecay.utils.yaml import set_key
+from segdecay.workflows.steps import plan_folds
 
 
 def _change_recipe(assignments: list[str]) -> None:

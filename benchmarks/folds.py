@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from segdecay.data.balance import balanced_folds, fold_weights
+from segdecay.data.splits.stratify import balanced_folds, fold_weights
 
 I64 = npt.NDArray[np.int64]
 SHUFFLES = 5

@@ -26,14 +26,15 @@ from PIL import Image
 from replay.records import read_grid
 from replay.replaying import Replay, draw_repeat
 
-from segdecay.cli.watching import build_watcher
-from segdecay.config import RunConfig, parse_config
+from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
-from segdecay.selection import curve_model, race
-from segdecay.selection.racing import build_race
-from segdecay.training.running import run_task
+from segdecay.search import race
+from segdecay.search import race as curve_model
+from segdecay.search.race_runner import build_race
+from segdecay.training.dispatch import run_task
 from segdecay.training.setup import CellTask
-from segdecay.workflow import Execution, tune
+from segdecay.workflows.progress import build_watcher
+from segdecay.workflows.tune import Execution, tune
 
 DIGITS = Path(__file__).parent / "records" / "digits.npz"
 IMAGES, SIDE_PX, CLASSES, EPOCHS = 60, 32, 2, 10  # of a cell, where nothing else is said

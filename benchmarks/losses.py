@@ -18,7 +18,7 @@ import segmentation_models_pytorch.losses as smp
 import torch
 from torch import Tensor
 
-from segdecay.config import LossConfig
+from segdecay.config.schema import LossConfig
 from segdecay.data.dataset import IGNORE
 from segdecay.models.unet import UNet
 from segdecay.training.losses import LOSSES, Lovasz, build_loss

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as oracle
 from scipy import ndimage
 
-from segdecay.data.shapes import fill_polygon
+from segdecay.data.images.rasterize import fill_polygon
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def _picture(side: int) -> Any:
 def _bundle(classes: int, width: int, depth: int) -> Any:
     import torch
 
-    from segdecay.deploy.bundle import Bundle
+    from segdecay.inference.bundle import Bundle
     from segdecay.models.unet import UNet
 
     torch.manual_seed(0)
@@ -70,8 +70,8 @@ def run_one(method: str, side: int, classes: int, width: int, depth: int) -> dic
         with torch.inference_mode():
             mask = inferer(batch, bundle.logits)[0].argmax(dim=0).to(torch.uint8).numpy()
     else:
-        from segdecay.deploy.applying import Tiling, predict_mask
-        from segdecay.deploy.predictor import Predictor
+        from segdecay.inference.apply import Tiling, predict_mask
+        from segdecay.inference.predictor import Predictor
 
         start, before = time.perf_counter(), _peak_mb()
         mask = predict_mask(Predictor((bundle,)), image, Tiling(TILE, OVERLAP, 1))
@@ -132,8 +132,8 @@ def _write_bundle(folder: Path, classes: int, width: int, depth: int) -> None:
     """A bundle of random weights."""
     from safetensors.torch import save as save_tensors
 
-    from segdecay.deploy.bundle import write_bundle
-    from segdecay.deploy.card import SCHEMA, Card
+    from segdecay.inference.bundle import write_bundle
+    from segdecay.inference.card import SCHEMA, Card
 
     bundle = _bundle(classes, width, depth)
     weights = save_tensors({name: value.contiguous() for name, value in bundle.model.state_dict().items()})

@@ -32,16 +32,16 @@ from sklearn.datasets import load_sample_image
 from timm.data.imagenet_info import ImageNetInfo
 from torch import nn
 
-from segdecay.config import RunConfig, parse_config, to_yaml
+from segdecay.config.schema import RunConfig, parse_config, to_yaml
 from segdecay.data import load_dataset
 from segdecay.data.dataset import Dataset
-from segdecay.records import write_json
-from segdecay.selection import evidence as ev
-from segdecay.selection import intervals as iv
-from segdecay.selection.executors import Event, InlineExecutor
-from segdecay.selection.ledger import Ledger
-from segdecay.selection.study import Study
-from segdecay.steps import plan_folds
+from segdecay.execution import Event, InlineExecutor
+from segdecay.metrics import bootstrap as ev
+from segdecay.metrics import intervals as iv
+from segdecay.search.ledger import Ledger
+from segdecay.search.study import Study
+from segdecay.utils.files import write_json
+from segdecay.workflows.steps import plan_folds
 
 ENCODER = "tf_efficientnet_lite0"
 EXPECTED = {"china.jpg": ("bell cote", "boathouse"), "flower.jpg": ("daisy",)}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.training.metrics import intersection_union, iou, read_confusions
+from segdecay.metrics.confusion import intersection_union, iou, read_confusions
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -22,15 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from segdecay.config import RunConfig, parse_config
+from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
 from segdecay.data.dataset import Dataset
-from segdecay.records import CellRecord
-from segdecay.selection.executors import Event, LocalExecutor
-from segdecay.selection.ledger import Ledger
-from segdecay.selection.study import Study
-from segdecay.steps import plan_folds
+from segdecay.execution import Event, LocalExecutor
+from segdecay.runs.records import CellRecord
+from segdecay.search.ledger import Ledger
+from segdecay.search.study import Study
 from segdecay.training.setup import CellTask
+from segdecay.workflows.steps import plan_folds
 
 GRID = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 RECORDS = Path(__file__).parent / "records"

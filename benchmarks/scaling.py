@@ -21,10 +21,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from segdecay.selection.executors import InlineExecutor, LocalExecutor
-from segdecay.selection.executors.cluster import CELLS_A_PROCESS, RayExecutor
-from segdecay.selection.ledger import Ledger
-from segdecay.selection.racing import Racing, build_race
+from segdecay.execution import InlineExecutor, LocalExecutor
+from segdecay.execution.ray import CELLS_A_PROCESS, RayExecutor
+from segdecay.search.ledger import Ledger
+from segdecay.search.race_runner import Racing, build_race
 from segdecay.testing.small_cells import small_cells
 from segdecay.training.setup import CellTask
 
@@ -55,8 +55,8 @@ class StubExecutor(LocalExecutor):
 
 def stub_work(sleep_s: float, finished: str, task: CellTask, connection: Any) -> None:
     """A worker of this machine whose training is the stub."""
-    from segdecay.selection.executors.worker import work
-    from segdecay.training import running
+    from segdecay.execution.worker import work
+    from segdecay.training import dispatch as running
 
     vars(running)["run_cell"] = stub_of(sleep_s, finished)
     work(task, connection)
@@ -70,8 +70,8 @@ class StubRay(RayExecutor):
         kept = str(finished)
 
         def stub_errand(*arguments: Any) -> Any:
-            from segdecay.selection.executors.remote import run_errand
-            from segdecay.training import running
+            from segdecay.execution.ray_remote import run_errand
+            from segdecay.training import dispatch as running
 
             vars(running)["run_cell"] = stub_of(sleep_s, kept, time.process_time())
             return run_errand(*arguments)

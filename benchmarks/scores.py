@@ -23,8 +23,8 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from segdecay.data.dataset import IGNORE
-from segdecay.training.boundary import image_boundaries
-from segdecay.training.metrics import image_confusions, scores_of
+from segdecay.metrics.boundary import image_boundaries
+from segdecay.metrics.confusion import image_confusions, scores_of
 
 SIZES = "48x48,96x128,360x480,512x512"
 CLASSES = "2,11,150"

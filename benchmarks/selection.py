@@ -46,7 +46,7 @@ class Row:
 def own_selectors() -> dict[str, Selector]:
     """Ours, the one that sets the equal budget first."""
     found: dict[str, Selector] = {}
-    if importlib.util.find_spec("segdecay.selection.race") is not None:
+    if importlib.util.find_spec("segdecay.search.race") is not None:
         from replay.race import race
 
         found["race (ours)"] = race

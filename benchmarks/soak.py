@@ -27,8 +27,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 from segdecay.cli.options import build_config
-from segdecay.cli.watching import build_watcher
-from segdecay.workflow import Execution, tune
+from segdecay.workflows.progress import build_watcher
+from segdecay.workflows.tune import Execution, tune
 if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     with build_watcher(quiet=True, as_json=False) as watcher:

@@ -17,11 +17,11 @@ from collections.abc import Callable
 import torch
 
 from segdecay import decay
-from segdecay.config import AugmentConfig
-from segdecay.data.augment import augment
+from segdecay.config.schema import AugmentConfig
+from segdecay.data.transforms.augment import augment
+from segdecay.metrics.confusion import image_confusions
 from segdecay.models.unet import UNet
 from segdecay.training.losses import pixel_cross_entropy
-from segdecay.training.metrics import image_confusions
 
 ROUNDS = 60
 

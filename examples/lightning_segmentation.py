@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from segdecay.data.sources.digits import compose_scenes
+from segdecay.data.formats.digits import compose_scenes
 from segdecay.integrations.lightning import Decay
 from segdecay.models.unet import UNet
 

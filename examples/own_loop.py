@@ -15,12 +15,11 @@ from torch import Tensor
 import segdecay
 from segdecay.data import Dataset
 from segdecay.decay import attach
+from segdecay.metrics.confusion import image_confusions
 from segdecay.models.unet import UNet
+from segdecay.training.batches import derive_seed, generator
+from segdecay.training.class_weights import build_class_weights, pixel_statistics
 from segdecay.training.losses import build_loss
-from segdecay.training.metrics import image_confusions
-from segdecay.training.pixels import pixel_statistics
-from segdecay.training.seeds import derive_seed, generator
-from segdecay.training.weighting import build_class_weights
 
 CONFIG = {
     "model": {"width": 4, "depth": 2},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from segdecay.data.sources.digits import compose_scenes
+from segdecay.data.formats.digits import compose_scenes
 from segdecay.decay import attach
 from segdecay.models.unet import UNet
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, Trainer, TrainerCallback, TrainingArguments
 
-from segdecay.data.sources.digits import compose_scenes
+from segdecay.data.formats.digits import compose_scenes
 from segdecay.integrations.transformers import Decay
 
 TOTAL_DECAY = 0.02

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import CheckReport, Finding
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import CheckReport, Finding
 from segdecay.data.dataset import Dataset
 from segdecay.data.loading import read_dataset
 

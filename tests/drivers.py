@@ -13,9 +13,9 @@ DRIVER = """
 import sys
 from pathlib import Path
 from segdecay.cli.options import build_config
-from segdecay.cli.watching import build_watcher
-from segdecay.execution import Execution
-from segdecay.workflow import {verb}
+from segdecay.workflows.progress import build_watcher
+from segdecay.execution.options import Execution
+from segdecay.workflows.tune import {verb}
 if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     config = build_config(data, None, settings, {{}})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segdecay.training.metrics import scores_of
+from segdecay.metrics.confusion import scores_of
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 VALUES = (0.0, 1.0, 4.0, 16.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segdecay.records import Strength
+from segdecay.runs.records import Strength
 
 CLASSES = (
     "background",

@@ -28,9 +28,9 @@ from report_numbers import (
     verdict_of,
 )
 
-from segdecay.records import CellRecord, to_json, write_json
-from segdecay.scores import Scores
-from segdecay.training.metrics import write_confusions
+from segdecay.metrics.confusion import write_confusions
+from segdecay.runs.records import CellRecord, Scores
+from segdecay.utils.files import to_json, write_json
 
 IMAGES = 10  # of a validation fold
 

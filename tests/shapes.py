@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segdecay.config import RunConfig, parse_config
+from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import Dataset, load_dataset
 from segdecay.training.setup import CellTask
 

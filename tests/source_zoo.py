@@ -12,10 +12,10 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import Finding
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import Finding
 from segdecay.data.dataset import Dataset
-from segdecay.data.init import guess_spec
+from segdecay.data.detect.detect import guess_spec
 from segdecay.data.loading import read_dataset
 
 U8 = npt.NDArray[np.uint8]

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import segdecay
-from segdecay.config import to_plain
+from segdecay.config.schema import to_plain
 from segdecay.errors import ConfigError, DataError, RunError
 
 KEYS: dict[str, Any] = {
@@ -113,17 +113,17 @@ def test_what_cannot_be_predicted_is_told(trained: segdecay.Trained, image: Any,
 
 
 def test_a_configuration_is_a_mapping_a_file_or_an_object(tmp_path: Path) -> None:
-    from segdecay.asking import config_of
-    from segdecay.config import parse_config, to_yaml
+    from segdecay.workflows.request import config_from_keywords
+    from segdecay.config.schema import parse_config, to_yaml
 
     values = {"data": {"path": "digits"}, "training": {"epochs": 7}}
     config = parse_config(values)
     (tmp_path / "c.yaml").write_text("command: tune\n" + to_yaml(config), encoding="utf-8")
     for given in (values, config, tmp_path / "c.yaml", str(tmp_path / "c.yaml")):
-        built = config_of(None, given, {"search.race": False, "search.grid": (0, 3.0)}, {"seed": 4, "x": None})
+        built = config_from_keywords(None, given, {"search.race": False, "search.grid": (0, 3.0)}, {"seed": 4, "x": None})
         assert (built.training.epochs, built.search.race, built.search.grid, built.seed) == (7, False, (0, 3), 4)
     assert values == {"data": {"path": "digits"}, "training": {"epochs": 7}}  # a caller's mapping is left alone
-    assert to_plain(config_of("other", values, None, {}))["data"]["path"] == "other"
+    assert to_plain(config_from_keywords("other", values, None, {}))["data"]["path"] == "other"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_configuration_is_a_mapping_a_file_or_an_object(tmp_path: Path) -> Non
         ({"set": 3}, "set= takes a mapping"),
         ({"set": {"training.epoch": 3}}, "Did you mean 'epochs'"),
         ({"set": {"training.epochs": 0, "model.name": "unett-tiny"}}, "(?s)training.epochs.*unett-tiny"),
-        ({"set": {"seed.x": 3}, "config": {"seed": 1}}, "leads through a value"),
+        ({"set": {"seed.x": 3}, "config": {"seed": 1}}, "seed.x: 'seed' is a value, not a section"),
         ({"budget": "soon"}, "--budget takes"),
         ({"axis": ("decoupled", "adamw")}, "axis= goes with train="),
         ({"data": segdecay.OwnData(["a", "b"], ["x", "y"])}, "OwnData only describes images"),
@@ -182,7 +182,7 @@ def test_a_script_without_a_guard_trains_in_its_own_process_and_says_so(tmp_path
 
 def test_several_devices_need_a_guarded_script(shapes: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segdecay.asking.main_reason", lambda: "train.py has no guard")
+        patch.setattr("segdecay.api.main_reason", lambda: "train.py has no guard")
         with pytest.raises(ConfigError, match=r"devices=2: train\.py has no guard\. Put the call below that line"):
             segdecay.train(shapes, out=tmp_path / "run", devices=2, lambda_=0.01, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -191,7 +191,7 @@ def test_several_devices_need_a_guarded_script(shapes: Path, tmp_path: Path) -> 
 def test_a_worker_that_imports_the_script_is_told() -> None:
     import multiprocessing
 
-    from segdecay.asking import refuse_worker
+    from segdecay.api import refuse_worker
 
     refuse_worker()
     with pytest.MonkeyPatch.context() as patch:

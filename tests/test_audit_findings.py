@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from segdecay.decay import POLICIES, Audit, Finding, attach, audit, group_parameters, optimizer_groups
-from segdecay.decay.audit_penalties import FORM_FINDINGS
-from segdecay.decay.shrinkage import Decoupled
+from segdecay.decay.audit.findings import FORM_FINDINGS
+from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import DecayError
 
 Program = Callable[[], Audit]

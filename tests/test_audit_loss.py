@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from segdecay.decay import Audit, audit
-from segdecay.decay.audit_form import possible_forms, settle_forms
-from segdecay.decay.audit_untouched import untouched
+from segdecay.decay.audit.loss_probe import possible_forms, settle_forms, untouched
 
 Loss = Callable[[Any, Any], Any]
 

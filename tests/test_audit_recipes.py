@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from segdecay.decay import Audit, audit
-from segdecay.decay.audit_mechanism import mechanism_of, own_decays
+from segdecay.decay.audit.table import mechanism_of, own_decays
 from segdecay.models.unet import UNet
 
 Groups = list[dict[str, Any]]

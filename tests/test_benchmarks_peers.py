@@ -59,7 +59,7 @@ def test_optuna_on_one_split_stops_trainings_early(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_race_pays_for_what_its_plan_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("segdecay.selection.race")
+    pytest.importorskip("segdecay.search.race")
     grid, best = noiseless(monkeypatch)
     replay = open_replay(grid)
     assert importlib.import_module("replay.race").race(replay).chosen == best

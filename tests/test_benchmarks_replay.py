@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recorded_grids import EPOCHS, SHARES, SIZES, VALUES, bench, noiseless, open_replay, random_matrices, write_record
 
-from segdecay.training.metrics import scores_of
+from segdecay.metrics.confusion import scores_of
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from commands import call
 
 from segdecay.errors import RunError
 from segdecay.report import build_report
-from segdecay.selection.arms import ARMS
+from segdecay.search.comparison.arms import ARMS
 
 QUICK = ["--strengths", "1", "--folds", "3", "--epochs", "2", "--workers", "0", "--device", "cpu"]
 for _pair in ("search.resamples=100", "model.width=2", "model.depth=1", "training.batch_size=64", "data.size=[24,24]"):

@@ -14,11 +14,11 @@ import pytest
 from label_data import write_cifar_binary, write_cifar_python
 
 from segdecay.cli.main import run as run_cli
-from segdecay.data.sources.cifar10 import find_cifar
+from segdecay.data.formats.cifar10 import find_cifar
 from segdecay.errors import DataError
-from segdecay.example import article, download
-from segdecay.example.comparing import accuracy_of, class_results, difference_of
-from segdecay.example.recipe import recipe_config, search_config
+from segdecay.example import article
+from segdecay.example import story as download
+from segdecay.example.story import accuracy_of, class_results, difference_of, recipe_config, search_config
 from segdecay.report import build_report
 
 COMMAND = ["--epochs", "1", "--folds", "3", "--workers", "0"]
@@ -93,7 +93,7 @@ def _article(data: Path) -> article.ArticleResult:
 def test_training_and_reported_test_images_are_augmented_and_clean_ones_are_not(
     told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segdecay.data.augment import augment as own
+    from segdecay.data.transforms.augment import augment as own
 
     changed: list[int] = []
 

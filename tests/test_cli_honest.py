@@ -15,14 +15,13 @@ from PIL import Image
 from shapes import write_shapes
 from tuning import tune
 
-from segdecay.config import DataConfig, RunConfig
+from segdecay.config.schema import DataConfig, RunConfig, SearchConfig
 from segdecay.data.dataset import Dataset
-from segdecay.data.folds import Fold, FoldPlan, fold_plan, make_plan
 from segdecay.data.loading import load_dataset
+from segdecay.data.splits.folds import Fold, FoldPlan, fold_plan, make_plan
 from segdecay.errors import DataError
-from segdecay.search_config import SearchConfig
-from segdecay.selection.honest import check_honest, check_nested, hold_out, without_fold
-from segdecay.training.metrics import intersection_union, iou, mean_present, read_confusions
+from segdecay.metrics.confusion import intersection_union, iou, mean_present, read_confusions
+from segdecay.search.bias_correction import check_honest, check_nested, hold_out, without_fold
 
 
 def _tune(data: Path, run: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:

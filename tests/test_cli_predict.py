@@ -18,10 +18,10 @@ from pycocotools.coco import COCO
 from shapes import CLASSES, write_shapes
 
 from segdecay.cli.main import run as run_cli
-from segdecay.deploy.ensemble import load_predictor
-from segdecay.deploy.predict import Predicted, Watcher, predict_files
-from segdecay.training.boundary import read_boundaries
-from segdecay.training.metrics import read_confusions, scores_of
+from segdecay.inference.model import load_predictor
+from segdecay.inference.predict import Predicted, Watcher, predict_files
+from segdecay.metrics.boundary import read_boundaries
+from segdecay.metrics.confusion import read_confusions, scores_of
 
 QUICK = ["--epochs", "8", "--device", "cpu", "--workers", "0", "--quiet"]
 for _pair in ("search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",

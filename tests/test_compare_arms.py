@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segdecay.comparison import prepared
-from segdecay.config import RunConfig, parse_config
+from segdecay.config.schema import CompareConfig, RunConfig, parse_compare, parse_config
 from segdecay.errors import ConfigError
-from segdecay.selection.arms import ARMS, NONE, epochs_at, strengths_of
-from segdecay.selection.compare_config import CompareConfig, compare_config
-from segdecay.steps import check_names
+from segdecay.search.comparison.arms import ARMS, NONE, epochs_at, strengths_of
 from segdecay.training.losses.weights import class_weights, power_weights
+from segdecay.workflows.compare import prepared
+from segdecay.workflows.steps import check_names
 
 PIXELS = np.array([900, 90, 10])
 
@@ -24,7 +23,7 @@ def shared(**sections: Any) -> RunConfig:
 
 def asked(*arms: str, strengths: int = 3, grids: Any = None, **sections: Any) -> CompareConfig:
     values = {"arms": list(arms), "strengths": strengths, "grids": grids or {}}
-    return compare_config(parse_config({"data": {"path": "digits"}, **sections}), values)
+    return parse_compare(parse_config({"data": {"path": "digits"}, **sections}), values)
 
 
 def refused(*arms: str, grids: Any = None, **sections: Any) -> str:
@@ -119,7 +118,7 @@ def test_a_grid_that_no_arm_takes_is_told(grids: Any, part: str) -> None:
 
 def test_no_arm_at_all_is_told() -> None:
     with pytest.raises(ConfigError, match="no arm is named"):
-        compare_config(shared(), {"arms": []})
+        parse_compare(shared(), {"arms": []})
 
 
 def test_without_class_weights_asked_for_no_arm_has_any() -> None:
@@ -171,4 +170,4 @@ def test_keys_that_arms_vary_are_refused(sections: Any, part: str) -> None:
 
 def test_an_unknown_key_of_the_section_is_told() -> None:
     with pytest.raises(ConfigError, match="strengths"):
-        compare_config(shared(), {"strenghts": 3})
+        parse_compare(shared(), {"strenghts": 3})

@@ -10,9 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from segdecay.selection.comparing import choose, class_differences, judge, ranking, sentence_of
-from segdecay.selection.holm import holm, holm_tails, letters, p_values
-from segdecay.selection.pair_intervals import pair_estimates
+from segdecay.metrics.multiple_testing import holm, holm_tails, letters, p_values
+from segdecay.search.comparison.judge import choose, class_differences, judge, pair_estimates, ranking, sentence_of
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from segdecay.cli.comparison_table import arms_table, left_out
-from segdecay.report.compare_facts import better_first
-from segdecay.report.compare_figures import least_px, pairs_figure
-from segdecay.report.compare_page import said_of_none
-from segdecay.report.reading import read_fact
-from segdecay.selection.comparison_record import ComparedArm, ComparedPair, Comparison
+from segdecay.report.facts.others import better_first
+from segdecay.report.facts.read import read_fact
+from segdecay.report.figures.compare import least_px, pairs_figure
+from segdecay.report.pages.compare import said_of_none
+from segdecay.runs.comparison_record import ComparedArm, ComparedPair, Comparison
+from segdecay.workflows.progress import arms_table, left_out
 
 RECORD = Path(__file__).parents[1] / "docs" / "records" / "compare" / "nuclei.json"
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segdecay.config import AugmentConfig
-from segdecay.data.augment import augment
+from segdecay.config.schema import AugmentConfig
 from segdecay.data.dataset import IGNORE
+from segdecay.data.transforms.augment import augment
 
 torch.set_num_threads(1)
 STILL = {"flip": "data", "degrees": 0.0, "scale": 0.0, "shift": 0.0, "brightness": 0.0, "contrast": 0.0}

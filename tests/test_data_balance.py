@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdecay.data.balance import balanced_folds, fold_weights, shares_of, unevenness
+from segdecay.data.splits.stratify import balanced_folds, fold_weights, shares_of, unevenness
 
 
 @given(

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data import cache as caching
 from segdecay.data import open_dataset
-from segdecay.data.cache import default_cache
+from segdecay.data.cache import ABANDONED_S, PART_MARK, default_cache
 from segdecay.data.dataset import Dataset, class_pixels
 from segdecay.data.loading import load_dataset
-from segdecay.data.room import ABANDONED_S, PART_MARK
 from segdecay.errors import DataError
 
 
@@ -162,7 +161,7 @@ def test_an_error_while_building_leaves_nothing(root: Path, monkeypatch: pytest.
 
 def test_concurrent_builders_end_with_one_folder(root: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from segdecay.config import DataConfig\n"
+        "import sys; from pathlib import Path; from segdecay.config.schema import DataConfig\n"
         "from segdecay.data.loading import load_dataset\n"
         "print(load_dataset(DataConfig(path=sys.argv[1]), cache=Path(sys.argv[2]))[0].root)"
     )
@@ -193,7 +192,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(root: Path) -
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segdecay.data.sources.digests.digest_of", lambda _: "0" * 64)
+    monkeypatch.setattr("segdecay.data.formats.reader.digest_of", lambda _: "0" * 64)
     with pytest.raises(DataError, match=r"images/0\.png changed while the data set was read"):
         load(root)
 

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data import open_dataset
-from segdecay.data.cache import Builder
+from segdecay.data.cache import LIMIT_VARIABLE, PART_MARK, STAMP, Builder, parse_bytes, show_bytes, stored_in
+from segdecay.data.cache_lock import LEASE
 from segdecay.data.dataset import Dataset
-from segdecay.data.leases import LEASE
 from segdecay.data.loading import load_dataset, read_dataset
-from segdecay.data.room import LIMIT_VARIABLE, PART_MARK, STAMP, parse_bytes, show_bytes, stored_in
 from segdecay.errors import ConfigError, DataError
 
 SIDE, PAIRS = 64, 4
@@ -30,7 +29,7 @@ LIMIT = round(2.9 * SET_BYTES)  # room for two sets and their records
 LOAD = """
 import sys
 from pathlib import Path
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data.loading import load_dataset
 dataset, _ = load_dataset(DataConfig(path=sys.argv[1]), cache=Path(sys.argv[2]))
 print("loaded", dataset.fingerprint, flush=True)
@@ -41,7 +40,7 @@ BUILD_FOR_EVER = """
 import sys, time
 from pathlib import Path
 import segdecay.data.cache as caching
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data.loading import load_dataset
 def hang(*_):
     print("half", flush=True)

@@ -12,10 +12,10 @@ import pytest
 from data_folder import HALF, RNG, Folder
 from PIL import Image, ImageOps
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import Fault, report_from_json, report_to_json, summarise
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import Fault, report_from_json, report_to_json, summarise
+from segdecay.data.images.decode import read_image, turned
 from segdecay.data.loading import load_dataset
-from segdecay.data.pictures import read_image, turned
 from segdecay.errors import DataError
 
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import chisquare
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data import Dataset, load_dataset
-from segdecay.data.class_crops import does_nothing, draw_by_class, find_places, window_place
-from segdecay.data.sampling import take_batch, window
+from segdecay.data.transforms.crops import does_nothing, draw_by_class, find_places, take_batch, window, window_place
 
 torch.set_num_threads(1)
 U8 = npt.NDArray[np.uint8]

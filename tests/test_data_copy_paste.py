@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data import IGNORE, Dataset, load_dataset
-from segdecay.data.copy_paste import Instances, cut_out, find_instances, paste_, rare_classes
+from segdecay.data.transforms.copy_paste import Instances, cut_out, find_instances, paste_, rare_classes
 
 torch.set_num_threads(1)
 U8 = npt.NDArray[np.uint8]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import Notebook
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import Notebook
+from segdecay.data.formats import digits
+from segdecay.data.formats.digits import ScenesSource
 from segdecay.data.loading import load_dataset, read_dataset
-from segdecay.data.sources import digits
-from segdecay.data.sources.scenes import ScenesSource
 
 DIGITS = DataConfig.model_validate({"path": "digits"})
 

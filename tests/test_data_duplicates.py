@@ -13,7 +13,7 @@ import pytest
 from data_folder import Folder
 from PIL import Image
 
-from segdecay.data.likeness import ALIKE, alike_pairs, content_of
+from segdecay.data.images.perceptual_hash import ALIKE, alike_pairs, content_of
 
 U8 = npt.NDArray[np.uint8]
 HALVES = np.repeat(np.array([[0, 1]], dtype=np.uint8), 32, axis=1).repeat(48, axis=0)

@@ -11,16 +11,16 @@ import source_zoo as zoo
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from segdecay.config.schema import SearchConfig
 from segdecay.data.dataset import open_dataset
 from segdecay.data.spec import class_names, parse_spec
-from segdecay.deploy.evaluation import Resampling, image_mious, overall_scores
 from segdecay.errors import ConfigError, RunError
-from segdecay.runs import check_same_mean
-from segdecay.search_config import SearchConfig
-from segdecay.selection.criteria import build_criterion
-from segdecay.selection.evidence import Counts
-from segdecay.training.boundary import BoundaryCounts
-from segdecay.training.metrics import image_confusions, scores_of
+from segdecay.inference.evaluation_record import Resampling, image_mious, overall_scores
+from segdecay.metrics.bootstrap import Counts
+from segdecay.metrics.boundary import BoundaryCounts
+from segdecay.metrics.confusion import image_confusions, scores_of
+from segdecay.metrics.criteria import build_criterion
+from segdecay.runs.folder import check_same_mean
 
 # background, road, car: IoU 6/10, 2/5, 1/2; 8, 3 and 2 true pixels
 MATRIX = np.array([[6, 2, 0], [1, 2, 0], [1, 0, 1]])

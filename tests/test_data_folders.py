@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import CheckReport
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import CheckReport
 from segdecay.data.dataset import Dataset
+from segdecay.data.formats import build_source
+from segdecay.data.formats.pairing import natural_key
 from segdecay.data.loading import load_dataset, read_dataset
-from segdecay.data.sources import build_source
-from segdecay.data.sources.pairs import natural_key
 from segdecay.errors import ConfigError, DataError
 
 HALF = np.repeat(np.array([[0, 1]], dtype=np.uint8), 4, axis=1).repeat(8, axis=0)

@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from segdecay.config import DataConfig
-from segdecay.data.balance import shares_of, unevenness
+from segdecay.config.schema import DataConfig
 from segdecay.data.dataset import Dataset, Item, Part, class_pixels
-from segdecay.data.folds import Fold, FoldPlan, check_folds, fold_plan, plan_from_json, plan_to_json
 from segdecay.data.loading import load_dataset
-from segdecay.data.plans import make_plan
+from segdecay.data.splits.folds import Fold, FoldPlan, check_folds, fold_plan, make_plan, plan_from_json, plan_to_json
+from segdecay.data.splits.stratify import shares_of, unevenness
 from segdecay.errors import DataError
-from segdecay.records import to_json
+from segdecay.utils.files import to_json
 
 CLASSES = ("background", "road", "crack")
 

@@ -23,15 +23,15 @@ from label_data import (
 )
 from PIL import Image
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import CheckReport, Notebook
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import CheckReport, Notebook
 from segdecay.data.dataset import Dataset, class_pixels, open_dataset
-from segdecay.data.folds import fold_plan
-from segdecay.data.init import guess_spec
+from segdecay.data.detect.detect import guess_spec
+from segdecay.data.formats import build_source
+from segdecay.data.formats.cifar10 import CifarSource, _from_binary
 from segdecay.data.loading import load_dataset, read_dataset
-from segdecay.data.sources import build_source
-from segdecay.data.sources.cifar10 import CifarSource, _from_binary
 from segdecay.data.spec import DatasetSpec, parse_spec
+from segdecay.data.splits.folds import fold_plan
 from segdecay.errors import ConfigError, DataError
 
 
@@ -198,7 +198,7 @@ def test_a_pickle_that_would_run_code_is_a_finding_and_runs_nothing(tmp_path: Pa
 
 def test_a_file_larger_than_any_batch_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar_binary(tmp_path)
-    monkeypatch.setattr("segdecay.data.sources.cifar10.MOST_BYTES", 1000)
+    monkeypatch.setattr("segdecay.data.formats.cifar10.MOST_BYTES", 1000)
     assert "at most 1,000 are read" in _messages(f"cifar10:{tmp_path}")["too_large"]
 
 

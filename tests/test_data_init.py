@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import CheckReport
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import CheckReport
 from segdecay.data.dataset import Dataset
-from segdecay.data.init import Guess, guess_spec
+from segdecay.data.detect.detect import Guess, guess_spec
 from segdecay.data.loading import read_dataset
 from segdecay.data.spec import DatasetSpec, parse_spec
 from segdecay.errors import DataError

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segdecay.data.dataset import IGNORE
-from segdecay.data.labels import (
+from segdecay.data.images.decode import resize_mask
+from segdecay.data.images.label_maps import (
     colour_table,
     count_values,
     labels_of_colours,
@@ -17,7 +18,6 @@ from segdecay.data.labels import (
     unpack,
     value_table,
 )
-from segdecay.data.pictures import resize_mask
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
 

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from segdecay.data import deep
-from segdecay.data.deep import Depth, raw_of
-from segdecay.data.eight_bits import to_8_bits
-from segdecay.data.pictures import read_image
+from segdecay.data.images import bit_depth as deep
+from segdecay.data.images.bit_depth import Depth, raw_of, to_8_bits
+from segdecay.data.images.decode import read_image
 
 SHAPE = (61, 47, 4)
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -82,8 +81,8 @@ def test_bands_are_chosen_before_anything_is_converted(tmp_path: Path) -> None:
 MEASURE = """
 import json, sys, threading, time
 from pathlib import Path
-from segdecay.data.deep import Depth
-from segdecay.data.pictures import read_image
+from segdecay.data.images.bit_depth import Depth
+from segdecay.data.images.decode import read_image
 
 def rss_anon():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024

@@ -15,15 +15,15 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from segdecay.cli.check import reading_bar
 from segdecay.cli.main import app
-from segdecay.cli.reading_bar import reading_bar
-from segdecay.config import DataConfig
-from segdecay.data.checks import CheckReport
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import CheckReport
 from segdecay.data.dataset import Dataset
+from segdecay.data.images.bit_depth import no_warnings
+from segdecay.data.images.decode import read_image
 from segdecay.data.loading import read_dataset
-from segdecay.data.parallel import AHEAD, count_cores, ordered_map
-from segdecay.data.pictures import read_image
-from segdecay.data.quiet import no_warnings
+from segdecay.utils.parallel import AHEAD, count_cores, ordered_map
 
 
 def late_first(number: int) -> int:
@@ -83,7 +83,7 @@ def faulty(tmp_path: Path) -> Path:
 
 def test_findings_do_not_depend_on_the_number_of_cores(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(cores: int) -> tuple[Dataset | None, CheckReport]:
-        monkeypatch.setattr("segdecay.data.parallel.count_cores", lambda: cores)
+        monkeypatch.setattr("segdecay.utils.parallel.count_cores", lambda: cores)
         return read_dataset(DataConfig(path=str(faulty)), cache=faulty.parent / "cache")
 
     one = check(1)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_data import planes_of, python2_array, python2_batch
 
-from segdecay.data.sources.plain_pickle import RefusedError, read_plain_pickle
+from segdecay.data.formats.cifar10 import RefusedError, read_plain_pickle
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**31), 2**31 - 1) | st.text(max_size=5),

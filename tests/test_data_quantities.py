@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import check_empty_masks, check_handfuls
+from segdecay.data.checks.labels import colour_fault
 from segdecay.data.dataset import Item
-from segdecay.data.label_checks import colour_fault
+from segdecay.data.images.palette import Colour
 from segdecay.data.loading import load_dataset
-from segdecay.data.palette import Colour
-from segdecay.data.quantities import check_empty_masks, check_handfuls
 from segdecay.errors import DataError
 
 CLASSES = ("background", "road", "pole")

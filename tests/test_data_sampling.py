@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segdecay.config import AugmentConfig, DataConfig
+from segdecay.config.schema import AugmentConfig, DataConfig
 from segdecay.data.dataset import IGNORE, Dataset
 from segdecay.data.loading import load_dataset
-from segdecay.data.sampling import crop_size, take_batch, window
+from segdecay.data.transforms.crops import crop_size, take_batch, window
 from segdecay.errors import DataError
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdecay.data.palette import FIRST, colour_text, default_palette, distance, parse_colour
+from segdecay.data.images.palette import FIRST, colour_text, default_palette, distance, parse_colour
 from segdecay.data.spec import DatasetSpec, class_names, class_palette, parse_spec, read_classes, read_spec
 from segdecay.errors import ConfigError
 

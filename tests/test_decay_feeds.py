@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from segdecay.decay import group_parameters
-from segdecay.decay.feeds import find_feeds, output_dim
+from segdecay.decay.scale_invariance import find_feeds, output_dim
 from segdecay.errors import DecayError
 from segdecay.models.unet import UNet
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, NAdam, RMSprop
 
 from segdecay.decay import attach, axis_of, describe_strength
-from segdecay.decay.scheduled import LARGEST_SHARE, root_mean_second_moment
+from segdecay.decay.regularizers.decoupled import LARGEST_SHARE, root_mean_second_moment
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)

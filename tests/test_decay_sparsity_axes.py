@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import ASGD, SGD, Adadelta, Adafactor, Optimizer, Rprop
 
 from segdecay.decay import attach, axis_of, build_policy, paste_lines
-from segdecay.decay.channels import channel_norms, shrink_channels_
+from segdecay.decay.scale_invariance import channel_norms, shrink_channels_
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)

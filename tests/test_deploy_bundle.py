@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from segdecay.deploy.bundle import Bundle, load_bundle, write_bundle
-from segdecay.deploy.card import SCHEMA, Card, ClassScore, Scored, Search, TrainedOn, read_card
-from segdecay.deploy.model_card import model_card
 from segdecay.errors import ModelError, RunError, SegdecayError
+from segdecay.inference.bundle import Bundle, load_bundle, write_bundle
+from segdecay.inference.card import SCHEMA, Card, ClassScore, Scored, Search, TrainedOn, read_card
+from segdecay.inference.model_card import model_card
 from segdecay.models.unet import UNet
 
 OLD = Path(__file__).parent / "bundles" / "schema-1"  # written by segdecay 0.1.0 before schema 2

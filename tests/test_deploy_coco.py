@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from segdecay.deploy.coco import CocoFile, annotations_of, outline, run_lengths
 from segdecay.errors import DataError
+from segdecay.inference.coco import CocoFile, annotations_of, outline, run_lengths
 
 U8 = np.ndarray[Any, np.dtype[np.uint8]]
 MASKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.integers(0, 2))

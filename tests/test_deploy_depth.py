@@ -15,14 +15,14 @@ from PIL import Image
 from safetensors.torch import save
 
 from segdecay.data.dataset import Dataset, open_dataset
-from segdecay.data.deep import Depth
-from segdecay.deploy.bundle import Bundle, load_bundle, write_bundle
-from segdecay.deploy.card import Card, model_of
-from segdecay.deploy.evaluate import check_fit
-from segdecay.deploy.images import open_image
-from segdecay.deploy.predict import Request, predict_files
-from segdecay.deploy.predictor import Predictor, build_predictor
+from segdecay.data.images.bit_depth import Depth
 from segdecay.errors import DataError, ModelError
+from segdecay.inference.bundle import Bundle, load_bundle, write_bundle
+from segdecay.inference.card import Card, model_of
+from segdecay.inference.evaluate import check_fit
+from segdecay.inference.image_io import open_image
+from segdecay.inference.predict import Request, predict_files
+from segdecay.inference.predictor import Predictor, build_predictor
 from segdecay.models.unet import UNet
 from segdecay.models.zoo import build_model
 

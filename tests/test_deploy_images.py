@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segdecay.deploy import images
-from segdecay.deploy.images import open_image
 from segdecay.errors import DataError
+from segdecay.inference import image_io as images
+from segdecay.inference.image_io import open_image
 
 U8 = np.ndarray[Any, np.dtype[np.uint8]]
 

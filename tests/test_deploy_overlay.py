@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdecay.deploy.overlay import colour_mask, overlay
 from segdecay.errors import DataError
+from segdecay.inference.outputs import colour_mask, overlay
 
 PALETTE = [(0, 0, 0), (255, 0, 0), (0, 200, 100)]
 

@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segdecay.deploy import applying
-from segdecay.deploy.applying import Tiling, plan_of, predict_mask, predicted_blocks
-from segdecay.deploy.bundle import Bundle
-from segdecay.deploy.images import ArraySource
-from segdecay.deploy.outputs import bands_of
-from segdecay.deploy.predictor import SYMMETRIES, Predictor, build_predictor
-from segdecay.deploy.resizing import enlarging, shrinking, shrunk
 from segdecay.errors import ConfigError, ModelError
+from segdecay.inference import apply as applying
+from segdecay.inference.apply import Tiling, enlarging, plan_of, predict_mask, predicted_blocks, shrinking, shrunk
+from segdecay.inference.bundle import Bundle
+from segdecay.inference.image_io import ArraySource
+from segdecay.inference.outputs import bands_of
+from segdecay.inference.predictor import SYMMETRIES, Predictor, build_predictor
 from segdecay.models.unet import UNet
 
 U8 = np.ndarray[Any, np.dtype[np.uint8]]
@@ -163,7 +162,7 @@ def test_a_large_image_for_a_resizing_model_is_predicted_in_bands_as_at_once(mon
     image, predictor = _image(150, 170), Predictor((_bundle(_unet(), size=(24, 32)),))
     at_once = torch.cat([block.values for block in predicted_blocks(predictor, ArraySource(image))], dim=1)
     monkeypatch.setattr(applying, "WHOLE_PIXELS", 1000)
-    monkeypatch.setattr("segdecay.deploy.resizing.BAND_PIXELS", 170 * 13)
+    monkeypatch.setattr("segdecay.inference.apply.BAND_PIXELS", 170 * 13)
     blocks = list(predicted_blocks(predictor, ArraySource(image)))
     assert len(blocks) > 10
     in_bands = torch.cat([block.values for block in blocks], dim=1)

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segdecay.deploy.blending import Block, blended_blocks
-from segdecay.deploy.tiles import Plan, axis_of, plan_tiles, spans_of
 from segdecay.errors import ConfigError
+from segdecay.inference.sliding_window import Block, Plan, axis_of, blended_blocks, plan_tiles, spans_of
 from segdecay.models.unet import UNet
 
 SIZES = st.tuples(st.integers(1, 400), st.integers(2, 6), st.integers(0, 3))

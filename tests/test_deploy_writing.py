@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segdecay.deploy import writing
-from segdecay.deploy.writing import BandWriter
+from segdecay.inference import image_io as writing
+from segdecay.inference.image_io import BandWriter
 
 PALETTE = ((1, 2, 3), (200, 100, 50), (0, 255, 7))
 

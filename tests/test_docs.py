@@ -11,7 +11,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.data.spec import DatasetSpec
 
 ROOT = Path(__file__).parent.parent

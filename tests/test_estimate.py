@@ -9,8 +9,8 @@ from typing import Any
 from commands import Command
 from shapes import small_config, write_shapes
 
-from segdecay.config import to_yaml
-from segdecay.plain import read_yaml
+from segdecay.config.schema import to_yaml
+from segdecay.utils.yaml import read_yaml
 
 
 def _asked(segdecay: Command, data: Path, run: Path, *more: str, code: int = 0) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segdecay.selection.executors import Executor, InlineExecutor, LocalExecutor
+from segdecay.execution import Executor, InlineExecutor, LocalExecutor
 from segdecay.testing import ExecutorContract, WorkersContract
 
 

@@ -14,17 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from segdecay.selection.executors import (
-    Attempts,
-    Event,
-    InlineExecutor,
-    LocalExecutor,
-    Outcome,
-    Patience,
-    work_on,
-    worker,
-)
-from segdecay.selection.executors.patience import ESTIMATES, MEDIANS, AwakeClock
+from segdecay.execution import Attempts, Event, InlineExecutor, LocalExecutor, Outcome, Patience, work_on, worker
+from segdecay.execution.retries import ESTIMATES, MEDIANS, AwakeClock
 from segdecay.testing import small_cells as small
 from segdecay.testing.executor_contract import interrupted, kinds_of, reason_of
 from segdecay.testing.small_cells import SmallCells, result_of, small_cells
@@ -173,7 +164,7 @@ def test_errors_of_memory_are_told_apart_from_others(
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr("segdecay.training.running.run_cell", fail)
+    monkeypatch.setattr("segdecay.training.dispatch.run_cell", fail)
     (task,) = cells.tasks("any", 1)
     assert work_on(task, lambda: False, lambda _epoch, _epochs: None).kind == "memory"
 
@@ -233,8 +224,8 @@ def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(
         connection.send_bytes(b"stop")
         asked.set()
 
-    monkeypatch.setattr("segdecay.selection.executors.local.STOP_WITHIN_S", LONG_S)
-    monkeypatch.setattr("segdecay.selection.executors.local._ask_to_stop", ask)
+    monkeypatch.setattr("segdecay.execution.local.STOP_WITHIN_S", LONG_S)
+    monkeypatch.setattr("segdecay.execution.local._ask_to_stop", ask)
     (task,) = cells.tasks("deaf", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
     start = time.monotonic()
 
@@ -259,7 +250,7 @@ def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(
 def test_a_worker_that_does_not_answer_ctrl_c_is_ended_in_time(
     cells: SmallCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segdecay.selection.executors.local.STOP_WITHIN_S", 1.0)
+    monkeypatch.setattr("segdecay.execution.local.STOP_WITHIN_S", 1.0)
     (task,) = cells.tasks("mute", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
     start = time.monotonic()
 
@@ -280,7 +271,7 @@ def test_a_worker_that_does_not_answer_ctrl_c_is_ended_in_time(
 def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
     cells: SmallCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segdecay.selection.executors.local.STOP_WITHIN_S", LONG_S)
+    monkeypatch.setattr("segdecay.execution.local.STOP_WITHIN_S", LONG_S)
     (task,) = cells.tasks("quick", 1, epochs=300)
     assert interrupted(LocalExecutor(1, ["cpu"]), task, at_epoch=2) < LONG_S
 

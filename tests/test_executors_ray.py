@@ -15,13 +15,15 @@ import pytest
 import ray
 
 from segdecay.errors import MissingPartError, RunError
-from segdecay.records import write_bytes
-from segdecay.selection.executors import Event, Executor, cluster, greeting, joining
-from segdecay.selection.executors.cluster import RayExecutor
-from segdecay.selection.executors.parcel import pack_cell, pack_data, unpack_cell, unpack_data
-from segdecay.selection.executors.remote import differing, start_mailbox
+from segdecay.execution import Event, Executor
+from segdecay.execution import ray as cluster
+from segdecay.execution import ray as joining
+from segdecay.execution import ray_probe as greeting
+from segdecay.execution.ray import RayExecutor
+from segdecay.execution.ray_remote import differing, pack_cell, pack_data, start_mailbox, unpack_cell, unpack_data
 from segdecay.testing import WorkersContract
 from segdecay.testing.small_cells import small_cells
+from segdecay.utils.files import write_bytes
 
 WANTS_TOKEN = tuple(map(int, ray.__version__.split(".")[:2])) >= (
     2,
@@ -206,7 +208,7 @@ def test_a_cell_comes_home_with_its_record_last(tmp_path: Path, monkeypatch: pyt
         order.append(path.name)
         write_bytes(path, content)
 
-    monkeypatch.setattr("segdecay.selection.executors.parcel.write_bytes", write)
+    monkeypatch.setattr("segdecay.execution.ray_remote.write_bytes", write)
     unpack_cell(files, home)
     assert order[-1] == "cell.json"
     assert not (home / "checkpoint").exists()

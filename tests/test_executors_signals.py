@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from segdecay.selection.executors.signals import signals_wait
+from segdecay.execution.local import signals_wait
 
 
 def test_ctrl_c_waits_until_what_was_begun_is_done() -> None:

@@ -15,13 +15,13 @@ import pytest
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.errors import DiskFullError, RunError
-from segdecay.execution import Execution
-from segdecay.records import read_json, write_bytes
-from segdecay.selection.executors import Event, InlineExecutor
-from segdecay.selection.study import Study
-from segdecay.steps import Watcher
+from segdecay.execution import Event, InlineExecutor
+from segdecay.execution.options import Execution
+from segdecay.search.study import Study
 from segdecay.training.preflight import Preflight
-from segdecay.workflow import tune
+from segdecay.utils.files import read_json, write_bytes
+from segdecay.workflows.steps import Watcher
+from segdecay.workflows.tune import tune
 
 MB = 1_000_000
 # Where no file system may be mounted: a disk of QUOTA bytes in FOLDER, for every process of a command.

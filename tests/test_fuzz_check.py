@@ -21,10 +21,10 @@ import pytest
 import source_zoo as zoo
 from PIL import Image
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import Notebook
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import Notebook
+from segdecay.data.formats import build_source
 from segdecay.data.loading import read_dataset
-from segdecay.data.sources import build_source
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import SegdecayError
 

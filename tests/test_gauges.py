@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.decay.gauge_head import frequency_correlation
-from segdecay.decay.gauge_weights import EXACT_SIDE, zero_counts
+from segdecay.decay.diagnostics.layers import EXACT_SIDE, frequency_correlation, zero_counts
 from segdecay.errors import DecayError
 
 SHAPES = [(3, 3), (5, 12), (12, 5), (1, 7), (16, 8, 3, 3), (64, 32, 3, 3), (128, 200), (200, 128)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.decay.gauge_equilibrium import turned_angle
+from segdecay.decay.diagnostics.layers import turned_angle
 from segdecay.errors import DecayError
 
 Build = Callable[[nn.Module], torch.optim.Optimizer]

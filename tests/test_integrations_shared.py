@@ -14,9 +14,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, Se
 
 from segdecay.decay import handle_of
 from segdecay.errors import DecayError
-from segdecay.integrations.attaching import Attachments
-from segdecay.integrations.json_state import from_json, to_json
-from segdecay.integrations.schedules import Ahead, ScheduleCopy
+from segdecay.integrations.trainer import Ahead, Attachments, ScheduleCopy
+from segdecay.integrations.transformers import from_json, to_json
 
 
 def run(code: str) -> str:

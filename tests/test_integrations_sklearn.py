@@ -15,8 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 from segdecay.errors import ConfigError, DataError
-from segdecay.integrations.arrays import Scale, checked_images, checked_masks, write_arrays
-from segdecay.integrations.sklearn import SegmenterCV
+from segdecay.integrations.sklearn import Scale, SegmenterCV, checked_images, checked_masks, write_arrays
 
 SMALL = {"model.width": 4, "model.depth": 2, "search.resamples": 200, "augment.flip": "none"}
 CHECKS = (
@@ -165,7 +164,7 @@ def test_all_parameters_of_a_wrong_kind_are_told_at_once_in_their_own_names(tmp_
     for name in wrong:
         assert f"{name} takes a" in str(told.value)
     assert "random_state takes a whole number; saw None" in str(told.value)
-    assert "options: model.name.x leads through a value" in str(told.value)
+    assert "options: model.name.x: 'name' is a value, not a section" in str(told.value)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="ignore takes a whole number or a sequence"):
         small(ignore="none").fit(X, y)
@@ -182,7 +181,7 @@ def test_numbers_of_numpy_a_single_ignored_value_and_claims_are_taken() -> None:
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
 def test_arrays_come_back_from_their_files_bit_for_bit(tmp_path: Path, bands: int) -> None:
-    from segdecay.config import DataConfig
+    from segdecay.config.schema import DataConfig
     from segdecay.data import load_dataset
 
     X, y = stripes(4, bands)

@@ -18,7 +18,7 @@ from trainers_transformers import Endless, Rates, StopAt, adamw, make_trainer, s
 from transformers import Trainer, TrainerCallback
 
 from segdecay.decay import group_parameters, handle_of
-from segdecay.decay.policy import bare_optimizer
+from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError
 from segdecay.integrations.transformers import Decay
 

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from shapes import small_config, write_shapes
 from tuning import tune
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.errors import ConfigError
-from segdecay.report.joint_facts import JointFacts
-from segdecay.report.joint_figure import joint_figure
-from segdecay.report.reading import read_fact
-from segdecay.selection.dimensions import check_joint, config_with, dimensions_of
-from segdecay.selection.joint import count_trials
-from segdecay.selection.joint_points import choose_without
-from segdecay.selection.joint_words import joint_sentence
-from segdecay.selection.proposing import Point, Proposer, best_of
-from segdecay.steps import check_names
+from segdecay.report.facts.read import read_fact
+from segdecay.report.facts.run import JointFacts
+from segdecay.report.figures.joint import joint_figure
+from segdecay.search.joint.points import choose_without
+from segdecay.search.joint.sampler import Point, Proposer, best_of
+from segdecay.search.joint.search import count_trials
+from segdecay.search.joint.sentences import joint_sentence
+from segdecay.search.joint.space import check_joint, config_with, dimensions_of
+from segdecay.workflows.steps import check_names
 
 SAMPLERS = ("tpe", "gp", "qmc", "random")
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from shapes import small_config
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.errors import RunError
-from segdecay.lease import HeldError, Holder, Lease, read_holder
-from segdecay.runs import open_run
+from segdecay.runs.folder import open_run
+from segdecay.runs.lock import HeldError, Holder, Lease, read_holder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from segdecay.lease import Lease
+from segdecay.runs.lock import Lease
 lease = Lease(Path(sys.argv[1]), beat_s=0.1)
 lease.take()
 print("held", flush=True)

@@ -9,27 +9,16 @@ from typing import Any, cast
 import pytest
 from shapes import small_config, small_task
 
-from segdecay.config import LossConfig, parse_config, to_plain
+from segdecay.config.schema import LossConfig, parse_config, to_plain
 from segdecay.errors import ConfigError
-from segdecay.records import Verdict
-from segdecay.steps import check_names, paste_of
+from segdecay.runs.records import Verdict
+from segdecay.training.class_weights import loss_in_words
 from segdecay.training.loop import run_cell
-from segdecay.training.losses import (
-    LOSSES,
-    CrossEntropy,
-    Dice,
-    Focal,
-    OriginalLoss,
-    Tversky,
-    build_loss,
-    check_loss,
-)
+from segdecay.training.losses import LOSSES, CrossEntropy, Dice, Focal, OriginalLoss, Tversky, build_loss, check_loss
 from segdecay.training.preflight import try_cell
-from segdecay.training.scoring import score_images
 from segdecay.training.setup import build_parts
-from segdecay.training.weighting import (
-    loss_in_words,
-)
+from segdecay.training.validate import score_images
+from segdecay.workflows.steps import check_names, paste_of
 
 
 def _loss(**keys: Any) -> LossConfig:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from segdecay.data import IGNORE
+from segdecay.metrics.confusion import image_confusions
 from segdecay.training.losses import (
     CrossEntropy,
     Dice,
@@ -25,8 +26,7 @@ from segdecay.training.losses import (
     logit_adjustment,
     pixel_cross_entropy,
 )
-from segdecay.training.losses.lovasz import jaccard_steps
-from segdecay.training.metrics import image_confusions
+from segdecay.training.losses.regions import jaccard_steps
 
 SEEDS = st.integers(0, 10_000)
 ALL = (CrossEntropy(), Focal(), Dice(), Tversky(), Lovasz(), Ohem())

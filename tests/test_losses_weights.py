@@ -12,20 +12,18 @@ import torch
 from data_folder import Folder
 from shapes import small_config
 
-from segdecay.config import LossConfig
+from segdecay.config.schema import LossConfig
 from segdecay.data.dataset import IGNORE, Dataset
 from segdecay.errors import ConfigError
-from segdecay.steps import check_names, refuse_unlearnable
-from segdecay.training.losses import (
-    class_weights,
-)
-from segdecay.training.pixels import pixel_statistics
-from segdecay.training.weighting import (
+from segdecay.training.class_weights import (
     build_class_weights,
     check_learnable,
     check_weight_list,
     check_weight_names,
+    pixel_statistics,
 )
+from segdecay.training.losses import class_weights
+from segdecay.workflows.steps import check_names, refuse_unlearnable
 
 
 def _loss(**keys: Any) -> LossConfig:

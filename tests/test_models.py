@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from segdecay.config import ModelConfig
+from segdecay.config.schema import ModelConfig
 from segdecay.errors import ModelError
 from segdecay.models.unet import UNet
 from segdecay.models.weights import load_weights

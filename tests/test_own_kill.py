@@ -13,7 +13,7 @@ import own_training
 import pytest
 from drivers import kill_when
 
-from segdecay.records import read_json
+from segdecay.utils.files import read_json
 
 HERE = Path(__file__).parent
 

@@ -15,8 +15,9 @@ from own_training import AXIS, BEST, counts, images, level, peak, raises_at_04, 
 
 from segdecay import Axis, OwnData, OwnFold, Setting
 from segdecay.errors import ConfigError, DataError, RunError, SegdecayError
-from segdecay.records import cell_from_json, read_json
-from segdecay.runs import check_folder
+from segdecay.runs.folder import check_folder
+from segdecay.runs.records import cell_from_json
+from segdecay.utils.files import read_json
 
 
 def cells(run: Path) -> list[Path]:
@@ -395,8 +396,8 @@ def test_honest_scores_of_an_own_function(tmp_path: Path, honest: str) -> None:
 
 
 def test_an_axis_is_part_of_what_makes_a_run_the_same(tmp_path: Path) -> None:
-    from segdecay.asking import config_of
+    from segdecay.workflows.request import config_from_keywords
 
-    config = config_of(images(), None, {"search.folds": 3, "search.resamples": 200}, {}, function=peak, axis=AXIS)
+    config = config_from_keywords(images(), None, {"search.folds": 3, "search.resamples": 200}, {}, function=peak, axis=AXIS)
     tune(peak, tmp_path / "run")
     check_folder(tmp_path / "run", config, "tune")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from segdecay.decay import POLICIES, Bucket, Handle, ParameterRow, Policy
-from segdecay.decay.penalties import L2
-from segdecay.decay.shrinkage import Decoupled
+from segdecay.decay.regularizers.decoupled import Decoupled
+from segdecay.decay.regularizers.l2 import L2
 from segdecay.testing import PolicyContract
 
 torch.set_num_threads(1)

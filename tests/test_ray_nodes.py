@@ -17,9 +17,9 @@ import ray
 from ray.cluster_utils import Cluster
 from shapes import write_shapes
 
-from segdecay.selection.executors import greeting
-from segdecay.selection.executors.joining import join_cluster, use_token
-from segdecay.selection.executors.remote import start_mailbox
+from segdecay.execution import ray_probe as greeting
+from segdecay.execution.ray import join_cluster, use_token
+from segdecay.execution.ray_remote import start_mailbox
 
 KEYS = ("search.resamples=200", "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.01")
 WITHIN_S = 900  # or it hangs: a guard, no measurement

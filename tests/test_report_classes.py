@@ -17,23 +17,15 @@ from report_numbers import ABSENT, CLASSES, FOLDS, Shape
 from report_run import confusions_of, write_evaluation, write_run
 
 from segdecay.errors import RunError
+from segdecay.metrics.confusion import intersection_union, iou, write_confusions
+from segdecay.metrics.counts import read_counts
 from segdecay.report import build_evaluation_report
-from segdecay.report.class_curves import class_curves
-from segdecay.report.confusion_figure import (
-    OTHERS,
-    confusion_figure,
-    largest_mistakes,
-    shares_of_truth,
-    shown_classes,
-)
-from segdecay.report.confusion_page import confusion_section
-from segdecay.report.facts import Run
-from segdecay.report.figure_data import figure_csv
-from segdecay.report.kept import of_verdict
-from segdecay.report.reading import read_run
-from segdecay.report.tables import class_table
-from segdecay.training.counts import read_counts
-from segdecay.training.metrics import intersection_union, iou, write_confusions
+from segdecay.report.facts.read import read_run
+from segdecay.report.facts.run import Run, of_verdict
+from segdecay.report.facts.tables import class_curves, class_table
+from segdecay.report.figures.confusion import OTHERS, confusion_figure, largest_mistakes, shares_of_truth, shown_classes
+from segdecay.report.figures.score import figure_csv
+from segdecay.report.pages.classes import confusion_section
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,21 @@ from report_numbers import CLASSES, FOLDS, Shape
 from report_run import write_run
 
 from segdecay.report import score_svg
-from segdecay.report.class_figure import classes_figure
-from segdecay.report.curves import learning_figure, loss_limits, objective_figure
-from segdecay.report.facts import Run
-from segdecay.report.figures import difference_figure, gap_figure, score_figure
-from segdecay.report.panel import figure_json
-from segdecay.report.reading import read_run
-from segdecay.report.scale import log_ticks, padded, positions, ticks
-from segdecay.report.verdict_facts import Verdict
+from segdecay.report.facts.read import read_run
+from segdecay.report.facts.run import Run
+from segdecay.report.facts.verdict import Verdict
+from segdecay.report.figures.classes import classes_figure
+from segdecay.report.figures.curves import learning_figure, loss_limits, objective_figure
+from segdecay.report.figures.score import (
+    difference_figure,
+    gap_figure,
+    log_ticks,
+    padded,
+    positions,
+    score_figure,
+    ticks,
+)
+from segdecay.report.pages.panel import figure_json
 
 KINDS = ("chosen", "zero", "flat", "edge")
 

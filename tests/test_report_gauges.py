@@ -11,11 +11,11 @@ from report_numbers import ABSENT, FOLDS, Shape
 from report_run import change, write_run, write_training
 
 from segdecay.errors import RunError
-from segdecay.report.balancing_table import balancing_table
-from segdecay.report.facts import Run
-from segdecay.report.gauge_figures import Series, equilibrium_figure, head_figure, norms_figure, sparsity_figure
-from segdecay.report.gauge_page import gauge_section
-from segdecay.report.reading import read_run
+from segdecay.report.facts.read import read_run
+from segdecay.report.facts.run import Run
+from segdecay.report.figures.diagnostics import Series, equilibrium_figure, head_figure, norms_figure, sparsity_figure
+from segdecay.report.pages.classes import balancing_table
+from segdecay.report.pages.diagnostics import gauge_section
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from report_run import change, write_run, write_training
 
 from segdecay.errors import RunError
 from segdecay.report import build_report
-from segdecay.report.reading import read_run
+from segdecay.report.facts.read import read_run
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import pytest
 from shapes import small_config, write_shapes
 from test_full_disk import Listener
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.errors import RunError
-from segdecay.execution import Execution
-from segdecay.records import read_json
-from segdecay.runs import check_same, write_environment
-from segdecay.selection.ledger import Ledger
-from segdecay.workflow import tune
+from segdecay.execution.options import Execution
+from segdecay.runs.folder import check_same, write_environment
+from segdecay.search.ledger import Ledger
+from segdecay.utils.files import read_json
+from segdecay.workflows.tune import tune
 
 HERE = Execution(workers=0, device="cpu")
 

@@ -14,19 +14,12 @@ import torch
 from safetensors.torch import load_file
 from shapes import small_config, small_task
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.errors import SegdecayError
-from segdecay.records import read_json
-from segdecay.selection.executors import (
-    Event,
-    Executor,
-    InlineExecutor,
-    LocalExecutor,
-    default_workers,
-    find_devices,
-    server,
-)
+from segdecay.execution import Event, Executor, InlineExecutor, LocalExecutor, default_workers, find_devices
+from segdecay.execution import forkserver as server
 from segdecay.training.setup import CellTask
+from segdecay.utils.files import read_json
 
 
 def _tasks(folder: Path, config: RunConfig, count: int = 2) -> list[CellTask]:

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 from torch import nn
 
-from segdecay.config import AugmentConfig, ModelConfig, parse_config
-from segdecay.data.augment import augment
+from segdecay.config.schema import AugmentConfig, ModelConfig, parse_config
 from segdecay.data.dataset import IGNORE
+from segdecay.data.transforms.augment import augment
 from segdecay.errors import ConfigError
+from segdecay.metrics.bootstrap import Counts
+from segdecay.metrics.confusion import curve_scores, image_confusions, scores_of
+from segdecay.metrics.criteria import Criterion, build_criterion
 from segdecay.models.small_cnn import SmallCNN
 from segdecay.models.zoo import build_model, check_model_task, logits_of
-from segdecay.report.verdict_facts import TestScores
-from segdecay.selection.criteria import Criterion, build_criterion
-from segdecay.selection.evidence import Counts
-from segdecay.training.metrics import curve_scores, image_confusions, scores_of
+from segdecay.report.facts.verdict import TestScores
 
 LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdecay.config import parse_config
+from segdecay.config.schema import parse_config
 from segdecay.errors import ConfigError
-from segdecay.records import Strength
-from segdecay.selection import evidence as ev
-from segdecay.selection.criteria import Criterion, build_criterion
-from segdecay.selection.scoring import Candidate
-from segdecay.selection.verdict import Decision, decide
+from segdecay.metrics import bootstrap as ev
+from segdecay.metrics.criteria import Criterion, build_criterion
+from segdecay.runs.records import Strength
+from segdecay.search.verdict import Candidate, Decision, decide
 
 CLASSES = ("a", "b", "c")
 N_IMAGES = 12

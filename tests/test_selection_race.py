@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdecay.selection.curve_model import Seen, belief, positions
-from segdecay.selection.race import NONE, Cell, Race, likely_cells, next_cell, standing, walk
+from segdecay.search.race import NONE, Cell, Race, Seen, belief, likely_cells, next_cell, positions, standing, walk
 
 VALUES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 X = positions(VALUES, none=0.0)
@@ -102,7 +101,7 @@ def test_the_belief_matches_scikit_learn_where_the_hyperparameters_are_fixed(mon
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-    from segdecay.selection import curve_model
+    from segdecay.search import race as curve_model
 
     monkeypatch.setattr(curve_model, "AMPLITUDES", (0.1,))
     monkeypatch.setattr(curve_model, "NOISES", (0.01,))

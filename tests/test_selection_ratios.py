@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segdecay.deploy.evaluation import interval_of
-from segdecay.selection.criteria import Criterion
-from segdecay.selection.evidence import Counts
-from segdecay.selection.ratios import ratio_intervals
+from segdecay.inference.evaluation_record import interval_of
+from segdecay.metrics.bootstrap import Counts
+from segdecay.metrics.criteria import Criterion
+from segdecay.metrics.intervals import ratio_intervals
 
 
 def counts_of(seed: int, n: int = 24) -> Counts:

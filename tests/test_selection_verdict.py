@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segdecay.errors import ConfigError
-from segdecay.records import Strength
-from segdecay.selection import evidence as ev
-from segdecay.selection import intervals as iv
-from segdecay.selection.grid import next_strength, start_grid
-from segdecay.selection.ledger import setting_name
-from segdecay.selection.scoring import Candidate
-from segdecay.selection.verdict import Decision, decide, is_strong_edge
-from segdecay.selection.words import sentence_of
+from segdecay.metrics import bootstrap as ev
+from segdecay.metrics import intervals as iv
+from segdecay.runs.records import Strength
+from segdecay.search.ledger import setting_name
+from segdecay.search.sentences import sentence_of
+from segdecay.search.study import next_strength, start_grid
+from segdecay.search.verdict import Candidate, Decision, decide, is_strong_edge
 
 CLASSES = ("a", "b", "c")
 N_IMAGES = 30

@@ -18,8 +18,8 @@ from pycocotools import mask as oracle
 from scipy import ndimage
 
 from segdecay.data.dataset import IGNORE
-from segdecay.data.shapes import fill_polygon, fill_runs, parse_runs
-from segdecay.data.sources.coco import fill_segmentation
+from segdecay.data.formats.coco import fill_segmentation
+from segdecay.data.images.rasterize import fill_polygon, fill_runs, parse_runs
 from segdecay.errors import ConfigError, DataError
 
 MASKS = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 1))

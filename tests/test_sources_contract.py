@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import source_zoo as zoo
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import Notebook
-from segdecay.data.sources import Facts, Sample, Source, build_source
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import Notebook
+from segdecay.data.formats import Facts, Sample, Source, build_source
 from segdecay.testing import SourceContract
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from segdecay.data.dataset import IGNORE
-from segdecay.data.deep import Depth, UnusableError, raw_of
-from segdecay.data.pictures import read_image, read_mask
+from segdecay.data.images.bit_depth import Depth, UnusableError, raw_of
+from segdecay.data.images.decode import read_image, read_mask
 from segdecay.errors import ConfigError
 
 RAMP = np.linspace(0, 60_000, 80).reshape(8, 10).astype(np.uint16)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segdecay.data.dataset import IGNORE
-from segdecay.data.labels import colour_table, labels_of_colours, labels_of_values, value_table
-from segdecay.data.palette import colour_text
+from segdecay.data.images.label_maps import colour_table, labels_of_colours, labels_of_values, value_table
+from segdecay.data.images.palette import colour_text
 from segdecay.data.spec import parse_spec
 
 U8 = npt.NDArray[np.uint8]
@@ -115,8 +115,10 @@ def test_every_example_of_the_page_is_a_valid_dataset_yaml() -> None:
 
 
 def test_the_source_of_your_own_on_the_page_works(tmp_path: Path) -> None:
-    from segdecay.data.checks import Notebook
-    from segdecay.data.sources import folders, grouping, pairs
+    from segdecay.data.checks.findings import Notebook
+    from segdecay.data.formats import folders
+    from segdecay.data.formats import pairing as grouping
+    from segdecay.data.formats import pairing as pairs
 
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     words: dict[str, Any] = {**vars(folders), **vars(grouping), **vars(pairs), "Source": object}

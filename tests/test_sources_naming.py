@@ -11,8 +11,8 @@ import source_zoo as zoo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdecay.data.sources.inner import inner_path
-from segdecay.data.sources.templates import compile_template
+from segdecay.data.formats.folders import compile_template
+from segdecay.data.formats.tables import inner_path
 from segdecay.errors import ConfigError, DataError
 
 CLASSES = "classes: [background, road]\n"

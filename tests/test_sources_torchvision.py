@@ -12,10 +12,10 @@ import source_zoo as zoo
 import torchvision.datasets as theirs
 from scipy.io import savemat
 
-from segdecay.config import DataConfig
-from segdecay.data.checks import Notebook
-from segdecay.data.sources import Source, build_source
-from segdecay.data.sources.torchvision_sets import SETS, fetch_set
+from segdecay.config.schema import DataConfig
+from segdecay.data.checks.findings import Notebook
+from segdecay.data.formats import Source, build_source
+from segdecay.data.formats.torchvision import SETS, fetch_set
 from segdecay.errors import DataError
 from segdecay.testing import SourceContract
 

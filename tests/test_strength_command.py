@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 import segdecay.cli.main as cli
-from segdecay.config import parse_config
+from segdecay.config.schema import parse_config
 from segdecay.decay import CONVENTIONS, attach, group_parameters
 from segdecay.errors import ConfigError, DecayError, SegdecayError
 from segdecay.training.optim import learning_rates
-from segdecay.training.strengths import StrengthReport, StrengthRequest, report_strength
+from segdecay.training.strength_units import StrengthReport, StrengthRequest, report_strength
 
 PAGE = (Path(__file__).parent.parent / "docs" / "strength.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```console\n\$ segdecay (.*)\n((?:.*\n)*?)```", PAGE)

@@ -14,18 +14,18 @@ from report_run import write_run
 from rich.console import Console
 from shapes import small_config, small_task
 
-from segdecay.cli.watching import ConsoleWatcher
 from segdecay.errors import RunError
-from segdecay.records import CellRecord, Interval, Strength, Verdict, read_json, to_json
+from segdecay.execution import Event
 from segdecay.report import build_report
-from segdecay.report.curves import learning_figure
-from segdecay.report.facts import CurveRow, Training
-from segdecay.scores import Scores
-from segdecay.selection.executors import Event
-from segdecay.training.alarm import Death, dead_classes, deaths_of, plain, tolls
+from segdecay.report.facts.run import CurveRow, Training
+from segdecay.report.figures.curves import learning_figure
+from segdecay.runs.records import CellRecord, Interval, Scores, Strength, Verdict
+from segdecay.training.dead_classes import Death, dead_classes, deaths_of, plain, tolls
 from segdecay.training.loop import run_cell
-from segdecay.training.scoring import Scored, score_images
-from segdecay.workflow import Tuned
+from segdecay.training.validate import Scored, score_images
+from segdecay.utils.files import read_json, to_json
+from segdecay.workflows.progress import ConsoleWatcher
+from segdecay.workflows.tune import Tuned
 
 NAMES, SUPPORT = ("road", "pole"), (500, 20)
 
@@ -118,7 +118,7 @@ def test_a_class_that_dies_in_a_cell_is_in_its_record(
         lost = true[:, :, None] * np.eye(3, dtype=np.int64)[0]
         return replace(found, confusions=lost if options["with_boundaries"] else right)
 
-    monkeypatch.setattr("segdecay.training.cell.score_images", scripted)
+    monkeypatch.setattr("segdecay.training.state.score_images", scripted)
     task, dataset = small_task(tmp_path / "cell", small_config(shapes))
     epochs = task.config.training.epochs
     died = deaths_of(run_cell(task))

@@ -17,19 +17,19 @@ from safetensors.torch import load_file
 from shapes import small_config, small_task
 from torch import Tensor, nn
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.data import IGNORE, Dataset
-from segdecay.data.augment import augment
-from segdecay.data.sampling import take_batch
+from segdecay.data.transforms.augment import augment
+from segdecay.data.transforms.crops import take_batch
+from segdecay.metrics.confusion import read_confusions
 from segdecay.models.zoo import build_model
+from segdecay.training.batches import generator
 from segdecay.training.checkpoint import FILE
 from segdecay.training.head import row_norms
 from segdecay.training.loop import Interrupted, run_cell
-from segdecay.training.metrics import read_confusions
 from segdecay.training.optim import learning_rates
-from segdecay.training.scoring import score_images
-from segdecay.training.seeds import generator
 from segdecay.training.setup import CellTask, epoch_batches
+from segdecay.training.validate import score_images
 
 HEAD = {"head.weight", "head.bias"}
 

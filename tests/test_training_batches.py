@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from shapes import small_config, small_task
 
-from segdecay.config import parse_config, to_plain
+from segdecay.config.schema import parse_config, to_plain
 from segdecay.data import Dataset
 from segdecay.data.dataset import class_pixels
 from segdecay.errors import ConfigError

@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.errors import ConfigError
-from segdecay.selection.executors import Event, LocalExecutor, spread_over, work_on
-from segdecay.selection.executors.worker import work, worker_context
+from segdecay.execution import Event, LocalExecutor, spread_over, work_on
+from segdecay.execution.process import worker_context
+from segdecay.execution.worker import work
 from segdecay.testing.executor_contract import kinds_of, reason_of
 from segdecay.testing.small_cells import small_cells
+from segdecay.training.distributed import Spread
 from segdecay.training.loop import run_cell
 from segdecay.training.preflight import try_cell
-from segdecay.training.ranks import Spread
 from segdecay.training.setup import CellTask
 
 TWO = Spread(("cpu", "cpu"))

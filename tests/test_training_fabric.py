@@ -9,7 +9,7 @@ import sys
 HEAVY = ("torchmetrics", "torchvision", "transformers", "sklearn")
 CODE = f"""
 import json, sys
-import segdecay.training.running
+import segdecay.training.dispatch
 from lightning_fabric.utilities import imports
 from lightning_utilities.core.imports import compare_version
 heavy = [name for name in {HEAVY} if name in sys.modules]

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from shapes import small_config, small_task
 from torch import Tensor
 
-from segdecay.data.sampling import take_batch
+from segdecay.data.transforms.crops import take_batch
 from segdecay.models.zoo import build_model
-from segdecay.records import cell_from_json, read_json
+from segdecay.runs.records import cell_from_json
 from segdecay.training import loop
-from segdecay.training.gauging import is_gauged
+from segdecay.training.artifacts import is_gauged
+from segdecay.training.class_weights import pixel_statistics
 from segdecay.training.loop import Interrupted, run_cell
-from segdecay.training.pixels import pixel_statistics
 from segdecay.training.setup import CellTask
+from segdecay.utils.files import read_json
 
 
 def _weights(task: CellTask) -> dict[str, Tensor]:

@@ -16,12 +16,12 @@ from shapes import small_config, small_task
 from torch import nn
 
 from segdecay.decay import group_parameters
-from segdecay.decay.max_norm import norm_cap
+from segdecay.decay.regularizers.max_norm import norm_cap
 from segdecay.errors import DecayError, ModelError
-from segdecay.steps import check_names
+from segdecay.training.class_weights import count_examples
 from segdecay.training.head import HeadWeight, RowCap, cap_rows_, head_weights, row_norms
-from segdecay.training.pixels import count_examples
 from segdecay.training.preflight import try_cell
+from segdecay.workflows.steps import check_names
 
 
 @pytest.fixture(autouse=True)

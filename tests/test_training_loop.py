@@ -16,23 +16,23 @@ from shapes import small_config, small_task
 from torch import Tensor
 
 from segdecay.data import Dataset, open_dataset
-from segdecay.data.augment import augment
-from segdecay.data.sampling import take_batch
+from segdecay.data.transforms.augment import augment
+from segdecay.data.transforms.crops import take_batch
 from segdecay.decay import group_parameters, optimizer_groups
 from segdecay.errors import ModelError
+from segdecay.metrics.boundary import read_boundaries
+from segdecay.metrics.confusion import image_confusions, read_confusions, scores_of
 from segdecay.models.zoo import build_model
 from segdecay.training import setup
-from segdecay.training.boundary import read_boundaries
+from segdecay.training.artifacts import read_predictions
+from segdecay.training.batches import derive_seed, generator
 from segdecay.training.checkpoint import FILE
-from segdecay.training.keeping import read_predictions
+from segdecay.training.class_weights import pixel_statistics
 from segdecay.training.loop import Interrupted, run_cell
 from segdecay.training.losses import class_weights, logit_adjustment, pixel_cross_entropy
-from segdecay.training.metrics import image_confusions, read_confusions, scores_of
 from segdecay.training.optim import learning_rates
-from segdecay.training.pixels import pixel_statistics
-from segdecay.training.scoring import score_images
-from segdecay.training.seeds import derive_seed, generator
 from segdecay.training.setup import CellTask, epoch_batches
+from segdecay.training.validate import score_images
 
 
 def _weights(task: CellTask) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segdecay.data import IGNORE
+from segdecay.metrics.confusion import image_confusions
 from segdecay.training.losses import (
     class_weights,
     effective_number_weights,
@@ -17,7 +18,6 @@ from segdecay.training.losses import (
     loss_sums,
     pixel_cross_entropy,
 )
-from segdecay.training.metrics import image_confusions
 
 
 def _batch(seed: int, ignored: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from segdecay.data import IGNORE
 from segdecay.errors import RunError
-from segdecay.training.metrics import image_confusions, read_confusions, scores_of, write_confusions
+from segdecay.metrics.confusion import image_confusions, read_confusions, scores_of, write_confusions
 
 
 def _masks(seed: int, n: int = 3, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

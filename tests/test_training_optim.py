@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segdecay.config import OptimizerConfig, ScheduleConfig
+from segdecay.config.schema import OptimizerConfig, ScheduleConfig
 from segdecay.errors import ConfigError
 from segdecay.training.optim import OPTIMIZERS, build_optimizer, learning_rates
 

@@ -14,25 +14,26 @@ import torch
 from safetensors.torch import load_file
 from shapes import small_config, small_task, write_shapes
 
-from segdecay.cli.tables import settings_table
-from segdecay.config import RunConfig, parse_config, to_plain, to_yaml
+from segdecay.config.schema import RunConfig, parse_config, to_plain, to_yaml
 from segdecay.decay import POLICIES, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
-from segdecay.decay.shrinkage import Decoupled
+from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import ConfigError, DecayError
-from segdecay.execution import Execution
+from segdecay.execution.options import Execution
 from segdecay.models.unet import UNet
-from segdecay.plain import load_yaml
-from segdecay.records import Interval, SettingSummary, Strength, read_json
 from segdecay.report import read_verdict
-from segdecay.selection.grid import next_strength, start_grid
-from segdecay.selection.verdict import Decision
-from segdecay.selection.words import sentence_of
-from segdecay.steps import check_names, paste_of, value_of
+from segdecay.runs.records import Interval, SettingSummary, Strength
+from segdecay.search.sentences import sentence_of
+from segdecay.search.study import next_strength, start_grid
+from segdecay.search.verdict import Decision
 from segdecay.training.checkpoint import FILE
 from segdecay.training.loop import Interrupted, run_cell
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import CellTask, strength_of
-from segdecay.workflow import Tuned, train, tune
+from segdecay.utils.files import read_json
+from segdecay.utils.yaml import load_yaml
+from segdecay.workflows.progress import settings_table
+from segdecay.workflows.steps import check_names, paste_of, value_of
+from segdecay.workflows.tune import Tuned, train, tune
 
 
 class Silent:

@@ -18,12 +18,10 @@ from scipy import ndimage
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data import IGNORE, load_dataset
 from segdecay.errors import RunError
-from segdecay.records import cell_from_json, to_json
-from segdecay.scores import Scores
-from segdecay.training.boundary import (
+from segdecay.metrics.boundary import (
     BoundaryCounts,
     band_px,
     boundary_band,
@@ -31,8 +29,10 @@ from segdecay.training.boundary import (
     read_boundaries,
     write_boundaries,
 )
-from segdecay.training.metrics import image_confusions, scores_of
-from segdecay.training.scoring import score_images
+from segdecay.metrics.confusion import image_confusions, scores_of
+from segdecay.runs.records import Scores, cell_from_json
+from segdecay.training.validate import score_images
+from segdecay.utils.files import to_json
 
 torch.set_num_threads(1)
 I64 = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 from shapes import small_config
 
-from segdecay.config import ModelConfig, RunConfig
+from segdecay.config.schema import ModelConfig, RunConfig
 from segdecay.decay import group_parameters
 from segdecay.models.zoo import build_model, fresh_names
 from segdecay.training.preflight import Preflight, start_notes

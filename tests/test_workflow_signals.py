@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from shapes import write_shapes
 
-from segdecay.lease import read_holder
+from segdecay.runs.lock import read_holder
 
 SETTINGS = ("search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
             "training.epochs=12", "training.batch_size=4", "optimizer.lr=0.01")  # fmt: skip

@@ -31,7 +31,7 @@ from PIL import Image
 from sklearn.model_selection import GroupKFold
 from torch.utils.data import DataLoader, Dataset
 
-from segdecay.config import DataConfig
+from segdecay.config.schema import DataConfig
 from segdecay.data import load_dataset
 from segdecay.models.unet import UNet
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from replay.records import F64, Grid
 from replay.replaying import Replay
-from segdecay.records import Strength
-from segdecay.selection.verdict import Candidate, decide
+from segdecay.runs.records import Strength
+from segdecay.search.verdict import Candidate, decide
 
 CONFIDENCE = 0.95
 RESAMPLES = 300

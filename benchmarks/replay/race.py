@@ -6,8 +6,8 @@ A block of the race is a fold of the replay.
 from __future__ import annotations
 
 from replay.replaying import Outcome, Replay
-from segdecay.selection import curve_model
-from segdecay.selection import race as racing
+from segdecay.search import race as curve_model
+from segdecay.search import race as racing
 
 
 def race(replay: Replay) -> Outcome:

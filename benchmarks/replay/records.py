@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.selection.evidence import Counts
-from segdecay.training.metrics import mean_present
+from segdecay.metrics.bootstrap import Counts
+from segdecay.metrics.confusion import mean_present
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

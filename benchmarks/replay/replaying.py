@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from replay.records import F64, I64, Grid
-from segdecay.selection.evidence import Counts, bootstrap_scores, image_draws
-from segdecay.training.metrics import mean_present
+from segdecay.metrics.bootstrap import Counts, bootstrap_scores, image_draws
+from segdecay.metrics.confusion import mean_present
 
 RESAMPLES = 200  # of a fold's images, for selectors that ask how sure a cell's score is
 

@@ -15,7 +15,7 @@ import numpy as np
 from replay.judging import Judge
 from replay.records import F64, Grid
 from replay.selectors import octaves
-from segdecay.selection.evidence import Counts
+from segdecay.metrics.bootstrap import Counts
 
 VALUES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 N_FOLDS, EPOCHS, IMAGES = 5, 40, 40

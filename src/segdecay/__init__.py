@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segdecay.api import load, train, tune
-    from segdecay.data.described import OwnData
-    from segdecay.deploy.loaded import Model
-    from segdecay.training.own import Axis, OwnFold, Setting
-    from segdecay.workflow import Trained, Tuned
+    from segdecay.data.user_data import OwnData
+    from segdecay.inference.model import Model
+    from segdecay.training.user_api import Axis, OwnFold, Setting
+    from segdecay.workflows.tune import Trained, Tuned
 
 __all__ = ["Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"]
 
 _HOMES = {
-    "Axis": "segdecay.training.own",
-    "Model": "segdecay.deploy.loaded",
-    "OwnData": "segdecay.data.described",
-    "OwnFold": "segdecay.training.own",
-    "Setting": "segdecay.training.own",
-    "Trained": "segdecay.workflow",
-    "Tuned": "segdecay.workflow",
+    "Axis": "segdecay.training.user_api",
+    "Model": "segdecay.inference.model",
+    "OwnData": "segdecay.data.user_data",
+    "OwnFold": "segdecay.training.user_api",
+    "Setting": "segdecay.training.user_api",
+    "Trained": "segdecay.workflows.tune",
+    "Tuned": "segdecay.workflows.tune",
     "compare": "segdecay.api",
     "load": "segdecay.api",
     "train": "segdecay.api",

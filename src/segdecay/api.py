@@ -1,31 +1,35 @@
-"""`segdecay.tune`, `train` and `load`: the commands as Python functions, one code path with the command line.
-
-Knows keywords; every step is the workflow's.
-"""
+"""`segdecay.tune`, `train`, `compare` and `load`: the commands as Python functions, on the same code path."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segdecay.asking import Config, config_of, refuse_devices, values_of, watching
-from segdecay.cli.comparing import compare_of
-from segdecay.cli.options import default_out, parse_budget
-from segdecay.comparison import Compared
-from segdecay.comparison import compare as run_compare
-from segdecay.data.described import OwnData
-from segdecay.deploy.ensemble import load_predictor
-from segdecay.deploy.loaded import Model
+from segdecay.data.user_data import OwnData
 from segdecay.errors import ConfigError, RunError
-from segdecay.execution import Execution
-from segdecay.own import OwnSearch, tune_own
-from segdecay.plain import read_yaml
-from segdecay.selection.executors import find_devices
-from segdecay.training.own import Axis, Function
-from segdecay.workflow import Trained, Tuned
-from segdecay.workflow import train as run_train
-from segdecay.workflow import tune as run_tune
+from segdecay.execution import find_devices
+from segdecay.execution.options import Execution
+from segdecay.inference.model import Model, load_predictor
+from segdecay.training.user_api import Axis, Function
+from segdecay.utils.yaml import read_yaml
+from segdecay.workflows.compare import Compared
+from segdecay.workflows.compare import compare as run_compare
+from segdecay.workflows.progress import ConsoleWatcher, build_watcher
+from segdecay.workflows.request import (
+    Config,
+    compare_config_from_keywords,
+    config_from_keywords,
+    default_out,
+    parse_budget,
+)
+from segdecay.workflows.tune import Trained, Tuned
+from segdecay.workflows.tune import train as run_train
+from segdecay.workflows.tune import tune as run_tune
+from segdecay.workflows.user_training import OwnSearch, tune_own
 
 
 def tune(
@@ -96,7 +100,7 @@ def tune(
     }
     if train is None and isinstance(data, OwnData):
         raise ConfigError("OwnData only describes images, so segdecay cannot train on them: give train=, or a folder.")
-    built = config_of(data, config, set, options, function=train, axis=axis)
+    built = config_from_keywords(data, config, set, options, function=train, axis=axis)
     run = _run_of(out, data, built.data.path)
     seconds, cells = parse_budget(budget)
     with watching(workers, quiet=quiet) as (possible, watcher):
@@ -157,7 +161,7 @@ def train(
         "training.epochs": epochs,
         "seed": seed,
     }
-    built = config_of(data, config, set, options)
+    built = config_from_keywords(data, config, set, options)
     run = _run_of(out, data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
         refuse_devices(devices)
@@ -210,8 +214,8 @@ def compare(
         "training.epochs": epochs,
         "seed": seed,
     }
-    values = values_of(None if data is None else str(data), config, set, options)
-    built = compare_of(values, {"arms": None if arms is None else list(arms), "strengths": strengths})
+    section = {"arms": None if arms is None else list(arms), "strengths": strengths}
+    built = compare_config_from_keywords(data, config, set, options, section)
     run = _run_of(out, data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
         execution = Execution(
@@ -263,3 +267,51 @@ def _named(data: Any, path: str) -> str:
 
 def _run_of(out: str | Path | None, data: Any, path: str) -> Path:
     return Path(out) if out is not None else default_out(_named(data, path))
+
+
+def main_reason() -> str | None:
+    """Why workers cannot start from the script that is run; None where they can."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if file is None or getattr(main, "__spec__", None) is not None or not Path(file).is_file():
+        return None
+    if "__name__" in Path(file).read_text(encoding="utf-8", errors="replace"):
+        return None
+    return f'{Path(file).name} has no `if __name__ == "__main__":`, so every worker would run it anew'
+
+
+def refuse_devices(devices: int) -> None:
+    """Refuse several devices to a script of which no process can be started.
+
+    Raises:
+        ConfigError: each of them would be a process that runs the script anew.
+    """
+    reason = main_reason() if devices > 1 else None
+    if reason is not None:
+        raise ConfigError(f"devices={devices}: {reason}. Put the call below that line, or use one device.")
+
+
+def refuse_worker() -> None:
+    """Refuse to begin a run while a worker imports the script that began it.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "A worker imports this script and would start the same run again. Put the call below "
+            '`if __name__ == "__main__":`, or take workers=0.'
+        )
+
+
+@contextmanager
+def watching(workers: int | None, *, quiet: bool) -> Iterator[tuple[int | None, ConsoleWatcher]]:
+    """How many workers can be had from here, and who is told how it goes."""
+    refuse_worker()
+    if workers is not None and (not isinstance(workers, int) or workers < 0):
+        raise ConfigError(f"workers= takes 0 (this process) or more; saw {workers!r}.")
+    with build_watcher(quiet=quiet, as_json=False) as watcher:
+        reason = None if workers == 0 else main_reason()
+        if reason is not None:
+            watcher.say(f"Trainings run in this process, one after the other: {reason}.")
+        yield 0 if reason is not None else workers, watcher

@@ -125,7 +125,7 @@ def _validate_arguments(build: Callable[..., Any], name: str) -> None:
 
 def _rates(optimizer: Any, schedule: str, epochs: int | None, steps_per_epoch: int | None) -> tuple[float, ...] | None:
     """Learning rates of all steps, as far as the options say."""
-    from segdecay.config import ScheduleConfig
+    from segdecay.config.schema import ScheduleConfig
     from segdecay.errors import ConfigError, gather
     from segdecay.training.optim import check_schedule_name, learning_rates
 

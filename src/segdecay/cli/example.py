@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segdecay.cli import options as opt
+from segdecay.workflows.request import parse_budget
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,13 +50,13 @@ def example(
         raise ConfigError(unknown("example", name, NAMES))
     folder = _data_folder(data, download=download)
 
-    from segdecay.cli.stopping import interruptible
-    from segdecay.cli.watching import build_watcher
+    from segdecay.cli.signals import interruptible
     from segdecay.example.story import Asked, tell_example
-    from segdecay.execution import Execution
-    from segdecay.records import to_json
+    from segdecay.execution.options import Execution
+    from segdecay.utils.files import to_json
+    from segdecay.workflows.progress import build_watcher
 
-    seconds, cells = opt.parse_budget(budget)
+    seconds, cells = parse_budget(budget)
     execution = Execution(
         workers=workers, device=device, command=opt.repeat_command(), budget_s=seconds, budget_cells=cells
     )
@@ -77,7 +78,7 @@ def _data_folder(data: Path | None, *, download: bool) -> Path:
     """
     from segdecay.data.cache import default_cache
     from segdecay.errors import ConfigError
-    from segdecay.example.download import SOURCE, fetch_cifar
+    from segdecay.example.story import SOURCE, fetch_cifar
 
     if (data is None) == (not download):
         seen = "both" if download else "neither"
@@ -91,7 +92,7 @@ def _print(told: Told, *, quiet: bool) -> None:
     """Both recipes side by side, the verdict, and where everything lies."""
     from rich.console import Console
 
-    from segdecay.cli.tables import settings_table
+    from segdecay.workflows.progress import settings_table
 
     console, verdict = Console(), told.searched.verdict
     if not quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segdecay.errors import ConfigError, gather
+from segdecay.errors import ConfigError
 
 Data = Annotated[
     str,
@@ -107,23 +106,6 @@ OwnModel = Annotated[
     str | None, typer.Option("--model", help="For a run of your own model: its package.module:build again.")
 ]
 
-SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width from "HxW".
-
-    >>> parse_size("96x128")
-    (96, 128)
-
-    Raises:
-        ConfigError: anything else.
-    """
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
-    if not found:
-        raise ConfigError(f"--size takes HxW in pixels, for example 96x128; saw '{text}'.")
-    return int(found[1]), int(found[2])
-
 
 def parse_switch(name: str, text: str | None) -> bool | None:
     """On or off as a claim; None stays None.
@@ -150,120 +132,13 @@ def parse_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def parse_budget(text: str | None) -> tuple[float | None, int | None]:
-    """Seconds or cells; one of the two is None.
-
-    >>> parse_budget("30m"), parse_budget("1.5h"), parse_budget("20cells"), parse_budget(None)
-    ((1800.0, None), (5400.0, None), (None, 20), (None, None))
-
-    Raises:
-        ConfigError: anything else.
-    """
-    if text is None:
-        return None, None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|cells)", text.strip().lower())
-    amount = float(found[1]) if found else 0.0
-    if not found or amount <= 0 or (found[2] == "cells" and amount != int(amount)):
-        raise ConfigError(f"--budget takes a time or a number of trainings, as in 90s, 30m, 2h, 20cells; saw '{text}'.")
-    if found[2] == "cells":
-        return None, int(amount)
-    return amount * {"s": 1, "m": 60, "h": 3600}[found[2]], None
-
-
-def parse_limit(text: str | None) -> int | None:
-    """Bytes of --cache-limit; None stays None.
-
-    Raises:
-        ConfigError: it is no size.
-    """
-    from segdecay.data.room import parse_bytes
-
-    return None if text is None else parse_bytes(text)
-
-
-def collect_values(
-    data: str | None, config: Path | dict[str, Any] | None, assignments: list[str] | None, options: dict[str, Any]
-) -> dict[str, Any]:
-    """Plain values of a configuration: the file (or its values), then --set, then the options that were given."""
-    from segdecay.plain import read_yaml, set_key
-
-    values = config if isinstance(config, dict) else read_yaml(config) if config is not None else {}
-    values.pop("command", None)  # a run.yaml names its command
-    faults = []
-    for assignment in assignments or []:
-        try:
-            set_key(values, assignment)
-        except ConfigError as error:
-            faults.append(str(error))
-    for path, value in {"data.path": data, **options}.items():
-        if value is None or (value is False and path not in SWITCHES):
-            continue
-        *sections, key = path.split(".")
-        place = values
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                faults.append(f"{section}: a section of keys is needed; saw {place!r}.")
-                break
-        else:
-            place[key] = value
-    gather(ConfigError, faults)
-    return values
-
-
-def build_config(
-    data: str | None, config: Path | dict[str, Any] | None, assignments: list[str] | None, options: dict[str, Any]
-) -> Any:
-    """The checked RunConfig; faults of shape, range and names are reported together.
-
-    Raises:
-        ConfigError: listing all faults.
-    """
-    from segdecay.config import RunConfig, parse_config
-
-    size = options.pop("size", None)
-    if size is not None:
-        options["data.size"] = parse_size(size)
-    values = collect_values(data, config, assignments, options)
-    from segdecay.steps import check_names  # late: it imports torch
-
-    try:
-        built: RunConfig = parse_config(values)
-    except ConfigError as error:
-        gather(ConfigError, [*(line.removeprefix("- ") for line in str(error).splitlines()), *_names_anyway(values)])
-        raise
-    gather(ConfigError, check_names(built))
-    return built
-
-
-def _names_anyway(values: dict[str, Any]) -> list[str]:
-    """Faults of names in values that are not a configuration yet, so that all are told at once."""
-    from segdecay.config import RunConfig
-    from segdecay.steps import check_names
-
-    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "policy"}
-    kept: dict[str, Any] = {"data": {"path": "x"}}
-    for section, key in names.items():
-        given = values.get(section)
-        if isinstance(given, dict) and isinstance(given.get(key), str):
-            kept[section] = {key: given[key]}
-    return check_names(RunConfig.model_validate(kept))
-
-
 def build_tiling(tile: int | None, overlap: int | None, batch: int | None) -> Any:
     """The Tiling that was asked for; the overlap is a quarter of the tile where it is not given."""
-    from segdecay.deploy.applying import Tiling
-    from segdecay.deploy.tiles import STRIDE, TILE
+    from segdecay.inference.apply import Tiling
+    from segdecay.inference.sliding_window import STRIDE, TILE
 
     quarter = (tile or TILE) // 4 // STRIDE * STRIDE
     return Tiling(tile, quarter if overlap is None else overlap, batch)
-
-
-def default_out(data: str) -> Path:
-    """runs/NAME for a data set."""
-    path = Path(data)
-    name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
-    return Path("runs") / name
 
 
 def repeat_command() -> str:

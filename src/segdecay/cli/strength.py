@@ -1,4 +1,4 @@
-"""`strength`. Knows options and words; the arithmetic is in segdecay.training.strengths."""
+"""`strength`. Knows options and words; the arithmetic is in segdecay.training.strength_units."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import typer
 
 from segdecay.cli import options as opt
 from segdecay.errors import ConfigError, gather
+from segdecay.workflows.request import build_config
 
 if TYPE_CHECKING:
-    from segdecay.training.strengths import StrengthReport, Translated
+    from segdecay.training.strength_units import StrengthReport, Translated
 
 _EXAMPLE = "Example: segdecay strength --images 367 --epochs 100 --lr 0.001 --lambda 0.05"
 ACTS = {"decoupled": "multiplies w by 1 − η·λ", "l2": "adds λ·w to the gradient"}
@@ -89,14 +90,14 @@ def strength(
     from dataclasses import asdict
 
     from segdecay.decay import Numbers
-    from segdecay.training.strengths import StrengthRequest, check_policy, check_request, report_strength
+    from segdecay.training.strength_units import StrengthRequest, check_policy, check_request, report_strength
 
     asked = StrengthRequest(lambda_, timescale, total_decay, from_)
     plan = {"optimizer.name": optimizer, "optimizer.momentum": momentum, "optimizer.lr": lr, "schedule.name": schedule,
             "schedule.warmup": warmup, "training.epochs": epochs, "training.batch_size": batch_size,
             "training.accumulate": accumulate, "decay.policy": policy}  # fmt: skip
     try:
-        built = opt.build_config("any", config, assignments, plan)
+        built = build_config("any", config, assignments, plan)
     except ConfigError as error:
         lines = [line.removeprefix("- ") for line in str(error).splitlines()]
         gather(ConfigError, [*lines, *check_request(images, asked, to or ())])

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.config import Task
-from segdecay.data.deep import PLAIN, Depth, depth_from_json, depth_to_json
-from segdecay.data.leases import end_lease, take_lease
+from segdecay.config.schema import Task
+from segdecay.data.cache_lock import end_lease, take_lease
+from segdecay.data.images.bit_depth import PLAIN, Depth, depth_from_json, depth_to_json
 from segdecay.errors import DataError
-from segdecay.records import read_json
+from segdecay.utils.files import read_json
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]

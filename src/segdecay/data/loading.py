@@ -17,26 +17,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdecay.config import DataConfig, Task
+from segdecay.config.schema import DataConfig, Task
 from segdecay.data import cache as caching
-from segdecay.data.checks import (
+from segdecay.data.checks.duplicates import check_duplicates
+from segdecay.data.checks.findings import (
     CheckReport,
     Notebook,
     check_classes,
+    check_empty_masks,
+    check_handfuls,
     check_parts,
     check_shared_groups,
     class_rows,
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
-from segdecay.data.duplicate_checks import check_duplicates
-from segdecay.data.likeness import Content
-from segdecay.data.parallel import ordered_map
-from segdecay.data.pictures import resize_image, resize_mask
-from segdecay.data.quantities import check_empty_masks, check_handfuls
-from segdecay.data.sources import Facts, Sample, Source, build_source
-from segdecay.data.sources.base import PlacedSource, measured
+from segdecay.data.formats import Facts, Sample, Source, build_source
+from segdecay.data.formats.base import PlacedSource, measured
+from segdecay.data.images.decode import resize_image, resize_mask
+from segdecay.data.images.perceptual_hash import Content
 from segdecay.errors import DataError, gather
+from segdecay.utils.parallel import ordered_map
 
 I64 = npt.NDArray[np.int64]
 Watch = Callable[[int, int | None], None]

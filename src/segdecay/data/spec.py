@@ -12,14 +12,11 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from segdecay.config import Task
-from segdecay.data.conflicts import conflicts_of
+from segdecay.config.schema import Section, Task, explain
 from segdecay.data.dataset import MOST_CLASSES
-from segdecay.data.palette import Colour, colour_text, default_palette, parse_colour
-from segdecay.data.yaml_text import load_mapping
-from segdecay.errors import ConfigError, gather, unknown
-from segdecay.key_faults import explain
-from segdecay.sections import Section
+from segdecay.data.images.palette import Colour, colour_text, default_palette, parse_colour
+from segdecay.errors import ConfigError, did_you_mean, gather, unknown
+from segdecay.utils.yaml import load_mapping
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
@@ -282,3 +279,63 @@ def class_palette(spec: DatasetSpec, classes: tuple[str, ...]) -> tuple[Colour, 
     given = {name: parse_colour(colour) for colour, name in reversed(spec.colors.items())}
     given |= {name: parse_colour(colour) for name, colour in spec.palette.items()}
     return tuple(given.get(name, colour) for name, colour in zip(classes, default_palette(len(classes)), strict=True))
+
+
+LABELS = ("folders", "cifar10")  # where labels of images come from, beside a table
+OF_MASKS = ("layout", "masks", "mask_suffix", "values", "colors", "ignore")
+OF_LAYOUTS = {  # keys that only some layouts read; a layout of somebody else reads what it likes
+    "annotations": ("table", "coco", "labelme"),
+    "columns": ("table",),
+    "names": ("coco", "labelme", "parts"),
+    "background": ("coco", "labelme", "parts"),
+    "overlap": ("coco", "labelme", "parts"),
+    "invert": ("parts",),
+    "mask_suffix": ("folders",),
+}
+KNOWN_LAYOUTS = ("folders", "table", "coco", "voc", "labelme", "parts")
+
+
+def conflicts_of(spec: DatasetSpec) -> list[str]:
+    """One line for every two keys that exclude each other."""
+    lines = []
+    if spec.values and spec.colors:
+        lines.append("values and colors exclude each other: masks hold class numbers or colours.")
+    both = [key for key in [*spec.values, *spec.colors] if key in spec.ignore]
+    lines += [f"{key} is given a class and listed under ignore; it can be only one of them." for key in both]
+    if spec.groups is not None and spec.group_pattern is not None:
+        lines.append("groups and group_pattern exclude each other; keep one.")
+    given = spec.model_fields_set
+    if spec.task == "classification":
+        lines += [
+            f"{key} speaks of masks, and task: classification has none; remove it." for key in OF_MASKS if key in given
+        ]
+        if spec.labels not in LABELS and not spec.labels.lower().endswith(".csv"):
+            lines.append(
+                f"labels: '{spec.labels}' is no place of labels; allowed: {', '.join(LABELS)}, or a CSV file with "
+                f"columns name and label.{did_you_mean(spec.labels, LABELS)}"
+            )
+    elif "labels" in given:
+        lines.append("labels needs task: classification; with masks the classes of pixels are the labels.")
+    return [*lines, *_conflicts_of_layout(spec)]
+
+
+def _conflicts_of_layout(spec: DatasetSpec) -> list[str]:
+    lines = [
+        f"{key} is read with layout: {' or '.join(layouts)}, not with layout: {spec.layout}; remove it."
+        for key, layouts in OF_LAYOUTS.items()
+        if key in spec.model_fields_set and spec.layout not in layouts and spec.layout in KNOWN_LAYOUTS
+    ]
+    if spec.layout == "folders" and is_template(spec.images) != is_template(spec.masks):
+        lines.append("images and masks are both folders, or both templates with the same {fields}.")
+    if "{group}" in spec.images and (spec.groups or spec.group_pattern):
+        lines.append("images has a {group}, so groups and group_pattern say it twice; keep one.")
+    return lines
+
+
+def is_template(text: str) -> bool:
+    """Whether `images` or `masks` is a template of paths, not a folder.
+
+    >>> is_template("images"), is_template("{stem}_rgb.jpg"), is_template("**/*.png")
+    (False, True, True)
+    """
+    return "{" in text or "*" in text

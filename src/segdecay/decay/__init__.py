@@ -4,13 +4,10 @@ Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 """
 
 from segdecay.decay.attach import attach
-from segdecay.decay.attached import handle_of, handles_of
-from segdecay.decay.audit import Audit, audit
-from segdecay.decay.audit_form import Form
-from segdecay.decay.audit_loss import LossReport
-from segdecay.decay.audit_mechanism import Decay
-from segdecay.decay.audit_subject import Finding
-from segdecay.decay.audit_table import AuditRow
+from segdecay.decay.audit.audit import Audit, audit
+from segdecay.decay.audit.findings import Finding
+from segdecay.decay.audit.loss_probe import Form, LossReport
+from segdecay.decay.audit.table import AuditRow, Decay
 from segdecay.decay.axes import (
     Axis,
     Coupling,
@@ -22,20 +19,42 @@ from segdecay.decay.axes import (
     relative_axis,
     sgd_axis,
 )
-from segdecay.decay.conventions import CONVENTIONS, Convention, Numbers, convention_names, convention_of
-from segdecay.decay.dropout import Dropout, ridge_of_dropout
-from segdecay.decay.gauge_activations import ActivationGauge, ActivationWatch, watch_activations
-from segdecay.decay.gauge_equilibrium import equilibrium_angle
-from segdecay.decay.gauge_head import HeadGauge, spearman
-from segdecay.decay.gauge_weights import stable_rank
-from segdecay.decay.gauges import GaugeReading, Gauges, GroupGauge, LayerGauge
-from segdecay.decay.groups import GROUPS, ParameterRow, Partition, bare_module, group_parameters
-from segdecay.decay.handle import Handle, Objective
-from segdecay.decay.max_norm import max_norm_of
-from segdecay.decay.multipliers import DEFAULT_MULTIPLIERS, group_multipliers, optimizer_groups
-from segdecay.decay.paste import paste_lines
-from segdecay.decay.policy import Binding, Bucket, OptimizerTraits, Policy
-from segdecay.decay.registry import (
+from segdecay.decay.conventions import (
+    CONVENTIONS,
+    Convention,
+    Numbers,
+    check_translation,
+    convention_names,
+    convention_of,
+    from_convention,
+    to_convention,
+    translate,
+)
+from segdecay.decay.diagnostics.layers import (
+    ActivationGauge,
+    ActivationWatch,
+    HeadGauge,
+    equilibrium_angle,
+    spearman,
+    stable_rank,
+    watch_activations,
+)
+from segdecay.decay.diagnostics.monitor import GaugeReading, Gauges, GroupGauge, LayerGauge
+from segdecay.decay.groups import (
+    DEFAULT_MULTIPLIERS,
+    GROUPS,
+    ParameterRow,
+    Partition,
+    bare_module,
+    group_multipliers,
+    group_parameters,
+    optimizer_groups,
+)
+from segdecay.decay.handle import Handle, Objective, handle_of, handles_of
+from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.regularizers.dropout import Dropout, ridge_of_dropout
+from segdecay.decay.regularizers.max_norm import max_norm_of
+from segdecay.decay.regularizers.registry import (
     POLICIES,
     axis_of,
     build_policy,
@@ -44,6 +63,7 @@ from segdecay.decay.registry import (
     option_names,
     policy_names,
 )
+from segdecay.decay.snippets import paste_lines
 from segdecay.decay.strength import (
     Described,
     check_first_order,
@@ -53,7 +73,6 @@ from segdecay.decay.strength import (
     timescale_epochs,
     total_decay,
 )
-from segdecay.decay.translation import check_translation, from_convention, to_convention, translate
 
 __all__ = [
     "CONVENTIONS",

@@ -8,21 +8,186 @@ on steps that are skipped for inf; an optimizer whose `step` calls its parent's 
 
 from __future__ import annotations
 
+import copy
+import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from segdecay.decay.attached import add_handle, handles_of, remove_handle
 from segdecay.decay.groups import FROZEN, Partition
-from segdecay.decay.own_decay import OwnDecay
-from segdecay.decay.policy import Binding, Bucket, Policy, bare_optimizer, traits_of
-from segdecay.decay.step import Closure, Firing, gradient_scale, is_skipped, validate_step
+from segdecay.decay.regularizers.base import Binding, Bucket, Policy, bare_optimizer, traits_of
+from segdecay.decay.regularizers.registry import may_combine
 from segdecay.errors import DecayError, did_you_mean, gather
+
+NAME = "__deepcopy__"  # looked up on the optimizer itself by copy.deepcopy; no part of its state, so no copy has it
+
+
+def warn_when_copied_(optimizer: Optimizer) -> None:
+    """Let `copy.deepcopy` of this optimizer warn that nothing acts on the copy."""
+
+    def copied(memo: dict[int, Any]) -> Optimizer:
+        warnings.warn(
+            "A copy of an optimizer has lost its hooks: no policy acts on it. Call segdecay.decay.attach on the copy, "
+            "with the model whose parameters it holds.",
+            UserWarning,
+            stacklevel=3,
+        )
+        let_be_copied_(optimizer)
+        try:
+            return copy.deepcopy(optimizer, memo)
+        finally:
+            warn_when_copied_(optimizer)
+
+    setattr(optimizer, NAME, copied)
+
+
+def let_be_copied_(optimizer: Optimizer) -> None:
+    """Undo `warn_when_copied_`."""
+    vars(optimizer).pop(NAME, None)
+
+
+KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
+REMEDY = (
+    "Beside a policy that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until detach()."
+)
+
+
+@dataclass(frozen=True)
+class OwnDecay:
+    """What an optimizer's groups decayed by before a policy took over; given back on detach."""
+
+    taken_over: bool
+    values: tuple[tuple[int, str, float], ...]  # index of the group, key, value
+    beside: bool = False  # left alone: the policy only bounds weights
+
+    @classmethod
+    def take_(cls, optimizer: Optimizer, *, take_over: bool, beside: bool = False) -> OwnDecay:
+        """Set the optimizer's decay to 0 in place and remember it; beside a bound only when asked to take over.
+
+        Raises:
+            DecayError: it decays, take_over is False, and the policy is no bound.
+        """
+        if beside and not take_over:
+            return cls(taken_over=False, values=(), beside=True)
+        found = _decaying(optimizer)
+        if found and not take_over:
+            raise DecayError(f"{_what(optimizer)} {REMEDY}")
+        _set_to_zero(optimizer, found)
+        return cls(take_over, tuple(found))
+
+    def guard_(self, optimizer: Optimizer) -> None:
+        """Before each step: decay that came back, as from a checkpoint of the optimizer, is set to 0 or refused.
+
+        Raises:
+            DecayError: it decays again and was not taken over.
+        """
+        if self.beside:
+            return
+        found = _decaying(optimizer)
+        if found and not self.taken_over:
+            raise DecayError(f"{_what(optimizer)} It did not when the policy was attached. {REMEDY}")
+        _set_to_zero(optimizer, found)
+
+    def restore_(self, optimizer: Optimizer) -> None:
+        """Give the groups their own decay back."""
+        for index, key, value in self.values:
+            optimizer.param_groups[index][key] = value
+
+
+def _decaying(optimizer: Optimizer) -> list[tuple[int, str, float]]:
+    groups = enumerate(optimizer.param_groups)
+    return [(index, key, group[key]) for index, group in groups for key in KEYS if group.get(key)]
+
+
+def _set_to_zero(optimizer: Optimizer, found: list[tuple[int, str, float]]) -> None:
+    for index, key, _ in found:
+        optimizer.param_groups[index][key] = 0.0
+
+
+def _what(optimizer: Optimizer) -> str:
+    groups = [f"{key} = {float(value):g} in group {index}" for index, key, value in _decaying(optimizer)]
+    return f"{type(optimizer).__name__} decays already: {', '.join(groups)}."
+
+
+class Actor(Protocol):
+    """What acts in a step."""
+
+    def restore_gradients_(self) -> None:
+        """Undo what was done to the gradients."""
+
+    def act_(self, optimizer: Optimizer) -> None:
+        """Act, before the update."""
+
+
+class Closure:
+    """A closure after which a policy acts."""
+
+    def __init__(self, actor: Actor, optimizer: Optimizer, closure: Callable[[], Any]) -> None:
+        self.actor, self.optimizer, self.closure = actor, optimizer, closure
+
+    def is_of(self, actor: Actor) -> bool:
+        """Whether this actor acts after the closure already, itself or one wrapped inside."""
+        return self.actor is actor or (isinstance(self.closure, Closure) and self.closure.is_of(actor))
+
+    def __call__(self) -> Any:
+        self.actor.restore_gradients_()
+        loss = self.closure()
+        self.actor.act_(self.optimizer)
+        return loss
+
+
+@dataclass(frozen=True)
+class Firing:
+    """What a policy acted on last. An optimizer whose `step` calls its parent's fires its hooks twice a step."""
+
+    parameter: Parameter
+    gradient: Tensor
+    versions: tuple[int, int]
+
+    @classmethod
+    def of(cls, buckets: Sequence[Bucket]) -> Firing | None:
+        """The mark of a step, from its first parameter; None where nothing was acted on."""
+        parameter = next((bucket.parameters[0] for bucket in buckets), None)
+        if parameter is None or parameter.grad is None:
+            return None
+        return cls(parameter, parameter.grad, _versions(parameter, parameter.grad))
+
+    def is_the_same(self) -> bool:
+        """Whether nothing has touched weight or gradient since: the same step fires again."""
+        gradient = self.parameter.grad
+        return gradient is self.gradient and _versions(self.parameter, gradient) == self.versions
+
+
+def is_skipped(optimizer: Optimizer) -> bool:
+    """Whether a GradScaler found inf and a fused optimizer, which does not ask it, will skip this step itself."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and float(found) > 0
+
+
+def gradient_scale(optimizer: Optimizer) -> float:
+    """What a GradScaler multiplied the gradients by and leaves to a fused optimizer to divide out; else 1."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 if scale is None else float(scale)
+
+
+def validate_step(policy: Policy, strength: float, lr: float | Tensor) -> None:
+    """Let the policy check η·λ.
+
+    A learning rate on a device is not read, as that would wait for the device at every step.
+    """
+    if not isinstance(lr, Tensor) or lr.device.type == "cpu":
+        policy.validate(strength, float(lr))
+
+
+def _versions(parameter: Tensor, gradient: Tensor) -> tuple[int, int]:
+    return parameter._version, gradient._version  # noqa: SLF001 - torch's count of in-place changes; nothing public has it
+
 
 StepArguments = tuple[tuple[Any, ...], dict[str, Any]]
 Schedule = Callable[[int], float]  # λ at a step, counted from 0
@@ -298,3 +463,46 @@ class Handle:
         if not self.is_attached():
             raise DecayError("This handle is detached. Attach again.")
         return self._optimizer
+
+
+# Weak on both sides: the optimizer's hooks hold the handle, and the handle its optimizer.
+_handles: weakref.WeakKeyDictionary[Optimizer, list[weakref.ref[Handle]]] = weakref.WeakKeyDictionary()
+
+
+def add_handle(optimizer: Optimizer, handle: Handle) -> None:
+    """Note that a handle acts on an optimizer."""
+    _handles.setdefault(optimizer, []).append(weakref.ref(handle))
+    warn_when_copied_(optimizer)
+
+
+def remove_handle(optimizer: Optimizer, handle: Handle) -> None:
+    """Note that a handle acts no more."""
+    _handles[optimizer] = [weakref.ref(other) for other in handles_of(optimizer) if other is not handle]
+    if not _handles[optimizer]:
+        let_be_copied_(optimizer)
+
+
+def handle_of(optimizer: Optimizer) -> Handle | None:
+    """The handle attached to an optimizer, or None; None also for a copy, which loses its hooks."""
+    return next(iter(handles_of(optimizer)), None)
+
+
+def handles_of(optimizer: Optimizer) -> list[Handle]:
+    """All handles attached to an optimizer; more than one where policies combine."""
+    references = _handles.get(bare_optimizer(optimizer), [])
+    return [handle for reference in references if (handle := reference()) is not None]
+
+
+def refuse_pair(optimizer: Optimizer, policy: str) -> None:
+    """Refuse a policy beside those that are attached.
+
+    Raises:
+        DecayError: they would regularise the same weights twice.
+    """
+    for present in handles_of(optimizer):
+        if not may_combine(present.policy.name, policy):
+            raise DecayError(
+                f"Policy '{present.policy.name}' is attached to this optimizer already; '{policy}' beside it would "
+                f"regularise the same weights twice. Only decoupled and max_norm combine. Call detach() on its handle "
+                f"first."
+            )

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset
-from segdecay.data.augment import augment
-from segdecay.data.sampling import take_batch
+from segdecay.data.transforms.augment import augment
+from segdecay.data.transforms.crops import take_batch
+from segdecay.metrics.confusion import I64, image_confusions
 from segdecay.models.zoo import build_model
-from segdecay.training.metrics import I64, image_confusions
-from segdecay.training.pixels import pixel_statistics
-from segdecay.training.seeds import derive_seed, generator
+from segdecay.training.batches import derive_seed, generator
+from segdecay.training.class_weights import pixel_statistics
 from segdecay.training.setup import count_batches
 
 FOLD = -1  # draws as a training on the whole training part does, so that both recipes begin alike and see one order

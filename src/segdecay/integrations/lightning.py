@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 
 from segdecay.decay import Handle
-from segdecay.decay.policy import bare_optimizer
+from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, need
-from segdecay.integrations.attaching import Attachments
-from segdecay.integrations.schedules import REMEDY, Ahead, ScheduleCopy
+from segdecay.integrations.trainer import REMEDY, Ahead, Attachments, ScheduleCopy
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer

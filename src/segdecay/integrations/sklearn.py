@@ -6,23 +6,212 @@ Feels like RidgeCV: strengths in, `fit`, and `lambda_`, `cv_results_` and `predi
 from __future__ import annotations
 
 import contextlib
+import csv
+import operator
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
+import yaml
+from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from segdecay import api
 from segdecay.data.dataset import MOST_CLASSES
-from segdecay.errors import ConfigError, DataError
-from segdecay.integrations.arrays import IGNORED, Scale, checked_images, checked_masks, write_arrays
-from segdecay.integrations.parameters import Parameters
-from segdecay.records import Verdict
-from segdecay.training.counts import intersection_union, iou, mean_present
+from segdecay.errors import ConfigError, DataError, gather
+from segdecay.metrics.counts import intersection_union, iou, mean_present
+from segdecay.runs.records import Verdict
+from segdecay.utils.yaml import put_key
+
+U8 = npt.NDArray[np.uint8]
+IGNORED = 255
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From the values of images to 0–255, in 256 steps; None: they are uint8 and stay as they are.
+
+    >>> Scale.of([np.array([[[0.0], [2.0]]])]).apply(np.array([[[1.0], [9.0]]]))[..., 0].tolist()
+    [[128, 255]]
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, images: Sequence[npt.NDArray[Any]]) -> Scale:
+        """From the smallest to the largest value."""
+        if all(image.dtype == np.uint8 for image in images):
+            return cls()
+        return cls(float(min(image.min() for image in images)), float(max(image.max() for image in images)))
+
+    def apply(self, image: npt.NDArray[Any]) -> U8:
+        """An image (H, W, B) as uint8; what lies outside is clipped."""
+        if self.low is None or self.high is None:
+            return np.asarray(image, np.uint8)
+        width = (self.high - self.low) or 1.0
+        return np.rint((image.astype(np.float64) - self.low) / width * 255).clip(0, 255).astype(np.uint8)
+
+
+def checked_images(values: Any, bands: int | None = None) -> list[npt.NDArray[Any]]:
+    """A list of (H, W, B) arrays from (N, H, W, B), (N, H, W) or a sequence of images.
+
+    Raises:
+        DataError: listing every image that cannot be used.
+    """
+    try:
+        images = [np.asarray(one) for one in values]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"X takes (N, H, W, B) or a list of (H, W, B); saw {type(values).__name__} ({error})."
+        ) from error
+    images = [one[..., None] if one.ndim == 2 else one for one in images]
+    if not images:
+        raise DataError("X holds no image.")
+    wanted = bands or (images[0].shape[2] if images[0].ndim == 3 else None)
+    faults = []
+    for number, one in enumerate(images):
+        if one.ndim != 3 or one.size == 0 or one.shape[2] != wanted:
+            faults.append(f"X[{number}] is {one.shape}; (H, W, {wanted or 'B'}) is needed, bands last.")
+        elif one.dtype.kind not in "uif":
+            faults.append(f"X[{number}] is {one.dtype}; numbers are needed.")
+        elif one.dtype.kind == "f" and not np.isfinite(one).all():
+            faults.append(f"X[{number}] holds values that are not finite.")
+    _refuse(faults)
+    return images
+
+
+def checked_masks(values: Any, images: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.int64]]:
+    """A list of (H, W) arrays, one an image and of its size.
+
+    Raises:
+        DataError: listing every mask that cannot be used.
+    """
+    try:
+        masks = [np.asarray(one) for one in values]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"y takes (N, H, W) or a list of (H, W); saw {type(values).__name__} ({error}).") from error
+    if len(masks) != len(images):
+        raise DataError(f"y holds {len(masks)} masks for {len(images)} images; one each is needed.")
+    faults = []
+    for number, (mask, image) in enumerate(zip(masks, images, strict=True)):
+        if mask.shape != image.shape[:2]:
+            faults.append(f"y[{number}] is {mask.shape}; its image is {image.shape[:2]}.")
+        elif mask.dtype.kind not in "uib":
+            faults.append(f"y[{number}] is {mask.dtype}; integers are needed.")
+    _refuse(faults)
+    return [np.asarray(mask, np.int64) for mask in masks]
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    more = [f"and {len(faults) - SHOWN} more."] if len(faults) > SHOWN else []
+    gather(DataError, [*faults[:SHOWN], *more])
+
+
+def write_arrays(
+    folder: Path,
+    images: Sequence[U8],  # (H, W, B) each
+    masks: Sequence[U8],  # (H, W) each: class indices, or IGNORED
+    classes: Sequence[str],
+    groups: Sequence[Any] | None,
+) -> Path:
+    """A folder that `segdecay tune` reads: images/, masks/, groups.csv, dataset.yaml."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    digits = len(str(len(images)))
+    with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["name", "group"])
+        for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            name = f"image-{number:0{digits}d}"
+            _write_image(folder / "images" / name, image)
+            Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
+            rows.writerow([name, name if groups is None else str(groups[number])])
+    said = {"classes": list(classes), "ignore": [IGNORED]}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(said, allow_unicode=True), encoding="utf-8")
+    return folder
+
+
+def _write_image(stem: Path, image: U8) -> None:
+    """PNG where it can hold the bands, else TIFF."""
+    if image.shape[2] == 1:
+        Image.fromarray(image[..., 0]).save(f"{stem}.png")
+    elif image.shape[2] == 3:
+        Image.fromarray(np.ascontiguousarray(image)).save(f"{stem}.png")
+    else:
+        tifffile.imwrite(f"{stem}.tif", image, photometric="minisblack", planarconfig="contig")
+
+
+T = TypeVar("T")
+
+
+class Parameters:
+    """Takes parameters one by one and remembers what was wrong with them, to tell all of it at once.
+
+    >>> taken = Parameters()
+    >>> taken.whole("cv", 3), taken.number("learning_rate", "0.1"), taken.wholes("ignore", 255)
+    (3, 0.1, (255,))
+    >>> taken.whole("epochs", 2.5), taken.faults
+    (None, ['epochs takes a whole number; saw 2.5.'])
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def whole(self, name: str, value: Any, hint: str = "") -> int | None:
+        """A whole number."""
+        return self._taken(operator.index, value, f"{name} takes a whole number{hint}; saw {value!r}.")
+
+    def number(self, name: str, value: Any) -> float | None:
+        """A number."""
+        return self._taken(float, value, f"{name} takes a number; saw {value!r}.")
+
+    def numbers(self, name: str, values: Any) -> list[float] | None:
+        """A sequence of numbers."""
+        said = f"{name} takes a sequence of numbers, as in [0.5, 1, 2]; saw {values!r}."
+        return self._taken(lambda given: [float(value) for value in given], values, said)
+
+    def wholes(self, name: str, values: Any) -> tuple[int, ...] | None:
+        """A whole number, or a sequence of them."""
+
+        def taken(given: Any) -> tuple[int, ...]:
+            is_many = hasattr(given, "__iter__")
+            return tuple(operator.index(value) for value in (given if is_many else (given,)))
+
+        said = f"{name} takes a whole number or a sequence of them, as in [255]; saw {values!r}."
+        return self._taken(taken, values, said)
+
+    def put(self, values: dict[str, Any], options: Any) -> None:
+        """Put options at their dotted keys, in place."""
+        if not isinstance(options, Mapping):
+            self.faults.append(f"options takes a mapping of keys to values, as in {{'seed': 1}}; saw {options!r}.")
+            return
+        for key, value in options.items():
+            fault = put_key(values, str(key), value, "options:")
+            if fault is not None:
+                self.faults.append(fault)
+
+    def refuse(self) -> None:
+        """Tell what was wrong.
+
+        Raises:
+            ConfigError: all of it.
+        """
+        gather(ConfigError, self.faults)
+
+    def _taken(self, take: Callable[[Any], T], value: Any, said: str) -> T | None:
+        try:
+            return take(value)
+        except (TypeError, ValueError):
+            self.faults.append(said)
+            return None
 
 
 class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings no types

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segdecay.config import ModelConfig, Task
+from segdecay.config.schema import ModelConfig, Task
 from segdecay.errors import ModelError, did_you_mean, unknown
 from segdecay.models.small_cnn import SmallCNN
 from segdecay.models.unet import UNet

@@ -4,9 +4,9 @@
 the picture of score against strength.
 """
 
-from segdecay.report.evaluation_page import build_evaluation_report
+from segdecay.report.facts.read import read_verdict
+from segdecay.report.figures.svg import score_svg
 from segdecay.report.page import build_report
-from segdecay.report.picture import score_svg
-from segdecay.report.reading import read_verdict
+from segdecay.report.pages.evaluation import build_evaluation_report
 
 __all__ = ["build_evaluation_report", "build_report", "read_verdict", "score_svg"]

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segdecay.records import write_bytes
-from segdecay.report.balancing_table import balancing_table
-from segdecay.report.class_curves import class_curves
-from segdecay.report.compare_page import build_compare_report
-from segdecay.report.confusion_page import confusion_section
-from segdecay.report.evaluation_page import build_evaluation_report
-from segdecay.report.example_page import build_example_report
-from segdecay.report.facts import Run
-from segdecay.report.gauge_page import gauge_section
-from segdecay.report.images import read_sheets
-from segdecay.report.joint_page import joint_section
-from segdecay.report.label_images import read_label_sheets
-from segdecay.report.multiples import build_multiples, multiples_csv
-from segdecay.report.panel import json_text
-from segdecay.report.reading import read_run
-from segdecay.report.rendering import render_page
-from segdecay.report.strength_page import (
+from segdecay.report.facts.read import read_run
+from segdecay.report.facts.run import Run
+from segdecay.report.facts.tables import class_curves, class_table, findings_by_level, group_lines
+from segdecay.report.figures.classes import build_multiples, multiples_csv
+from segdecay.report.pages.classes import balancing_table, confusion_section
+from segdecay.report.pages.compare import build_compare_report
+from segdecay.report.pages.diagnostics import gauge_section
+from segdecay.report.pages.evaluation import build_evaluation_report
+from segdecay.report.pages.example import build_example_report
+from segdecay.report.pages.images import read_label_sheets, read_sheets
+from segdecay.report.pages.panel import json_text, render_page
+from segdecay.report.pages.strength import (
     compared_word,
     curve_pairs,
     distinct,
     first_words,
+    joint_section,
     policy_text,
     strength_panels,
 )
-from segdecay.report.tables import class_table, findings_by_level, group_lines
-from segdecay.report.wording import Wording
-from segdecay.training.alarm import tolls
+from segdecay.report.text.glossary import Wording
+from segdecay.training.dead_classes import tolls
+from segdecay.utils.files import write_bytes
 
 KINDS = {
     "chosen": "a strength was chosen",

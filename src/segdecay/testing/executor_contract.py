@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from segdecay.errors import DiskFullError
-from segdecay.selection.executors import Event, Executor, InlineExecutor
+from segdecay.execution import Event, Executor, InlineExecutor
 from segdecay.testing import small_cells as small
 from segdecay.testing.small_cells import EPOCHS, SmallCells, result_of, small_cells
 from segdecay.testing.small_runs import expect

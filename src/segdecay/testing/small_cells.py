@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segdecay.config import parse_config
+from segdecay.config.schema import parse_config
 from segdecay.data import load_dataset
 from segdecay.training.setup import CellTask
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segdecay.data.checks import Notebook
+from segdecay.data.checks.findings import Notebook
 from segdecay.data.dataset import IGNORE
-from segdecay.data.sources import Sample, Source
-from segdecay.data.sources.pairs import PARTS
+from segdecay.data.formats import Sample, Source
+from segdecay.data.formats.pairing import PARTS
 from segdecay.errors import SegdecayError
 from segdecay.testing.small_runs import expect
 
@@ -33,7 +33,7 @@ class SourceContract:
     notebook or a SegdecayError, never another exception; faults of all files are gathered before anybody is told.
 
     Example:
-        >>> from segdecay.data.sources.scenes import ScenesSource
+        >>> from segdecay.data.formats.digits import ScenesSource
         >>> class TestDigits(SourceContract):
         ...     def build(self, root: Path) -> Source:
         ...         return ScenesSource()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segdecay.decay import Handle
 from segdecay.errors import DecayError, RunError
-from segdecay.records import write_bytes
+from segdecay.utils.files import write_bytes
 
 FILE = "state.safetensors"
 POLICY = "policy"  # in the JSON: the state of the policy, its tensors replaced by their names

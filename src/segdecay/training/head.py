@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segdecay.decay import Partition
-from segdecay.decay.channels import channel_norms
+from segdecay.decay.scale_invariance import channel_norms
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,17 @@ from torch import Tensor
 
 from segdecay.data.dataset import open_dataset
 from segdecay.decay import Gauges, Handle
-from segdecay.records import CellRecord, cell_from_json, read_json
-from segdecay.training.balancing import begin_second_stage_
-from segdecay.training.batches import training_batch
-from segdecay.training.cell import Cell, Progress
+from segdecay.metrics.confusion import curve_scores
+from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.training.artifacts import build_gauges, finish, validation_line, watched
+from segdecay.training.batches import derive_seed, training_batch
 from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
-from segdecay.training.finishing import finish
-from segdecay.training.gauging import build_gauges, watched
+from segdecay.training.distributed import Ranks
 from segdecay.training.head import cap_rows_
-from segdecay.training.keeping import validation_line
-from segdecay.training.metrics import curve_scores
-from segdecay.training.ranks import Ranks
-from segdecay.training.seeds import derive_seed
 from segdecay.training.setup import ALONE, CellTask, apply_in_training, build_parts, count_epochs, epoch_batches
+from segdecay.training.state import Cell, Progress
+from segdecay.training.weight_balancing import begin_second_stage_
+from segdecay.utils.files import read_json
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the cell has kept its state

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from segdecay.config import OptimizerConfig, ScheduleConfig
+from segdecay.config.schema import OptimizerConfig, ScheduleConfig
 from segdecay.errors import ConfigError, unknown
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

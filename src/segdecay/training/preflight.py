@@ -12,19 +12,18 @@ from pathlib import Path
 
 import torch
 
-from segdecay.config import RunConfig
+from segdecay.config.schema import RunConfig
 from segdecay.data.dataset import Dataset, open_dataset
-from segdecay.data.sampling import crop_size, take_batch
+from segdecay.data.transforms.crops import crop_size, take_batch
 from segdecay.decay import Partition
-from segdecay.decay.l2_sp import L2SP
+from segdecay.decay.regularizers.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError, gather
 from segdecay.models.zoo import fresh_names, is_own
-from segdecay.training.balancing import begin_second_stage_, head_norms
-from segdecay.training.batches import check_draws
+from segdecay.training.batches import check_draws, generator
+from segdecay.training.distributed import validate_spread
 from segdecay.training.head import cap_rows_
-from segdecay.training.ranks import validate_spread
-from segdecay.training.seeds import generator
 from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
+from segdecay.training.weight_balancing import begin_second_stage_, head_norms
 
 TIMED_STEPS = 3
 PAGE_BYTES = 6_000_000  # report.html, most of it the plotting library, and examples

@@ -16,22 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.config import DecayConfig, ModelConfig, OptimizerConfig, RunConfig
+from segdecay.config.schema import DecayConfig, ModelConfig, OptimizerConfig, RunConfig
 from segdecay.data.dataset import Dataset
-from segdecay.decay.l2_sp import L2SP
+from segdecay.decay.regularizers.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
-from segdecay.records import Strength
-from segdecay.training.batches import Draws, build_draws
-from segdecay.training.fabric import Fabric
+from segdecay.runs.records import Strength
+from segdecay.training.batches import Draws, build_draws, derive_seed, generator
+from segdecay.training.class_weights import Pixels, build_class_weights, pixel_statistics
+from segdecay.training.distributed import Fabric, Ranks, Spread, build_fabric, scoring_model
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
-from segdecay.training.own import Own, own_axis
-from segdecay.training.pixels import Pixels, pixel_statistics
-from segdecay.training.ranks import Ranks, Spread, build_fabric, scoring_model
-from segdecay.training.seeds import derive_seed, generator
-from segdecay.training.weighting import build_class_weights
+from segdecay.training.user_api import Own, own_axis
 
 ALONE = Ranks()
 

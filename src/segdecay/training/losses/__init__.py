@@ -1,12 +1,9 @@
 """Losses: what a training lowers, beside the penalty. A new one is a file here and a name in `original.LOSSES`."""
 
 from segdecay.training.losses.base import ImageLoss, Loss, PixelLoss
-from segdecay.training.losses.cross_entropy import CrossEntropy, loss_sums, pixel_cross_entropy
-from segdecay.training.losses.focal import Focal
-from segdecay.training.losses.lovasz import Lovasz
-from segdecay.training.losses.ohem import Ohem
-from segdecay.training.losses.original import LOSSES, OriginalLoss, build_loss, check_loss
-from segdecay.training.losses.overlap import Dice, Tversky
+from segdecay.training.losses.combine import LOSSES, OriginalLoss, build_loss, check_loss
+from segdecay.training.losses.cross_entropy import CrossEntropy, Focal, Ohem, loss_sums, pixel_cross_entropy
+from segdecay.training.losses.regions import Dice, Lovasz, Tversky
 from segdecay.training.losses.weights import class_weights, effective_number_weights, logit_adjustment
 
 __all__ = [

@@ -1,0 +1,91 @@
+"""`compare`. Knows options and words; nothing of training."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segdecay.cli import options as opt
+from segdecay.workflows.request import build_compare_config, default_out, parse_limit
+
+_EXAMPLE = "Example: segdecay compare DATA --arms none,decoupled,l1,dropout --strengths 3 --out runs/arms"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("compare", epilog=_EXAMPLE)(compare)
+
+
+def compare(
+    data: opt.Data,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            "--arms",
+            help="Names with commas between: none, l2, decoupled, l1, elastic_net, group_lasso, dropout, max_norm, "
+            "cpr, cautious, corrected, l2_sp, weight_balancing, logit_adjustment, class_weights, early_stopping.",
+        ),
+    ] = None,
+    strengths: Annotated[
+        int | None, typer.Option("--strengths", help="Tried of every arm beside none. Default: 3.")
+    ] = None,
+    out: opt.Out = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    model: opt.Model = None,
+    folds: opt.Folds = None,
+    epochs: opt.Epochs = None,
+    size: opt.Size = None,
+    seed: opt.Seed = None,
+    strict: opt.Strict = False,
+    allow_missing: opt.AllowMissing = False,
+    workers: opt.Workers = None,
+    cache_limit: opt.CacheLimit = None,
+    executor: opt.Executor = "local",
+    address: opt.Address = None,
+    gpus_per_cell: opt.GpusPerCell = 0.0,
+    device: opt.Device = "auto",
+    wait: opt.Wait = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Compare regularisers at equal budget: the same folds, seeds and number of trainings for every arm.
+
+    The same command on the same --out goes on where it stopped.
+    """
+    options = {
+        "model.name": model,
+        "search.folds": folds,
+        "training.epochs": epochs,
+        "size": size,
+        "seed": seed,
+        "search.strict": strict,
+        "search.allow_missing": allow_missing,
+    }
+    names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
+    built = build_compare_config(data, config, assignments, options, {"arms": names, "strengths": strengths})
+    limit = parse_limit(cache_limit)
+    # late, so that a fault of the options is told before torch is imported
+    from segdecay.cli.signals import interruptible
+    from segdecay.execution.options import Execution
+    from segdecay.utils.files import to_json
+    from segdecay.workflows.compare import compare as run_compare
+    from segdecay.workflows.progress import build_watcher
+
+    execution = Execution(
+        workers=workers,
+        device=device,
+        command=opt.repeat_command(),
+        cache_limit=limit,
+        executor=executor,
+        wait=wait,
+        address=address,
+        gpus_per_cell=gpus_per_cell,
+    )
+    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+        done = run_compare(built, out or default_out(data), execution, watcher)
+    if as_json:
+        typer.echo(to_json(done.comparison), nl=False)
+    else:
+        watcher.conclude_comparison(done)

@@ -1,0 +1,31 @@
+"""`fetch`. Knows options and words; nothing of files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("fetch", epilog="Example: segdecay fetch torchvision:OxfordIIITPet")(fetch)
+
+
+def fetch(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="torchvision:NAME[:FOLDER]", help="VOCSegmentation, SBDataset or OxfordIIITPet; FOLDER: the cache."
+        ),
+    ],
+) -> None:
+    """Fetch a published data set by torchvision's own download; nothing else of segdecay fetches it."""
+    from segdecay.data.cache import default_cache
+    from segdecay.data.formats.torchvision import PREFIX, SETS, fetch_set
+    from segdecay.errors import DataError
+
+    if not data.startswith(PREFIX):
+        raise DataError(f"'{data}' cannot be fetched. Allowed: {', '.join(PREFIX + name for name in SETS)}.")
+    folder = fetch_set(data, default_cache())
+    typer.echo(f"{data} lies in {folder}. Next: segdecay check {data}")

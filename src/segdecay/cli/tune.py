@@ -1,0 +1,189 @@
+"""`tune`, `train` and `report`. Knows options and words; nothing of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdecay.cli import options as opt
+from segdecay.cli.signals import interruptible
+from segdecay.workflows.request import build_config, default_out, parse_budget, parse_limit
+
+_TUNE_EXAMPLE = "Example: segdecay tune DATA --out runs/mine --folds 5 --set search.grid=[0,1,4,16]"
+_TRAIN_EXAMPLE = "Example: segdecay train DATA --decay decoupled --lambda 0.01 --out runs/one"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("tune", epilog=_TUNE_EXAMPLE)(tune)
+    app.command("train", epilog=_TRAIN_EXAMPLE)(train)
+    app.command("report", epilog="Example: segdecay report runs/mine")(report)
+
+
+def tune(
+    data: opt.Data,
+    out: opt.Out = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="best, or one-se.")] = None,
+    search: opt.Search = None,
+    trials: opt.Trials = None,
+    race: opt.Race = None,
+    budget: opt.Budget = None,
+    honest: opt.Honest = None,
+    keep_fold_models: Annotated[
+        bool, typer.Option("--keep-fold-models", help="Keep the folds' weights, for predict --ensemble.")
+    ] = False,
+    model: opt.Model = None,
+    folds: opt.Folds = None,
+    epochs: opt.Epochs = None,
+    size: opt.Size = None,
+    seed: opt.Seed = None,
+    strict: opt.Strict = False,
+    allow_missing: opt.AllowMissing = False,
+    workers: opt.Workers = None,
+    executor: opt.Executor = "local",
+    address: opt.Address = None,
+    gpus_per_cell: opt.GpusPerCell = 0.0,
+    device: opt.Device = "auto",
+    cache_limit: opt.CacheLimit = None,
+    wait: opt.Wait = False,
+    estimate: opt.Estimate = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Choose λ by cross-validation: folds, trainings, verdict, refit, model, report.
+
+    The same command on the same --out goes on where it stopped.
+    """
+    built = build_config(
+        data,
+        config,
+        assignments,
+        {
+            "decay.policy": decay,
+            "search.rule": rule,
+            "search.joint": opt.parse_names(search),
+            "search.trials": trials,
+            "search.race": opt.parse_switch("--race", race),
+            "search.honest": honest,
+            "model.name": model,
+            "search.folds": folds,
+            "training.epochs": epochs,
+            "size": size,
+            "seed": seed,
+            "search.strict": strict,
+            "search.allow_missing": allow_missing,
+        },
+    )
+    seconds, cells = parse_budget(budget)
+    limit = parse_limit(cache_limit)
+    # late, so that a fault of the options is told before torch is imported
+    from segdecay.execution.options import Execution
+    from segdecay.utils.files import to_json
+    from segdecay.workflows.progress import build_watcher, show_estimate
+    from segdecay.workflows.tune import estimate as run_estimate
+    from segdecay.workflows.tune import tune as run_tune
+
+    execution = Execution(
+        workers=workers,
+        device=device,
+        command=opt.repeat_command(),
+        executor=executor,
+        address=address,
+        gpus_per_cell=gpus_per_cell,
+        cache_limit=limit,
+        wait=wait,
+        budget_s=seconds,
+        budget_cells=cells,
+        keep_fold_models=keep_fold_models,
+    )
+    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+        if estimate:
+            found = run_estimate(built, out or default_out(data), execution, watcher)
+            typer.echo(to_json(found) if as_json else show_estimate(found), nl=not as_json)
+            return
+        done = run_tune(built, out or default_out(data), execution, watcher)
+    if as_json:
+        typer.echo(to_json(done.verdict), nl=False)
+    else:
+        watcher.conclude(done)
+
+
+def train(
+    data: opt.Data,
+    out: opt.Out = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Set = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", help="λ as the optimizer takes it: weights shrink by 1 - lr·λ a step.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option("--strength", help="Instead of --lambda: the value on the axis, as in a verdict.")
+    ] = None,
+    model: opt.Model = None,
+    epochs: opt.Epochs = None,
+    size: opt.Size = None,
+    seed: opt.Seed = None,
+    allow_missing: opt.AllowMissing = False,
+    workers: opt.Workers = None,
+    device: opt.Device = "auto",
+    devices: opt.Devices = 1,
+    cache_limit: opt.CacheLimit = None,
+    wait: opt.Wait = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Train one setting: on the training part, scored on the val part when there is one."""
+    built = build_config(
+        data,
+        config,
+        assignments,
+        {
+            "decay.policy": decay,
+            "decay.lambda": lambda_,
+            "decay.value": strength,
+            "model.name": model,
+            "training.epochs": epochs,
+            "size": size,
+            "seed": seed,
+            "search.allow_missing": allow_missing,
+        },
+    )
+    limit = parse_limit(cache_limit)
+    from segdecay.execution.options import Execution
+    from segdecay.utils.files import to_json
+    from segdecay.workflows.progress import build_watcher  # late, as in `tune`
+    from segdecay.workflows.tune import train as run_train
+
+    execution = Execution(
+        workers=workers,
+        device=device,
+        devices=devices,
+        command=opt.repeat_command(),
+        cache_limit=limit,
+        wait=wait,
+    )
+    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
+        done = run_train(built, out or default_out(data), execution, watcher)
+    if as_json:
+        typer.echo(to_json(done.record), nl=False)
+    else:
+        watcher.conclude_training(done)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    as_json: opt.Json = False,
+) -> None:
+    """Write RUN/report.html anew from the records of the run."""
+    import json
+
+    from segdecay.report import build_report
+
+    path = build_report(run)
+    typer.echo(json.dumps({"report": str(path)}) if as_json else f"report: {path}")

@@ -1,0 +1,423 @@
+"""What a run is asked to do: strict, from YAML, to YAML.
+
+Checks shape and range only; whether a name exists is checked by the package that builds the thing.
+Two runs are the same when this configuration and the data are; workers, device and quiet are not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from segdecay.errors import ConfigError, did_you_mean, gather
+
+
+def explain(error: pydantic.ValidationError, allowed_keys: Callable[[tuple[str | int, ...]], list[str]]) -> list[str]:
+    """One plain line a fault: key, what is wrong, what we saw, what is near."""
+    lines = []
+    for fault in error.errors():
+        path = tuple(fault["loc"])
+        key = ".".join(str(part) for part in path)
+        if fault["type"] == "extra_forbidden":
+            allowed = allowed_keys(path)
+            lines.append(
+                f"Unknown key '{key}'; allowed here: {', '.join(allowed)}.{did_you_mean(str(path[-1]), allowed)}"
+            )
+        elif fault["type"] == "missing":
+            lines.append(f"Key '{key}' is missing.")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            near = ""
+            if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+                expected = str(fault.get("ctx", {}).get("expected", ""))
+                near = did_you_mean(
+                    fault["input"], [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
+                )
+            lines.append(f"{key}: {message[0].lower()}{message[1:]}; saw {fault['input']!r}.{near}")
+    return lines
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Size = Annotated[tuple[int, int], Field(description="height, width in pixels")]
+Task = Literal["segmentation", "classification"]  # what is labelled: every pixel, or the image
+
+
+class Section(pydantic.BaseModel):
+    """A part of the configuration: unknown keys are refused, values are frozen."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AxisConfig(Section):
+    """What a training of the caller's own is tuned along; none is 0, or inf where lower is stronger."""
+
+    name: str
+    unit: str = ""
+    grid: tuple[NonNegative, ...]
+    stronger: Literal["higher", "lower"] = "higher"
+
+    @pydantic.field_validator("grid", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class OwnConfig(Section):
+    """A training of the caller's own, in Python (docs/python.md)."""
+
+    function: str | None = Field(None, description="name of the function that trains; null: segdecay trains")
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(type(one) in (int, float) for one in value)
+
+
+class SearchConfig(Section):
+    """Which settings see which folds, and by which rule one of them is taken."""
+
+    grid: tuple[float, ...] | None = Field(None, description="strengths on the axis; null takes the axis' own")
+    race: bool = Field(True, description="train only the cells that may change the verdict; false: the whole grid")
+    folds: int | None = Field(
+        None, ge=2, le=100, description="null: 5, or as many down to 3 as the groups and classes allow"
+    )
+    method: Literal["groups", "leave-one-group-out", "blocks", "given"] | None = Field(
+        None, description="null: what the data set says"
+    )
+    block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
+    seeds: tuple[int, ...] = (0,)
+    rule: Literal["best", "one-se"] = "best"
+    joint: tuple[str, ...] = Field(
+        (), description="searched together with the strength: lr, head, encoder, dropout, class_weights (docs/joint.md)"
+    )
+    trials: int = Field(24, ge=6, le=10_000, description="joint only: settings tried, a third of them at none")
+    sampler: Literal["tpe", "gp", "qmc", "random"] = Field("tpe", description="joint only: Optuna's sampler")
+    ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="joint only: from and to of what is searched; default in docs/joint.md"
+    )
+    criterion: Literal["miou", "worst", "weighted", "classes", "accuracy", "balanced_accuracy"] | None = Field(
+        None,
+        description="mIoU, the worst class, the mean weighted by pixels, the mean of named classes, the share that is "
+        "right, or the mean recall of the classes; null: miou for masks, balanced_accuracy for labels of images",
+    )
+    criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
+    max_class_loss: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="largest loss of IoU (or recall) against none that any class may have; null: no limit",
+    )
+    honest: Literal["bbc-cv", "nested", "holdout"] = Field(
+        "bbc-cv",
+        description="the score corrected for selection: computed, by a search without each fold, or on a fold held out",
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+    resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
+    strict: bool = Field(False, description="warnings about the data are errors")
+    allow_missing: bool = Field(False, description="go on where a class cannot be scored or learned in every fold")
+
+    @pydantic.field_validator("ranges", mode="before")
+    @classmethod
+    def _ranges_from_lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: tuple(map(float, one)) if _are_numbers(one) else one for name, one in value.items()}
+
+    @pydantic.field_validator("grid", "seeds", "criterion_classes", "joint", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("grid")
+    @classmethod
+    def _grid_is_sane(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (len(set(value)) != len(value) or not value or not all(one >= 0 for one in value)):
+            raise ValueError("must be different numbers, none below 0")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _classes_fit_the_criterion(self) -> Self:
+        if (self.criterion == "classes") != bool(self.criterion_classes):
+            raise ValueError("criterion: classes and criterion_classes: [names] go together; give both or neither")
+        return self
+
+
+class DataConfig(Section):
+    """Where the data lies and how it is read."""
+
+    path: str = Field(description="a folder, a dataset.yaml, digits, cifar10:FOLDER or torchvision:NAME")
+    size: Size | None = Field(None, description="resize every image and mask to H, W; null keeps the size of the files")
+
+    @pydantic.field_validator("size", mode="before")
+    @classmethod
+    def _size_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("size")
+    @classmethod
+    def _size_is_sane(cls, value: Size | None) -> Size | None:
+        if value is not None and not all(8 <= side <= 16384 for side in value):
+            raise ValueError("each side must be from 8 to 16384 pixels")
+        return value
+
+
+class ModelConfig(Section):
+    """Which network, from which weights."""
+
+    name: str = Field(
+        "unet-tiny",
+        description="unet-tiny, unet-small, small-cnn (labels of images), smp:ARCHITECTURE, or package.module:build",
+    )
+    width: int | None = Field(None, ge=1, le=512, description="U-Net only: channels of the first level")
+    depth: int | None = Field(None, ge=1, le=7, description="U-Net only: how often the resolution is halved")
+    norm: Literal["batch", "group"] = Field("batch", description="U-Net only")
+    dropout: float = Field(0.0, ge=0, lt=1, description="U-Net only: Dropout2d probability, at the two deepest levels")
+    encoder: str = Field("resnet18", description="smp only: a timm or smp encoder by name")
+    pretrained: bool = Field(False, description="smp only: load the encoder's weights from the hub")
+    weights: str | None = Field(None, description="start from this local .safetensors or .pth (weights only)")
+
+
+class LossConfig(Section):
+    """The original loss, over the valid pixels (docs/losses.md)."""
+
+    name: str = Field("cross_entropy", description="one of docs/losses.md, or a sum as in cross_entropy+dice")
+    options: dict[str, float] = Field(default_factory=dict, description="of the losses named, by option")
+    factors: tuple[Positive, ...] | None = Field(None, description="of the losses in a sum, in order; null: 1 each")
+    class_weights: str | tuple[float, ...] = Field(
+        "inverse_sqrt", description="none, median, inverse_sqrt, effective_number, or one number a class in order"
+    )
+    class_weights_count: Literal["images", "components"] = Field(
+        "images", description="effective_number only: what is counted of a class"
+    )
+    class_weights_beta: float = Field(0.9999, ge=0, lt=1, description="effective_number only: β")
+    logit_adjustment: NonNegative = Field(
+        0.0, description="τ of τ·log(class share), added to the logits in the loss; 1 is the usual value, 0 is off"
+    )
+
+    @pydantic.field_validator("factors", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("class_weights", mode="before")
+    @classmethod
+    def _weights_are_a_name_or_numbers(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, (list, tuple)) or not all(type(one) in (int, float) for one in value):
+            raise ValueError("must be a name or a list of numbers, one a class")
+        return tuple(value)
+
+
+class OptimizerConfig(Section):
+    """The rule of the update, without any decay of its own."""
+
+    name: str = Field("adamw", description="adamw, adam or sgd")
+    lr: Positive = Field(0.003, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @pydantic.field_validator("betas", mode="before")
+    @classmethod
+    def _betas_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves over the steps."""
+
+    name: str = Field("cosine", description="cosine, poly or constant")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent on a linear rise from 0")
+    power: Positive = Field(0.9, description="poly only")
+
+
+class AugmentConfig(Section):
+    """What is drawn anew for every training image; validation and test images are never touched."""
+
+    crop: Size | Literal["auto"] | None = Field(
+        "auto", description="auto crops only where image sizes differ or exceed 512"
+    )
+    flip: Literal["data", "none", "horizontal", "both"] = Field("data", description="data: what dataset.yaml allows")
+    pad: int = Field(
+        0, ge=0, le=256, description="pixels of black around every image, of which a window of its size is cropped"
+    )
+    degrees: float = Field(0.0, ge=0, le=180, description="largest turn")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, in shares of the side")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest change, in shares of the range")
+    contrast: float = Field(0.0, ge=0, lt=1, description="largest relative change")
+    class_crops: float = Field(
+        0.0, ge=0, le=1, description="share of the draws made by class: a class, an image with it, a window around it"
+    )
+    copy_paste: float = Field(0.0, ge=0, le=1, description="share of the images that get instances of rare classes")
+    copy_paste_classes: tuple[str, ...] = Field(
+        (), description="names; empty: those with fewer training pixels than the median class"
+    )
+    copy_paste_least_px: int = Field(16, ge=1, description="pixels of the smallest instance that is pasted")
+
+    @pydantic.field_validator("crop", "copy_paste_classes", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class TrainingConfig(Section):
+    """How long and in which portions one cell trains."""
+
+    epochs: int = Field(80, ge=1, le=100_000)
+    batch_size: int = Field(8, ge=1, le=4096)
+    accumulate: int = Field(1, ge=1, description="micro-batches summed before a step")
+    clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null for none")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    deterministic: bool = Field(True, description="refuse kernels whose result varies from call to call")
+
+
+class DecayConfig(Section):
+    """Which rule, on which parameters, how hard relative to the searched strength."""
+
+    policy: str = Field("decoupled", description="see: segdecay policies")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the policy, see: segdecay policies NAME")
+    groups: dict[str, float] = Field(
+        default_factory=dict, description="multiplier of the strength by group; default body 1, head 1, norm 0, bias 0"
+    )
+    rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
+    head: str | None = Field(None, description="name of the last layer, if it is not found")
+    axis: AxisConfig | None = Field(
+        None, description="of tune(train=function) only: an axis of its own (docs/python.md)"
+    )
+    value: NonNegative | None = Field(None, description="train only: strength on the axis")
+    lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class BalancingConfig(Section):
+    """A second stage of every training, of the head alone, for rare classes (docs/rare.md)."""
+
+    epochs: int = Field(0, ge=0, le=100_000, description="of the second stage, after training.epochs; 0 is off")
+    beta: float = Field(0.9999, ge=0, lt=1, description="β of the class-balanced loss; 0 weighs all classes alike")
+    count: Literal["images", "components"] = Field("images", description="what the loss counts of a class")
+    decay: NonNegative = Field(0.1, description="λ on the head's weights: they are multiplied by 1 − lr·λ every step")
+    lr: Positive | None = Field(None, description="peak learning rate; null takes optimizer.lr")
+    max_norm_share: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="cap of row norms, from the smallest (0) to the largest (1) at its start; null: none",
+    )
+
+
+class RunConfig(Section):
+    """Everything that makes a run what it is."""
+
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+    decay: DecayConfig = DecayConfig()
+    balancing: BalancingConfig = BalancingConfig()
+    search: SearchConfig = SearchConfig()
+    own: OwnConfig = OwnConfig()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+STRENGTHS = 3
+
+
+class CompareSection(Section):
+    """Which arms, and how hard each is tuned: the same for all."""
+
+    arms: tuple[str, ...] = Field(("none", "decoupled"), min_length=1, description="see: segdecay compare --help")
+    strengths: int = Field(STRENGTHS, ge=1, le=50, description="tried of every arm beside none, in every fold")
+    grids: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, description="by arm: so many strengths of your own in place of the default ones"
+    )
+
+    @pydantic.field_validator("arms", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and not value:
+            raise ValueError("no arm is named; name at least one beside none")
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("grids", mode="before")
+    @classmethod
+    def _tuples_from_lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
+
+
+class CompareConfig(RunConfig):
+    """A run's configuration with what is compared; everything else is the same for all arms."""
+
+    compare: CompareSection = CompareSection()
+
+    @property
+    def shared(self) -> RunConfig:
+        """What all arms share, as a training takes it."""
+        return RunConfig.model_construct(**{name: getattr(self, name) for name in RunConfig.model_fields})
+
+
+def _allowed_keys(path: tuple[str | int, ...], root: type[pydantic.BaseModel] = RunConfig) -> list[str]:
+    """The keys that stand beside a misspelt one."""
+    section = root
+    for part in path[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)):
+            return []
+        section = annotation
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def parse_config(values: dict[str, Any]) -> RunConfig:
+    """A checked configuration from plain values.
+
+    Raises:
+        ConfigError: listing every unknown key and every value out of range.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except pydantic.ValidationError as error:
+        lines = explain(error, _allowed_keys)
+        gather(ConfigError, lines)
+        raise AssertionError from error  # gather always raises here: a validation error has faults
+
+
+def parse_compare(shared: RunConfig, section: dict[str, Any]) -> CompareConfig:
+    """A checked configuration of a comparison.
+
+    >>> asked = parse_compare(RunConfig.model_validate({"data": {"path": "digits"}}), {"arms": ["none", "l1"]})
+    >>> asked.compare.arms, asked.shared.data.path
+    (('none', 'l1'), 'digits')
+
+    Raises:
+        ConfigError: listing every unknown key and every value out of range.
+    """
+    try:
+        parsed = CompareSection.model_validate(section)
+    except pydantic.ValidationError as error:
+        lines = explain(error, lambda path: _allowed_keys(path, CompareSection))
+        gather(ConfigError, [f"compare: {line}" for line in lines])
+        raise AssertionError from error  # gather always raises here: a validation error has faults
+    return CompareConfig.model_construct(
+        **{name: getattr(shared, name) for name in RunConfig.model_fields}, compare=parsed
+    )
+
+
+def to_plain(config: pydantic.BaseModel) -> dict[str, Any]:
+    """Plain values that YAML and JSON can hold; `parse_config` reads them back to an equal configuration."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def to_yaml(config: pydantic.BaseModel) -> str:
+    """The configuration as YAML, in the order of its sections."""
+    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+    return text

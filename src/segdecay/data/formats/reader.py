@@ -1,0 +1,356 @@
+"""One pair of files to a decoded sample: hashed, decoded, checked, mapped. Faults are noted, never raised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.config.schema import Task
+from segdecay.data.checks.findings import Fault, Notebook
+from segdecay.data.checks.labels import MaskPalette, MaskValues, colour_fault
+from segdecay.data.dataset import IGNORE
+from segdecay.data.formats.base import Facts, Sample, Seen, measured
+from segdecay.data.formats.pairing import Placed
+from segdecay.data.images.decode import (
+    BAND_NAMES,
+    SIDEWAYS,
+    Depth,
+    Picture,
+    UnusableError,
+    read_image,
+    read_mask,
+    turned,
+)
+from segdecay.data.images.label_maps import (
+    ColourTable,
+    ValueTable,
+    colour_counts,
+    labels_of_colours,
+    labels_of_values,
+    pack,
+    unpack,
+)
+from segdecay.data.images.perceptual_hash import content_of
+from segdecay.data.spec import DatasetSpec, class_palette
+from segdecay.errors import DataError
+from segdecay.utils.parallel import ordered_map
+
+
+@dataclass(frozen=True)
+class BandsSeen:
+    """The bands of one image. mode: Pillow's name for them; opaque: it has an alpha band that is 255 everywhere."""
+
+    file: str
+    n_bands: int
+    mode: str
+    opaque: bool
+
+
+def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> list[Fault]:
+    """A fault for every image whose bands differ from the others', or hold an alpha band that nobody spoke about."""
+    faults = []
+    if chosen is not None:
+        for one in seen:
+            if max(chosen) >= one.n_bands:
+                text = f"has {_count(one)}; bands: {list(chosen)} asks for band {max(chosen)}."
+                faults.append(
+                    Fault("wrong", "bands_missing", one.file, text, f"Bands of this file are 0–{one.n_bands - 1}.")
+                )
+        return faults
+    if not seen:
+        return []
+    most, files = Counter(one.n_bands for one in seen).most_common(1)[0]
+    for one in seen:
+        if one.n_bands != most:
+            kept = list(range(min(one.n_bands, most)))
+            fix = (
+                f"Set bands: {kept}."
+                if one.n_bands > most
+                else f"Save it with {most} bands, or set bands: {kept} for all."
+            )
+            faults.append(
+                Fault("wrong", "bands_differ", one.file, f"has {_count(one)}, the set has {most} ({files} files).", fix)
+            )
+        elif one.mode in {"LA", "RGBA"}:
+            colours = list(range(one.n_bands - 1))
+            text = f"has {_count(one)}{', opaque everywhere' if one.opaque else ''}. Alpha is never dropped silently."
+            fix = f"Set bands: {colours} to leave it out, or bands: {[*colours, one.n_bands - 1]} to learn from it."
+            faults.append(Fault("wrong", "alpha", one.file, text, fix))
+    return faults
+
+
+def _count(one: BandsSeen) -> str:
+    name = f" ({BAND_NAMES[one.mode]})" if one.mode in BAND_NAMES else ""
+    return f"{one.n_bands} band{'s' if one.n_bands > 1 else ''}{name}"
+
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        UnusableError: it is gone or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UnusableError(
+            "unreadable", f"cannot be read ({reason}).", "Check the file and its permissions."
+        ) from error
+
+
+def _size_text(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def depth_of(spec: DatasetSpec) -> Depth:
+    """How more than 8 bits become 8, as a spec says it."""
+    scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
+    return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
+
+
+def facts_of(
+    spec: DatasetSpec, root: Path, classes: tuple[str, ...], reading: str, task: Task = "segmentation"
+) -> Facts:
+    """What a spec says of the data set at `root`, which gives its name where the spec does not."""
+    return Facts(
+        spec.name or root.resolve().name,
+        classes,
+        class_palette(spec, classes),
+        spec.flip,
+        spec.folds,
+        reading,
+        task,
+        spec.exclude_from_mean,
+        depth_of(spec),
+        spec.bands,
+    )
+
+
+class PairReader:
+    """Reads pairs and keeps what only the whole set can judge: values, palettes, bands."""
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        tables: tuple[ValueTable, ColourTable | None],
+        digests: Mapping[Path, str],
+        notebook: Notebook,
+    ) -> None:
+        self._spec, self._digests, self._notebook = spec, digests, notebook
+        self._tables = tables
+        self._values, self._colours = tables
+        self._read_image = partial(read_image, depth=depth_of(spec))
+        self._has_merged_colours = len(set(spec.colors.values())) < len(spec.colors)
+        self.colours: set[int] = set()  # packed; only where a class has several
+        self.values: list[MaskValues] = []
+        self.palettes: list[MaskPalette] = []
+        self.bands: list[BandsSeen] = []
+
+    def read_each(
+        self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]
+    ) -> Iterator[Sample]:
+        """What `read` makes of every item, in order, with all cores; each item has its own reader and notebook.
+
+        What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
+        """
+
+        def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
+            noted = Notebook()
+            reader = PairReader(self._spec, self._tables, self._digests, noted)
+            sample = read(reader, item, noted)
+            return reader, noted, None if sample is None else measured(sample)
+
+        for reader, noted, sample in ordered_map(alone, items):
+            self._notebook.note([*noted.faults, *noted.findings])
+            self.values += reader.values
+            self.palettes += reader.palettes
+            self.colours |= reader.colours
+            self.bands += reader.bands
+            if sample is not None:
+                yield sample
+
+    def read(self, placed: Placed) -> Sample | None:
+        """The decoded pair, or None when it cannot be used; the notebook then says why."""
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, self._read_image)
+        mask = self._picture(pair.mask, pair.mask_label, read_mask)
+        pixels, empty = self._pixels(image, pair.image_label)
+        labels, counts = (None, None) if mask is None else self._labels(mask, pair.mask_label)
+        if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
+            return None
+        seen = None if counts is None or empty is not None else Seen(content_of(pixels), counts)
+        labels = _ignored_where(empty, labels)
+        both = self._digests[pair.image] + self._digests[pair.mask]
+        digest = hashlib.sha256(both.encode()).hexdigest()
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels, seen)
+
+    def read_labelled(self, placed: Placed, label: int) -> Sample | None:
+        """The decoded image with its label as a mask of one pixel; None when it cannot be used."""
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, self._read_image)
+        pixels, _ = self._pixels(image, pair.image_label)
+        if pixels is None:
+            return None
+        digest = hashlib.sha256(f"{self._digests[pair.image]}{label}".encode()).hexdigest()
+        mask = np.full((1, 1), label, dtype=np.uint8)
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, mask)
+
+    def read_drawn(
+        self, placed: Placed, paint: Callable[[tuple[int, int]], U8], size: tuple[int, int] | None, identity: str
+    ) -> Sample | None:
+        """The decoded image with a mask that `paint` draws in the stated size; None when it cannot be used.
+
+        identity: of the annotation, for the sample's hash.
+        """
+        pair = placed.pair
+        image = self._picture(pair.image, pair.image_label, self._read_image)
+        pixels, empty = self._pixels(image, pair.image_label)
+        if image is None or pixels is None:
+            return None
+        height, width = size or pixels.shape[:2]
+        labels = paint((height, width))
+        if not self._sizes_fit(placed, image, pixels, labels):
+            return None
+        labels = _ignored_where(empty, labels)
+        digest = hashlib.sha256(f"{self._digests[pair.image]}{identity}".encode()).hexdigest()
+        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
+
+    def _picture(self, path: Path, label: str, decode: Callable[[bytes], Picture]) -> Picture | None:
+        try:
+            content = read_bytes(path)
+            if hashlib.sha256(content).hexdigest() != self._digests[path]:
+                raise DataError(
+                    f"{label} changed while the data set was read. Wait until nothing writes there, then repeat."
+                )
+            return decode(content)
+        except UnusableError as error:
+            self._notebook.fault("wrong", error.code, label, error.seen, error.fix)
+            return None
+
+    def _pixels(self, image: Picture | None, label: str) -> tuple[U8 | None, Bits | None]:
+        """The chosen bands, upright: (H, W, B), and where one of them has no data: (H, W), or None."""
+        if image is None:
+            return None, None
+        upright = turned(image) if self._spec.exif == "apply" else image
+        n_bands = image.n_bands or upright.pixels.shape[2]
+        opaque = image.mode in {"LA", "RGBA"} and bool(upright.pixels[..., -1].min() == 255)
+        self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
+        chosen = list(range(n_bands) if self._spec.bands is None else self._spec.bands)
+        if max(chosen) >= n_bands:
+            return None, None
+        if image.n_bands is not None:  # they were chosen while decoding
+            chosen = list(range(len(chosen)))
+        empty = None if upright.empty is None else np.asarray(upright.empty[..., chosen].any(axis=2))
+        is_whole = chosen == list(range(upright.pixels.shape[2]))
+        return upright.pixels if is_whole else upright.pixels[..., chosen], empty
+
+    def _labels(self, mask: Picture, label: str) -> tuple[U8 | None, I64 | None]:
+        """Class indices (H, W), and where they are known already their counts (256,)."""
+        picture = self._without_alpha(turned(mask) if self._spec.exif == "apply" else mask, label)
+        if picture is None:
+            return None, None
+        pixels = picture.pixels
+        if self._colours is not None:
+            colours = _as_colours(picture)
+            labels, strange = labels_of_colours(colours, self._colours)
+            if self._has_merged_colours:
+                self.colours |= set(np.unique(pack(colours)).tolist())
+            if strange:
+                stated = [unpack(int(key)) for key in self._colours.keys]
+                fault = colour_fault(label, strange, is_mapped=True, lossy=picture.lossy, stated=stated)
+                self._notebook.note([fault])
+            return labels, None
+        if pixels.shape[2] == 3:
+            fault = colour_fault(label, colour_counts(pixels), is_mapped=False, lossy=picture.lossy)
+            self._notebook.note([fault])
+            return np.full(pixels.shape[:2], IGNORE, dtype=np.uint8), None
+        labels, counts = labels_of_values(pixels[..., 0], self._values)
+        self.values.append(MaskValues(label, counts, picture.lossy))
+        if picture.mode == "P":
+            used = np.flatnonzero(counts).tolist()
+            self.palettes.append(MaskPalette(label, {i: picture.colours[i] for i in used if i < len(picture.colours)}))
+        return labels, self._values.counts_of_classes(counts)
+
+    def _without_alpha(self, mask: Picture, label: str) -> Picture | None:
+        """A mask without its alpha band where that says nothing; a mask with real transparency is refused."""
+        if mask.mode not in {"LA", "RGBA"}:
+            if mask.mode in {"1", "L", "P", "RGB"}:
+                return mask
+            self._notebook.fault(
+                "wrong", "mask_bands", label, f"is a mask with bands {mask.mode}.", "Save it as 8-bit grey PNG."
+            )
+            return None
+        share = float((mask.pixels[..., -1] < 255).mean()) * 100
+        if share > 0:
+            seen = f"is a mask with an alpha band, transparent in {share:.1f} % of its pixels."
+            self._notebook.fault(
+                "wrong", "mask_alpha", label, seen, "What does transparent mean? Save the classes without alpha."
+            )
+            return None
+        self._notebook.fault(
+            "note", "mask_alpha_opaque", label, "has an alpha band that is opaque everywhere; it is left out."
+        )
+        return Picture(mask.pixels[..., :-1], mask.mode.removesuffix("A"), 1, mask.lossy)
+
+    def _sizes_fit(self, placed: Placed, image: Picture, pixels: U8, labels: U8) -> bool:
+        pair, shown, other = placed.pair, pixels.shape[:2], image.pixels.shape[:2]
+        turns = image.orientation in SIDEWAYS
+        if shown == labels.shape:
+            unclear = image.orientation != 1 and "exif" not in self._spec.model_fields_set and other == labels.shape
+            if unclear:
+                seen = f"has EXIF orientation {image.orientation} and was turned; its mask fits both ways."
+                fix = "If masks were drawn on unturned pixels set exif: ignore, otherwise exif: apply."
+                self._notebook.fault("warning", "exif_unclear", pair.image_label, seen, fix)
+            return True
+        seen = f"is {_size_text(shown)} (width x height), its mask {_size_text(labels.shape)}"
+        fix = "Re-export both in one size."
+        if turns and shown[::-1] == labels.shape:
+            way, value = ("unrotated", "ignore") if self._spec.exif == "apply" else ("rotated", "apply")
+            seen += f"; EXIF orientation {image.orientation}: the mask fits the {way} pixels"
+            fix = f"Set exif: {value}, or re-export."
+        self._notebook.fault("wrong", "size_mismatch", pair.image_label, f"{seen}.", fix)
+        return False
+
+
+def _ignored_where(empty: Bits | None, labels: U8) -> U8:
+    return labels if empty is None else np.where(empty, np.uint8(IGNORE), labels)
+
+
+def _as_colours(picture: Picture) -> U8:
+    """A mask's colours (H, W, 3): of a palette file through its palette, of a grey one with three equal bands."""
+    if picture.mode == "P":
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: len(picture.colours)] = picture.colours
+        return table[picture.pixels[..., 0]]
+    if picture.mode == "1":
+        return np.repeat(picture.pixels * 255, 3, axis=2)
+    return picture.pixels if picture.pixels.shape[2] == 3 else np.repeat(picture.pixels, 3, axis=2)
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file's content; of its failure where it cannot be read, which `samples` then reports."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except UnusableError as error:
+        return hashlib.sha256(str(error).encode()).hexdigest()
+
+
+def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """The digest of every file, read with all cores."""
+    distinct = list(dict.fromkeys(paths))
+    return dict(zip(distinct, ordered_map(digest_of, distinct), strict=True))

@@ -1,0 +1,128 @@
+"""Pixel values and colours of a mask to class indices: vectorised look-ups. Knows arrays only, no files.
+
+What nothing claims is reported with its count and becomes IGNORE, so that a caller can refuse it; it is never
+silently a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from segdecay.data.dataset import IGNORE
+from segdecay.data.images.palette import Colour, parse_colour
+from segdecay.data.spec import DatasetSpec
+
+U8 = npt.NDArray[np.uint8]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ValueTable:
+    """What each of the 256 pixel values means. index: (256,) uint8; claimed: (256,) bool, ignored values included."""
+
+    index: U8
+    claimed: npt.NDArray[np.bool_]
+
+    def counts_of_classes(self, counts: I64) -> I64:
+        """How often each class index occurs, from how often each pixel value does: (256,) both."""
+        return np.bincount(self.index, weights=counts, minlength=256).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ColourTable:
+    """What each colour means. keys: (K,) int32, sorted, r * 65536 + g * 256 + b; index: (K,) uint8."""
+
+    keys: I32
+    index: U8
+
+
+def value_table(classes: Sequence[str], values: Mapping[int, str], ignore: Iterable[int | str]) -> ValueTable:
+    """The meaning of pixel values: `values` where it says anything, else value = class index.
+
+    >>> table = value_table(("background", "road"), {0: "background", 255: "road"}, [7])
+    >>> table.index[[0, 7, 255]].tolist(), table.claimed.sum()
+    ([0, 255, 1], np.int64(3))
+    """
+    index = np.full(256, IGNORE, dtype=np.uint8)
+    claimed = np.zeros(256, dtype=bool)
+    pairs = [(key, classes.index(name)) for key, name in values.items()] or list(
+        zip(range(255), range(len(classes)), strict=False)
+    )
+    for value, label in [*pairs, *((value, IGNORE) for value in ignore if isinstance(value, int))]:
+        index[value] = label
+        claimed[value] = True
+    return ValueTable(index, claimed)
+
+
+def pack(pixels: npt.NDArray[np.integer]) -> I32:
+    """Colours as one number each: (..., 3) to (...) int32."""
+    wide = pixels.astype(np.int32)
+    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.int32)
+
+
+def unpack(key: int) -> Colour:
+    """The colour of a packed number.
+
+    >>> unpack(0xFF8000)
+    (255, 128, 0)
+    """
+    return key >> 16, (key >> 8) & 255, key & 255
+
+
+def colour_table(classes: Sequence[str], colors: Mapping[str, str], ignore: Iterable[int | str]) -> ColourTable:
+    """The meaning of colours; ignored colours map to IGNORE."""
+    labels = {parse_colour(colour): classes.index(name) for colour, name in colors.items()}
+    labels |= {parse_colour(colour): IGNORE for colour in ignore if isinstance(colour, str)}
+    keys = np.array([pack(np.array(colour)) for colour in labels], dtype=np.int32)
+    order = np.argsort(keys)
+    return ColourTable(keys[order], np.array(list(labels.values()), dtype=np.uint8)[order])
+
+
+def labels_of_values(
+    mask: U8,  # (H, W) pixel values
+    table: ValueTable,
+) -> tuple[U8, I64]:
+    """Class indices (H, W), and how often each of the 256 pixel values occurs: (256,) int64."""
+    counts = count_values(mask)
+    used = np.flatnonzero(counts)
+    if np.array_equal(table.index[used], used):  # values are class indices already
+        return mask, counts
+    looked_up = mask.tobytes().translate(table.index.tobytes())
+    return np.frombuffer(looked_up, dtype=np.uint8).reshape(mask.shape), counts
+
+
+def count_values(values: U8) -> I64:
+    """How often each of the 256 values occurs: (256,) int64. Pillow counts bytes without widening them first."""
+    flat = np.ascontiguousarray(values).reshape(values.shape[0], -1)
+    return np.asarray(Image.fromarray(flat).histogram(), dtype=np.int64)
+
+
+def labels_of_colours(
+    mask: U8,  # (H, W, 3)
+    table: ColourTable,
+) -> tuple[U8, dict[Colour, int]]:
+    """Class indices (H, W), and the pixels of every colour that nothing claims, most frequent first."""
+    packed = pack(mask)
+    place = np.minimum(np.searchsorted(table.keys, packed), len(table.keys) - 1)
+    known = table.keys[place] == packed
+    labels = np.where(known, table.index[place], np.uint8(IGNORE))
+    return labels, {} if known.all() else colour_counts(mask[~known])
+
+
+def colour_counts(pixels: npt.NDArray[np.uint8]) -> dict[Colour, int]:
+    """Pixels of every colour, most frequent first. pixels: (..., 3) uint8."""
+    keys, counts = np.unique(pack(pixels), return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {unpack(int(keys[i])): int(counts[i]) for i in order}
+
+
+def tables_of(spec: DatasetSpec, classes: Sequence[str]) -> tuple[ValueTable, ColourTable | None]:
+    """The look-ups that a spec asks for; no colour table when masks hold numbers."""
+    values = value_table(classes, spec.values, spec.ignore)
+    return values, colour_table(classes, spec.colors, spec.ignore) if spec.colors else None

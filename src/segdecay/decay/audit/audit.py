@@ -1,0 +1,250 @@
+"""Reads somebody else's model, optimizer and loss: what decays, how hard, by which mechanism, and the traps.
+
+Nothing is trained and nothing is changed: no weight, gradient, buffer, mode or random state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from segdecay.decay.audit import findings as audit_filter
+from segdecay.decay.audit import findings as audit_findings
+from segdecay.decay.audit import findings as audit_membership
+from segdecay.decay.audit import findings as audit_penalties
+from segdecay.decay.audit import findings as audit_size
+from segdecay.decay.audit.findings import Finding, Subject
+from segdecay.decay.audit.loss_probe import LossReport, examine_loss
+from segdecay.decay.audit.table import AuditRow, Horizon, audit_partition, audit_rows, held_parameters
+from segdecay.decay.axes import validate_rates
+from segdecay.decay.groups import Partition, bare_module
+from segdecay.decay.regularizers.base import bare_optimizer
+from segdecay.errors import DecayError, gather
+
+LEVELS = ("wrong", "doubtful", "note")
+SCHEMA_VERSION = 1
+CHECKS: tuple[Callable[[Subject], list[Finding]], ...] = (
+    audit_findings.check_twice,
+    audit_penalties.check_forms,
+    audit_penalties.check_strength,
+    audit_penalties.check_batch,
+    audit_penalties.check_without_gradient,
+    audit_penalties.check_clipping,
+    audit_penalties.check_examined,
+    audit_membership.check_two_groups,
+    audit_membership.check_frozen,
+    audit_filter.check_filter,
+    audit_size.check_half,
+    audit_size.check_size,
+    audit_findings.check_default,
+    audit_findings.check_coupled,
+    audit_filter.check_spared,
+    audit_findings.check_mechanism,
+    audit_size.check_effective_rate,
+    audit_size.check_schedule,
+    audit_findings.check_nothing,
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The table and the findings. `print(audit)` shows both."""
+
+    model: str
+    optimizer: str
+    rows: tuple[AuditRow, ...]
+    findings: tuple[Finding, ...]  # wrong first, then doubtful, then notes
+    loss: LossReport
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a finding has level wrong."""
+        return any(finding.level == "wrong" for finding in self.findings)
+
+    def codes(self, level: str | None = None) -> tuple[str, ...]:
+        """The codes of all findings, or of those of a level, each once."""
+        return tuple(dict.fromkeys(f.code for f in self.findings if level in (None, f.level)))
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table as text, headings first."""
+        lines: list[tuple[str, ...]] = [
+            ("parameter", "shape", "module", "kind", "group", "decayed by", "τ epochs", "D"),
+        ]
+        for row in self.rows:
+            shape = "x".join(str(side) for side in row.shape) or "scalar"
+            held = ",".join(str(index) for index in row.optimizer_groups) or "–"
+            lines.append(
+                (
+                    row.name,
+                    shape,
+                    row.module,
+                    row.group,
+                    held,
+                    _how(row),
+                    _number(row.timescale_epochs),
+                    _number(row.total_decay),
+                )
+            )
+        return lines
+
+    def table(self) -> str:
+        """The rows as aligned text."""
+        lines = self.cells()
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        return "\n".join("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    def headline(self) -> str:
+        """What was audited, in one line."""
+        return f"{self.model}, {self.optimizer}; loss: {self.loss.status} ({self.loss.reason})"
+
+    def __str__(self) -> str:
+        lines = [self.headline(), self.table(), ""]
+        for finding in self.findings:
+            lines += [f"{finding.level}: {finding.code}: {finding.message}", f"    {finding.advice}"]
+        return "\n".join(lines if self.findings else [*lines, "No findings."])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; None where a number is not finite."""
+        rows = []
+        for row in self.rows:
+            decays = [
+                {"source": d.source, "mechanism": d.mechanism, "strength": _finite(d.strength), "label": d.label}
+                for d in row.decays
+            ]
+            rows.append({**asdict(row), "decays": decays, "is_decayed": row.is_decayed})
+        loss = {
+            **asdict(self.loss),
+            "gradient_norm": _finite(self.loss.gradient_norm),
+            "batch_factor": _finite(self.loss.batch_factor),
+        }
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "is_wrong": self.is_wrong,
+            "findings": [asdict(finding) for finding in self.findings],
+            "parameters": rows,
+            "loss": loss,
+        }
+
+
+def audit(
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss: Callable[..., Any] | None = None,
+    *,
+    output: Any = None,
+    target: Any = None,
+    learning_rates: Sequence[float] | None = None,
+    steps_per_epoch: float | None = None,
+    clip_norm: float | None = None,
+    lambda_meant: float | None = None,
+    partition: Partition | None = None,
+) -> Audit:
+    """What decays in a model under an optimizer, how hard and by which mechanism; and what is wrong with it.
+
+    The loss is called up to four times as loss(output, target), with outputs that do not depend on the parameters, so
+    that whatever gradient reaches them is a penalty's. It is stopped before it calls the model. Nothing is changed.
+
+    Args:
+        model: bare, compiled or wrapped.
+        optimizer: over the model's parameters, bare or wrapped. Policies attached to it are part of the table.
+        loss: loss(output, target) → a number with gradient; of a tuple the first, of a dict "loss", of many the mean.
+        output: shape of what the model returns, batch first, or a tensor, or a mapping or list of these. Default:
+            class scores of pixels, then of images, then one score a pixel.
+        target: the same for the target. Default: class indices, then 0 and 1 of the output's shape.
+        learning_rates: of the optimizer's first group at every step to come; other groups in proportion of their base
+            rates. Shows D.
+        steps_per_epoch: optimizer steps. Shows τ.
+        clip_norm: the norm that gradients are clipped to, if they are.
+        lambda_meant: the λ that the penalty in the loss is meant to have, in λ·½Σθ².
+        partition: of this model; default `group_parameters(model)`.
+
+    Raises:
+        DecayError: an argument is no module, optimizer or function, or out of range; the optimizer holds none of the
+            model's parameters; nothing trains.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+        >>> adam = torch.optim.Adam(net.parameters(), weight_decay=1e-4)
+        >>> loss = lambda x, y: nn.functional.cross_entropy(x, y) + 1e-4 * sum(torch.norm(p) for p in net.parameters())
+        >>> audit(net, adam, loss).codes("wrong")
+        ('decays_twice', 'norm_not_squared')
+    """
+    _validate(model, loss, learning_rates, steps_per_epoch, {"clip_norm": clip_norm, "lambda_meant": lambda_meant})
+    optimizer = bare_optimizer(optimizer)
+    placed = partition or audit_partition(model)
+    gather(DecayError, placed.check_fits(model)[:10], "The partition is not of this model:" if partition else "")
+    parameters = {row.name: parameter for row, parameter in placed.named_parameters()}
+    _validate_overlap(model, optimizer, placed)
+    report = examine_loss(model, parameters, loss, classes=_classes(placed), output=output, target=target)
+    horizon = Horizon(None if learning_rates is None else tuple(validate_rates(learning_rates)), steps_per_epoch)
+    rows = audit_rows(optimizer, placed, report.forms, horizon)
+    bare = bare_module(model)
+    subject = Subject(bare, optimizer, placed, rows, report, horizon, clip_norm, lambda_meant)
+    found = [finding for check in CHECKS for finding in check(subject)]
+    found += audit_membership.check_no_group(subject, loss if isinstance(loss, nn.Module) else None)
+    found.sort(key=lambda finding: LEVELS.index(finding.level))
+    return Audit(type(bare).__name__, type(optimizer).__name__, rows, tuple(found), report)
+
+
+def _validate(
+    model: object,
+    loss: object,
+    learning_rates: Sequence[float] | None,
+    steps_per_epoch: float | None,
+    positive: dict[str, float | None],
+) -> None:
+    faults = []
+    if not isinstance(model, nn.Module):
+        faults.append(f"model must be a torch.nn.Module; saw {type(model).__name__}.")
+    if loss is not None and not callable(loss):
+        faults.append(f"loss must be a function loss(output, target), or None; saw {type(loss).__name__}.")
+    faults += [
+        f"{name} must be a finite number above 0; saw {value}."
+        for name, value in {"steps_per_epoch": steps_per_epoch, **positive}.items()
+        if value is not None and not (math.isfinite(value) and value > 0)
+    ]
+    try:
+        if learning_rates is not None:
+            validate_rates(learning_rates)
+    except DecayError as error:
+        faults.append(str(error))
+    gather(DecayError, faults)
+
+
+def _validate_overlap(model: nn.Module, optimizer: Optimizer, partition: Partition) -> None:
+    known = {id(parameter) for _, parameter in partition.named_parameters()}
+    held = held_parameters(optimizer)
+    if not any(id(parameter) in known for parameter in held):
+        raise DecayError(
+            f"None of the {len(held)} parameters of {type(optimizer).__name__} is in {type(model).__name__} "
+            f"({len(known)} parameters): it was built for another model, or for one that was copied since. Pass the "
+            f"model that it trains."
+        )
+
+
+def _classes(partition: Partition) -> int:
+    """Output channels of the head, to call the loss with; 2 where there is none."""
+    heads = [row for row in partition.rows if row.group == "head" and len(row.shape) > 1]
+    heads += [row for row in partition.rows if not heads and len(row.shape) > 1][-1:]
+    return heads[-1].shape[heads[-1].output_dim] if heads else 2
+
+
+def _how(row: AuditRow) -> str:
+    parts = [f"{d.label} {d.mechanism if d.source == 'optimizer' else ''} {_number(d.strength)}" for d in row.decays]
+    return " + ".join(" ".join(part.split()) for part in parts) or "–"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

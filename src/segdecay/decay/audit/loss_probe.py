@@ -1,0 +1,630 @@
+"""What a loss does to the weights by itself: its gradient on outputs that do not depend on them.
+
+Whatever gradient reaches a parameter then is a penalty's. The loss is called up to four times, never with the model's
+own output. Knows losses and parameters; nothing of optimizers or groups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+TOLERANCE = 1e-3  # of the largest element, float32; four times the data type's eps where that is more
+FORMULAS = {
+    "squared": "λ·½Σθ²",
+    "norm": "c·Σ‖θ‖ (of each tensor, not squared)",
+    "joint_norm": "c·‖θ‖ (of all tensors, not squared)",
+    "row_norm": "c·Σ‖θ_k‖ over output channels",
+    "l1": "c·Σ|θ|",
+    "elastic": "λ·½Σθ² + c·Σ|θ|",
+    "toward": "λ·½Σ(θ − w)² (to a fixed w)",
+    "zero": "penalty (unknown, as all are zero)",
+    "nan": "a gradient that is not finite",
+    "unknown": "a gradient of no known form",
+    "none": "nothing",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the loss does to one parameter beside fitting the data.
+
+    `coefficient` is λ for squared, elastic and toward (the gradient is λ·θ, λ·(θ − w)) and c for the others; None
+    where it cannot be read.
+    """
+
+    kind: str
+    coefficient: float | None
+
+    @property
+    def formula(self) -> str:
+        """What the loss adds, for people."""
+        return FORMULAS[self.kind]
+
+
+def possible_forms(
+    weight: Tensor,
+    gradient: Tensor,  # of the loss on outputs that do not depend on the weight; same shape
+    curvature: Tensor | None,  # H·θ; None where the loss cannot be differentiated twice
+) -> dict[str, float | None]:
+    """All forms that fit one tensor, with their coefficients; more than one where the tensor cannot tell.
+
+    >>> w = torch.tensor([1.0, -2.0])
+    >>> possible_forms(w, 0.5 * w, 0.5 * w)
+    {'squared': 0.5}
+    >>> possible_forms(w, torch.sign(w), torch.zeros(2))
+    {'l1': 1.0}
+    """
+    tolerance = max(TOLERANCE, 4 * torch.finfo(weight.dtype).eps)
+    weight, gradient = weight.detach().float().cpu(), gradient.detach().float().cpu()
+    if not torch.isfinite(gradient).all():
+        return {"nan": None}
+    if not weight.any():
+        return {"unknown": None} if gradient.any() else {"zero": None}
+    if curvature is not None:
+        curvature = curvature.detach().float().cpu()
+        if not torch.isfinite(curvature).all():
+            curvature = None
+    if curvature is None:
+        return _first_order(weight, gradient, tolerance)
+    return _second_order(weight, gradient, curvature, tolerance)
+
+
+def _first_order(weight: Tensor, gradient: Tensor, tolerance: float) -> dict[str, float | None]:
+    """Without a second derivative a square and a norm look alike in one tensor; `settle_forms` compares tensors."""
+    if not gradient.any():
+        return {"none": 0.0}
+    ratio = _ratio(gradient, weight, tolerance)
+    if ratio is not None:
+        found: dict[str, float | None] = {"squared": ratio, "norm": ratio * float(weight.norm())}
+        return found | _degree_one(weight, gradient, tolerance)
+    return _degree_one(weight, gradient, tolerance) or {"unknown": None}
+
+
+def _second_order(weight: Tensor, gradient: Tensor, curvature: Tensor, tolerance: float) -> dict[str, float | None]:
+    size = float(gradient.abs().max())
+    is_flat = float(curvature.abs().max()) <= tolerance * size
+    square = 0.0 if is_flat else _ratio(curvature, weight, tolerance)
+    if square is None:
+        return {"unknown": None}
+    if square == 0.0:
+        return {"none": 0.0} if size == 0 else _degree_one(weight, gradient, tolerance) or {"unknown": None}
+    rest = gradient - square * weight
+    if float(rest.abs().max()) <= tolerance * max(size, abs(square) * float(weight.abs().max())):
+        return {"squared": square}
+    return {"elastic": square} if _sign(weight, rest, tolerance) is not None else {"toward": square}
+
+
+def _degree_one(weight: Tensor, gradient: Tensor, tolerance: float) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    ratio = _ratio(gradient, weight, tolerance)
+    if ratio is not None:
+        found["norm"] = ratio * float(weight.norm())
+    sign = _sign(weight, gradient, tolerance)
+    if sign is not None:
+        found["l1"] = sign
+    row = _rows(weight, gradient, tolerance)
+    if row is not None and ratio is None:
+        found["row_norm"] = row
+    return found
+
+
+def _ratio(numerator: Tensor, weight: Tensor, tolerance: float) -> float | None:
+    """The constant r where numerator = r·weight; None where there is none."""
+    ratio = float((numerator * weight).sum() / weight.square().sum())
+    distance = float((numerator - ratio * weight).abs().max())
+    return ratio if distance <= tolerance * float(numerator.abs().max()) else None
+
+
+def _sign(weight: Tensor, gradient: Tensor, tolerance: float) -> float | None:
+    """The constant c where gradient = c·sign(weight) wherever the weight is not 0."""
+    sign = weight.sign()
+    constant = float((gradient * sign).sum() / sign.count_nonzero())
+    distance = (gradient * sign - constant * sign.abs()).abs().max()
+    return constant if float(distance) <= tolerance * abs(constant) else None
+
+
+def _rows(weight: Tensor, gradient: Tensor, tolerance: float) -> float | None:
+    """The constant c where every output channel's gradient is c·θ_k/‖θ_k‖."""
+    if weight.ndim < 2 or weight.shape[0] < 2:
+        return None
+    rows, slopes = weight.flatten(1), gradient.flatten(1)
+    norms = rows.norm(dim=1, keepdim=True)
+    units = rows / norms.clamp_min(torch.finfo(torch.float32).tiny)
+    found = (slopes * units).sum(dim=1)[norms[:, 0] > 0]
+    constant = float(found.mean())
+    distance = float((slopes - constant * units)[norms[:, 0] > 0].abs().max())
+    return constant if distance <= tolerance * float(gradient.abs().max()) and constant != 0 else None
+
+
+def settle_forms(
+    possible: Mapping[str, Mapping[str, float | None]],  # by parameter name
+    norms: Mapping[str, float],  # ‖θ‖ by parameter name
+) -> dict[str, Form]:
+    """One form a parameter: the one that explains most tensors, then the first that fits.
+
+    A norm over all tensors together is told from one of each by its coefficients: r = g/θ is the same in all tensors.
+    """
+    forms = {name: dict(found) for name, found in possible.items()}
+    if all(not {"squared", "norm"} <= found.keys() for found in forms.values()):
+        _join_(forms, norms)
+    else:
+        _separate_(forms)
+    votes = Counter(kind for found in forms.values() for kind in found)
+    settled = {}
+    for name, found in forms.items():
+        kind = max(found, key=lambda word: votes[word])  # of equals, the first
+        settled[name] = Form(kind, found[kind])
+    return settled
+
+
+def _join_(forms: Mapping[str, dict[str, float | None]], norms: Mapping[str, float]) -> None:
+    """Where all tensors' norms share one ratio g/θ and not one c, they are one norm."""
+    found = {name: value for name, kinds in forms.items() if (value := kinds.get("norm")) is not None}
+    ratios = [value / norms[name] for name, value in found.items()]
+    if len(found) < 2 or _spread(ratios) > TOLERANCE or _spread(list(found.values())) <= TOLERANCE:
+        return
+    total = sum(norms[name] ** 2 for name in found) ** 0.5
+    for name in found:
+        forms[name].pop("norm")
+        forms[name]["joint_norm"] = ratios[0] * total
+
+
+def _separate_(forms: Mapping[str, dict[str, float | None]]) -> None:
+    """Without second derivatives: keep squares or norms, whichever has one coefficient in all tensors."""
+    both = [found for found in forms.values() if {"squared", "norm"} <= found.keys()]
+    spreads = {
+        kind: _spread([value for found in both if (value := found[kind]) is not None]) for kind in ("squared", "norm")
+    }
+    worse = "squared" if spreads["norm"] < spreads["squared"] else "norm"
+    for found in both:
+        found.pop(worse)
+
+
+def _spread(values: list[float]) -> float:
+    """Largest relative distance from the median."""
+    middle = sorted(values)[len(values) // 2]
+    return max(abs(value - middle) for value in values) / abs(middle) if middle else float("inf")
+
+
+BATCH, SIDE = 2, 16  # the side is above the 11 pixels of SSIM's window
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An output (scores or probabilities, with gradients) and a target, and what they are in words."""
+
+    output: Any
+    target: Any
+    words: str
+
+    def doubled(self) -> Sample:
+        """The same images twice: a mean over the batch does not change."""
+        return Sample(_twice(self.output), _twice(self.target), self.words)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    classes: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def scores(self, shape: Sequence[int]) -> Tensor:
+        draw = torch.Generator().manual_seed(SEED)
+        return torch.randn(*shape, generator=draw).to(self.device, self.dtype).requires_grad_()
+
+    def probabilities(self, shape: Sequence[int]) -> Tensor:
+        return self.scores(shape).detach().sigmoid().requires_grad_()
+
+    def labels(self, shape: Sequence[int]) -> Tensor:
+        count = int(torch.tensor(shape).prod()) if shape else 1
+        return (torch.arange(count) % self.classes).reshape(tuple(shape)).to(self.device)
+
+    def shares(self, shape: Sequence[int]) -> Tensor:
+        count = int(torch.tensor(shape).prod()) if shape else 1
+        return (torch.arange(count) % 2).reshape(tuple(shape)).to(self.device, self.dtype)
+
+
+def samples(
+    classes: int,  # that the model tells apart
+    device: torch.device,
+    dtype: torch.dtype,
+    output: Any = None,  # a shape, a tensor, or a mapping or list of them
+    target: Any = None,
+) -> list[Sample]:
+    """What a loss may be called with, most usual first. Random numbers come from a generator of its own."""
+    make = _Maker(max(classes, 2), device, dtype)
+    pixels, single = (BATCH, classes, SIDE, SIDE), (BATCH, 1, SIDE, SIDE)
+    if output is None:
+        outputs: list[Any] = [pixels, (BATCH, classes)] + ([single] if classes > 1 else [])
+    else:
+        outputs = [output]
+    found = []
+    for fill_output, kind in ((make.scores, ""), (make.probabilities, " between 0 and 1")):
+        for shape in outputs:
+            for target_kind, wanted in _targets(shape, target):
+                fill = make.labels if target_kind == "class indices" else make.shares
+                words = f"output {_words(shape)}{kind}, target {_words(wanted)} of {target_kind}"
+                found.append(Sample(_fill(shape, fill_output), _fill(wanted, fill), words))
+    return found
+
+
+def _targets(output: Any, target: Any) -> list[tuple[str, Any]]:
+    if target is not None:
+        kinds = ["0 and 1", "class indices"] if target == output else ["class indices", "0 and 1"]
+        return [(kind, target) for kind in kinds]
+    if not _is_shape(output):
+        return [("0 and 1", output)]
+    labels = [("class indices", (output[0], *output[2:]))] if len(output) > 1 else []
+    return [*labels, ("0 and 1", tuple(output))]
+
+
+def _is_shape(tree: Any) -> bool:
+    return isinstance(tree, Sequence) and not isinstance(tree, str) and all(isinstance(side, int) for side in tree)
+
+
+def _fill(tree: Any, fill: Any) -> Any:
+    """The tree with tensors in place of shapes; tensors and everything else as they are."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if _is_shape(tree):
+        return fill(tree)
+    if isinstance(tree, Mapping):
+        return {key: _fill(value, fill) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_fill(value, fill) for value in tree]
+    return tree
+
+
+def _twice(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        doubled = torch.cat([tree.detach(), tree.detach()]) if tree.ndim else tree.detach()
+        return doubled.requires_grad_(tree.requires_grad)
+    if isinstance(tree, Mapping):
+        return {key: _twice(value) for key, value in tree.items()}
+    return [_twice(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _words(tree: Any) -> str:
+    if isinstance(tree, Tensor):
+        return f"of {tuple(tree.shape)}"
+    if isinstance(tree, Mapping):
+        return "{" + ", ".join(f"{key}: {_words(value)}" for key, value in tree.items()) + "}"
+    return str(tuple(tree)) if _is_shape(tree) else str(tree)
+
+
+@contextlib.contextmanager
+def untouched(*modules: nn.Module) -> Iterator[None]:
+    """Whatever happens inside, the modules and the random states are afterwards what they were, bit for bit.
+
+    Gradients are laid aside, so that a `backward()` inside finds none and leaves none. Needs memory for a copy of all
+    weights and buffers.
+
+    Example:
+        >>> net = nn.BatchNorm1d(2)
+        >>> with untouched(net):
+        ...     _ = net(torch.randn(4, 2)); _ = net.eval()
+        >>> net.running_mean.tolist(), net.training
+        ([0.0, 0.0], True)
+    """
+    members = list(dict.fromkeys(member for module in modules for member in module.modules()))
+    modes = [(member, member.training) for member in members]
+    parameters = list({id(p): p for member in members for p in member.parameters(recurse=False)}.values())
+    buffers = [(member, dict(member.named_buffers(recurse=False))) for member in members]
+    tensors: list[Tensor] = [*parameters, *(value for _, held in buffers for value in held.values())]
+    copies = [tensor.detach().clone() for tensor in tensors]
+    gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in parameters]
+    restore_random = _random_states()
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+    finally:
+        restore_random()
+        for parameter, gradient, trains in gradients:
+            parameter.grad = gradient
+            parameter.requires_grad_(trains)
+        with torch.no_grad():
+            for tensor, copy in zip(tensors, copies, strict=True):
+                if not torch.equal(tensor.data, copy):  # an expanded buffer cannot be written to, and need not be
+                    tensor.data.copy_(copy)
+        for member, held in buffers:
+            for name, value in held.items():
+                setattr(member, name, value)
+        for member, mode in modes:
+            member.training = mode
+
+
+def _random_states() -> Callable[[], None]:
+    """A function that puts torch's, Python's and, where it is loaded, NumPy's global random states back."""
+    on_cpu, python = torch.get_rng_state(), random.getstate()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    numpy: Any = sys.modules.get("numpy.random")
+    drawn = numpy.get_state() if numpy is not None else None
+
+    def restore() -> None:
+        torch.set_rng_state(on_cpu)
+        random.setstate(python)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state_all(on_gpu)
+        if drawn is not None:
+            numpy.set_state(drawn)
+
+    return restore
+
+
+class ModelCalledError(Exception):
+    """The loss calls the model; stopped before the model runs."""
+
+
+@contextlib.contextmanager
+def stop_at_calls(modules: Collection[nn.Module]) -> Iterator[list[str]]:
+    """Raise before any of these modules runs, so that none changes a buffer; the classes that were called are listed.
+
+    Raises:
+        ModelCalledError: inside, from the call.
+    """
+    watched = {id(module) for module in modules}
+    called: list[str] = []
+
+    def stop(module: nn.Module, _args: Any) -> None:
+        if id(module) in watched:
+            called.append(type(module).__name__)
+            raise ModelCalledError(type(module).__name__)
+
+    hook = register_module_forward_pre_hook(stop)
+    try:
+        yield called
+    finally:
+        hook.remove()
+
+
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows values from named tensors through every operation, past `.data`, `detach` and `state_dict`.
+
+    >>> weight = nn.Parameter(torch.ones(2))
+    >>> with Reads({"weight": weight}) as reads:
+    ...     total = torch.tensor(1.0) + weight.data.norm()
+    >>> sorted(reads.behind(total))
+    ['weight']
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.as_numbers: frozenset[str] = frozenset()  # read out by .item() and float()
+        self._behind: dict[int, frozenset[str]] = {}
+        self._alive: list[Tensor] = []  # so that no storage is used again while we look
+        for name, tensor in tensors.items():
+            self._note(tensor, frozenset((name,)))
+
+    def behind(self, tensor: Tensor) -> frozenset[str]:
+        """The names of all tensors that a value was computed from."""
+        key = _storage(tensor)
+        return self._behind.get(key, frozenset()) if key else frozenset()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        out = func(*args, **(kwargs or {}))
+        read = frozenset[str]().union(*(self.behind(t) for t in _tensors((args, kwargs))))
+        if read and str(func).startswith("aten._local_scalar_dense"):  # what .item() and float() call
+            self.as_numbers |= read
+        elif read:
+            changed = _tensors(args[0]) if out is None and args else []  # _foreach_add_ and the like return nothing
+            for tensor in (*_tensors(out), *changed):
+                self._note(tensor, read)
+        return out
+
+    def _note(self, tensor: Tensor, names: frozenset[str]) -> None:
+        key = _storage(tensor)
+        if key:
+            self._behind[key] = self._behind.get(key, frozenset()) | names
+            self._alive.append(tensor)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    """The address of a tensor's memory; 0 where it has none of its own."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+Gradients = Sequence[Tensor | None]
+RECOGNISED = ("squared", "norm", "joint_norm", "row_norm", "l1", "elastic")
+ERRORS_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """What the probe of a loss found. Only "examined" says anything about a penalty."""
+
+    status: Literal["none given", "examined", "not examined"]
+    reason: str  # why not, or what it was called with
+    forms: Mapping[str, Form] = field(default_factory=dict)  # by name, of parameters the loss depends on
+    owned: tuple[str, ...] = ()  # parameters the loss trains itself: no penalty
+    read_without_gradient: tuple[str, ...] = ()  # in the loss's value, past autograd
+    read_as_numbers: tuple[str, ...] = ()  # read out by .item(); may be in the value
+    read_buffers: tuple[str, ...] = ()
+    gradient_norm: float = 0.0  # of the penalty, over all parameters
+    batch_factor: float = 1.0  # of the penalty's gradient when the batch is twice as large; 1 where it cannot be seen
+
+
+class _UnusableLossError(Exception):
+    """The loss returned nothing that can be differentiated."""
+
+
+def examine_loss(
+    model: nn.Module,  # as it was given, wrapped or not
+    parameters: Mapping[str, Parameter],  # by name, all of the model
+    loss: Callable[..., Any] | None,
+    *,
+    classes: int,
+    output: Any = None,
+    target: Any = None,
+) -> LossReport:
+    """Probe a loss. A loss that cannot be probed is "not examined", with the reason; never an error.
+
+    Everything is left as it was, also when the loss raises.
+    """
+    if loss is None:
+        return LossReport("none given", "pass the loss to see penalties in it")
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    first = next(iter(trained.values()))
+    if any(parameter.is_meta for parameter in trained.values()):
+        return LossReport("not examined", "the model is on the meta device, without values")
+    owner = loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
+    owner = owner if isinstance(owner, nn.Module) and owner is not model else None
+    holds_model = owner is not None and any(module is model for module in owner.modules())
+    own_modules = set(owner.modules()) if owner is not None and not holds_model else set()
+    watched = [module for module in model.modules() if module not in own_modules]
+    guarded = [model, owner] if owner is not None else [model]
+    offered = samples(classes, first.device, first.dtype, output, target)
+    probe = _Probe(loss, trained, dict(model.named_buffers()))
+    with (
+        untouched(*guarded),
+        stop_at_calls(watched) as called,
+        warnings.catch_warnings(),
+        torch.inference_mode(mode=False),  # which also ends no_grad
+    ):
+        warnings.simplefilter("ignore")
+        report = probe.first_that_works(offered, called)
+    if not own_modules or owner is None:
+        return report
+    ids = {id(parameter) for parameter in owner.parameters()}
+    return _without_owned(report, {name for name, parameter in trained.items() if id(parameter) in ids})
+
+
+@dataclass(frozen=True)
+class _Probe:
+    loss: Callable[..., Any]
+    trained: Mapping[str, Parameter]
+    buffers: Mapping[str, Tensor]
+
+    def first_that_works(self, offered: Sequence[Sample], called: Sequence[str]) -> LossReport:
+        """The report on the first sample that the loss takes."""
+        refusals = []
+        for sample in offered:
+            try:
+                report = self._examine(sample)
+            except Exception as error:  # noqa: BLE001 - somebody else's code may raise anything
+                refusals.append(
+                    f"{sample.words}: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                    if str(error)
+                    else f"{sample.words}: {type(error).__name__}"
+                )
+                report = None
+            if called:
+                return LossReport("not examined", f"the loss calls the model itself ({called[0]})")
+            if report is not None:
+                return report
+        more = f"; and {len(refusals) - ERRORS_SHOWN} more" if len(refusals) > ERRORS_SHOWN else ""
+        return LossReport("not examined", "; ".join(refusals[:ERRORS_SHOWN]) + more)
+
+    def _examine(self, sample: Sample) -> LossReport:
+        gradients = self._gradients(sample, twice=True)
+        curvatures = self._curvatures(gradients)
+        possible, norms = {}, {}
+        for (name, parameter), gradient, curvature in zip(self.trained.items(), gradients, curvatures, strict=True):
+            if gradient is not None:
+                possible[name] = possible_forms(parameter, gradient, curvature)
+                norms[name] = float(parameter.detach().float().norm())
+        forms = settle_forms(possible, norms)
+        size = sum(float(g.detach().float().square().sum()) for g in gradients if g is not None) ** 0.5
+        factor = self._batch_factor(sample, gradients) if size > 0 else 1.0
+        hidden, numbers, buffers = self._reads(sample, forms)
+        return LossReport("examined", sample.words, forms, (), hidden, numbers, buffers, size, factor)
+
+    def _value(self, sample: Sample) -> Tensor:
+        """The loss as one number; of a tuple the first, of a dict "loss", of many numbers the mean."""
+        value = self.loss(sample.output, sample.target)
+        if isinstance(value, tuple | list) and value:
+            value = value[0]
+        if isinstance(value, Mapping):
+            value = value.get("loss")
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            kind = "a tensor without gradient" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise _UnusableLossError(f"it returns {kind}, where a tensor that can be differentiated is needed")
+        return value if value.ndim == 0 else value.mean()
+
+    def _gradients(self, sample: Sample, *, twice: bool) -> Gradients:
+        found: Gradients = torch.autograd.grad(
+            self._value(sample), list(self.trained.values()), create_graph=twice, allow_unused=True
+        )
+        return [g.to_dense() if g is not None and g.layout != torch.strided else g for g in found]
+
+    def _curvatures(self, gradients: Gradients) -> Gradients:
+        """H·θ by parameter; None where the loss cannot be differentiated twice."""
+        reached = [
+            (parameter, gradient)
+            for parameter, gradient in zip(self.trained.values(), gradients, strict=True)
+            if gradient is not None and gradient.requires_grad
+        ]
+        flat = [None if gradient is None else torch.zeros_like(gradient) for gradient in gradients]
+        if not reached:
+            return flat
+        try:
+            found = torch.autograd.grad(
+                [gradient for _, gradient in reached],
+                list(self.trained.values()),
+                [parameter.detach() for parameter, _ in reached],
+                allow_unused=True,
+            )
+        except RuntimeError:
+            return [None] * len(gradients)
+        return [zero if curve is None else curve for zero, curve in zip(flat, found, strict=True)]
+
+    def _batch_factor(self, sample: Sample, gradients: Gradients) -> float:
+        try:
+            doubled = self._gradients(sample.doubled(), twice=False)
+        except Exception:  # noqa: BLE001 - a loss may know its batch size; then this cannot be seen
+            return 1.0
+        pairs = [(a.detach(), b) for a, b in zip(gradients, doubled, strict=True) if a is not None and b is not None]
+        inner = sum(float((a * b).float().sum()) for a, b in pairs)
+        return inner / sum(float(a.float().square().sum()) for a, _ in pairs) if pairs else 0.0
+
+    def _reads(self, sample: Sample, forms: Mapping[str, Form]) -> tuple[tuple[str, ...], ...]:
+        """Parameters in the value without a gradient, those read out as numbers, and buffers in the value."""
+        names = {f"buffer {name}": buffer for name, buffer in self.buffers.items()}
+        try:
+            with Reads({**self.trained, **names}) as reads:
+                value = self._value(sample)
+        except Exception:  # noqa: BLE001 - as a compiled loss may, under a dispatch mode; then there is nothing to see
+            return (), (), ()
+        behind = reads.behind(value)
+        hidden = tuple(name for name in self.trained if name in behind and name not in forms)
+        numbers = tuple(name for name in self.trained if name in reads.as_numbers and name not in (*forms, *hidden))
+        return hidden, numbers, tuple(name for name in names if name in behind)
+
+
+def _without_owned(report: LossReport, owned: set[str]) -> LossReport:
+    """The report without the gradients of parameters that the loss trains; a penalty of a known form stays."""
+    mine = {name for name in owned if name not in report.forms or report.forms[name].kind not in RECOGNISED}
+    forms = {name: form for name, form in report.forms.items() if name not in mine}
+    return LossReport(
+        report.status,
+        report.reason,
+        forms,
+        tuple(sorted(mine)),
+        tuple(name for name in report.read_without_gradient if name not in mine),
+        tuple(name for name in report.read_as_numbers if name not in mine),
+        report.read_buffers,
+        report.gradient_norm if forms else 0.0,
+        report.batch_factor if forms else 1.0,
+    )

@@ -1,0 +1,287 @@
+"""What a policy is: the rule by which weights are regularised, in the moments of an optimizer step.
+
+A new policy is one file with one class below `Policy`, and one line in registry.py. Knows tensors, strengths and the
+rows of a partition; nothing of hooks.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from segdecay.decay.axes import Axis, Coupling, validate_strength
+from segdecay.decay.foreach import half_square_sum
+from segdecay.decay.groups import ParameterRow
+from segdecay.errors import DecayError, unknown
+
+REFUSED = {
+    "lbfgs": "LBFGS evaluates its closure several times a step along a line search, and its curvature estimate would "
+    "mix gradients with and without the penalty. Add the penalty to the loss, or use SGD, Adam or AdamW.",
+}
+SGD_NAMES = ("sgd", "sgdw")
+PART = 2**18  # numbers; 1 MiB in float32
+KNOWN_OPTIMIZERS = (
+    "sgd",
+    "sgdw",
+    "adam",
+    "adamw",
+    "nadam",
+    "radam",
+    "adamax",
+    "rmsprop",
+    "adagrad",
+    "adadelta",
+    "adafactor",
+    "asgd",
+    "rprop",
+    "muon",
+)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Parameters with gradients that share strength, learning rate, device and data type, at one optimizer step."""
+
+    names: list[str]
+    parameters: list[Parameter]
+    gradients: list[Tensor]  # multiplied by grad_scale where a GradScaler leaves the unscaling to a fused optimizer
+    strength: float  # λ of these parameters: the handle's strength times their group's multiplier; above 0
+    lr: float | Tensor  # η of their optimizer group at this step
+    maximize: bool  # whether the optimizer ascends: it will flip the sign of the gradient
+    optimizer: torch.optim.Optimizer  # for its state; policies never change it
+    group: Mapping[str, Any]  # the optimizer's group: betas, eps, momentum
+    grad_scale: float = 1.0
+
+    def state(self, parameter: Parameter) -> Mapping[str, Any]:
+        """What the optimizer keeps for a parameter; empty before its first step."""
+        found: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
+        return found
+
+    def parts(self) -> Iterator[Bucket]:
+        """The bucket in parts for rules with temporary tensors: small and few at a time, so that a CPU's cache holds
+        them; on other devices itself, as there the number of launches counts.
+        """
+        if self.parameters[0].device.type != "cpu":
+            yield self
+            return
+        first = numbers = 0
+        for end, parameter in enumerate(self.parameters, 1):
+            numbers += parameter.numel()
+            if numbers >= PART or end == len(self.parameters):
+                cut = slice(first, end)
+                yield replace(
+                    self, names=self.names[cut], parameters=self.parameters[cut], gradients=self.gradients[cut]
+                )
+                first, numbers = end, 0
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a policy is attached to. All mappings are by parameter name, over every parameter of the model."""
+
+    optimizer: torch.optim.Optimizer
+    traits: OptimizerTraits
+    parameters: Mapping[str, Parameter]
+    rows: Mapping[str, ParameterRow]
+    multipliers: Mapping[str, float]  # of the strength; 0 where nothing acts
+    learning_rates: tuple[float, ...] | None = None  # of all steps to come, where attach() was given them
+
+    def decayed(self) -> list[str]:
+        """Names of the trainable parameters on which the policy acts."""
+        return [name for name, factor in self.multipliers.items() if factor and self.rows[name].trainable]
+
+
+@dataclass(frozen=True)
+class OptimizerTraits:
+    """What a policy must know of an optimizer to declare its axis."""
+
+    name: str  # class name in lower case
+    coupling: Coupling = field(default_factory=Coupling)
+
+    @property
+    def is_sgd(self) -> bool:
+        """Whether a gradient reaches the weight linearly, through at most a momentum buffer."""
+        return self.name in SGD_NAMES
+
+
+class Policy(ABC):
+    """One rule. Its docstring is its documentation (`describe_policy` prints it), with the sections of `SECTIONS`.
+
+    A subclass overrides the moments it acts in. The handle calls them without autograd, once per optimizer step, and
+    only with buckets whose strength is not `none`, whose parameters have gradients, and on steps that are not skipped.
+    Options are keyword arguments of __init__, checked there; attach() passes them on.
+    """
+
+    name: ClassVar[str]
+    none: ClassVar[float] = 0.0  # the strength at which nothing acts; inf where a smaller strength is the harder one
+    bounds: ClassVar[bool] = False  # whether it only bounds weights, so that the optimizer may decay them beside it
+    whole_tensors: ClassVar[bool] = False  # whether norms or means over whole weights are needed; shards are refused
+    in_model: ClassVar[bool] = False  # whether it acts in the model's forward pass; attach() refuses it
+    formula: ClassVar[str]
+    plain_formula: ClassVar[str]  # the same in ASCII
+
+    SECTIONS: ClassVar[tuple[str, ...]] = ("For", "Not for", "Minimises", "Defaults", "Source")
+
+    @abstractmethod
+    def axis(self, optimizer: OptimizerTraits) -> Axis:
+        """The axis on this optimizer; raises DecayError with the reason where it has no meaning."""
+
+    def bind(self, binding: Binding) -> None:
+        """Meet the optimizer and the parameters, once, at attach(); refuse what has no meaning there.
+
+        Raises:
+            DecayError: the optimizer or the parameters do not fit.
+        """
+        del binding
+
+    def scaled(self, strength: float, multiplier: float) -> float | None:
+        """Strength of a group from the handle's and the group's multiplier; None where nothing acts on it."""
+        return strength * multiplier or None
+
+    def multiplier(self, strength: float, base: float) -> float:
+        """The multiplier that makes `strength` of `base`; the inverse of `scaled`."""
+        return strength / base
+
+    def size(self, binding: Binding) -> float | None:
+        """The median size of what is shrunk, where the axis is relative to it; None elsewhere."""
+        del binding
+        return None
+
+    def validate(self, strength: float, lr: float) -> None:
+        """Check a strength for a step with this learning rate.
+
+        Raises:
+            DecayError: negative, not finite, or η·λ ≥ 1; says the largest allowed.
+        """
+        validate_strength(strength)
+        if lr * strength >= 1:
+            raise DecayError(
+                f"Strength {strength:g} at learning rate {lr:g} gives η·λ = {lr * strength:g}: it would remove the "
+                f"weights in one step. It must stay below {1 / lr:g}."
+            )
+
+    def begin_step(self, buckets: Sequence[Bucket]) -> None:
+        """Before anything acts in a step: all buckets of the step, for what must be known of all of them."""
+        del buckets
+
+    def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor] | None:
+        """New gradients for the step, out of place; the old ones are put back after it. None: unchanged."""
+        del bucket
+        return None
+
+    def before_update_(self, bucket: Bucket) -> None:
+        """Change the weights before the optimizer's update, in place."""
+        del bucket
+
+    def after_update_(self, bucket: Bucket) -> None:
+        """Change the weights after the optimizer's update, in place."""
+        del bucket
+
+    def idle_steps(self) -> int:
+        """First steps of a training in which the policy cannot act, whatever its strength."""
+        return 0
+
+    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
+        """R of parameters that share a strength; ½ Σ θ² unless a policy has another."""
+        del names
+        return half_square_sum(parameters)
+
+    def summary(self) -> str:
+        """What the policy found at attach(), for a person; empty where there is nothing to tell."""
+        return ""
+
+    def state_dict(self) -> dict[str, object]:
+        """What must survive a resume beyond strength and multipliers; JSON values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            DecayError: the state is not this policy's.
+        """
+        if state:
+            raise DecayError(
+                f"Policy '{self.name}' keeps no state; saw {', '.join(state)}. Load the matching checkpoint."
+            )
+
+
+def traits_of(optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) -> OptimizerTraits:
+    """An optimizer's traits, from the optimizer itself or from its name and momentum.
+
+    Raises:
+        DecayError: the name is unknown, the optimizer is refused (LBFGS), the momentum is not in [0, 1), or parameter
+            groups differ in momentum.
+
+    Example:
+        >>> traits_of("SGD", momentum=0.9).coupling
+        Coupling(momentum=0.9, dampening=0.0, nesterov=False)
+    """
+    if isinstance(optimizer, str):
+        name = optimizer.lower()
+        if name not in (*KNOWN_OPTIMIZERS, *REFUSED):
+            raise DecayError(unknown("optimizer", optimizer, KNOWN_OPTIMIZERS))
+        couplings = [Coupling(momentum if name in SGD_NAMES else 0.0)]
+    else:
+        optimizer = bare_optimizer(optimizer)
+        name = "sgd" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__.lower()
+        couplings = [
+            Coupling(group.get("momentum", 0.0), group.get("dampening", 0.0), group.get("nesterov", False))
+            for group in optimizer.param_groups
+            if name in SGD_NAMES
+        ] or [Coupling()]
+    if name in REFUSED:
+        raise DecayError(f"{name.upper()} is refused: {REFUSED[name]}")
+    if any(coupling != couplings[0] for coupling in couplings):
+        raise DecayError(
+            "The optimizer's groups differ in momentum, so one strength would be several. Use one momentum."
+        )
+    if not 0 <= couplings[0].momentum < 1:
+        raise DecayError(f"momentum must be at least 0 and below 1; saw {couplings[0].momentum}.")
+    return OptimizerTraits(name, couplings[0])
+
+
+def bare_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The torch optimizer inside the wrappers of Fabric, Lightning and Accelerate.
+
+    Raises:
+        DecayError: it is no torch optimizer.
+    """
+    inner = getattr(optimizer, "optimizer", None)
+    while isinstance(inner, torch.optim.Optimizer):
+        optimizer, inner = inner, getattr(inner, "optimizer", None)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise DecayError(f"A torch.optim.Optimizer is needed; saw {type(optimizer).__name__}.")
+    return optimizer
+
+
+class BoundPolicy(Policy):
+    """A policy whose strength is a bound, or a factor of one. A group's multiplier m divides it by m."""
+
+    none: ClassVar[float] = math.inf
+    whole_tensors: ClassVar[bool] = True
+    refusal: ClassVar[str]  # what a strength that is no bound is told, with {saw}
+
+    def scaled(self, strength: float, multiplier: float) -> float | None:
+        return strength / multiplier if multiplier and math.isfinite(strength) else None
+
+    def multiplier(self, strength: float, base: float) -> float:
+        return base / strength
+
+    def validate(self, strength: float, lr: float) -> None:
+        """Raises DecayError unless the bound is above 0; the learning rate plays no part."""
+        del lr
+        if math.isnan(strength) or strength <= 0:
+            raise DecayError(self.refusal.format(saw=f"{strength:g}"))
+
+    def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
+        """0: a bound is no penalty with a strength."""
+        del names, parameters
+        return 0.0

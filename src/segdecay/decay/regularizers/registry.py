@@ -1,0 +1,118 @@
+"""The policies by name, their documentation and their axes. A new policy adds one line to POLICIES."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from segdecay.decay.axes import Axis
+from segdecay.decay.regularizers.base import Policy, traits_of
+from segdecay.decay.regularizers.cpr import CPR
+from segdecay.decay.regularizers.decoupled import Cautious, Corrected, Decoupled, NoDecay, Scheduled
+from segdecay.decay.regularizers.dropout import Dropout
+from segdecay.decay.regularizers.l2 import L2
+from segdecay.decay.regularizers.l2_sp import L2SP
+from segdecay.decay.regularizers.max_norm import MaxNorm
+from segdecay.decay.regularizers.proximal import L1, ElasticNet, GroupLasso
+from segdecay.errors import DecayError, gather, unknown
+
+POLICIES: dict[str, type[Policy]] = {
+    NoDecay.name: NoDecay,
+    L2.name: L2,
+    Decoupled.name: Decoupled,
+    L1.name: L1,
+    ElasticNet.name: ElasticNet,
+    GroupLasso.name: GroupLasso,
+    L2SP.name: L2SP,
+    MaxNorm.name: MaxNorm,
+    CPR.name: CPR,
+    Cautious.name: Cautious,
+    Corrected.name: Corrected,
+    Scheduled.name: Scheduled,
+    Dropout.name: Dropout,
+}
+# One shrinks, the other bounds; every other pair would regularise the same weights twice.
+COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
+
+
+def policy_names() -> tuple[str, ...]:
+    """All policies, in the order in which they are listed.
+
+    >>> policy_names()[:3]
+    ('none', 'l2', 'decoupled')
+    """
+    return tuple(POLICIES)
+
+
+def build_policy(name: str, options: Mapping[str, Any] | None = None) -> Policy:
+    """A fresh policy by name, with its own options.
+
+    Raises:
+        DecayError: the name or an option is unknown, or an option's value is not allowed.
+    """
+    if name not in POLICIES:
+        raise DecayError(unknown("policy", name, POLICIES))
+    kind = POLICIES[name]
+    allowed = option_names(name)
+    if options and not allowed:
+        raise DecayError(f"Policy '{name}' has no options; saw {', '.join(options)}.")
+    gather(DecayError, [unknown(f"option of '{name}'", key, allowed) for key in options or {} if key not in allowed])
+    return kind(**(options or {}))
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options of a policy.
+
+    >>> option_names("l2")
+    ()
+    """
+    parameters = inspect.signature(POLICIES[name]).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def may_combine(first: str, second: str) -> bool:
+    """Whether two policies may act on one optimizer.
+
+    >>> may_combine("decoupled", "l2")
+    False
+    """
+    return frozenset((first, second)) in COMBINATIONS
+
+
+def describe_policy(name: str) -> str:
+    """A policy's formula and documentation as text for a terminal.
+
+    Raises:
+        DecayError: the name is unknown.
+    """
+    policy = build_policy(name)
+    documentation = inspect.getdoc(type(policy)) or ""
+    return f"{policy.name}:  {policy.formula}\n  that is:  {policy.plain_formula}\n\n{documentation}"
+
+
+def axis_of(
+    policy: str,
+    optimizer: torch.optim.Optimizer | str,
+    *,
+    momentum: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> Axis:
+    """What this policy on this optimizer is tuned along.
+
+    Args:
+        policy: a name in POLICIES.
+        optimizer: the optimizer, or the name of its class in any case.
+        momentum: of SGD, where only the name is given.
+        options: of the policy; some change the axis.
+
+    Raises:
+        DecayError: unknown names or options, or a combination without meaning (LBFGS).
+
+    Example:
+        >>> axis_of("decoupled", "adamw").name, axis_of("l2", "adam").name
+        ('total_decay', 'lambda')
+    """
+    return build_policy(policy, options).axis(traits_of(optimizer, momentum=momentum))

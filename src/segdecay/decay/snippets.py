@@ -1,0 +1,183 @@
+"""Lines of plain torch that repeat a chosen strength in somebody's own training, and when they stop being valid.
+
+Knows partitions, strengths and how torch's constructors are written; runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segdecay.decay.axes import Axis, validate_strength
+from segdecay.decay.groups import DEFAULT_MULTIPLIERS, Partition, group_multipliers
+from segdecay.decay.regularizers.base import OptimizerTraits, traits_of
+from segdecay.decay.regularizers.registry import build_policy
+from segdecay.decay.strength import total_decay
+from segdecay.errors import DecayError
+
+CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+# Which optimizer of torch does what the policy does on ours: the decay of Adam is coupled, that of AdamW decoupled.
+NATIVE = {
+    ("l2", "sgd"): "SGD",
+    ("l2", "adam"): "Adam",
+    ("l2", "adamw"): "Adam",
+    ("decoupled", "adam"): "AdamW",
+    ("decoupled", "adamw"): "AdamW",
+    ("none", "sgd"): "SGD",
+    ("none", "adam"): "Adam",
+    ("none", "adamw"): "AdamW",
+}
+MEAN_LOSS = "a mean over the valid pixels"
+
+
+def paste_lines(
+    policy: str,
+    optimizer_name: str,
+    lambda_: float,
+    lr: float,
+    *,
+    options: Mapping[str, Any] | None = None,
+    partition: Partition | None = None,
+    multipliers: Mapping[str, float] | None = None,
+    learning_rates: Sequence[float] | None = None,
+    policy_options: Mapping[str, Any] | None = None,
+    loss: str = MEAN_LOSS,
+) -> str:
+    """Parameter groups and optimizer for a `model`, with explicit weight_decay, as Python to paste.
+
+    Args:
+        policy: a name in POLICIES.
+        optimizer_name: sgd, adam or adamw.
+        lambda_: the optimizer's λ; c of max_norm, p of dropout.
+        lr: the peak learning rate.
+        options: further arguments of the optimizer, such as momentum or betas.
+        partition: of the model: names where the decay is not by dimension are written out. Without it, parameters of
+            two and more dimensions decay.
+        multipliers: of the strength by group; needs the partition.
+        learning_rates: of all steps, to state D.
+        policy_options: of the policy, as `attach` takes them.
+        loss: the original loss whose scale the strength belongs to, for "a loss that is …".
+
+    Raises:
+        DecayError: unknown names, a strength out of range, or multipliers without a partition.
+
+    Example:
+        >>> print(paste_lines("decoupled", "adamw", 0.5, 0.01).splitlines()[3])
+            if parameter.requires_grad:
+    """
+    options = dict(options or {})
+    traits = traits_of(optimizer_name, momentum=float(options.get("momentum", 0.0)))
+    rule = build_policy(policy, policy_options)
+    axis = rule.axis(traits)
+    if axis.has_lambda:
+        validate_strength(lambda_, "λ")
+    rule.validate(lambda_, 0.0)
+    if traits.name not in CLASSES:
+        raise DecayError(f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}'. Use attach() there.")
+    if multipliers is not None and partition is None:
+        raise DecayError("Multipliers act on groups: give the partition too, from group_parameters(model).")
+    arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())
+    if rule.in_model:
+        lines = _undecayed_lines(NATIVE["none", traits.name], arguments)
+        return "\n".join(
+            [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d after the two deepest blocks)."]
+        )
+    native = NATIVE.get((policy if lambda_ != rule.none else "none", traits.name))
+    if native is None:
+        attach_options = dict(policy_options or {})
+        if policy == "corrected":
+            attach_options.setdefault("peak_lr", lr)
+        given = "" if not attach_options else f", options={attach_options!r}"
+        lines = _attach_lines(policy, CLASSES[traits.name], lambda_, arguments, multipliers, given)
+    elif lambda_ == rule.none:
+        lines = _undecayed_lines(native, arguments)
+    else:
+        lines = _native_lines(native, lambda_, arguments, _exceptions(lambda_, partition, multipliers))
+    return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates, loss)])
+
+
+def _exceptions(
+    lambda_: float, partition: Partition | None, multipliers: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Names whose strength is not what their dimension says: λ for two and more, 0 for less."""
+    if partition is None:
+        return {}
+    values = group_multipliers(partition, multipliers)
+    strengths = {row: lambda_ * values[row.group] for row in partition.rows if row.trainable}
+    return {row.name: value for row, value in strengths.items() if value != (lambda_ if len(row.shape) > 1 else 0.0)}
+
+
+def _undecayed_lines(native: str, arguments: str) -> list[str]:
+    return [
+        "import torch",
+        "trained = [parameter for parameter in model.parameters() if parameter.requires_grad]",
+        f"optimizer = torch.optim.{native}(trained{arguments}, weight_decay=0.0)",
+    ]
+
+
+def _native_lines(native: str, lambda_: float, arguments: str, exceptions: Mapping[str, float]) -> list[str]:
+    by_dimension = f"{lambda_!r} if parameter.ndim > 1 else 0.0"
+    lines = []
+    if exceptions:
+        lines = ["not_by_dimension = {", *(f"    {name!r}: {value!r}," for name, value in exceptions.items()), "}"]
+        by_dimension = f"not_by_dimension.get(name, {by_dimension})"
+    return [
+        "import torch",
+        *lines,
+        "groups = {}",
+        "for name, parameter in model.named_parameters():",
+        "    if parameter.requires_grad:",
+        f"        groups.setdefault({by_dimension}, []).append(parameter)",
+        f"optimizer = torch.optim.{native}(",
+        f'    [{{"params": group, "weight_decay": decay}} for decay, group in groups.items()]{arguments}',
+        ")",
+    ]
+
+
+def _attach_lines(
+    policy: str, name: str, lambda_: float, arguments: str, multipliers: Mapping[str, float] | None, options: str
+) -> list[str]:
+    given = options + (
+        ""
+        if multipliers is None or dict(multipliers) == dict(DEFAULT_MULTIPLIERS)
+        else f", multipliers={dict(multipliers)!r}"
+    )
+    return [
+        "import torch",
+        "from segdecay.decay import attach",
+        f"optimizer = torch.optim.{name}(model.parameters(){arguments}, weight_decay=0.0)",
+        f"# torch has no {name} with decay of this kind",
+        f"handle = attach(optimizer, model, policy={policy!r}, strength={lambda_!r}{given})",
+    ]
+
+
+def _validity(
+    policy: str,
+    axis: Axis,
+    traits: OptimizerTraits,
+    lambda_: float,
+    learning_rates: Sequence[float] | None,
+    loss: str,
+) -> list[str]:
+    """Comments that say when the lines stop being valid, and what to keep then."""
+    if policy == "none" or lambda_ in (0, axis.none):
+        return ["# Nothing decays. Keep weight_decay=0.0 explicit: AdamW's default is 0.01."]
+    if not axis.has_lambda:
+        return [f"# {axis.name} = {lambda_:.6g} does not depend on schedule, epochs or batch size."]
+    lines = [
+        f"# λ = {lambda_:.6g} is valid for this optimizer, these learning rates and this number of steps, and for a",
+        f"# loss that is {loss}.",
+    ]
+    if axis.name == "lambda":
+        return [*lines, f"# If one of them changes, choose λ again: through {traits.name} no formula carries it over."]
+    if axis.name == "relative_shrinkage":
+        total = "" if learning_rates is None else f" = {lambda_ * sum(learning_rates):.6g}"
+        return [*lines, f"# If schedule, epochs or batch size change, keep Σ η·λ{total} over all steps."]
+    total = "Σ η²/η_max" if axis.square else "Σ η"
+    divisor = total if axis.gain == 1.0 else f"({total} · {axis.gain:.6g})"
+    value = "D" if learning_rates is None else f"D = {total_decay(axis, lambda_, learning_rates):.6g}"
+    about = "" if axis.exact else ", to first order"
+    return [
+        *lines,
+        f"# If schedule, epochs or batch size change, keep {value}: λ = D / {divisor} over all steps{about}.",
+    ]

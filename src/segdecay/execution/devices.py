@@ -1,0 +1,64 @@
+"""Which devices cells may use, and how many cells at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from segdecay.errors import ConfigError, SegdecayError
+
+if TYPE_CHECKING:
+    from segdecay.training.distributed import Spread
+
+
+def find_devices(wanted: str) -> list[str]:
+    """The devices cells may use: every GPU for "auto" where there is one, else the CPU.
+
+    Raises:
+        SegdecayError: a device that is not there.
+    """
+    import torch
+
+    found = torch.cuda.device_count() if wanted != "cpu" else 0
+    if wanted == "cpu" or (wanted == "auto" and not found):
+        return ["cpu"]
+    every = [f"cuda:{index}" for index in range(found)]
+    if wanted in ("auto", "cuda") and every:
+        return every
+    if wanted in every:
+        return [wanted]
+    raise SegdecayError(f"--device {wanted}: not there. Found: {', '.join(['cpu', *every])}. Use auto or one of these.")
+
+
+def spread_over(devices: Sequence[str], count: int) -> Spread | None:
+    """The devices of one training that is shared by so many; None for one.
+
+    >>> spread_over(["cuda:0", "cuda:1", "cuda:2"], 2)
+    Spread(devices=('cuda:0', 'cuda:1'), has_idle=False)
+
+    Raises:
+        ConfigError: fewer than one, or more than there are GPUs. On a CPU each is a process of one thread.
+    """
+    from segdecay.training.distributed import Spread
+
+    if count < 1:
+        raise ConfigError(f"--devices takes 1 or more; saw {count}.")
+    if count == 1:
+        return None
+    if devices[0] == "cpu":
+        return Spread(("cpu",) * count)
+    if count > len(devices):
+        raise ConfigError(
+            f"--devices {count}: {len(devices)} may be used here ({', '.join(devices)}). Use at most so many, or leave "
+            "out --device, which then means every GPU."
+        )
+    return Spread(tuple(devices[:count]))
+
+
+def default_workers(devices: Sequence[str]) -> int:
+    """One worker a GPU; on a CPU one worker a core."""
+    if devices[0] != "cpu":
+        return len(devices)
+    affinity = getattr(os, "sched_getaffinity", None)
+    return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)

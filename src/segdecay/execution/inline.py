@@ -1,0 +1,65 @@
+"""Cells one after the other in this process: for debugging and for tests of what surrounds them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from segdecay.execution.base import Listener, Source
+from segdecay.execution.retries import Attempts
+from segdecay.execution.run_task import work_on
+from segdecay.training.setup import CellTask
+
+
+class InlineExecutor:
+    """One cell at a time, here; one that hangs hangs everything."""
+
+    @property
+    def workers(self) -> int:
+        """One."""
+        return 1
+
+    def expect(self, cell_s: float) -> None:
+        """Nobody watches here."""
+
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+        """Run every task here; Ctrl-C keeps the state of the running one."""
+        attempts = Attempts(tasks, on_event, workers=1)
+        while (task := attempts.start(running=0)) is not None:
+            with _postponed_interrupt() as asked:
+
+                def report(epoch: int, _epochs: int, task: CellTask = task) -> None:
+                    attempts.progress(task, epoch)
+
+                outcome = work_on(task, asked.is_set, report)
+            if asked.is_set():
+                raise KeyboardInterrupt
+            attempts.conclude(task, outcome)
+
+
+@contextmanager
+def _postponed_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C, or what stops like it, sets; the second interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in names}
+
+    def ask(_number: int, _frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    ours = [number for number, handler in before.items() if callable(handler)]
+    for number in ours:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])

@@ -1,0 +1,395 @@
+"""Cells as tasks of a Ray cluster: data travels through its object store, the ledger stays with the driver.
+
+A machine that goes repeats only its cells; one that joins is used. Knows Ray, tasks and outcomes; nothing of settings,
+statistics or pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segdecay.errors import RunError, gather, need
+from segdecay.execution.base import Listener, Source
+from segdecay.execution.outcome import Outcome, outcome_of
+from segdecay.execution.ray_probe import ask, own_token
+from segdecay.execution.ray_remote import (
+    Errand,
+    differing,
+    look_around,
+    pack_cell,
+    pack_data,
+    run_errand,
+    start_mailbox,
+    unpack_cell,
+    versions_here,
+)
+from segdecay.execution.retries import Attempts, AwakeClock, Patience
+from segdecay.training.setup import CellTask
+
+ANSWER_WITHIN_S = 5.0
+LOOK_WITHIN_S = 60.0
+STORE_SHARE = 0.8  # of an object store that the data may take
+MODE = "RAY_AUTH_MODE"
+BY_NAME = ("auto", "local")  # the one that runs on this machine; one of its own
+ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
+
+
+def join_cluster(ray: Any, address: str | None) -> None:
+    """Connect to a cluster; without an address to the one of RAY_ADDRESS, or to a new one on this machine.
+
+    Does nothing where this process has done so already.
+
+    Raises:
+        RunError: the address is none, or nobody answers there, within seconds.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees what it saw
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address not in BY_NAME and check_address(address):
+        use_token()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _init(ray, address)
+    except (ray.exceptions.RayError, RuntimeError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"--address {address}: no Ray cluster answers ({first}). {_START}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends the process; ours keeps the state first
+
+
+def _init(ray: Any, address: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address=address, include_dashboard=False, **quiet)
+    except ValueError:  # a cluster that is there takes no options for its dashboard
+        ray.init(address=address, **quiet)
+
+
+_START = (
+    "Start one: ray start --head, and name its address, HOST:6379; without --executor ray all runs on this machine."
+)
+
+
+def check_address(address: str) -> bool:
+    """Refuse an address that is none, or where nobody listens; whether the cluster wants the token of this machine.
+
+    Raises:
+        RunError: within seconds, with the address; also where a token is wanted that is not here.
+    """
+    found = ADDRESS.fullmatch(address)
+    if found is None:
+        raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT, auto or local; saw '{address}'.")
+    host, port = found["host"].strip("[]"), int(found["port"])
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return False  # what it says is for Ray alone
+    try:
+        answer = ask(host, port, within_s=ANSWER_WITHIN_S)
+        if answer == "token":
+            _check_token(address, host, port)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(
+            f"--address {address}: nobody answers within {ANSWER_WITHIN_S:g} s ({reason}). {_START}"
+        ) from error
+    if answer == "other":
+        raise RunError(f"--address {address}: what answers there is no Ray cluster. {_START}")
+    return answer == "token"
+
+
+def _check_token(address: str, host: str, port: int) -> None:
+    token = own_token()
+    if os.environ.get(MODE, "token").lower() != "token":
+        found = f"{MODE}={os.environ[MODE]} here"
+    elif token is None:
+        found = "none is here"
+    elif ask(host, port, within_s=ANSWER_WITHIN_S, token=token) == "token":
+        found = "the one here is another"
+    else:
+        return
+    raise RunError(
+        f"--address {address}: the cluster wants a token, and {found}. `ray get-auth-token` prints it on the machine "
+        "where the cluster was started; give it here as RAY_AUTH_TOKEN, or in ~/.ray/auth_token, and leave "
+        f"{MODE} unset."
+    )
+
+
+def use_token() -> None:
+    """Ray takes its token for a cluster that it finds by itself; for one that is named, only by its environment."""
+    os.environ[MODE] = "token"
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._raylet import Config  # type: ignore[attr-defined]
+
+        Config.initialize("")  # it has read the environment already, when it was imported
+
+
+def check_cluster(ray: Any, gpus_per_cell: float) -> None:
+    """Refuse a cluster without room for one cell, or whose machines have other versions than this one.
+
+    Raises:
+        RunError: with what there is; all machines that differ are named.
+    """
+    there = ray.cluster_resources()
+    if gpus_per_cell and there.get("GPU", 0) < min(1.0, gpus_per_cell):
+        raise RunError(
+            f"--gpus-per-cell {gpus_per_cell:g}: the cluster has {there.get('GPU', 0):g} GPUs. Start machines with "
+            "ray start --num-gpus, or leave the option out to train on CPUs."
+        )
+    if there.get("CPU", 0) < 1:
+        raise RunError("The cluster has no CPU free for cells. Start a machine with ray start --num-cpus.")
+    own, faults = versions_here(), []
+    for name, seen in _look(ray, Path()).items():
+        differ = differing(own, seen["versions"])
+        if differ:
+            faults.append(f"{name} has other versions than the driver: {', '.join(differ)}. Install the same there.")
+    gather(RunError, faults)
+
+
+def parcel_for(ray: Any, root: Path) -> Any:
+    """The decoded data in the object store; None where every machine sees it under the same path.
+
+    Raises:
+        RunError: it is larger than a machine's object store.
+    """
+    content = pack_data(root)
+    size = sum(array.nbytes for array in content.values())
+    stores = {
+        node["NodeManagerAddress"]: node["Resources"].get("object_store_memory", 0.0)
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    least = min(stores, key=lambda name: stores[name])
+    if size <= STORE_SHARE * stores[least]:
+        return ray.put(content)
+    if all(seen["sees_data"] for seen in _look(ray, root).values()):
+        return None
+    raise RunError(
+        f"The decoded data ({size / 1e9:.2f} GB) do not fit into the object store of {least} "
+        f"({stores[least] / 1e9:.2f} GB, of which {STORE_SHARE:.0%} may be used). Start machines with a larger one "
+        "(ray start --object-store-memory=BYTES), or decode to a path that all machines share: SEGDECAY_CACHE=PATH."
+    )
+
+
+def _look(ray: Any, root: Path) -> dict[str, dict[str, Any]]:
+    """What every machine that is alive says of itself, by its address."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, max_retries=1)(look_around)
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked[node["NodeManagerAddress"], node["NodeID"]] = look.options(scheduling_strategy=strategy).remote(
+                str(root)
+            )
+    found = {}
+    for (name, identity), reference in asked.items():
+        shown = f"{name} ({identity[:6]})"
+        try:
+            found[shown] = ray.get(reference, timeout=LOOK_WITHIN_S)
+        except ray.exceptions.GetTimeoutError:  # its versions are looked at again before it trains
+            found[shown] = {"versions": versions_here(), "sees_data": False}
+        except ray.exceptions.RayError:  # it went away meanwhile
+            continue
+    return found
+
+
+STOP_WITHIN_S = 15.0
+LOOK_EVERY_S = 0.2
+CELLS_A_PROCESS = 32  # then a worker's process is replaced, so that nothing it leaked grows
+
+
+@dataclass
+class _Away:
+    task: CellTask
+    reference: Any
+    since: float
+    node: str | None = None  # once it has begun
+    heard: float | None = None  # awake seconds at its last sign of life
+    ended: Outcome | None = None  # by us
+
+
+class RayExecutor:
+    """As many cells at a time as the cluster has room for.
+
+    Args:
+        address: of the cluster, HOST:PORT, ray://HOST:PORT, auto (one that runs here) or local; None is
+            that of RAY_ADDRESS, or a new one on this machine alone.
+        workers: cells at a time at most; None: as many as there is room for, machines that join later among them.
+        gpus_per_cell: share of a GPU that a cell takes; 0 trains on CPUs.
+        patience: how long a worker may be silent.
+
+    Raises:
+        MissingPartError: Ray is not installed.
+        RunError: nobody answers at the address, there is no room for a cell, or versions differ.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        workers: int | None = None,
+        gpus_per_cell: float = 0.0,
+        patience: Patience | None = None,
+    ) -> None:
+        self._ray = need("ray", extra="ray")
+        self._workers, self._gpus = workers, gpus_per_cell
+        self._patience = patience or Patience()
+        self._clock = AwakeClock(time.monotonic())
+        join_cluster(self._ray, address)
+        check_cluster(self._ray, gpus_per_cell)
+        self._parcels: dict[Path, Any] = {}
+        options = {"num_cpus": 1, "max_retries": 0, "max_calls": CELLS_A_PROCESS}
+        if gpus_per_cell:
+            options["num_gpus"] = gpus_per_cell  # type: ignore[assignment]
+        self._remote = self._ray.remote(**options)(run_errand)
+
+    def expect(self, cell_s: float) -> None:
+        """What a cell should take, from a trial: bounds the silence of workers before any cell has ended."""
+        self._patience.estimate_s = cell_s
+
+    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+        """Run every task; Ctrl-C, or a full disk, brings the state of the running ones home before it goes on its way.
+
+        Raises:
+            DiskFullError: here, or on a machine of the cluster.
+            RunError: the cluster is gone, or the decoded data do not fit into its object store.
+        """
+        attempts = Attempts(tasks, on_event, self.workers)
+        with self._cluster_told():
+            self._run(attempts)
+
+    def _run(self, attempts: Attempts) -> None:
+        mailbox = start_mailbox(self._ray)
+        away: dict[int, _Away] = {}
+        count = 0
+        self._clock.last = time.monotonic()
+        try:
+            while True:
+                while len(away) < self.workers and (task := attempts.start(len(away))) is not None:
+                    away[count] = self._send(task, count, mailbox)
+                    count += 1
+                if not away:
+                    return
+                home = self._wait(away, attempts, mailbox)
+                for number in home:
+                    one = away.pop(number)
+                    attempts.conclude(one.task, self._outcome(one))
+        finally:
+            self._stop(list(away.values()), mailbox)
+
+    @contextlib.contextmanager
+    def _cluster_told(self) -> Iterator[None]:
+        """What Ray raises when the cluster itself is gone, in words; a cell's own errors never come so far."""
+        try:
+            yield
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RunError(
+                f"The Ray cluster does not answer any more ({type(error).__name__}: {first}). Finished trainings are "
+                "kept: once it runs again, the same command goes on."
+            ) from error
+
+    @property
+    def workers(self) -> int:
+        """Cells that the cluster has room for now."""
+        there = self._ray.cluster_resources()
+        room = int(there.get("CPU", 0))
+        if self._gpus:
+            room = min(room, int(there.get("GPU", 0) / self._gpus))
+        return max(1, room if self._workers is None else min(room, self._workers))
+
+    def _send(self, task: CellTask, number: int, mailbox: Any) -> _Away:
+        if task.dataset not in self._parcels:
+            self._parcels[task.dataset] = parcel_for(self._ray, task.dataset)
+        errand = Errand(
+            task, number, pack_cell(task.folder), versions_here(), on_gpu=self._gpus > 0, path=tuple(sys.path)
+        )
+        reference = self._remote.remote(errand, self._parcels[task.dataset], mailbox)
+        return _Away(task, reference, time.monotonic())
+
+    def _wait(self, away: dict[int, _Away], attempts: Attempts, mailbox: Any) -> list[int]:
+        """Pass on what workers say; end those that are silent for too long; return those that came home."""
+        ready, _ = self._ray.wait([one.reference for one in away.values()], timeout=LOOK_EVERY_S)
+        home = [number for number, one in away.items() if one.reference in ready]
+        for words in self._ray.get(mailbox.take.remote()):
+            one = away.get(words["number"])
+            if one is None:
+                continue
+            one.heard = self._clock.look(time.monotonic())
+            if "epoch" in words:
+                attempts.progress(one.task, words["epoch"])
+            else:
+                one.node = words["node"]
+        self._end_silent(away, home)
+        return home
+
+    def _end_silent(self, away: dict[int, _Away], home: Sequence[int]) -> None:
+        awake, bound = self._clock.look(time.monotonic()), self._patience.bound_s
+        for number, one in away.items():
+            if bound is None or one.heard is None or one.ended or number in home or awake - one.heard <= bound:
+                continue
+            reason = f"no epoch ended for {awake - one.heard:.1f} s, over {self._patience.words()}: it hung"
+            one.ended = Outcome("hung", reason)
+            self._ray.cancel(one.reference, force=True)
+
+    def _outcome(self, one: _Away) -> Outcome:
+        """How a try ended; its files are at home before it counts."""
+        errors = self._ray.exceptions
+        try:
+            said, files = self._ray.get(one.reference)
+            unpack_cell(files, one.task.folder)
+        except OSError as error:
+            return outcome_of(error, one.task)
+        except errors.OutOfMemoryError as error:
+            return Outcome("memory", str(error).splitlines()[0])
+        except errors.RayTaskError as error:
+            return Outcome("failed", f"{type(error.cause).__name__}: {error.cause}")
+        except errors.RayError as error:
+            return one.ended or self._lost(one, error)
+        outcome = Outcome(**said)
+        if outcome.kind == "finished":
+            self._patience.note(time.monotonic() - one.since)
+        return outcome
+
+    def _lost(self, one: _Away, error: Exception) -> Outcome:
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        is_gone = isinstance(error, self._ray.exceptions.NodeDiedError)  # known before the cluster's list says so
+        if is_gone or one.node is None or one.node not in alive:
+            return Outcome("lost", "its machine went away")
+        return Outcome("killed", f"its process ended from outside ({type(error).__name__})")
+
+    def _stop(self, left: Sequence[_Away], mailbox: Any) -> None:
+        """Ask workers to keep their state, bring it home, and end those that do not answer in time.
+
+        A cell of which nothing was heard is never cancelled: Ray 2.60 ends the whole driver ("Tried to complete task
+        that was not pending") when a task is cancelled while it is on its way. Without its mailbox it ends by itself.
+        """
+        if left:
+            self._bring_home(left, mailbox)
+        self._ray.kill(mailbox)
+
+    def _bring_home(self, left: Sequence[_Away], mailbox: Any) -> None:
+        mailbox.ask_to_stop.remote()
+        deadline = time.monotonic() + STOP_WITHIN_S
+        waiting = {one.reference: one for one in left if one.heard is not None}
+        try:
+            while waiting and (rest := deadline - time.monotonic()) > 0:
+                ready, _ = self._ray.wait(list(waiting), timeout=rest)
+                for reference in ready:
+                    self._outcome(waiting.pop(reference))
+        finally:
+            for reference in waiting:
+                self._ray.cancel(reference, force=True)

@@ -1,0 +1,216 @@
+"""model.json: what a bundle says of its weights. Read as if a stranger had written it.
+
+Knows the card's shape and its versions; nothing of tensors or models.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from segdecay.config.schema import ModelConfig, Task, explain
+from segdecay.errors import ModelError, gather
+from segdecay.runs.records import Strength
+
+SCHEMA = 2
+HASH_DIGITS, MOST_HASHES = 16, 100_000
+MOST_CLASSES, MOST_BANDS, MOST_CARD_BYTES = 255, 64, 4 << 20
+PLAIN_ENCODER = re.compile(r"[A-Za-z0-9_.\-]{1,100}")  # timm reads hf-hub:… from the network and local-dir:… from disk
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=8, le=16384)]
+BandNumber = Annotated[int, Field(ge=0, le=65535)]
+Band = tuple[float, float]
+
+
+class Part(pydantic.BaseModel):
+    """Keys that are not known are left alone: a newer writer of the same schema may add some."""
+
+    model_config = pydantic.ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class ClassScore(Part):
+    """IoU of one class (recall, where images have one label): over the folds with its interval, of the refit on the
+    test part, and how much there was.
+    """
+
+    name: Name
+    pixels: Annotated[int, Field(ge=0)]  # labelled, all parts together
+    images: Annotated[int, Field(ge=0)]
+    folds: Share | None = None
+    interval: Band | None = None
+    scored: Share | None = None  # on `scored_on`
+    scored_interval: Band | None = None
+
+
+class Scored(Part):
+    """A mean with its interval."""
+
+    mean: Finite | None
+    interval: Band | None = None
+    method: str | None = None
+
+
+class TrainedOn(Part):
+    """The data, by name and amount only."""
+
+    name: str
+    fingerprint: str
+    images: Annotated[int, Field(ge=0)]
+    parts: Mapping[str, int] = {}
+    hashes: tuple[str, ...] = ()  # of every image with its mask, the first HASH_DIGITS of sha256; none for huge sets
+
+
+class Search(Part):
+    """What a search concluded before this training; absent where none was made."""
+
+    kind: Literal["chosen", "zero", "flat", "edge"]
+    sentence: str
+    criterion: str
+    confidence: Share
+    selection: Scored
+    honest: Scored | None = None
+
+
+class Card(Part):
+    """The content of model.json.
+
+    mean, deviation: of every band, in the units of the files. size: H, W that images are resized to; None: as they are.
+    """
+
+    schema_version: int
+    task: Task = "segmentation"  # cards of before are of masks
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
+    palette: tuple[tuple[Byte, Byte, Byte], ...]
+    bands: Annotated[int, Field(ge=1, le=MOST_BANDS)]
+    mean: tuple[Finite, ...]
+    deviation: tuple[Positive, ...]
+    size: tuple[Side, Side] | None
+    scale: Literal["percentile"] | Positive | None = None  # how more than 8 bits became 8; a number: what became 255
+    nodata: Literal["nan"] | Finite | None = None  # value of pixels without data
+    chosen_bands: tuple[BandNumber, ...] | None = None  # of the files; None: all
+    model: Mapping[str, Any]
+    made_by: Mapping[str, Any] = {}
+    trained_on: TrainedOn | None = None
+    search: Search | None = None
+    scores: tuple[ClassScore, ...] = ()
+    scored_on: Literal["test", "val"] | None = None
+    miou: Share | None = None  # on `scored_on`
+    miou_interval: Band | None = None
+    balanced_accuracy: Share | None = None  # on `scored_on`, where images have one label
+    exclude_from_mean: tuple[Name, ...] = ()  # classes that these means leave out
+    made_with: Mapping[str, str] = {}  # versions of packages
+
+    @pydantic.model_validator(mode="after")
+    def _lengths_agree(self) -> Card:
+        if not len(self.mean) == len(self.deviation) == self.bands:
+            raise ValueError("mean and deviation hold one number a band")
+        if self.chosen_bands is not None and len(self.chosen_bands) != self.bands:
+            raise ValueError("chosen_bands names as many bands as there are")
+        if len(self.palette) != len(self.classes):
+            raise ValueError("palette holds one colour a class")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes have different names")
+        if self.scores and [row.name for row in self.scores] != list(self.classes):
+            raise ValueError("scores have one row a class, in the order of classes")
+        return self
+
+    @property
+    def strength(self) -> Strength | None:
+        """The strength that the weights were trained with."""
+        found = self.made_by.get("strength")
+        return Strength.from_json(found) if isinstance(found, Mapping) else None
+
+
+def _from_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 said what it was trained on inside made_by, and held no scores."""
+    made = values.get("made_by")
+    if isinstance(made, Mapping) and {"data", "fingerprint", "images"} <= set(made):
+        trained = {"name": made["data"], "fingerprint": made["fingerprint"], "images": made["images"]}
+        values = {**values, "trained_on": trained}
+    return {**values, "schema_version": 2}
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+
+
+def read_part(path: Path, most_bytes: int) -> bytes:
+    """The content of a plain file of a bundle: no link, no device, nothing larger than allowed.
+
+    Raises:
+        ModelError: anything else, or it cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise ModelError(f"{path} is not a plain file; a bundle holds plain files only.")
+            if about.st_size > most_bytes:
+                raise ModelError(f"{path} has {about.st_size:,} bytes; at most {most_bytes:,} are read.")
+            return file.read(about.st_size)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ModelError(f"{path} is a link; a bundle holds plain files only. Copy the file itself.") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def read_card(path: Path) -> Card:
+    """The checked content of model.json, brought up from an older schema.
+
+    Raises:
+        ModelError: damaged, of a newer schema, or not what a card holds; all faults at once.
+    """
+    try:
+        values = json.loads(read_part(path, MOST_CARD_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {type(error).__name__}: {error}. Make the bundle again.") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} holds a {type(values).__name__}, not a card. Make the bundle again.")
+    version = values.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelError(f"{path}: schema_version is {version!r:.50}; 1 to {SCHEMA} are read. Make the bundle again.")
+    if version > SCHEMA:
+        raise ModelError(
+            f"{path} was written by a newer segdecay: schema {version}, this one reads 1 to {SCHEMA}. Upgrade segdecay."
+        )
+    for old in range(version, SCHEMA):
+        values = UPGRADES[old](values)
+    try:
+        card = Card.model_validate_json(json.dumps(values), strict=True)
+        ModelConfig.model_validate(values["model"])
+    except pydantic.ValidationError as error:
+        lines = explain(error, allowed_keys=lambda _path: [])
+        gather(ModelError, [line[:300] for line in lines], headline=f"{path} is not a card of ours:")
+        raise AssertionError from error  # gather always raises here
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {error}. Make the bundle again.") from error
+    return card
+
+
+def model_of(card: Card, path: Path) -> ModelConfig:
+    """The network that a card names, which reads no other file and fetches nothing.
+
+    Raises:
+        ModelError: an encoder's name that timm would look for outside the bundle.
+    """
+    config = ModelConfig.model_validate(dict(card.model)).model_copy(update={"pretrained": False, "weights": None})
+    if not PLAIN_ENCODER.fullmatch(config.encoder):
+        raise ModelError(
+            f"{path}: encoder {config.encoder!r:.120} is no plain name; names that lead elsewhere are refused."
+        )
+    return config

@@ -1,0 +1,275 @@
+"""`evaluate`: a predictor on the images of a data set, scored against their masks.
+
+Knows predictors, decoded data and the records of an evaluation; nothing of training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segdecay.data.dataset import Dataset
+from segdecay.errors import ConfigError, DataError, RunError, gather, unknown
+from segdecay.inference.apply import Tiling, check_tiling_of, predict_mask
+from segdecay.inference.bundle import Bundle
+from segdecay.inference.card import HASH_DIGITS
+from segdecay.inference.card import Card as BundleCard
+from segdecay.inference.evaluation_record import (
+    Evaluation,
+    ImageScore,
+    Resampling,
+    accuracies,
+    accuracy_of,
+    class_scores,
+    image_mious,
+    overall_scores,
+)
+from segdecay.inference.image_io import reading_in_words
+from segdecay.inference.model import weights_sha256
+from segdecay.inference.predictor import Predictor
+from segdecay.metrics.bootstrap import known_groups, resampled_by
+from segdecay.metrics.boundary import BoundaryCounts, image_boundaries, write_boundaries
+from segdecay.metrics.confusion import image_confusions, write_confusions
+from segdecay.metrics.counts import I64
+from segdecay.utils.files import write_json
+
+CARD, MATRICES, BOUNDARIES = "evaluation.json", "confusion.npz", "boundary.npz"
+PARTS = {"test": ("test",), "val": ("val",), "train": ("train",), "all": ("train", "val", "test")}
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is scored, and how."""
+
+    run: str
+    path: str
+    part: str | None = None  # None: test where there is one, otherwise all
+    tiling: Tiling = field(default_factory=Tiling)
+    size: tuple[int, int] | None = None  # that images and masks were resized to
+    confidence: float = 0.95
+    resamples: int = 2000
+    command: str = ""  # as it was typed, to repeat it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of every scored image, beside evaluation.json."""
+
+    confusions: I64  # (N, C, C)
+    boundary: BoundaryCounts
+
+
+def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
+    """The part that is scored and its images.
+
+    Raises:
+        ConfigError: no such part, or it has no image.
+    """
+    if name is not None and name not in PARTS:
+        raise ConfigError(f"--part: {unknown('part', name, PARTS)}")
+    taken = name or ("test" if dataset.part("test") else "all")
+    indices = dataset.part(*PARTS[taken])
+    if not indices:
+        counts = ", ".join(f"{part} {len(dataset.part(part))}" for part in ("train", "val", "test"))
+        raise ConfigError(f"--part {taken}: {dataset.name} has no such image ({counts}).")
+    return taken, indices
+
+
+def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
+    """Faults of a data set that a model cannot be scored on."""
+    faults = []
+    if predictor.task != dataset.task:
+        kinds = {"segmentation": "masks", "classification": "one label an image"}
+        faults.append(f"The model gives {kinds[predictor.task]}; {dataset.name} has {kinds[dataset.task]}.")
+    if tuple(predictor.classes) != tuple(dataset.classes):
+        faults.append(
+            f"The classes differ. The model's: {', '.join(predictor.classes)}. {dataset.name}'s: "
+            f"{', '.join(dataset.classes)}. Give the data the model's classes, in this order."
+        )
+    if predictor.bands != dataset.bands:
+        faults.append(f"{dataset.name} has {dataset.bands} band(s), the model was trained on {predictor.bands}.")
+    own, other = (repr((one.depth, one.chosen_bands)) for one in (predictor, dataset))
+    if own != other and not faults:
+        faults.append(
+            f"{dataset.name} is read otherwise than what the model was trained on: "
+            f"{reading_in_words(dataset.depth, dataset.chosen_bands)} in its dataset.yaml, the model's "
+            f"{reading_in_words(predictor.depth, predictor.chosen_bands)}. Write the model's there."
+        )
+    return faults
+
+
+def trained_on(card: BundleCard | None, dataset: Dataset, fingerprint: str) -> frozenset[int]:
+    """Images that a model was trained on, as far as its card says: by its own list, or by the same data's parts.
+
+    fingerprint: of the data set as the model's training read it.
+    """
+    known = None if card is None else card.trained_on
+    if known is None:
+        return frozenset()
+    if known.hashes:
+        hashes = set(known.hashes)
+        return frozenset(i for i, item in enumerate(dataset.items) if item.sha256[:HASH_DIGITS] in hashes)
+    if known.fingerprint != fingerprint:
+        return frozenset()
+    train, pool = dataset.part("train"), dataset.part("train", "val")
+    return frozenset(train if known.images == len(train) else pool)
+
+
+def _warnings(dataset: Dataset, indices: Sequence[int], seen: frozenset[int]) -> list[str]:
+    found = []
+    direct = [index for index in indices if index in seen]
+    if direct:
+        found.append(
+            f"{len(direct)} of {len(indices)} images were trained on: their scores are not those of new images."
+        )
+    groups = {dataset.items[index].group for index in seen}
+    related = [i for i in indices if i not in seen and dataset.items[i].group in groups]
+    if related:
+        found.append(
+            f"{len(related)} of {len(indices)} images are of groups that were trained on: scores of new groups may be "
+            "lower."
+        )
+    return found
+
+
+def counts_of(
+    predictor: Predictor,
+    dataset: Dataset,
+    indices: Sequence[int],
+    tiling: Tiling,
+    on_image: Callable[[int], None] = lambda _done: None,
+) -> Kept:
+    """Confusion matrices (N, C, C) and boundary counts of images, in their order."""
+    classes = len(dataset.classes)
+    found, edges = np.zeros((len(indices), classes, classes), np.int64), []
+    for place, index in enumerate(indices):
+        predicted, truth = predict_mask(predictor, dataset.image(index), tiling)[None], dataset.mask(index)[None].copy()
+        found[place] = image_confusions(torch.from_numpy(predicted), torch.from_numpy(truth), classes)[0].numpy()
+        edges.append(image_boundaries(predicted, truth, classes))
+        on_image(1)
+    return Kept(found, BoundaryCounts.joined(edges, classes))
+
+
+def _made_by(bundle: Bundle) -> dict[str, Any]:
+    """How a model was made, and by which segdecay."""
+    version = {} if bundle.card is None else {"segdecay": bundle.card.made_with.get("segdecay", "unknown")}
+    return {**bundle.made_by, **version}
+
+
+def _summary(
+    predictor: Predictor,
+    dataset: Dataset,
+    inquiry: Inquiry,
+    part: str,
+    indices: Sequence[int],
+    kept: Kept,
+    seen: frozenset[int],
+    seconds: float,
+) -> Evaluation:
+    """What the matrices say."""
+    items = [dataset.items[index] for index in indices]
+    groups = [item.group for item in items]
+    rows = [
+        ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
+        for index, item, miou in zip(indices, items, image_mious(kept.confusions, dataset.excluded), strict=True)
+    ]
+    by = Resampling(groups, inquiry.confidence, inquiry.resamples, dataset.excluded)
+    return Evaluation(
+        run=inquiry.run,
+        data={
+            "path": inquiry.path,
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "part": part,
+            "images": len(indices),
+            "groups": len(set(groups)),
+        },
+        model={"weights_sha256": weights_sha256(predictor), "made_by": _made_by(predictor.bundles[0])},
+        how={
+            "tta": predictor.tta,
+            "tile": inquiry.tiling.tile,
+            "overlap": inquiry.tiling.overlap,
+            "models": len(predictor.bundles),
+            "size": inquiry.size,
+            "command": inquiry.command,
+        },
+        confidence=inquiry.confidence,
+        resamples=inquiry.resamples,
+        resampled_by=resampled_by(known_groups([groups])),
+        task=dataset.task,
+        exclude_from_mean=dataset.exclude_from_mean,
+        accuracy=accuracy_of(kept.confusions),
+        **accuracies(kept.confusions, by, dataset.task),
+        classes=class_scores(kept.confusions, kept.boundary, dataset.classes, dataset.palette, by),
+        confusion=tuple(tuple(int(count) for count in row) for row in kept.confusions.sum(axis=0)),
+        images=tuple(rows),
+        trained_on=sum(row.trained_on for row in rows),
+        warnings=tuple(_warnings(dataset, indices, seen)),
+        seconds=seconds,
+        **overall_scores(kept.confusions, kept.boundary, by),
+    )
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Dataset,
+    inquiry: Inquiry,
+    *,
+    fingerprint: str | None = None,
+    on_image: Callable[[int], None] = lambda _done: None,
+) -> tuple[Evaluation, Kept]:
+    """Score a predictor on a part of a data set: what evaluation.json says, and the counts of every image.
+
+    Args:
+        predictor: of the same classes and bands.
+        dataset: with masks.
+        inquiry: the part and how it is scored.
+        fingerprint: of the data as the training read it, where that is another size; None: the data set's own.
+        on_image: told of every image.
+
+    Raises:
+        DataError: classes or bands are not the model's; both lists are shown.
+        ConfigError: a part or tiles that do not exist.
+        ModelError: the model cannot be applied to an image.
+    """
+    gather(DataError, check_fit(predictor, dataset))
+    if dataset.task == "classification" and inquiry.tiling.tile is not None:
+        raise ConfigError(f"--tile {inquiry.tiling.tile}: this model labels whole images; leave it out.")
+    check_tiling_of(inquiry.tiling, predictor)
+    part, indices = part_of(dataset, inquiry.part)
+    start = time.monotonic()
+    kept = counts_of(predictor, dataset, indices, inquiry.tiling, on_image)
+    seconds = time.monotonic() - start
+    seen: frozenset[int] = frozenset().union(
+        *(trained_on(bundle.card, dataset, fingerprint or dataset.fingerprint) for bundle in predictor.bundles)
+    )
+    evaluation = _summary(predictor, dataset, inquiry, part, indices, kept, seen, seconds)
+    return evaluation, kept
+
+
+def check_evaluation_out(out: Path) -> None:
+    """Refuse a place that holds something else than an evaluation.
+
+    Raises:
+        RunError: a file, or a folder with other files and no evaluation.json.
+    """
+    if out.is_file():
+        raise RunError(f"{out} is a file; --out takes a folder.")
+    others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if others and CARD not in others:
+        raise RunError(f"{out} holds other files ({', '.join(others[:3])}), and no {CARD}. Choose another --out.")
+
+
+def write_evaluation(out: Path, evaluation: Evaluation, kept: Kept) -> None:
+    """Write the counts of every image, then evaluation.json: an evaluation is whole when its card is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CARD).unlink(missing_ok=True)
+    write_confusions(out / MATRICES, kept.confusions)
+    write_boundaries(out / BOUNDARIES, kept.boundary)
+    write_json(out / CARD, evaluation)

@@ -1,0 +1,240 @@
+"""What an evaluation found: scores of a model on images with masks, with intervals. The keys of evaluation.json.
+
+Pure arithmetic on per-image counts; knows nothing of models or files. Formulas: docs/scores.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from segdecay.metrics.bootstrap import Counts, known_groups, resampled_by, surface_of
+from segdecay.metrics.boundary import BoundaryCounts
+from segdecay.metrics.counts import F64, I64, counted, intersection_union, iou, least_present, mean_present, weighted_by
+from segdecay.metrics.criteria import Criterion
+from segdecay.metrics.intervals import own_estimates, ratio_intervals
+from segdecay.runs.records import Interval
+
+Limits = tuple[float, float] | None
+NOTHING = Interval(None, None, None)
+NAME = "this model"  # the one setting of the surface; its noise draws are not used with a single fold
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class over all images. None where the class is absent: from truth and prediction (iou, dice, boundary_iou),
+    from the truth (recall, image_iou), from the prediction (precision).
+    """
+
+    name: str
+    colour: tuple[int, int, int]
+    support: int  # pixels in the masks
+    predicted: int  # pixels in the predictions, ignored ones left out
+    images: int  # whose masks hold the class
+    iou: Interval
+    dice: float | None
+    precision: float | None
+    recall: float | None
+    boundary_iou: Interval = NOTHING
+    image_iou: Interval = NOTHING  # mean over the images whose masks hold the class
+    dice_interval: Limits = None
+    precision_interval: Limits = None
+    recall_interval: Limits = None
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image; miou is the mean over the classes present in its mask or its prediction."""
+
+    name: str
+    group: str
+    part: str
+    height: int
+    width: int
+    miou: float | None
+    trained_on: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The keys of evaluation.json."""
+
+    run: str
+    data: Mapping[str, Any]  # path, name, fingerprint, part, images, groups
+    model: Mapping[str, Any]  # weights_sha256 of each model, made_by
+    how: Mapping[str, Any]  # tta, tile, overlap, models, size
+    confidence: float
+    resamples: int
+    resampled_by: str  # "groups" or "images"
+    miou: Interval
+    accuracy: float | None
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]  # rows are the truth, columns the prediction
+    images: tuple[ImageScore, ...]  # in the order of confusion.npz
+    trained_on: int  # images that the model was trained on, as far as that is known
+    warnings: tuple[str, ...]
+    seconds: float
+    worst: Interval = NOTHING  # of the classes' IoU
+    weighted: Interval = NOTHING  # IoU weighted by true pixels
+    boundary_miou: Interval = NOTHING
+    image_miou: Interval = NOTHING  # scores of every image by itself, mean over images
+    image_worst: Interval = NOTHING
+    image_weighted: Interval = NOTHING
+    task: str = "segmentation"
+    balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
+    accuracy_interval: tuple[float, float] | None = None
+    exclude_from_mean: tuple[str, ...] = ()  # in no mean over classes; in the matrices all the same
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def interval_of(
+    counts: Counts, groups: Sequence[str], criterion: Criterion, *, confidence: float, resamples: int, seed: int = 0
+) -> Interval:
+    """A score of all images summed, with the interval that the choice of images (or groups) gives it.
+
+    The luck of the training is not in it: this is one model. Limits are cut at 0 and 1. None where nothing is present;
+    no interval where a single image or group speaks.
+
+    >>> same = Counts.of(np.array([[[8, 2], [0, 10]]] * 4))
+    >>> interval_of(same, list("abcd"), Criterion(), confidence=0.95, resamples=100).interval
+    (0.8166666666666667, 0.8166666666666667)
+    """
+    score = counts.score(criterion) if len(counts.true) else float("nan")
+    units = len(set(groups))
+    if not np.isfinite(score) or units < 2:
+        return Interval(_number(score), None, None)
+    known = known_groups([groups])
+    if known is not None and resampled_by(known) == "groups":
+        counts, known = counts.by_group(groups), None
+    surface, _ = surface_of(
+        [{0: [counts]}],
+        [NAME],
+        criterion=criterion,
+        resamples=resamples,
+        seed=seed,
+        groups=known,
+    )
+    found = own_estimates(surface).interval(0, 1 - confidence)
+    if found.interval is None:
+        return found
+    low, high = found.interval
+    return Interval(found.mean, found.standard_error, (max(0.0, low), min(1.0, high)))
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals of the same images are made."""
+
+    groups: Sequence[str]  # of every image
+    confidence: float
+    resamples: int
+    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
+
+    def of_score(self, counts: Counts, kind: str) -> Interval:
+        """A score of all classes together: "miou", "worst" or "weighted"."""
+        criterion = Criterion(kind, excluded=() if kind == "accuracy" else self.excluded)
+        return interval_of(counts, self.groups, criterion, confidence=self.confidence, resamples=self.resamples)
+
+    def of_ratios(self, pairs: Sequence[tuple[F64 | I64, F64 | I64]], counts: Counts) -> list[list[Interval]]:
+        """Σ part / Σ whole of pairs of (N, K), for each pair its K intervals, all from the same draws."""
+        part, whole = (np.concatenate([pair[at] for pair in pairs], axis=1).astype(np.float64) for at in (0, 1))
+        found = ratio_intervals(part, whole, counts, self.groups, confidence=self.confidence, resamples=self.resamples)
+        ends = np.cumsum([0, *(pair[0].shape[1] for pair in pairs)])
+        return [found[start:stop] for start, stop in pairwise(int(end) for end in ends)]
+
+
+def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) -> dict[str, Any]:
+    """The scores of all classes together, by their key in evaluation.json."""
+    counts = Counts.of(confusions)
+    values, true = counted(iou(*intersection_union(confusions)), by.excluded), confusions.sum(axis=-1)
+    images = np.stack([mean_present(values), least_present(values), weighted_by(values, true)], axis=1)
+    ((image_miou, image_worst, image_weighted),) = by.of_ratios([_mean_over_images(images)], counts)
+    return {
+        "miou": by.of_score(counts, "miou"),
+        "worst": by.of_score(counts, "worst"),
+        "weighted": by.of_score(counts, "weighted"),
+        "boundary_miou": by.of_score(Counts(boundary.hit, boundary.union, counts.true), "miou"),
+        "image_miou": image_miou,
+        "image_worst": image_worst,
+        "image_weighted": image_weighted,
+    }
+
+
+def accuracies(confusions: I64, by: Resampling, task: str) -> dict[str, Any]:
+    """What is said of images with one label each, by key in evaluation.json."""
+    if task != "classification":
+        return {}
+    counts = Counts.of(confusions)
+    found = by.of_score(counts, "accuracy")
+    return {"balanced_accuracy": by.of_score(counts, "balanced_accuracy"), "accuracy_interval": found.interval}
+
+
+def _mean_over_images(
+    values: F64,  # (N, K), NaN where an image has no such score
+) -> tuple[F64, F64]:
+    """A mean over images as a ratio of sums: (N, K) each."""
+    there = np.isfinite(values)
+    return np.where(there, values, 0.0), there.astype(np.float64)
+
+
+def class_scores(
+    confusions: I64,  # (N, C, C)
+    boundary: BoundaryCounts,
+    names: Sequence[str],
+    palette: Sequence[tuple[int, int, int]],
+    by: Resampling,
+) -> tuple[ClassScore, ...]:
+    """Scores of every class over all images."""
+    counts = Counts.of(confusions)
+    hit, union, true, predicted = counts.hit, counts.union, counts.true, confusions.sum(axis=1)
+    held = np.where(true > 0, iou(hit, union), np.nan)
+    found = by.of_ratios(
+        [
+            (hit, union),
+            (2 * hit, true + predicted),
+            (hit, predicted),
+            (hit, true),
+            (boundary.hit, boundary.union),
+            _mean_over_images(held),
+        ],
+        counts,
+    )
+    rows = []
+    for index, (of_iou, dice, precision, recall, edges, of_images) in enumerate(zip(*found, strict=True)):
+        rows.append(
+            ClassScore(
+                name=names[index],
+                colour=palette[index],
+                support=int(true[:, index].sum()),
+                predicted=int(predicted[:, index].sum()),
+                images=int((true[:, index] > 0).sum()),
+                iou=of_iou,
+                dice=dice.mean,
+                precision=precision.mean,
+                recall=recall.mean,
+                boundary_iou=edges,
+                image_iou=of_images,
+                dice_interval=dice.interval,
+                precision_interval=precision.interval,
+                recall_interval=recall.interval,
+            )
+        )
+    return tuple(rows)
+
+
+def image_mious(confusions: I64, excluded: Sequence[int] = ()) -> list[float | None]:
+    """The mIoU of every image; None for one without a valid pixel."""
+    return [_number(value) for value in mean_present(counted(iou(*intersection_union(confusions)), excluded))]
+
+
+def accuracy_of(confusions: I64) -> float | None:
+    """The share of valid pixels that are right."""
+    total = int(confusions.sum())
+    return float(np.trace(confusions.sum(axis=0)) / total) if total else None

@@ -1,0 +1,259 @@
+"""One policy on all optimizers of a trainer: attaching, taking up a checkpoint, detaching.
+
+Knows optimizers, models and handles; nothing of Lightning or transformers.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import numbers
+import pickle
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from segdecay.decay import POLICIES, Handle, attach, axis_of, handle_of
+from segdecay.decay.regularizers.base import bare_optimizer
+from segdecay.errors import DecayError, gather, unknown
+
+REMEDY = "Pass learning_rates=[…], the rate of every optimizer step to come, or give strength=λ instead."
+METRIC_SCHEDULERS = ("ReduceLROnPlateau", "GreedyLR")  # they wait for a metric
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a trainer can tell of its future, asked only where D or τ is to be turned into λ."""
+
+    learning_rates: Callable[[Optimizer], list[float]]  # of every step to come; DecayError where unknown
+    steps_per_epoch: Callable[[], float]  # optimizer steps; DecayError where unknown
+
+
+class ScheduleCopy:
+    """Schedulers copied onto a stand-in optimizer that has the same groups and no weights.
+
+    Args:
+        optimizer: as the schedulers hold it, bare or wrapped.
+        schedulers: all that act on it.
+        keep: objects that are not copied where a scheduler refers to them, such as the model.
+
+    Raises:
+        DecayError: a scheduler waits for a metric or cannot be copied.
+
+    Example:
+        >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> halving = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
+        >>> copied = ScheduleCopy(sgd, [halving])
+        >>> copied.step_(0); copied.rate(), sgd.param_groups[0]["lr"]
+        (0.5, 1.0)
+    """
+
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[Any], keep: Iterable[object] = ()) -> None:
+        waiting = [type(s).__name__ for s in schedulers if _waits_for_a_metric(s)]
+        if waiting:
+            raise DecayError(f"{waiting[0]} follows a metric: its learning rates are not known beforehand. {REMEDY}")
+        self._optimizer = _stand_in(bare_optimizer(optimizer))
+        memo: dict[int, Any] = {id(kept): kept for kept in keep}
+        wrapped: Any = optimizer
+        while isinstance(wrapped, Optimizer):
+            memo[id(wrapped)] = self._optimizer
+            wrapped = getattr(wrapped, "optimizer", None)
+        try:
+            self._schedulers = copy.deepcopy(list(schedulers), memo)
+        except (TypeError, ValueError, RuntimeError, AttributeError, copy.Error, pickle.PicklingError) as error:
+            names = ", ".join(type(scheduler).__name__ for scheduler in schedulers)
+            raise DecayError(f"The schedule cannot be copied to look ahead ({names}: {error}). {REMEDY}") from error
+
+    def rate(self) -> float:
+        """The learning rate now.
+
+        Raises:
+            DecayError: the optimizer's groups differ.
+        """
+        rates = {float(group["lr"]) for group in self._optimizer.param_groups}
+        if len(rates) > 1:
+            listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
+            raise DecayError(
+                f"The optimizer's groups have different learning rates ({listed}), so one total decay or timescale "
+                f"would be several. Pass learning_rates=[…] of the group that it is meant for, or give strength=λ."
+            )
+        return rates.pop()
+
+    def step_(self, index: int) -> None:
+        """Let one scheduler take its step."""
+        with warnings.catch_warnings():  # "lr_scheduler.step() before optimizer.step()": the stand-in never steps
+            warnings.simplefilter("ignore")
+            self._schedulers[index].step()
+
+
+def _waits_for_a_metric(scheduler: object) -> bool:
+    return isinstance(scheduler, ReduceLROnPlateau) or type(scheduler).__name__ in METRIC_SCHEDULERS
+
+
+def _stand_in(optimizer: Optimizer) -> Optimizer:
+    stand_in = torch.optim.SGD([{"params": [torch.zeros(1)]} for _ in optimizer.param_groups], lr=0.0)
+    for ours, theirs in zip(stand_in.param_groups, optimizer.param_groups, strict=True):
+        ours.update({key: copy.deepcopy(value) for key, value in theirs.items() if key != "params"})
+    return stand_in
+
+
+TARGETS = ("total_decay", "timescale_epochs", "axis_value")  # what may need the learning rates to come
+
+
+class Attachments:
+    """A policy and its options, and the handles made from them.
+
+    Raises:
+        DecayError: an unknown policy or option, or not exactly one of strength, axis_value, total_decay and
+            timescale_epochs.
+    """
+
+    def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
+        gather(DecayError, _check_options(policy, options))
+        self.policy, self.options = policy, dict(options)
+        self.handles: list[Handle] = []
+
+    def attach_(
+        self,
+        optimizers: Sequence[Optimizer],
+        model: nn.Module,
+        ahead: Ahead,
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Attach to every optimizer, or to none where one is refused.
+
+        Args:
+            saved: what `state_dict` gave; its strengths then replace those asked for.
+
+        Raises:
+            DecayError: as `attach`; optimizers that share parameters; a state of another number of optimizers.
+        """
+        self.detach_()
+        self.handles = []
+        states = _handle_states(saved, len(optimizers)) if saved else [None] * len(optimizers)
+        gather(DecayError, self._check_together(optimizers, model))
+        try:
+            for number, (optimizer, state) in enumerate(zip(optimizers, states, strict=True), start=1):
+                try:
+                    options = self._attach_options(optimizer, ahead, state)
+                    self.handles.append(attach(optimizer, model, policy=self.policy, **options))
+                    if state is not None:
+                        self.handles[-1].load_state_dict(state)
+                except DecayError as error:
+                    if len(optimizers) == 1:
+                        raise
+                    name = type(bare_optimizer(optimizer)).__name__
+                    raise DecayError(f"Optimizer {number} of {len(optimizers)} ({name}): {error}") from error
+        except DecayError:
+            self.detach_()
+            raise
+
+    def detach_(self) -> None:
+        """Detach every handle; they stay to be read. Twice is once."""
+        for handle in self.handles:
+            handle.detach()
+
+    def is_attached(self) -> bool:
+        """Whether any handle acts."""
+        return any(handle.is_attached() for handle in self.handles)
+
+    def validate_attached(self, optimizers: Sequence[Optimizer]) -> None:
+        """Raises DecayError where an optimizer was replaced since, and would train without decay."""
+        strangers = [type(one).__name__ for one in optimizers if handle_of(one) not in self.handles]
+        if strangers:
+            raise DecayError(
+                f"The trainer's optimizers were replaced after decay was attached ({', '.join(strangers)}). Call "
+                f"segdecay.decay.attach yourself where the last of them is made."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The handles' states, in the order of the optimizers."""
+        return {"handles": [handle.state_dict() for handle in self.handles]}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Let attached handles go on from `state_dict`."""
+        for handle, state in zip(self.handles, _handle_states(saved, len(self.handles)), strict=True):
+            self._warn_of_other_strength(state)
+            handle.load_state_dict(state)
+
+    def _check_together(self, optimizers: Sequence[Optimizer], model: nn.Module) -> list[str]:
+        faults = []
+        if len(optimizers) > 1 and self.options.get("learning_rates") is not None:
+            faults.append(
+                f"learning_rates are of one optimizer, and this trainer has {len(optimizers)}. Give strength=λ, which "
+                f"is the same for all, or call segdecay.decay.attach for each."
+            )
+        counts: dict[int, int] = {}
+        for optimizer in optimizers:
+            for held in {id(one) for group in optimizer.param_groups for one in group["params"]}:
+                counts[held] = counts.get(held, 0) + 1
+        shared = [name for name, parameter in model.named_parameters() if counts.get(id(parameter), 0) > 1]
+        if shared:
+            faults.append(
+                f"{len(shared)} parameters are in more than one optimizer and would decay in each of them: "
+                f"{', '.join(shared[:5])}{', …' if len(shared) > 5 else ''}. Give every parameter to one optimizer, or "
+                f"call segdecay.decay.attach on the one that is to decay it."
+            )
+        return faults
+
+    def _attach_options(self, optimizer: Optimizer, ahead: Ahead, state: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The options of `attach`, with what a total decay, timescale or axis value needs of the trainer's future."""
+        target = next((name for name in TARGETS if self.options.get(name) is not None), None)
+        if state is not None:
+            self._warn_of_other_strength(state)
+        if target is None:
+            return dict(self.options)
+        options = dict(self.options)
+        axis = axis_of(self.policy, optimizer, options=options.get("options"))
+        if target != "axis_value" and axis.name != "total_decay":
+            raise DecayError(f"{target} has no meaning here: {axis.reason} Give strength=λ, or use 'decoupled'.")
+        if state is not None:
+            options = {**options, target: None, "strength": state.get("strength", axis.none)}
+        needs_rates = axis.square or (state is None and axis.has_lambda and axis.name != "lambda")
+        if needs_rates and options.get("learning_rates") is None:
+            options["learning_rates"] = ahead.learning_rates(optimizer)
+        if state is None and target == "timescale_epochs" and options.get("steps_per_epoch") is None:
+            options["steps_per_epoch"] = ahead.steps_per_epoch()
+        return options
+
+    def _warn_of_other_strength(self, state: Mapping[str, Any]) -> None:
+        asked, saved = self.options.get("strength"), state.get("strength")
+        if isinstance(asked, numbers.Real) and isinstance(saved, numbers.Real) and asked != saved:
+            warnings.warn(
+                f"The checkpoint's strength {saved:g} is used, not the {asked:g} asked for. To change it in mid-run, "
+                f"call set_strength on the handle after the start.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def _check_options(policy: str, options: Mapping[str, Any]) -> list[str]:
+    faults = [] if policy in POLICIES else [unknown("policy", policy, POLICIES)]
+    ours = inspect.signature(attach).parameters.values()
+    allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY and one.name != "policy"]
+    faults += [unknown("option", name, allowed) for name in options if name not in allowed]
+    strengths = [name for name in ("strength", *TARGETS) if options.get(name) is not None]
+    if len(strengths) != 1:
+        saw = " and ".join(strengths) or "none of them"
+        faults.append(
+            f"Give exactly one of strength (λ), total_decay (D), timescale_epochs (τ) and axis_value; saw {saw}."
+        )
+    return faults
+
+
+def _handle_states(saved: Mapping[str, Any], expected: int) -> list[Mapping[str, Any]]:
+    states = saved.get("handles")
+    if not isinstance(states, list):
+        raise DecayError(f"This is no state of a Decay callback: 'handles' is missing; saw {', '.join(saved)}.")
+    if len(states) != expected:
+        raise DecayError(
+            f"The checkpoint holds decay for {len(states)} optimizers, this trainer has {expected}. Resume with the "
+            f"same configuration."
+        )
+    return states

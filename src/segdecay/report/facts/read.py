@@ -1,0 +1,235 @@
+"""Reads the folder of a run into `segdecay.report.facts.run.Run`.
+
+A missing or damaged file is a RunError that names it and lists every fault in it. Knows nothing of figures or pages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from segdecay.config.schema import DecayConfig
+from segdecay.errors import ConfigError, RunError, gather
+from segdecay.report.facts.run import (
+    CurveRow,
+    Data,
+    Environment,
+    Examples,
+    Extras,
+    Folds,
+    JointFacts,
+    Partition,
+    Run,
+    Training,
+    of_verdict,
+    read_kept,
+)
+from segdecay.report.facts.verdict import Verdict
+from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.training.dead_classes import Death
+from segdecay.utils.yaml import read_yaml
+
+Fact = TypeVar("Fact")
+
+
+def read_run(folder: Path) -> Run:
+    """The facts of a finished run of `tune` or `train`.
+
+    Raises:
+        RunError: the folder is not a run, is not finished, or a file in it is missing or damaged.
+    """
+    if not (folder / "run.yaml").is_file():
+        raise RunError(f"{folder} is not the folder of a run: it holds no run.yaml. Give the folder named after --out.")
+    environment = read_fact(folder / "environment.json", Environment)
+    cells = tuple(_cell(path) for path in _paths(folder / "cells"))
+    if (folder / "verdict.json").exists():
+        return _search(folder, environment, cells)
+    asked = _asked(folder)
+    if asked.get("command") != "train":
+        raise RunError(_unfinished(folder, environment, cells, asked))
+    return _training(folder, environment, cells, asked)
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """The verdict of a run, alone; what `score_svg` draws.
+
+    Raises:
+        RunError: verdict.json is missing or damaged.
+    """
+    return read_fact(folder / "verdict.json", Verdict)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What `extra` of a cell says of classes that died."""
+
+    died: tuple[Death, ...] = ()
+
+
+def read_fact(path: Path, kind: type[Fact]) -> Fact:
+    """One JSON file as the dataclass that describes it; keys that it does not name are passed over.
+
+    Raises:
+        RunError: the file is missing, is not JSON, or holds other values; all faults are listed.
+    """
+    return _checked(_json(path), kind, str(path))
+
+
+def _json(path: Path) -> Any:
+    return _parsed(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing. Run the command of this run again to write it.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{where} is damaged: not JSON ({error}).") from error
+
+
+def _checked(values: Any, kind: type[Fact], where: str) -> Fact:
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(values)
+    except pydantic.ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {_lower(fault['msg'])};"
+            f" saw {str(fault['input'])[:60]!r}"
+            for fault in error.errors()
+        ]
+        gather(RunError, faults, f"{where} is damaged:")
+        raise AssertionError from error  # gather always raises here: a validation error has faults
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _paths(cells: Path) -> list[Path]:
+    return sorted(cells.glob("*/*/cell.json"))
+
+
+def _cell(path: Path) -> CellRecord:
+    values = _json(path)
+    try:
+        record = cell_from_json(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} is damaged: {type(error).__name__} {error}.") from error
+    _checked(record.extra, Alarm, f"{path}, extra")
+    return _checked(record.__dict__ | {"strength": record.strength.__dict__}, CellRecord, str(path))
+
+
+def _curve(path: Path) -> tuple[CurveRow, ...]:
+    lines = [line for line in _text(path).splitlines() if line.strip()]
+    return tuple(
+        _checked(_parsed(line, f"{path}, line {row}"), CurveRow, f"{path}, line {row}")
+        for row, line in enumerate(lines, start=1)
+    )
+
+
+def _search(folder: Path, environment: Environment, cells: tuple[CellRecord, ...]) -> Run:
+    verdict = read_verdict(folder)
+    data = read_fact(folder / "data.json", Data)
+    _same_classes(folder, data, verdict)
+    none = verdict.none.strength.value if verdict.none else None
+    compared = verdict.compared.strength.value if verdict.compared else None
+    kept = read_kept([(path.parent, _cell(path)) for path in _paths(folder / "cells")], len(data.classes))
+    return Run(
+        folder=folder,
+        data=data,
+        partition=read_fact(folder / "partition.json", Partition),
+        environment=environment,
+        policy=verdict.policy,
+        verdict=verdict,
+        folds=read_fact(folder / "folds.json", Folds),
+        zero=_trainings(folder, lambda cell: cell.strength.value == none),
+        compared=_trainings(folder, lambda cell: cell.strength.value == compared),
+        cells=cells,
+        examples=read_fact(folder / "examples" / "examples.json", Examples),
+        kept=of_verdict(kept, verdict),
+        joint=read_fact(search, JointFacts) if (search := folder / "search.json").exists() else None,
+    )
+
+
+def _same_classes(folder: Path, data: Data, verdict: Verdict) -> None:
+    """Rows of different files are set side by side; refuse when they do not belong together."""
+    size = len(data.classes)
+    lengths = {"data.json: palette": len(data.palette), "verdict.json: classes": len(verdict.classes)}
+    for setting in verdict.settings:
+        if setting.classes:
+            lengths[f"verdict.json: classes of setting {setting.strength.value:g}"] = len(setting.classes)
+    faults = [f"{name} has {length} entries" for name, length in lengths.items() if length != size]
+    gather(RunError, faults, f"{folder} is damaged: data.json names {size} classes, but")
+
+
+def _trainings(folder: Path, wanted: Callable[[CellRecord], bool]) -> tuple[Training, ...]:
+    """The wanted cells with their curves."""
+    found = []
+    for path in _paths(folder / "cells"):
+        record = _cell(path)
+        if wanted(record):
+            label = f"fold {record.fold + 1}, seed {record.seed}"
+            found.append(_with_curve(label, record, path))
+    return tuple(found)
+
+
+def _with_curve(label: str, record: CellRecord, path: Path) -> Training:
+    curve = _curve(path.with_name("curve.jsonl"))
+    return Training(label, record, curve, _checked(record.extra, Extras, f"{path}, extra"))
+
+
+def _asked(folder: Path) -> dict[str, Any]:
+    """What run.yaml holds: the configuration and, under "command", which command made the run."""
+    try:
+        return read_yaml(folder / "run.yaml")
+    except ConfigError as error:
+        raise RunError(str(error)) from error
+
+
+def _section(asked: dict[str, Any], name: str) -> dict[str, Any]:
+    section = asked.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _unfinished(folder: Path, environment: Environment, cells: tuple[CellRecord, ...], asked: dict[str, Any]) -> str:
+    search = _section(asked, "search")
+    grid, seeds, folds = search.get("grid"), search.get("seeds", [0]), search.get("folds")
+    planned = ""
+    if isinstance(grid, list) and isinstance(seeds, list) and isinstance(folds, int):
+        planned = f" of {len(grid) * len(seeds) * folds}"
+    done = f"{len(cells)}{planned} cell{'' if len(cells) == 1 and not planned else 's'} done"
+    return f"{folder} has no verdict yet ({done}). To go on where it stopped, run: {environment.command}"
+
+
+def _training(folder: Path, environment: Environment, cells: tuple[CellRecord, ...], asked: dict[str, Any]) -> Run:
+    """A run of `train`: its training lies where a search keeps the refit."""
+    path = folder / "refit" / "chosen" / "cell.json"
+    if not path.is_file():
+        message = f"{folder} holds no finished training. To go on where it stopped, run: {environment.command}"
+        raise RunError(message)
+    data, record = read_fact(folder / "data.json", Data), _cell(path)
+    return Run(
+        folder=folder,
+        data=data,
+        partition=read_fact(folder / "partition.json", Partition),
+        environment=environment,
+        policy=str(_section(asked, "decay").get("policy", DecayConfig.model_fields["policy"].default)),
+        verdict=None,
+        folds=None,
+        zero=(),
+        compared=(_with_curve("training", record, path),),
+        cells=cells,
+        kept=read_kept([(path.parent, record)], len(data.classes)),
+    )

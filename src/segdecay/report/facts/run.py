@@ -1,0 +1,406 @@
+"""What a run's folder says, as frozen dataclasses: the shape that the report expects of every file but verdict.json.
+
+`segdecay.report.facts.read` fills them from disk; figures and the page only look at them. Values that are not available
+are None. Knows nothing of files, figures or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pydantic
+
+from segdecay.errors import RunError
+from segdecay.metrics.bootstrap import Counts
+from segdecay.metrics.counts import I64, read_counts
+from segdecay.report.facts.verdict import StrengthField, Verdict
+from segdecay.runs.records import CellRecord
+
+
+def _or_nothing(values: Any) -> Any:
+    return () if values is None else values
+
+
+Numbers = Annotated[tuple[float | None, ...], pydantic.BeforeValidator(_or_nothing)]
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One weight at one reading; `ratio` is its angle a step over that of equilibrium."""
+
+    name: str
+    group: str
+    norm: float | None
+    stable_rank: float | None = None
+    zeros: float | None = None
+    channels: int = 0
+    zero_channels: int = 0
+    ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """All parameters of a group at one reading."""
+
+    group: str
+    numbers: int
+    zeros: float | None
+    channels: int = 0
+    zero_channels: int = 0
+
+
+@dataclass(frozen=True)
+class ActivationFacts:
+    """One ReLU: channels, those that were zero throughout, share of zero outputs."""
+
+    name: str
+    channels: int
+    dead: int
+    zeros: float | None
+
+
+@dataclass(frozen=True)
+class HeadFacts:
+    """One weight of the head: the norms of its rows, and their correlation with class frequency."""
+
+    name: str
+    row_norms: Numbers
+    spearman: float | None = None
+
+
+@dataclass(frozen=True)
+class GaugeFacts:
+    """One reading."""
+
+    layers: tuple[LayerFacts, ...]
+    groups: tuple[GroupFacts, ...] = ()
+    activations: tuple[ActivationFacts, ...] = ()
+    head: tuple[HeadFacts, ...] = ()
+    penalty_share: float | None = None
+
+
+@dataclass(frozen=True)
+class StageScores:
+    """Validation scores at the end of a stage."""
+
+    miou: float | None = None
+    iou: Numbers = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a training; what only the second, of weight balancing, has is empty in the first."""
+
+    stage: int
+    epochs: int
+    loss: str = ""
+    row_norms: Mapping[str, Numbers] = field(default_factory=dict)
+    caps: Mapping[str, float] = field(default_factory=dict)
+    examples: Numbers = ()
+    class_weights: Numbers = ()
+    total_decay: float | None = None
+    validation: StageScores | None = None
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the record keeps of the gauges beside the last reading."""
+
+    validation_activations: tuple[ActivationFacts, ...] = ()
+
+
+@dataclass(frozen=True)
+class Extras:
+    """The part of a cell's `extra` that the report shows."""
+
+    log_frequencies: Numbers = ()  # natural logarithm of each class's share of the training pixels
+    stages: tuple[Stage, ...] = ()
+    gauges: Validated | None = None
+
+
+@dataclass(frozen=True)
+class DimensionFacts:
+    """What was searched beside the strength."""
+
+    name: str
+    label: str
+    is_log: bool
+    choices: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+    default: float | str = 0.0
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """One point, trained on every fold; `score` is None where a training failed or diverged."""
+
+    number: int
+    name: str
+    strength: StrengthField
+    lr: float
+    values: Mapping[str, float | str]
+    folds: tuple[float, ...] | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class JointFacts:
+    """A joint search."""
+
+    sampler: str
+    dimensions: tuple[DimensionFacts, ...]
+    trials: tuple[TrialFacts, ...]
+
+
+@dataclass(frozen=True)
+class KeptCell:
+    """Counts of one scored training: `total` is the confusion matrix (C, C) of all its images."""
+
+    fold: int
+    counts: Counts
+    total: I64
+
+
+Kept = Mapping[float, tuple[KeptCell, ...]]  # by the setting's value on the axis
+
+
+def read_kept(folders: Sequence[tuple[Path, CellRecord]], classes: int) -> Kept:
+    """The counts of every training with validation images, by setting.
+
+    Raises:
+        RunError: a file is missing or damaged, or has another number of classes.
+    """
+    found: dict[float, tuple[KeptCell, ...]] = {}
+    for folder, record in folders:
+        if record.validation is None:
+            continue
+        path = folder / "confusion.npz"
+        kept = read_counts(path)
+        if len(kept.total) != classes:
+            raise RunError(f"{path} holds {len(kept.total)} classes; the data has {classes}. Run in a new folder.")
+        cell = KeptCell(record.fold, Counts(kept.hit, kept.union, kept.true), kept.total)
+        found[record.strength.value] = (*found.get(record.strength.value, ()), cell)
+    return found
+
+
+def of_verdict(kept: Kept, verdict: Verdict) -> Kept:
+    """Without the trainings that no verdict rests on: idle workers run ahead of a race, which may never get there."""
+    found: dict[float, tuple[KeptCell, ...]] = {}
+    for setting in verdict.settings:
+        scored = {fold for fold, score in enumerate(setting.folds or ()) if score is not None}
+        cells = tuple(cell for cell in kept.get(setting.strength.value, ()) if cell.fold in scored)
+        if cells:
+            found[setting.strength.value] = cells
+    return found
+
+
+def by_fold(cells: Sequence[KeptCell]) -> dict[int, list[Counts]]:
+    """Fold to seeds."""
+    found: dict[int, list[Counts]] = {}
+    for cell in cells:
+        found.setdefault(cell.fold, []).append(cell.counts)
+    return found
+
+
+def shared_folds(one: Sequence[KeptCell], other: Sequence[KeptCell]) -> tuple[int, ...]:
+    """The folds that both settings have: a race leaves some out."""
+    return tuple(sorted({cell.fold for cell in one} & {cell.fold for cell in other}))
+
+
+def total_of(cells: Sequence[KeptCell], folds: Sequence[int]) -> I64:
+    """(C, C) the summed matrix of these folds."""
+    return np.asarray(np.sum([cell.total for cell in cells if cell.fold in folds], axis=0))
+
+
+Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
+Colour = tuple[Byte, Byte, Byte]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the data checks."""
+
+    level: Literal["wrong", "warning", "note"]
+    code: str
+    file: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How much of a class there is."""
+
+    name: str
+    pixels: int
+    share: float
+    images: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """data.json: what the run was trained on."""
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    bands: int
+    fingerprint: str
+    images: Mapping[str, int]
+    class_rows: tuple[ClassRow, ...]
+    findings: tuple[Finding, ...]
+    task: Literal["segmentation", "classification"] = "segmentation"
+    exclude_from_mean: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoldNames:
+    """Names of the images in one fold."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Folds:
+    """folds.json; the table holds validation pixels, a row a class and a column a fold."""
+
+    method: str
+    fingerprint: str
+    folds: tuple[FoldNames, ...]
+    table: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ParameterLine:
+    """One parameter tensor: its group, why, and the multiplier of the strength."""
+
+    name: str
+    shape: tuple[int, ...]
+    module: str
+    group: str
+    reason: str
+    multiplier: float | None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """partition.json."""
+
+    rows: tuple[ParameterLine, ...]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """environment.json: where the run happened and the command that repeats it."""
+
+    python: str
+    packages: Mapping[str, str]
+    machine: Any
+    device: str
+    command: str
+    segdecay: str
+    started: str
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One epoch of one training; `loss` is L_original and `penalty` λR, both over the training batches."""
+
+    epoch: int
+    loss: float | None
+    penalty: float | None
+    objective: float | None
+    lr: float | None = None
+    gradient_norm: float | None = None
+    validation_loss: float | None = None
+    validation_miou: float | None = None
+    train_miou: float | None = None
+    validation_iou: tuple[float | None, ...] | None = None  # a class each, where it was scored
+    validation_balanced_accuracy: float | None = None
+    train_balanced_accuracy: float | None = None
+    stage: int = 1
+    gauges: GaugeFacts | None = None
+
+    @property
+    def validation_score(self) -> float | None:
+        """MIoU, or balanced accuracy where images have one label."""
+        own = self.validation_balanced_accuracy
+        return self.validation_miou if own is None else own
+
+    @property
+    def train_score(self) -> float | None:
+        """As `validation_score`, of the training images."""
+        own = self.train_balanced_accuracy
+        return self.train_miou if own is None else own
+
+
+@dataclass(frozen=True)
+class Training:
+    """One cell or refit with its curve."""
+
+    label: str
+    record: CellRecord
+    curve: tuple[CurveRow, ...]
+    extras: Extras = field(default_factory=Extras)
+
+
+@dataclass(frozen=True)
+class Example:
+    """The same validation image at none and at the chosen strength; files are names inside examples/."""
+
+    kind: str
+    name: str
+    fold: int | None
+    image: str
+    truth: str
+    zero: str
+    chosen: str
+    miou_zero: float | None = None
+    miou_chosen: float | None = None
+
+
+@dataclass(frozen=True)
+class LabelExample:
+    """One validation image with its label, and what it is called at none and at the chosen strength."""
+
+    kind: str
+    name: str
+    fold: int | None
+    image: str  # name of a file inside examples/
+    truth: str
+    zero: str
+    chosen: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """examples.json; `shown` is the strength of the pictures called "chosen"."""
+
+    cases: tuple[Example, ...] = ()
+    labels: tuple[LabelExample, ...] = ()  # instead of cases, where images have one label
+    shown: StrengthField | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the report shows. `verdict` and `folds` are None for a run of `train`."""
+
+    folder: Path
+    data: Data
+    partition: Partition
+    environment: Environment
+    policy: str
+    verdict: Verdict | None
+    folds: Folds | None
+    zero: tuple[Training, ...]  # the cells at none
+    compared: tuple[Training, ...]  # the cells at the compared strength, or the one training of `train`
+    cells: tuple[CellRecord, ...]
+    examples: Examples = Examples()
+    kept: Kept = field(default_factory=dict)  # counts of all scored trainings
+    joint: JointFacts | None = None  # points of a joint search

@@ -1,0 +1,437 @@
+"""Figures about strength: facts of a run in, plotly figures out. Pure: no files, no clocks.
+
+Every text that comes from data is escaped, since plotly reads some HTML in labels. Texts take the page's colours from
+its style sheet, backgrounds are transparent: the same figure serves light and dark.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import itertools
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from segdecay.report.facts.verdict import Setting, Verdict, is_none, mark_of
+from segdecay.report.text.format import axis_symbol, axis_title, difference, interval, label, number, score
+from segdecay.runs.records import RACED_OUT
+
+TAG = re.compile(r"<br>.*|<[^>]*>", re.DOTALL)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins so
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    r"""Rows as CSV; missing values are empty, and no text can be a formula.
+
+    >>> csv_text(("class", "IoU"), [("=sum(1)", 0.5), ("road", None)])
+    "class,IoU\r\n'=sum(1),0.5\r\nroad,\r\n"
+    """
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return file.getvalue()
+
+
+def figure_csv(figure: go.Figure, places: Mapping[float, float] | None = None) -> str:
+    """All traces of a figure, a line a point: series, label, x, y and where error bars end; or the fields of heat maps.
+
+    places: what stands at a position of the horizontal axis, where that is not the position itself.
+    """
+    layout = figure.layout
+    across, up = _title(layout.xaxis), _title(layout.yaxis)
+    if all(trace.type == "heatmap" for trace in figure.data):
+        rows = [row for trace in figure.data for row in _fields(trace, layout)]
+        return csv_text((up or "row", across or "column", "value"), rows)
+    rows = [row for trace in figure.data for row in _points(trace, layout, places or {})]
+    return csv_text(("series", "label", across or "x", up or "y", "low", "high"), rows)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
+        return "'" + value
+    return "" if value is None else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace("−", "-"))
+    except ValueError:
+        return False
+    return True
+
+
+def _title(axis: Any) -> str:
+    return plain(axis.title.text or "")
+
+
+def plain(text: str) -> str:
+    """A label of plotly without its markup, its first line.
+
+    >>> plain("4<br>λ 1"), plain("L<sub>original</sub>"), plain("a &lt; b")
+    ('4', 'Loriginal', 'a < b')
+    """
+    return html.unescape(TAG.sub("", text))
+
+
+def _points(trace: Any, layout: Any, places: Mapping[float, float]) -> list[tuple[object, ...]]:
+    xs = [] if trace.x is None else list(trace.x)
+    ys = [] if trace.y is None else list(trace.y)
+    texts = trace.text if isinstance(trace.text, tuple) else [""] * len(xs)
+    across = trace.error_x.array is not None  # bars lie along x, as where classes stand in rows
+    error, centres = (trace.error_x, xs) if across else (trace.error_y, ys)
+    above = [None] * len(xs) if error.array is None else list(error.array)
+    below = above if error.arrayminus is None else list(error.arrayminus)
+    named = _ticks(layout.yaxis) if layout.yaxis.type is None else {}
+    rows: list[tuple[object, ...]] = []
+    for x, y, centre, text, up, down in zip(xs, ys, centres, texts, above, below, strict=True):
+        low = None if centre is None or down is None else centre - down
+        high = None if centre is None or up is None else centre + up
+        rows.append((plain(trace.name or ""), plain(text), places.get(x, x), named.get(y, y), low, high))
+    return rows
+
+
+def _fields(trace: Any, layout: Any) -> list[tuple[object, ...]]:
+    rows, columns = _names(trace.y, layout.yaxis), _names(trace.x, layout.xaxis)
+    return [
+        (row, column, value)
+        for row, line in zip(rows, trace.z, strict=True)
+        for column, value in zip(columns, line, strict=True)
+    ]
+
+
+def _names(places: Sequence[Any], axis: Any) -> list[str]:
+    named = _ticks(axis)
+    return [named.get(place, str(place)) for place in places]
+
+
+def _ticks(axis: Any) -> dict[Any, str]:
+    """What stands at each tick."""
+    return {place: plain(str(text)) for place, text in zip(axis.tickvals or (), axis.ticktext or (), strict=True)}
+
+
+# Colours that colour-blind readers tell apart (Okabe and Ito, 2008), the blue a little lighter to show on black too.
+BLUE = "#1f83c1"
+VERMILION = "#d55e00"
+GREEN = "#009e73"
+ORANGE = "#e69f00"
+GREY = "#80868e"
+
+
+def positions(values: Sequence[float]) -> tuple[float, ...]:
+    """Base-10 logarithms of positive strengths; 0 stands one typical step to the left of the smallest.
+
+    Where inf (no bound) is among them less is stronger: inf stands at the left, the others from large to small.
+
+    >>> positions([0, 1, 10, 100])
+    (-1.0, 0.0, 1.0, 2.0)
+    >>> positions([0])
+    (0.0,)
+    >>> positions([math.inf, 10, 1])
+    (-2.0, -1.0, 0.0)
+    """
+    sign = -1 if any(math.isinf(value) for value in values) else 1
+    at = {value: sign * math.log10(value) + 0.0 for value in values if 0 < value < math.inf}
+    logs = sorted(at.values())
+    if not logs:
+        return tuple(0.0 for _ in values)
+    steps = [after - before for before, after in itertools.pairwise(logs)]
+    left = logs[0] - (statistics.median(steps) if steps else 1.0)
+    return tuple(at.get(value, left) for value in values)
+
+
+def padded(values: Sequence[float | None], share: float = 0.08) -> tuple[float, float]:
+    """A range that holds all values with some air; one value gets a range of its own.
+
+    >>> padded([0.2, None, 0.4], share=0.1) == (0.18, 0.42000000000000004)
+    True
+    >>> padded([None])
+    (0.0, 1.0)
+    """
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return 0.0, 1.0
+    low, high = min(known), max(known)
+    air = share * (high - low) or max(abs(high) * share, 0.01)
+    return low - air, high + air
+
+
+def log_ticks(low: float, high: float, at_most: int = 7) -> tuple[float, ...]:
+    """Round positive numbers inside a range, for a logarithmic axis: 1, 2, 5 a decade where there is room, else 1.
+
+    >>> log_ticks(0.3, 30)
+    (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+    >>> log_ticks(0.001, 50)
+    (0.001, 0.01, 0.1, 1.0, 10.0)
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        found = [float(f"{factor}e{power}") for power in powers for factor in factors]
+        found = [value for value in found if low <= value <= high]
+        if len(found) <= at_most:
+            break
+    return tuple(found)
+
+
+def ticks(low: float, high: float, at_most: int = 6) -> tuple[float, ...]:
+    """Round numbers inside a range.
+
+    >>> ticks(0.21, 0.48)
+    (0.25, 0.3, 0.35, 0.4, 0.45)
+    """
+    raw = (high - low) / at_most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return tuple(round(index * step, 12) for index in range(first, last + 1))
+
+
+GRID = "rgba(128,128,128,0.22)"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+MANY = 6  # settings above which a tick shows the axis value only
+THIN_OPACITY = 0.7
+
+
+def base_layout(height: int, **more: object) -> go.Layout:
+    """What all figures share: no background, no dragging (a page must scroll under a finger), no template."""
+    return go.Layout(
+        template=go.layout.Template(),
+        height=height,
+        margin={"l": 52, "r": 14, "t": 34, "b": 44},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "size": 12, "color": GREY},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
+        dragmode=False,
+        hovermode="closest",
+        hoverlabel={"bgcolor": "#22262b", "bordercolor": "#22262b", "font": {"color": "#ffffff", "family": FONT}},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
+        **more,
+    )
+
+
+def axis_style(**more: object) -> dict[str, object]:
+    """A calm axis: hair lines, no frame, not to be dragged."""
+    return {
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "zeroline": False,
+        "fixedrange": True,
+        "ticks": "",
+        "automargin": True,
+        **more,
+    }
+
+
+def score_figure(verdict: Verdict) -> go.Figure:
+    """Score against strength: mean with one standard error, every fold, the settings that matter by name."""
+    settings = verdict.settings
+    at = positions([item.strength.value for item in settings])
+    figure = go.Figure(layout=base_layout(310, xaxis=_strength_axis(verdict), showlegend=False))
+    for fold in range(max((len(item.folds) for item in settings), default=0)):
+        scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
+        figure.add_scatter(
+            x=at,
+            y=[None if item.dropped else value for item, value in zip(settings, scores, strict=True)],
+            name=f"fold {fold + 1}",
+            mode="lines+markers",
+            line={"width": 1.2, "color": GREY},
+            marker={"size": 4, "color": GREY},
+            opacity=THIN_OPACITY,
+            hoverinfo="text",
+            text=[f"fold {fold + 1}: {score(value)}" for value in scores],
+        )
+    hollow = [verdict.kind == "flat" and item.strength.value in verdict.indistinguishable for item in settings]
+    figure.add_scatter(
+        x=at,
+        y=[item.mean for item in settings],
+        name="mean, one standard error",
+        error_y={
+            "type": "data",
+            "array": [item.standard_error or 0.0 for item in settings],
+            "width": 5,
+            "thickness": 2,
+        },
+        mode="lines+markers",
+        connectgaps=True,
+        line={"width": 2.5, "color": BLUE},
+        marker={
+            "size": 10,
+            "color": BLUE,
+            "symbol": ["circle-open" if is_hollow else "circle" for is_hollow in hollow],
+            "line": {"width": 2.5, "color": BLUE},
+        },
+        hoverinfo="text",
+        text=[_hover(verdict, item) for item in settings],
+    )
+    low, high = padded(_all_scores(settings), 0.1)
+    _mark_dropped(figure, verdict, at, low + 0.05 * (high - low))
+    figure.update_layout(yaxis=axis_style(range=[low, high], title=_criterion(verdict)))
+    _mark_names(figure, verdict, dict(zip((item.strength.value for item in settings), at, strict=True)))
+    return figure
+
+
+def difference_figure(verdict: Verdict) -> go.Figure:
+    """The paired difference to none of every strength, with its interval: what the verdict rests on."""
+    at = positions([item.strength.value for item in verdict.settings])
+    rows = [(x, item, item.difference) for x, item in zip(at, verdict.settings, strict=True)]
+    known = [(x, item, found) for x, item, found in rows if found is not None and found.mean is not None]
+    figure = go.Figure(layout=base_layout(320, xaxis=_strength_axis(verdict), showlegend=False))
+    means = [found.mean or 0.0 for _, _, found in known]
+    bounds = [found.interval or (mean, mean) for (_, _, found), mean in zip(known, means, strict=True)]
+    figure.add_scatter(
+        x=[x for x, _, _ in known],
+        y=means,
+        name="difference to none, interval",
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - mean for (_, high), mean in zip(bounds, means, strict=True)],
+            "arrayminus": [mean - low for (low, _), mean in zip(bounds, means, strict=True)],
+            "width": 5,
+            "thickness": 2,
+        },
+        mode="markers",
+        marker={"size": 10, "color": BLUE},
+        hoverinfo="text",
+        text=[
+            f"{short(verdict, item)}<br>{difference(found.mean)} ({interval(found.interval, signed=True)})"
+            for _, item, found in known
+        ],
+    )
+    low, high = padded([0.0, *means, *(bound for pair in bounds for bound in pair)])
+    figure.update_layout(yaxis=axis_style(range=[low, high], tickformat="+.3f", title="difference to none"))
+    figure.add_hline(y=0, line={"color": GREY, "width": 1.5, "dash": "dot"})
+    return figure
+
+
+def gap_figure(verdict: Verdict) -> go.Figure:
+    """Train and validation score against strength; the shaded distance is the gap."""
+    every = positions([item.strength.value for item in verdict.settings])
+    # a point that is missing in a filled line would shade what is not the gap
+    known = [i for i, item in enumerate(verdict.settings) if item.mean is not None and item.train_mean is not None]
+    settings, at = [verdict.settings[i] for i in known], [every[i] for i in known]
+    figure = go.Figure(layout=base_layout(320, xaxis=_strength_axis(verdict)))
+    lines = (
+        ("validation", BLUE, "solid", [item.mean for item in settings], None),
+        ("train", VERMILION, "dash", [item.train_mean for item in settings], "tonexty"),
+    )
+    for name, colour, dash, scores, fill in lines:
+        figure.add_scatter(
+            x=at,
+            y=scores,
+            name=name,
+            mode="lines+markers",
+            line={"width": 2.5, "color": colour, "dash": dash},
+            marker={"size": 8},
+            fill=fill,
+            fillcolor="rgba(128,128,128,0.13)",
+            hoverinfo="text",
+            text=[
+                f"{short(verdict, item)}<br>{name} {score(value)}, gap {difference(item.gap)}"
+                for item, value in zip(settings, scores, strict=True)
+            ],
+        )
+    figure.update_layout(yaxis=axis_style(title=_criterion(verdict)))
+    return figure
+
+
+def _strength_axis(verdict: Verdict) -> dict[str, object]:
+    """A horizontal axis whose ticks are the settings, λ below the axis value where there is room."""
+    values = [item.strength.value for item in verdict.settings]
+    at = positions(values)
+    texts = []
+    for item in verdict.settings:
+        below = item.strength.lambda_ if verdict.axis != "lambda" and len(values) <= MANY else None
+        second = "" if below is None else f"<br>λ {number(below, 2)}"
+        texts.append(number(item.strength.value) + second)
+    left, right = padded(at, 0.07)
+    title = html.escape(axis_title(verdict.axis))
+    return axis_style(tickvals=list(at), ticktext=texts, range=[left, right], title=title, showgrid=False)
+
+
+def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> None:
+    """Dotted lines with the names none, chosen and one-SE above the figure."""
+    names: dict[float, list[str]] = {}
+    if verdict.none:
+        names.setdefault(verdict.none.strength.value, []).append("none")
+    if not is_none(verdict.strength):
+        names.setdefault(verdict.strength.value, []).append("chosen")
+    if verdict.one_se:
+        names.setdefault(verdict.one_se.value, []).append("one-SE")
+    for value, words in names.items():
+        if value not in at:
+            continue
+        is_chosen = value == verdict.strength.value
+        figure.add_vline(x=at[value], line={"color": ORANGE if is_chosen else GREY, "width": 1.5, "dash": "dot"})
+        figure.add_annotation(
+            x=at[value],
+            y=1.0 if words != ["one-SE"] else 0.93,
+            yref="paper",
+            yanchor="bottom" if words != ["one-SE"] else "top",
+            text=f"<b>{', '.join(words)}</b>" if is_chosen else ", ".join(words),
+            showarrow=False,
+        )
+
+
+def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low: float) -> None:
+    """A cross at the bottom where something went wrong, "not tried" where the race saw no need; finished folds."""
+    dropped = [(x, item) for x, item in zip(at, verdict.settings, strict=True) if item.dropped is not None]
+    is_raced = [(item.dropped or "").startswith(RACED_OUT) for _, item in dropped]
+    if not dropped:
+        return
+    finished = [(x, value) for x, item in dropped for value in item.folds]
+    figure.add_scatter(
+        x=[x for x, _ in finished],
+        y=[value for _, value in finished],
+        name="finished folds of a dropped setting",
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 6, "color": GREY},
+        hoverinfo="text",
+        text=[f"dropped setting: {score(value)}" for _, value in finished],
+    )
+    figure.add_scatter(
+        x=[x for x, _ in dropped],
+        y=[low] * len(dropped),
+        name="place of a mark, not a score",
+        mode="markers+text",
+        marker={"symbol": "x", "size": 11, "color": VERMILION, "opacity": [0 if raced else 1 for raced in is_raced]},
+        cliponaxis=False,
+        text=[mark_of(item) for _, item in dropped],
+        textposition="top center",
+        hoverinfo="text",
+        hovertext=[f"{short(verdict, item)}<br>{label(item.dropped or '', 80)}" for _, item in dropped],
+    )
+
+
+def _all_scores(settings: Sequence[Setting]) -> list[float | None]:
+    found: list[float | None] = []
+    for item in settings:
+        found += item.folds
+        if item.mean is not None:
+            found += [item.mean - (item.standard_error or 0), item.mean + (item.standard_error or 0)]
+    return found
+
+
+def short(verdict: Verdict, item: Setting) -> str:
+    """A setting as "D = 4", escaped for a label."""
+    return html.escape(f"{axis_symbol(verdict.axis)} = {number(item.strength.value)}")
+
+
+def _hover(verdict: Verdict, item: Setting) -> str:
+    lines = [f"{short(verdict, item)}: {score(item.mean)} ± {score(item.standard_error)}"]
+    if item.strength.lambda_ is not None and verdict.axis != "lambda":
+        lines.append(f"λ = {number(item.strength.lambda_)}")
+    if item.strength.timescale_epochs is not None:
+        lines.append(f"τ = {number(item.strength.timescale_epochs)} epochs")
+    return "<br>".join(lines)
+
+
+def _criterion(verdict: Verdict) -> str:
+    return html.escape({"miou": "mIoU (selection score)"}.get(verdict.criterion, verdict.criterion))

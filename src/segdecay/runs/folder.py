@@ -1,0 +1,284 @@
+"""A run's folder: opened by one process at a time, refused when it belongs to something else.
+
+Knows the files that say what a run is; nothing of what happens in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from segdecay.config.schema import DataConfig, RunConfig, to_plain, to_yaml
+from segdecay.errors import ConfigError, DiskFullError, RunError
+from segdecay.runs.lock import HeldError, Lease, read_holder
+from segdecay.utils.yaml import differences, read_yaml
+from segdecay.utils.files import read_json, write_bytes, write_json
+
+LOCK, LEASE = ".lock", ".lease.json"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems that have none
+WAIT_S = 2.0  # between two looks at a run that another works on
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "segmentation-models-pytorch",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a result rests on; packages that are not installed are left out."""
+    versions = {}
+    for name in ("segdecay", *PACKAGES):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def check_folder(run: Path, config: RunConfig, verb: str) -> None:
+    """Refuse a folder that is something else, before anything is written.
+
+    Raises:
+        RunError: not empty and not a run, or a run of another command or configuration (the differences are listed).
+    """
+    if run.is_file():
+        raise RunError(f"{run} is a file; --out takes a folder.")
+    if not run.is_dir():
+        return
+    card = run / "run.yaml"
+    if not card.exists():
+        others = sorted(
+            path.name for path in run.iterdir() if path.name not in (LOCK, LEASE) and not path.name.endswith(".part")
+        )
+        if others:
+            raise RunError(
+                f"{run} is not empty and not a run (it holds {', '.join(others[:3])}). Choose another --out."
+            )
+        return
+    try:
+        kept = read_yaml(card)
+    except ConfigError as error:
+        raise RunError(f"{run} is damaged: {error}") from error
+    made_by = kept.pop("command", None)
+    lines = differences(_brought_up(kept, config), to_plain(config))
+    if made_by != verb:
+        lines.insert(0, f"command: {made_by} → {verb}")
+    if lines:
+        shown = "\n".join(f"- {line}" for line in lines)
+        raise RunError(
+            f"{run} was made by another configuration:\n{shown}\nChoose another --out, or ask for the same again."
+        )
+
+
+def _brought_up(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
+    """What an older run.yaml asked for, in today's keys: one that it does not have yet stands at its default.
+
+    Before image-level labels mIoU was what null is for masks.
+    """
+    search, augment = kept.get("search"), kept.get("augment")
+    is_old = isinstance(augment, dict) and "pad" not in augment
+    if is_old and isinstance(search, dict) and search.get("criterion") == "miou" and asked.search.criterion is None:
+        search["criterion"] = None
+    today = to_plain(RunConfig(data=DataConfig(path=asked.data.path)))
+    for name, keys in today.items():
+        section = kept.setdefault(name, keys)
+        if isinstance(section, dict) and isinstance(keys, dict):
+            for key, default in keys.items():
+                section.setdefault(key, default)
+    return kept
+
+
+def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
+    """Refuse a run whose `file` was made from other data or folds.
+
+    Raises:
+        RunError: the fingerprints differ, or the file is damaged.
+    """
+    path = run / file
+    if not path.exists():
+        return
+    try:
+        kept = read_json(path)[key]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise RunError(f"{path} is damaged: {error}. Choose another --out.") from error
+    if kept != value:
+        raise RunError(
+            f"{run} was made from other {what}: its fingerprint was {str(kept)[:12]}, now it is {value[:12]}. "
+            "Restore the data, or choose another --out."
+        )
+
+
+def check_same_mean(run: Path, exclude_from_mean: Sequence[str]) -> None:
+    """Refuse a run whose means left out other classes: its matrices hold, its scores and verdict do not.
+
+    Raises:
+        RunError: the lists differ, or data.json is damaged.
+    """
+    path = run / "data.json"
+    if not path.exists():
+        return
+    try:
+        kept = [str(name) for name in read_json(path).get("exclude_from_mean", [])]
+    except (ValueError, AttributeError, TypeError, OSError) as error:
+        raise RunError(f"{path} is damaged: {error}. Choose another --out.") from error
+    if sorted(kept) != sorted(exclude_from_mean):
+        was, now = (", ".join(names) or "no class" for names in (kept, exclude_from_mean))
+        raise RunError(
+            f"{run} left {was} out of its means (exclude_from_mean in dataset.yaml), now it is {now}: its scores would "
+            "not compare. Restore the line, or choose another --out."
+        )
+
+
+@dataclass
+class OpenRun:
+    """A run that is held. `room_bytes`: what the rest of it may write, where that is known."""
+
+    room_bytes: int | None = None
+
+
+@contextmanager
+def open_run(
+    run: Path, config: RunConfig, verb: str, *, wait: bool = False, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[OpenRun]:
+    """Hold a run's folder; it is made when it is not there.
+
+    Args:
+        run: the folder.
+        config: what the run is asked to do.
+        verb: the command.
+        wait: for another process that works on it, rather than to refuse.
+        say: told when something is waited for.
+
+    Raises:
+        DiskFullError: also from within, with how much room is needed.
+        RunError: another process works on it, it is something else, or it cannot be written.
+    """
+    check_folder(run, config, verb)
+    opened = OpenRun()
+    with _full_disk_told(run, opened), _locked(run, wait, say), _leased(run, wait, say):
+        if not (run / "run.yaml").exists():
+            content = yaml.safe_dump({"command": verb}) + to_yaml(config)
+            write_bytes(run / "run.yaml", content.encode())
+        yield opened
+
+
+@contextmanager
+def _full_disk_told(run: Path, opened: OpenRun) -> Iterator[None]:
+    try:
+        yield
+    except DiskFullError as error:
+        raise DiskFullError(error.path, opened.room_bytes) from error
+    except OSError as error:
+        if not DiskFullError.is_told_by(error):
+            raise
+        raise DiskFullError(str(error.filename or run), opened.room_bytes) from error
+
+
+@contextmanager
+def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """The system's own lock, where the file system has them: it ends with its process."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            say(f"Another segdecay works on {run}{_who(run)}; waiting for it.")
+            lock.acquire()
+    except Timeout as error:
+        raise _refusal(run, _who(run)) from error
+    except NotImplementedError:
+        yield  # the lease is the only guard here
+        return
+    except OSError as error:
+        if DiskFullError.is_told_by(error):
+            raise
+        if error.errno not in NO_LOCKS:
+            raise RunError(f"{run} cannot be written: {error.strerror or error}. Choose another --out.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _leased(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """A lease beside the lock (lease.py): some network file systems give a lock to everyone who asks."""
+    while True:
+        lease = Lease(run / LEASE)
+        try:
+            lease.take(say)
+            break
+        except HeldError as error:
+            if not wait:
+                raise _refusal(run, f" ({error.holder.words()})") from error
+            say(f"Another segdecay works on {run} ({error.holder.words()}); waiting for it.")
+            time.sleep(WAIT_S)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if lease.lost is None:
+            raise
+        raise RunError(
+            f"{lease.lost.words()} took over {run} while this process did not answer. What is finished is safe; "
+            "the other goes on."
+        ) from error
+    finally:
+        lease.release()
+
+
+def _who(run: Path) -> str:
+    """The holder of a lock, where its lease says so: it is written just after."""
+    holder = read_holder(run / LEASE)
+    return f" ({holder.words()})" if holder is not None else ""
+
+
+def _refusal(run: Path, who: str) -> RunError:
+    return RunError(
+        f"Another segdecay works on {run}{who}. Wait for it, with --wait or by hand, or choose another --out."
+    )
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return isinstance(read_json(path), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def write_environment(run: Path, command: str, devices: list[str], workers: int, cells: int) -> None:
+    """Where and with what a run was started; kept from its first start, written anew where it is damaged."""
+    path = run / "environment.json"
+    if path.exists() and _is_readable(path):
+        return
+    values: dict[str, Any] = {
+        "command": command,
+        "python": sys.version.split()[0],
+        "packages": package_versions(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": ", ".join(devices),
+        "workers": workers,
+        "cells": cells,  # trainings at most, refits not among them
+        "segdecay": package_versions().get("segdecay", "unknown"),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+    write_json(path, values)

@@ -1,0 +1,301 @@
+"""What a run found: frozen records and their JSON.
+
+They hold plain values only, so that reading a run needs neither torch nor a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+import dataclasses
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+import pydantic
+from segdecay.utils.files import to_json
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a set of images (docs/scores.md). Lists have one entry a class; NaN where a class is absent.
+
+    What an older record does not hold is NaN, and so are boundaries where no predictions were at hand.
+    """
+
+    miou: float
+    iou: tuple[float, ...]
+    dice: tuple[float, ...]
+    worst: float
+    support: tuple[int, ...]  # pixels of each class in the truth
+    loss: float = math.nan  # L_original, over the valid pixels
+    weighted: float = math.nan  # IoU weighted by true pixels
+    precision: tuple[float, ...] = ()
+    recall: tuple[float, ...] = ()
+    boundary_miou: float = math.nan
+    boundary_iou: tuple[float, ...] = ()
+    image_miou: float = math.nan  # scores of every image by itself, mean over images
+    image_worst: float = math.nan
+    image_weighted: float = math.nan
+    image_iou: tuple[float, ...] = ()  # mean over the images whose masks hold the class
+    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that the truth holds and that are not excluded.
+
+        >>> Scores(0, (), (), 0, support=(9, 1), recall=(1.0, 0.0)).balanced_accuracy
+        0.5
+        """
+        known = [
+            value for index, value in enumerate(self.recall) if math.isfinite(value) and index not in self.excluded
+        ]
+        return sum(known) / len(known) if known else math.nan
+
+
+def scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
+    """The scores that a record holds."""
+    if values is None:
+        return None
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else float(value)
+
+    def by_class(name: str) -> tuple[float, ...]:
+        found = values.get(name) or [None] * len(values["iou"])  # added later: older records lack it
+        return tuple(number(value) for value in found)
+
+    return Scores(
+        miou=number(values["miou"]),
+        iou=by_class("iou"),
+        dice=by_class("dice"),
+        worst=number(values["worst"]),
+        support=tuple(values["support"]),
+        loss=number(values["loss"]),
+        weighted=number(values.get("weighted")),
+        precision=by_class("precision"),
+        recall=by_class("recall"),
+        boundary_miou=number(values.get("boundary_miou")),
+        boundary_iou=by_class("boundary_iou"),
+        image_miou=number(values.get("image_miou")),
+        image_worst=number(values.get("image_worst")),
+        image_weighted=number(values.get("image_weighted")),
+        image_iou=by_class("image_iou"),
+        excluded=tuple(values.get("excluded", ())),
+    )
+
+
+
+
+RACED_OUT = "race: "  # how the reason of a strength begins that only the race left out
+
+# What stands before a value of an axis: in words, and as a sign.
+AXIS_NAMES = {
+    "total_decay": ("total decay D", "D"),
+    "lambda": ("λ", "λ"),
+    "relative_shrinkage": ("relative shrinkage", "shrinkage"),
+    "max_norm": ("max norm c", "c"),
+    "kappa_factor": ("factor k of the bound", "k"),
+    "dropout": ("dropout p", "p"),
+}
+
+
+def axis_names(axis: str) -> tuple[str, str]:
+    """How an axis is called, and the sign for it.
+
+    >>> axis_names("max_norm"), axis_names("some_axis")
+    (('max norm c', 'c'), ('some axis', 'some axis'))
+    """
+    words = axis.replace("_", " ")
+    return AXIS_NAMES.get(axis, (words, words))
+
+
+KINDS = {"max_norm": "bound", "kappa_factor": "bound", "dropout": "dropout"}
+
+
+def kind_of(axis: str) -> str:
+    """What is compared with none along an axis: decay, a bound, dropout, or what an axis of one's own is called.
+
+    >>> kind_of("total_decay"), kind_of("kappa_factor"), kind_of("label_smoothing")
+    ('decay', 'bound', 'label smoothing')
+    """
+    return KINDS.get(axis) or ("decay" if axis in AXIS_NAMES else axis_names(axis)[0])
+
+
+@dataclass(frozen=True)
+class Strength:
+    """One strength in every unit that it has; None where the unit has no meaning for the policy.
+
+    A value of inf (no bound) is null in JSON, where infinity cannot be said.
+
+    >>> Strength.from_json(Strength("max_norm", math.inf).to_json()).value
+    inf
+    """
+
+    axis: str
+    value: float
+    lambda_: float | None = None
+    timescale_epochs: float | None = None
+    total_decay: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "axis": self.axis,
+            "value": self.value if math.isfinite(self.value) else None,
+            "lambda": self.lambda_,
+            "timescale_epochs": self.timescale_epochs,
+            "total_decay": self.total_decay,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Strength:
+        names = ("axis", "timescale_epochs", "total_decay")
+        value = math.inf if values["value"] is None else values["value"]
+        return cls(value=value, lambda_=values["lambda"], **{name: values[name] for name in names})
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it regularises nothing.
+
+        >>> Strength("total_decay", 0.0, 0.0).is_none, Strength("max_norm", 4.0).is_none
+        (True, False)
+        """
+        return self.value in (0, math.inf) or self.lambda_ == 0
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One finished training: (setting, fold, seed)."""
+
+    setting: str  # folder name, for example "total_decay=4"
+    strength: Strength
+    fold: int
+    seed: int
+    status: str  # "finished", "diverged" or "failed"
+    reason: str | None
+    train: Scores | None
+    validation: Scores | None
+    epochs: int
+    steps: int
+    seconds: float
+    parts: tuple[int, int]  # images trained on, images scored
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+
+
+
+
+def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
+    """The record that `to_json` wrote to a cell.json.
+
+    Raises:
+        ValueError, KeyError, TypeError: the values are others; the first is named.
+    """
+    plain = {item.name: values[item.name] for item in dataclasses.fields(CellRecord)}
+    record = CellRecord(
+        **{
+            **plain,
+            "strength": Strength.from_json(values["strength"]),
+            "train": scores_from_json(values["train"]),
+            "validation": scores_from_json(values["validation"]),
+            "parts": tuple(values["parts"]),
+        }
+    )
+    _check_kinds(record)
+    return record
+
+
+def _check_kinds(record: CellRecord) -> None:
+    """Refuse a record that somebody edited: a number that is none would fail far from its file."""
+    try:
+        _kinds().validate_python(record.__dict__ | {"strength": record.strength.__dict__})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; saw {first['input']!r:.60}") from error
+
+
+@cache
+def _kinds() -> pydantic.TypeAdapter[CellRecord]:
+    return pydantic.TypeAdapter(CellRecord)
+
+
+
+
+
+
+
+
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its standard error and the interval around it; None where it cannot be had."""
+
+    mean: float | None
+    standard_error: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class SettingSummary:
+    """What the cells of one setting say together."""
+
+    strength: Strength
+    folds: tuple[float | None, ...] | None  # mIoU of each fold, mean over seeds
+    mean: float | None
+    standard_error: float | None
+    dropped: str | None
+    train_mean: float | None
+    gap: float | None  # train minus validation mIoU
+    classes: tuple[float | None, ...] | None  # IoU of each class, mean over folds that hold it
+    collapsed: int  # cells that predict a single class
+    difference: Interval | None  # to none, paired, all strengths at once; None for none itself
+    interval: tuple[float, float] | None = None  # of the mean, as if this setting had been named beforehand
+    difference_named: tuple[float, float] | None = None  # of the difference, as if it had been named beforehand
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """One class at the chosen strength and at none."""
+
+    name: str
+    support: int  # validation pixels over all folds
+    chosen: float | None
+    zero: float | None
+    difference_interval: tuple[float, float] | None
+    chosen_interval: tuple[float, float] | None = None  # of `chosen`, as if class and setting had been named beforehand
+    zero_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a search concludes; the keys of verdict.json."""
+
+    kind: str  # "chosen", "zero", "flat" or "edge"
+    criterion: str
+    policy: str
+    strength: Strength
+    one_se: Strength
+    selection: Interval
+    zero: dict[str, Any]  # mean, standard_error, difference_interval
+    settings: tuple[SettingSummary, ...]
+    classes: tuple[ClassSummary, ...]
+    seeds: tuple[int, ...]
+    honest: dict[str, Any] | None  # method, mean, interval: the score corrected for having been selected
+    test: dict[str, Any] | None
+    cost: dict[str, Any]
+    indistinguishable: tuple[float, ...]  # axis values that cannot be told apart from none
+    evidence: dict[str, Any]
+    sentence: str
+    paste: str
+    task: str = "segmentation"  # or "classification": classes are then scored by recall, and pixels are images
+
+    @property
+    def criterion_name(self) -> str:
+        """How the score is called."""
+        return "mIoU" if self.criterion == "miou" else self.criterion

@@ -1,0 +1,235 @@
+"""The score of the whole procedure on images that no part of it saw: nested cross-validation, or a fold held out.
+
+Both repeat the search without one fold and score there what it took. Bias correction (BBC-CV), which costs no training,
+is the verdict's own; these two cost trainings and assume less. Knows studies and folds; nothing of refits or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from segdecay.config.schema import RunConfig
+from segdecay.data.dataset import Dataset
+from segdecay.data.splits.folds import Fold, FoldPlan, make_plan
+from segdecay.errors import ConfigError, DataError, RunError, gather
+from segdecay.metrics import bootstrap as ev
+from segdecay.runs.records import CellRecord, Strength, Verdict
+from segdecay.search.ledger import Ledger
+from segdecay.search.race_runner import Budget
+from segdecay.search.study import Study, criterion_of, grid_of, known_cells, run_study
+from segdecay.search.verdict import Candidate, Scored, by_group
+from segdecay.training.batches import derive_seed
+from segdecay.training.setup import CellTask
+
+PROCEDURE = "the whole procedure, selection included, on images that it never saw"
+LEAST_OUTER = 3  # nested: without one fold there are two left to select by
+
+
+def check_honest(config: RunConfig, *, has_time_budget: bool) -> list[str]:
+    """Why this kind of honest score cannot be had, from the configuration alone."""
+    if config.search.honest == "bbc-cv" or not has_time_budget:
+        return []
+    message = (
+        f"--honest {config.search.honest} repeats the search, and what fits into a time does not repeat. "
+        "Give --budget in trainings, as in 20cells, or take --honest bbc-cv."
+    )
+    return [message]
+
+
+def without_fold(plan: FoldPlan, outer: int, dataset: Dataset) -> FoldPlan:
+    """The other folds, none of which trains on or validates an image that fold `outer` validates or keeps apart."""
+    allowed = set(plan.folds[outer].train)
+    folds = []
+    for number, fold in enumerate(plan.folds):
+        if number == outer:
+            continue
+        train = tuple(i for i in fold.train if i in allowed)
+        validation = tuple(i for i in fold.validation if i in allowed)
+        rest = {*plan.folds[outer].train, *plan.folds[outer].validation, *plan.folds[outer].left_out}
+        folds.append(Fold(train, validation, tuple(sorted(rest - {*train, *validation}))))
+    return make_plan(plan.method, folds, dataset)
+
+
+def check_nested(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool) -> list[str]:
+    """What keeps a plan from being nested: too few folds or groups, or a class that an inner search would not see."""
+    if len(plan.folds) < LEAST_OUTER:
+        message = (
+            f"--honest nested needs at least {LEAST_OUTER} folds, so that two are left to select by; there are "
+            f"{len(plan.folds)}. Ask for more folds, or take --honest bbc-cv, which costs no training."
+        )
+        return [message]
+    faults = []
+    for outer in range(len(plan.folds)):
+        inner = without_fold(plan, outer, dataset)
+        empty = [n for n, fold in enumerate(inner.folds) if not fold.train or not fold.validation]
+        if empty:
+            faults.append(
+                f"--honest nested: without fold {outer + 1}, too few images are left to train and to validate on. "
+                "Use fewer folds or a smaller search.block_gap, or take --honest bbc-cv."
+            )
+            continue
+        table = np.array(inner.table)
+        lost = [dataset.classes[c] for c in np.flatnonzero((table > 0).sum(axis=1) < 2)]
+        if lost and not allow_missing:
+            faults.append(
+                f"--honest nested: without fold {outer + 1}, {', '.join(lost)} can be scored in fewer than two of the "
+                "other folds: too few groups hold it. Use --honest bbc-cv, merge classes, or say --allow-missing."
+            )
+    return faults
+
+
+def validate_nested(study: Study) -> None:
+    """Refuse what cannot be searched without each fold, before anything is trained.
+
+    Raises:
+        DataError: as `check_nested`.
+        ConfigError: a strength that fewer training images do not allow.
+    """
+    gather(DataError, check_nested(study.folds, study.dataset, allow_missing=study.config.search.allow_missing))
+    for outer in range(len(study.folds.folds)):
+        try:
+            grid_of(replace(study, folds=without_fold(study.folds, outer, study.dataset)))
+        except ConfigError as error:
+            raise ConfigError(f"--honest nested, without fold {outer + 1}: {error}") from error
+
+
+def hold_out(plan: FoldPlan, dataset: Dataset) -> tuple[FoldPlan, Fold]:
+    """The search's own folds, and the last fold, which it never sees.
+
+    Raises:
+        DataError: fewer than three folds.
+    """
+    if len(plan.folds) < LEAST_OUTER:
+        raise DataError(
+            f"--honest holdout sets one fold aside and needs two to select by; there are {len(plan.folds)} folds. "
+            "Ask for more folds, or take --honest bbc-cv, which costs no training."
+        )
+    return without_fold(plan, len(plan.folds) - 1, dataset), plan.folds[-1]
+
+
+@dataclass
+class Outer:
+    """What the outer folds gave: the strength that was taken without each, and its counts there."""
+
+    taken: list[Strength] = field(default_factory=list)
+    counts: list[list[ev.Counts]] = field(default_factory=list)
+    groups: list[list[str]] = field(default_factory=list)
+    records: list[CellRecord] = field(default_factory=list)
+
+
+def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> dict[str, Any]:
+    """The verdict's `honest` by nested cross-validation.
+
+    whole: what the search over all folds took. say: is told of damaged cells, which are trained again.
+
+    Raises:
+        DataError: as `check_nested`.
+        RunError: an inner search, or a training at what it took, did not succeed.
+    """
+    found = Outer()
+    trained = 0
+    for number, fold in enumerate(study.folds.folds):
+        inner = _inner_study(study, number)
+        for line in inner.ledger.forget_damaged(known_cells(inner)):
+            say(f"warning: without fold {number + 1}: {line}")
+        verdict, decision = run_study(inner)
+        inner.ledger.forget_predictions()
+        trained += int(verdict.cost["cells"])
+        taken = decision.settings[decision.taken].strength
+        tasks = [task for task in study.tasks(taken.value) if task.fold == number]
+        _score_outer(study, tasks, taken, fold, found)
+    honest = _summary(study, found, "nested")
+    return honest | {
+        "strengths": [one.value for one in found.taken],
+        "agree": sum(one.value == whole.value for one in found.taken),
+        "trainings": trained + len(found.records),
+    }
+
+
+def holdout_score(study: Study, taken: Strength, held: Fold) -> dict[str, Any]:
+    """The verdict's `honest` on a fold that the search never saw: trained on the search's images, scored once.
+
+    Raises:
+        RunError: the training at what was taken did not succeed.
+    """
+    ledger = Ledger(study.ledger.run / "holdout")
+    outside = replace(study, folds=make_plan(study.folds.method, [held], study.dataset), ledger=ledger)
+    found = Outer()
+    _score_outer(outside, outside.tasks(taken.value), taken, held, found)
+    return _summary(outside, found, "holdout") | {"trainings": len(found.records)}
+
+
+def honest_score(study: Study, taken: Strength, held: Fold | None, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """What replaces the verdict's own correction; None where that is what was asked for."""
+    kind = study.config.search.honest
+    if kind == "nested":
+        return nested_score(study, taken, say)
+    return None if held is None else holdout_score(study, taken, held)
+
+
+def with_honest(verdict: Verdict, honest: dict[str, Any] | None) -> Verdict:
+    """The verdict with this honest score in place of its own; None leaves it."""
+    if honest is None:
+        return verdict
+    of = {**verdict.evidence["intervals_of"], "honest": honest["of"]}
+    return replace(verdict, honest=honest, evidence={**verdict.evidence, "intervals_of": of})
+
+
+def _inner_study(study: Study, outer: int) -> Study:
+    """The same search over the other folds, with a ledger of its own."""
+    inner = replace(
+        study,
+        folds=without_fold(study.folds, outer, study.dataset),
+        ledger=Ledger(study.ledger.run / "nested" / f"without-{outer}"),
+        budget=Budget(study.budget.cells),
+        keep_models=False,
+        failures={},
+    )
+    inner.ledger.forget_leftovers()
+    return inner
+
+
+def _score_outer(study: Study, tasks: Sequence[CellTask], taken: Strength, fold: Fold, found: Outer) -> None:
+    missing = [task for task in tasks if study.ledger.record(task.folder) is None]
+    if missing:
+        study.executor.run(missing, study.note)
+        study.ledger.forget_predictions()  # kept for examples, which are drawn by now
+    counts = []
+    for task in tasks:
+        record = study.ledger.record(task.folder)
+        if record is None or record.status != "finished":
+            reason = study.failures.get(task.folder, "unfinished") if record is None else record.reason
+            raise RunError(
+                f"The honest score at {taken.value:g} on fold {task.fold + 1} did not succeed: {reason}. The search is "
+                f"finished in {study.ledger.run}; the same command goes on, or ask for --honest bbc-cv in a new run."
+            )
+        found.records.append(record)
+        counts.append(ev.Counts.of(study.ledger.confusions(task.folder)))
+    found.taken.append(taken)
+    found.counts.append(counts)
+    found.groups.append([study.dataset.items[index].group for index in fold.validation])
+
+
+def _summary(study: Study, found: Outer, method: str) -> dict[str, Any]:
+    """Mean over the outer folds with the interval of a setting named beforehand: nothing was selected on these."""
+    config = study.config
+    criterion = criterion_of(study)
+    candidate = Candidate(found.taken[0], found.counts, None, None, 0)
+    groups = ev.known_groups(found.groups)
+    if groups is not None and ev.resampled_by(groups) == "groups":
+        candidate, groups = by_group(candidate, groups), None
+    seed = derive_seed(config.seed, "honest") % 2**32
+    scored = Scored.of([candidate], criterion, resamples=config.search.resamples, seed=seed, groups=groups)
+    own = scored.own.interval(0, 1 - config.search.confidence)
+    interval = None if own.interval is None else (max(0.0, own.interval[0]), min(1.0, own.interval[1]))
+    return {
+        "method": method,
+        "of": PROCEDURE,
+        "mean": own.mean,
+        "interval": interval,
+        "folds": [float(score) for score in scored.surface.scores[0]],
+    }

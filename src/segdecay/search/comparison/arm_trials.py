@@ -1,0 +1,133 @@
+"""The cells of a comparison: which trainings every arm needs, and what they say once they are there.
+
+Cells of none are trained once and are the first setting of every arm. Knows cells and records; decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segdecay.config.schema import RunConfig
+from segdecay.data.dataset import Dataset, class_pixels
+from segdecay.data.splits.folds import FoldPlan
+from segdecay.execution import Event
+from segdecay.metrics.bootstrap import Counts
+from segdecay.runs.records import CellRecord
+from segdecay.search.comparison.arms import ARMS, NONE, Settled
+from segdecay.search.ledger import Ledger, setting_name
+from segdecay.training.setup import CellTask
+
+
+@dataclass(frozen=True)
+class ArmSetting:
+    """One setting of an arm; none where the value is None."""
+
+    arm: str
+    value: float | None
+
+    @property
+    def shown(self) -> str:
+        return NONE if self.value is None else f"{self.value:.6g}"
+
+
+@dataclass
+class ArmCells:
+    """All settings over the same folds and seeds."""
+
+    config: RunConfig  # what all arms share
+    dataset: Dataset
+    folds: FoldPlan
+    ledger: Ledger
+    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; none has none
+    checkpoint_every_s: float = 5.0
+    failures: dict[Path, str] = field(default_factory=dict)
+
+    def note(self, event: Event) -> None:
+        """Remember what failed."""
+        if event.kind == "failed":
+            self.failures[event.task.folder] = event.reason or "failed"
+
+    def settings(self) -> list[ArmSetting]:
+        """None once, then every strength of every arm."""
+        acting = [ArmSetting(arm, value) for arm, values in self.strengths.items() for value in values]
+        return [ArmSetting(NONE, None), *acting]
+
+    def settle(self, setting: ArmSetting, train: Sequence[int]) -> Settled:
+        """A setting as a training on these images takes it."""
+        arm = ARMS[setting.arm]
+        pixels = np.zeros(len(self.dataset.classes), dtype=np.int64)
+        if arm.by_fold:
+            pixels = np.sum(class_pixels(self.dataset, tuple(train)), axis=0, dtype=np.int64)
+        return arm.settle(self.config, setting.value or 0.0, pixels)
+
+    def folder_name(self, setting: ArmSetting) -> str:
+        """The folder of a setting: ARM-AXIS=VALUE."""
+        axis = ARMS[setting.arm].axis
+        if setting.value is None or axis is None:
+            return NONE
+        smallest = min(len(fold.train) for fold in self.folds.folds)
+        return f"{setting.arm}-{setting_name(axis(self.config, smallest).name, setting.value)}"
+
+    def tasks(self, setting: ArmSetting) -> list[CellTask]:
+        """All cells of one setting: fold by fold, then seed by seed."""
+        name, found = self.folder_name(setting), []
+        for number, fold in enumerate(self.folds.folds):
+            settled = self.settle(setting, fold.train)
+            for seed in self.config.search.seeds:
+                task = CellTask(
+                    folder=self.ledger.cell(name, number, seed),
+                    dataset=self.dataset.root,
+                    config=settled.config,
+                    setting=name,
+                    value=settled.value,
+                    fold=number,
+                    seed=seed,
+                    train=fold.train,
+                    scored=fold.validation,
+                    checkpoint_every_s=self.checkpoint_every_s,
+                )
+                found.append(task)
+        return found
+
+    def all_tasks(self) -> list[CellTask]:
+        """Every cell, fold by fold, so that an unfinished comparison has whole rows."""
+        tasks = [task for setting in self.settings() for task in self.tasks(setting)]
+        order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
+        return [tasks[i] for i in order]
+
+    def records(self, setting: ArmSetting) -> list[CellRecord]:
+        """The records that there are."""
+        found = [self.ledger.record(task.folder) for task in self.tasks(setting)]
+        return [record for record in found if record is not None]
+
+    def dropped(self, setting: ArmSetting) -> str | None:
+        """Why a setting cannot be scored; None where it can."""
+        for task in self.tasks(setting):
+            record = self.ledger.record(task.folder)
+            if record is None:
+                return f"failed in fold {task.fold + 1}: {self.failures.get(task.folder, 'unfinished')}"
+            if record.status != "finished":
+                return f"{record.status} in fold {task.fold + 1}: {record.reason}"
+        return None
+
+    def counts(self, setting: ArmSetting) -> list[list[Counts]]:
+        """Folds, then seeds."""
+        found: list[list[Counts]] = [[] for _ in self.folds.folds]
+        for task in self.tasks(setting):
+            found[task.fold].append(Counts.of(self.ledger.confusions(task.folder)))
+        return found
+
+
+def zeros_and_norm(record: CellRecord) -> tuple[float, float] | None:
+    """The share of exact zeros among the weights of layers at the end, and the root of their summed squares."""
+    layers = (record.extra.get("gauges") or {}).get("layers") or []
+    numbers = [math.prod(layer["shape"]) for layer in layers]
+    if not numbers or any(layer["norm"] is None for layer in layers):
+        return None
+    zeros = sum(n * layer["zeros"] for n, layer in zip(numbers, layers, strict=True)) / sum(numbers)
+    return zeros, math.sqrt(sum(layer["norm"] ** 2 for layer in layers))

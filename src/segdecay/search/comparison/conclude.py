@@ -1,0 +1,141 @@
+"""A comparison from its finished cells: scores, ranking, gap, sparsity and cost of every arm, as one record.
+
+Knows cells and records; trains nothing, writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segdecay.config.schema import CompareConfig
+from segdecay.errors import RunError
+from segdecay.metrics.bootstrap import known_groups
+from segdecay.metrics.criteria import Criterion, build_criterion
+from segdecay.runs.comparison_record import ArmCost, ComparedArm, ComparedStrength, Comparison
+from segdecay.search.comparison.arm_trials import ArmCells, ArmSetting, zeros_and_norm
+from segdecay.search.comparison.arms import ARMS, NONE
+from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of
+from segdecay.training.batches import derive_seed
+
+
+def criterion_of(cells: ArmCells) -> Criterion:
+    """What all settings are scored by."""
+    return build_criterion(cells.config.search, cells.dataset.classes, cells.dataset.task)
+
+
+def conclude(cells: ArmCells, config: CompareConfig) -> Comparison:
+    """The comparison from finished cells.
+
+    Raises:
+        RunError: none could not be scored, so that there is nothing to compare with.
+    """
+    shared, settings = cells.config, cells.settings()
+    dropped = {setting: cells.dropped(setting) for setting in settings}
+    if dropped[settings[0]] is not None:
+        raise RunError(f"The trainings without any regulariser cannot be scored: {dropped[settings[0]]}.")
+    usable = [setting for setting in settings if dropped[setting] is None]
+    options = {
+        name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in cells.strengths
+    }
+    groups = [[cells.dataset.items[i].group for i in fold.validation] for fold in cells.folds.folds]
+    contest, resampled = by_groups(
+        Contest(
+            [cells.counts(setting) for setting in usable],
+            options,
+            criterion_of(cells),
+            shared.search.confidence,
+            shared.search.resamples,
+            derive_seed(shared.seed, "resamples") % 2**32,
+            known_groups(groups),
+        )
+    )
+    judged = judge(contest)
+    order, marks = ranking(judged)
+    classes = class_differences(contest, judged, cells.dataset.classes)
+    arms = []
+    for rank, index in enumerate(order):
+        name = judged.names[index]
+        chosen = [usable[v] for v in judged.chosen[index]]
+        own = judged.own.interval(index, 1 - shared.search.confidence)
+        train, zeros, norm = _at_chosen(cells, chosen)
+        mean = float(judged.scores[index].mean())
+        axis = ARMS[name].axis
+        about = None if axis is None else axis(shared, min(len(fold.train) for fold in cells.folds.folds))
+        arm = ComparedArm(
+            name=name,
+            label=ARMS[name].label,
+            axis=about.name if about else None,
+            unit=about.unit if about else None,
+            strengths=tuple(
+                _strength(cells, setting, dropped[setting]) for setting in settings if setting.arm in (NONE, name)
+            ),
+            chosen=tuple(setting.shown for setting in chosen),
+            overall=usable[int(judged.overall[index])].shown,
+            rank=rank + 1,
+            letters=marks[name],
+            mean=mean,
+            standard_error=own.standard_error,
+            interval=None if own.interval is None else (max(0.0, own.interval[0]), min(1.0, own.interval[1])),
+            folds=tuple(float(score) for score in judged.scores[index]),
+            train_mean=train,
+            gap=None if train is None else train - mean,
+            zeros=zeros,
+            norm=norm,
+            classes=classes[index],
+            cost=_cost(cells, [setting for setting in settings if setting.arm == name]),
+        )
+        arms.append(arm)
+    criterion = criterion_of(cells)
+    total = _cost(cells, settings)
+    labels = {name: ARMS[name].label for name in judged.names}
+    return Comparison(
+        criterion=criterion.name,
+        task=cells.dataset.task,
+        arms=tuple(arms),
+        pairs=judged.pairs,
+        strengths=config.compare.strengths,
+        folds=len(cells.folds.folds),
+        fold_method=cells.folds.method,
+        seeds=shared.search.seeds,
+        confidence=shared.search.confidence,
+        resamples=shared.search.resamples,
+        resampled=resampled,
+        classes=tuple(cells.dataset.classes),
+        cost={"cells": total.trainings, "epochs": total.epochs, "seconds": total.seconds},
+        sentence=sentence_of(judged, labels, criterion.name),
+    )
+
+
+def _at_chosen(cells: ArmCells, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
+    """Train score, share of zeros and norm of the weights, mean over the cells that score an arm."""
+    records = [
+        record for fold, setting in enumerate(chosen) for record in cells.records(setting) if record.fold == fold
+    ]
+    criterion = criterion_of(cells)
+    train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    sizes = [found for record in records if (found := zeros_and_norm(record)) is not None]
+    means = np.mean(sizes, axis=0) if sizes else (None, None)
+    zeros, norm = (None if value is None else float(value) for value in means)
+    return (float(np.mean(train)) if train else None), zeros, norm
+
+
+def _strength(cells: ArmCells, setting: ArmSetting, dropped: str | None) -> ComparedStrength:
+    """One setting with its scores."""
+    if dropped is not None:
+        return ComparedStrength(setting.value, setting.shown, None, None, None, dropped)
+    criterion, records = criterion_of(cells), cells.records(setting)
+    by_fold = [[record for record in records if record.fold == fold] for fold in range(len(cells.folds.folds))]
+    folds = tuple(
+        float(np.mean([criterion.of_record(record.validation) for record in own if record.validation is not None]))
+        for own in by_fold
+    )
+    train = float(np.mean([criterion.of_record(record.train) for record in records if record.train is not None]))
+    return ComparedStrength(setting.value, setting.shown, float(np.mean(folds)), folds, train, None)
+
+
+def _cost(cells: ArmCells, settings: Sequence[ArmSetting]) -> ArmCost:
+    records = [record for setting in settings for record in cells.records(setting)]
+    seconds = round(sum(record.seconds for record in records), 1)
+    return ArmCost(len(records), sum(record.epochs for record in records), seconds)

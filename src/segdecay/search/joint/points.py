@@ -1,0 +1,194 @@
+"""Points of a joint search, their cells, and what these scored. Knows studies and the ledger; proposes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from segdecay.config.schema import RunConfig
+from segdecay.metrics.bootstrap import Counts
+from segdecay.runs.records import Strength, Verdict
+from segdecay.search.joint.sampler import best_of
+from segdecay.search.joint.space import Dimension, Value, dimensions_of
+from segdecay.search.ledger import setting_name
+from segdecay.search.study import Study, candidate_from, criterion_of, decide_of
+from segdecay.search.verdict import Candidate
+from segdecay.training.setup import CellTask, axis_for, strength_of
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search, trained on every fold."""
+
+    number: int
+    value: float  # of the strength, on the axis
+    values: dict[str, Value]
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """The folder of its cells: equal points share it."""
+        axis = axis_for(self.config.decay, self.config.optimizer)
+        beside = [
+            f"{key}={value}" if isinstance(value, str) else f"{key}={value:g}" for key, value in self.values.items()
+        ]
+        return ",".join([setting_name(axis.name, self.value), *beside])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial with its score on every fold, mean over seeds; None where a training failed."""
+
+    trial: Trial
+    folds: tuple[float, ...] | None
+
+    @property
+    def score(self) -> float | None:
+        return None if self.folds is None else float(np.mean(self.folds))
+
+
+def tasks_of(study: Study, trial: Trial) -> list[CellTask]:
+    """The cells of a trial, fold by fold and seed by seed as those of a strength."""
+    return [
+        replace(
+            task,
+            folder=study.ledger.trial(trial.name, task.fold, task.seed),
+            config=trial.config,
+            setting=trial.name,
+        )
+        for task in study.tasks(trial.value)
+    ]
+
+
+def outcome_of(study: Study, trial: Trial) -> Outcome:
+    """What a trial scored, from the ledger."""
+    tasks, criterion = tasks_of(study, trial), criterion_of(study)
+    scores: dict[int, list[float]] = {}
+    for task in tasks:
+        record = study.ledger.record(task.folder)
+        if record is None or record.status != "finished":
+            return Outcome(trial, None)
+        counts = Counts.of(study.ledger.confusions(task.folder))
+        scores.setdefault(task.fold, []).append(counts.score(criterion))
+    return Outcome(trial, tuple(float(np.mean(scores[fold])) for fold in sorted(scores)))
+
+
+def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> int | None:
+    """The setting with the best mean over the other folds; None where none is scored.
+
+    >>> choose_without([(0.9, 0.1, 0.2), (0.3, 0.4, 0.4), None], left_out=0)
+    1
+    >>> choose_without([(0.9, 0.1, 0.2), (0.3, 0.4, 0.4), None], left_out=2)
+    0
+    """
+    return best_of([None if one is None else float(np.mean(np.delete(np.asarray(one), left_out))) for one in folds])
+
+
+def strength_at(study: Study, trial: Trial) -> Strength:
+    """The strength of a trial in every unit, at its own learning rate."""
+    return strength_of(trial.config, trial.value, study.fold_images, size=study.size)
+
+
+END = 0.03  # share of a range from which a value lies at its end
+
+
+def search_facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What search.json holds: dimensions, and every trial with its scores."""
+    return {
+        "sampler": study.config.search.sampler,
+        "dimensions": [
+            {
+                "name": one.name,
+                "label": one.label,
+                "is_log": one.is_log,
+                "choices": one.choices,
+                "range": None if one.choices else (one.low, one.high),
+                "default": one.default,
+            }
+            for one in dimensions
+        ],
+        "trials": [
+            {
+                "number": one.trial.number,
+                "name": one.trial.name,
+                "strength": strength_at(study, one.trial),
+                "lr": one.trial.config.optimizer.lr,
+                "values": one.trial.values,
+                "folds": one.folds,
+                "score": one.score,
+            }
+            for one in outcomes
+        ],
+    }
+
+
+def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: float) -> dict[str, Any]:
+    """What was found beside the strengths, and what the strengths alone would have said, all else as configured."""
+    acting = [one for one in verdict.settings if one.mean is not None and not one.strength.is_none]
+    best = max(acting, key=lambda one: one.mean or 0.0).strength.value if acting else none
+    return {
+        "searched": study.config.search.joint,
+        "trials": len(outcomes),
+        "best": _values_at(study, outcomes, best),
+        "none": _values_at(study, outcomes, none),
+        "at_ends": [
+            *_at_ends(study, _values_at(study, outcomes, best), "the best strength"),
+            *_at_ends(study, _values_at(study, outcomes, none), "none"),
+        ],
+        "none_gain": _none_gain(study, outcomes, none),
+        "as_configured": _as_configured(study, outcomes),
+    }
+
+
+def _at_ends(study: Study, values: Mapping[str, Value], whose: str) -> list[str]:
+    """Which values lie at an end of their range, beyond which nothing was tried."""
+    found = []
+    for one in dimensions_of(study.config):
+        value = values.get(one.name)
+        if one.choices or value is None or isinstance(value, str):
+            continue
+        low, high, at = (math.log(x) if one.is_log else x for x in (one.low, one.high, value))
+        share = (at - low) / (high - low)
+        if share > 1 - END or (share < END and value > 0):
+            found.append(f"{one.name} of {whose} ({value:g})")
+    return found
+
+
+def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float | None:
+    """What none gains by its own values over the configured ones; each fold's values were chosen by the others."""
+    own = [one.folds for one in outcomes if one.trial.value == none]
+    chosen = [choose_without(own, fold) for fold in range(len(study.folds.folds))]
+    if own[0] is None or any(index is None for index in chosen):
+        return None
+    gains = [
+        folds[fold] - own[0][fold]
+        for fold, index in enumerate(chosen)
+        if index is not None and (folds := own[index]) is not None
+    ]
+    return float(np.mean(gains))
+
+
+def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """The decision between the strengths that were tried with everything else as it is configured."""
+    default = {one.name: one.rounded(one.default) for one in dimensions_of(study.config)}
+    found: dict[float, Candidate] = {}
+    for one in outcomes:
+        if all(default[name] == value for name, value in one.trial.values.items()) and one.trial.value not in found:
+            found[one.trial.value] = candidate_from(study, strength_at(study, one.trial), tasks_of(study, one.trial))
+    if len([one for one in found.values() if one.counts is not None]) < 2:
+        return None
+    decision = decide_of(study, list(found.values()))
+    return {
+        "kind": decision.kind,
+        "best": decision.settings[decision.best].strength,
+        "best_difference": decision.best_difference,
+    }
+
+
+def _values_at(study: Study, outcomes: Sequence[Outcome], value: float) -> dict[str, Value]:
+    name = study.name_of(value)
+    return next((one.trial.values for one in outcomes if one.trial.name == name), {})

@@ -1,0 +1,159 @@
+"""A joint search: strengths together with what else is searched, every point on every fold.
+
+Points without decay are searched by themselves, over everything that acts there, so that decay is compared with a
+network that was tuned as well. Inside a strength the point that scores a fold is the one that the other folds chose, so
+no score profits from having been selected; these trainings become the cells that the verdict rests on. The ledger is
+the truth: proposals follow from its scores (proposing.py). Knows studies and the ledger; nothing of refits or pages.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segdecay.config.schema import RunConfig
+from segdecay.runs.records import RACED_OUT, CellRecord, Verdict
+from segdecay.search.joint.points import Outcome, Trial, choose_without, outcome_of, search_facts, tasks_of, told_of
+from segdecay.search.joint.sampler import Point, Proposer, best_of
+from segdecay.search.joint.sentences import joint_sentence
+from segdecay.search.joint.space import config_with, dimensions_of
+from segdecay.search.race_runner import Searched
+from segdecay.search.study import Study, conclude, grid_of
+from segdecay.search.verdict import Decision
+from segdecay.training.batches import derive_seed
+from segdecay.training.setup import CellTask
+from segdecay.utils.files import write_bytes, write_json
+
+NONE_SHARE = 3  # one trial in so many is without decay
+FILE = "search.json"
+NOT_TRIED = f"{RACED_OUT}no trial was made there"
+
+
+def count_trials(config: RunConfig) -> tuple[int, int]:
+    """Trials without decay, and with it.
+
+    Where nothing that is searched acts without decay, one trial is all there is to know of none.
+    """
+    acting = [one for one in dimensions_of(config) if one.is_for_none]
+    none = config.search.trials // NONE_SHARE if acting else 1
+    return none, config.search.trials - none
+
+
+def run_joint(study: Study) -> tuple[Verdict, Decision]:
+    """Search, then decide between strengths, each at the best of what was searched beside it.
+
+    Raises:
+        RunError: no strength could be scored.
+    """
+    grid = grid_of(study)
+    none, acting = grid[0], grid[1:]
+    every = dimensions_of(study.config)
+    seed = derive_seed(study.config.seed, "joint") % 2**32
+    n_none, n_decay = count_trials(study.config)
+    sampler = study.config.search.sampler
+    arms = (
+        Proposer(tuple(one for one in every if one.is_for_none), 0, sampler, seed, n_none),
+        Proposer(every, len(acting), sampler, seed + 1, n_decay),
+    )
+    outcomes: tuple[list[Outcome], list[Outcome]] = ([], [])
+    while len(outcomes[1]) < n_decay and not _is_spent(study, outcomes):
+        counts = (min(1, n_none - len(outcomes[0])), min(NONE_SHARE - 1, n_decay - len(outcomes[1])))
+        trials = []
+        for arm, done, count in zip(arms, outcomes, counts, strict=True):
+            points = arm.ask([(_point(one, acting), one.score) for one in done], count) if count else []
+            trials.append([_trial(study.config, len(done) + i, point, none, acting) for i, point in enumerate(points)])
+        _run(study, [trial for found in trials for trial in found])
+        for done, found in zip(outcomes, trials, strict=True):
+            done += [outcome_of(study, trial) for trial in found]
+    every_outcome = [*outcomes[0], *outcomes[1]]
+    searched = _profile(study, grid, every_outcome)
+    verdict, decision = conclude(study, searched)
+    write_json(study.ledger.run / FILE, search_facts(study, every, every_outcome))
+    told = told_of(study, every_outcome, verdict, none)
+    sentence = f"{verdict.sentence} {joint_sentence(told, verdict.kind)}"
+    cost = _cost(study, every_outcome)
+    return replace(verdict, sentence=sentence, cost=cost, evidence={**verdict.evidence, "joint": told}), decision
+
+
+def _cost(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Of all trainings, not of those alone that the verdict rests on."""
+    folders = {task.folder for one in outcomes for task in tasks_of(study, one.trial)}
+    records = [record for folder in sorted(folders) if (record := study.ledger.record(folder)) is not None]
+    return {
+        "cells": len(records),
+        "epochs": sum(record.epochs for record in records),
+        "seconds": round(sum(record.seconds for record in records), 1),
+    }
+
+
+def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bool:
+    """Whether a budget leaves no room for another round; the first round is always run."""
+    done = sum(map(len, outcomes))
+    if not done:
+        return False
+    cells = (done + NONE_SHARE) * len(study.folds.folds) * len(study.config.search.seeds)
+    over = study.budget.cells is not None and cells > study.budget.cells
+    return over or time.monotonic() >= study.budget.stop_at
+
+
+def _point(outcome: Outcome, acting: Sequence[float]) -> Point:
+    value = outcome.trial.value
+    return Point(outcome.trial.values, acting.index(value) if value in acting else None)
+
+
+def _trial(config: RunConfig, number: int, point: Point, none: float, acting: Sequence[float]) -> Trial:
+    value = none if point.level is None else acting[point.level]
+    return Trial(number, value, dict(point.values), config_with(config, point.values))
+
+
+def _run(study: Study, trials: Sequence[Trial]) -> None:
+    by_folder = {task.folder: task for trial in trials for task in tasks_of(study, trial)}
+    missing = [task for folder, task in by_folder.items() if study.ledger.record(folder) is None]
+    if missing:
+        study.executor.run(missing, study.note)
+
+
+def _profile(study: Study, grid: Sequence[float], outcomes: Sequence[Outcome]) -> Searched:
+    """Every strength at its best, as cells of the study: each fold's is that of the trial that the others chose."""
+    blocks: dict[float, tuple[int, ...]] = {}
+    dropped: dict[float, str] = {}
+    for value in grid:
+        own = [one for one in outcomes if one.trial.value == value]
+        best = best_of([one.score for one in own])
+        if own and best is None:  # its failed cells say why
+            best, own = 0, own[:1]
+        if best is None:
+            blocks[value], dropped[value] = (), NOT_TRIED
+            continue
+        study.configs[value], study.names[value] = own[best].trial.config, own[best].trial.name
+        tasks = study.tasks(value)
+        blocks[value] = tuple(range(len(tasks)))
+        for task in tasks:
+            chosen = choose_without([one.folds for one in own], task.fold)
+            trial = own[best if chosen is None else chosen].trial
+            source = study.ledger.trial(trial.name, task.fold, task.seed)
+            if source in study.failures:
+                study.failures[task.folder] = study.failures[source]
+            _copy_cell(study, trial, source, task)
+    return Searched(blocks, dropped, None)
+
+
+def _copy_cell(study: Study, trial: Trial, source: Path, task: CellTask) -> None:
+    """Make a trial's training the cell of its strength; cell.json comes last, as it says that the cell is whole."""
+    record = study.ledger.record(source)
+    if record is None:
+        return
+    mine = study.ledger.record(task.folder)
+    if mine is not None and mine.extra.get("trial") == trial.name:
+        return
+    shutil.rmtree(task.folder, ignore_errors=True)
+    task.folder.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name != "cell.json":
+            write_bytes(task.folder / path.name, path.read_bytes())
+    renamed: CellRecord = replace(record, setting=task.setting, extra={**record.extra, "trial": trial.name})
+    write_json(task.folder / "cell.json", renamed)

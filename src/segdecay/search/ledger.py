@@ -1,0 +1,139 @@
+"""The ledger is the run's folder: a cell is finished when its cell.json exists.
+
+Knows file names; nothing of training, statistics or processes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segdecay.errors import RunError
+from segdecay.metrics.confusion import I64, read_confusions
+from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.training.checkpoint import checkpoint_setting, validate_weights
+from segdecay.utils.files import read_json
+
+
+def setting_name(axis: str, value: float) -> str:
+    """The folder of a setting; one name for one value.
+
+    >>> setting_name("total_decay", 0.5), setting_name("total_decay", 4.0)
+    ('total_decay=0.5', 'total_decay=4')
+    """
+    return f"{axis}={value:.12g}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the cells of a run lie, and what they hold."""
+
+    run: Path
+
+    def cell(self, setting: str, fold: int, seed: int) -> Path:
+        """The folder of one cell."""
+        return self.run / "cells" / setting / f"{fold}-{seed}"
+
+    def trial(self, name: str, fold: int, seed: int) -> Path:
+        """The folder of one training of a joint search."""
+        return self.run / "trials" / name / f"{fold}-{seed}"
+
+    def refit(self, role: str) -> Path:
+        """The folder of a final training: "chosen" or "zero"."""
+        return self.run / "refit" / role
+
+    def record(self, folder: Path) -> CellRecord | None:
+        """The record of a finished cell, or None.
+
+        Raises:
+            RunError: cell.json is damaged.
+        """
+        path = folder / "cell.json"
+        if not path.exists():
+            return None
+        try:
+            return cell_from_json(read_json(path))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            message = f"{path} is damaged ({error}). Remove {folder}; the same command trains that cell again."
+            raise RunError(message) from error
+
+    def confusions(self, folder: Path) -> I64:
+        """The per-image matrices (N, C, C) of a finished cell."""
+        return read_confusions(folder / "confusion.npz")
+
+    def curve(self, folder: Path) -> list[dict[str, Any]]:
+        """The lines of a cell's curve."""
+        return [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def forget_other_setting(self, folder: Path, setting: str) -> None:
+        """Remove a final training, finished or not, that was made for another setting."""
+        record = self.record(folder)
+        if record is not None:
+            other = record.setting != setting
+        else:
+            other = (folder / "checkpoint").exists() and checkpoint_setting(folder / "checkpoint") != setting
+        if other:
+            shutil.rmtree(folder)
+
+    def forget_predictions(self) -> None:
+        """Remove the predicted masks that cells kept for the examples: they are drawn."""
+        for place in ("cells", "trials"):
+            for path in self.run.glob(f"{place}/*/*/predictions.npz"):
+                path.unlink(missing_ok=True)
+
+    def forget_models(self, *, but: str) -> None:
+        """Remove the weights that cells kept for an ensemble, except those of one setting."""
+        for place in ("cells", "trials"):
+            for path in self.run.glob(f"{place}/*/*/model.safetensors"):
+                if place == "trials" or path.parent.parent.name != but:
+                    path.unlink(missing_ok=True)
+
+    def forget_damaged(self, known: Collection[Path], *, ships: bool = False) -> list[str]:
+        """Remove finished cells that cannot be read, so that they are trained again; what was found, a line each.
+
+        Args:
+            known: folders of the search's own cells; any other folder is named and left alone.
+            ships: final trainings must have their weights.
+        """
+        found, foreign = [], []
+        for folder in sorted(path for place in ("cells/*/*", "trials/*/*", "refit/*") for path in self.run.glob(place)):
+            if folder not in known and folder.parent.parent.name == "cells":
+                foreign.append(folder.relative_to(self.run).as_posix())
+                continue
+            if not (folder / "cell.json").exists():
+                continue
+            try:
+                self._validate(folder, ships=ships)
+            except (RunError, OSError, ValueError) as error:
+                shutil.rmtree(folder)
+                name, why = folder.relative_to(self.run).as_posix(), error.__cause__ or error
+                found.append(f"{name} is damaged and is trained again ({why}).")
+        if foreign:
+            found.append(f"Not of this search, and left alone: {', '.join(foreign)}.")
+        return found
+
+    def _validate(self, folder: Path, *, ships: bool) -> None:
+        """Read a finished cell as far as the search and its model will.
+
+        Raises:
+            RunError, OSError, ValueError: a file is damaged.
+        """
+        self.record(folder)
+        self.curve(folder)
+        is_refit, weights = folder.parent.name == "refit", folder / "model.safetensors"
+        if not is_refit or (folder / "confusion.npz").exists():  # without a test part a refit scores nothing
+            self.confusions(folder)
+        if weights.exists() or (is_refit and ships):
+            validate_weights(weights)
+
+    def forget_leftovers(self) -> None:
+        """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""
+        for place in ("cells/*/*", "trials/*/*", "refit/*"):
+            for path in self.run.glob(f"{place}/cell.json"):
+                shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)
+        for path in self.run.rglob(".*.part"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,425 @@
+"""Which cell is trained next, and who drops out: the race. A pure function of the cells so far, so it can be replayed.
+
+A block is one fold under one seed; blocks are run one after another, always with the full schedule (early scores rank
+decay in reverse). In the first block a coarse half of the strengths is tried, then where the curve through them says
+the best may lie. Every later block is run by none, the leader, and whoever may still beat it; the rest has dropped out.
+So what is compared in the end has been trained on the same blocks. The race ends when the leader is clear or the cells
+are spent. Knows settings and blocks by index; nothing of files, processes, or of what a verdict makes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.runs.records import RACED_OUT
+
+F64 = npt.NDArray[np.float64]
+
+LENGTH_OCTAVES = 4.0  # of a Matérn 3/2 curve: rough enough that the fall at strong decay does not bend what lies below
+AMPLITUDES = (0.005, 0.015, 0.04, 0.1, 0.25)  # deviations of the curve that are weighed
+NOISES = (0.003, 0.008, 0.02, 0.05)  # deviations of training noise that are weighed
+CENTRE, SPREAD = (0.04, 0.012), (1.0, 0.7)  # medians and log-deviations of the prior of both
+BLOCK_DEVIATION = 0.2
+LEVEL_DEVIATION = 1.0
+COLLAPSED_DEVIATION = 0.5  # noise of a training that predicts a single class: it says next to nothing of its strength
+DRAWS = 2000
+REMEMBERED = 256  # beliefs: one a block, and those of guesses ahead; 144 kB each with nine strengths
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One finished cell: setting and block by index, its score, and its scores in resamples of the block's images.
+
+    `score` is None where the training diverged or failed. All cells of a block share the resamples' images. Equal to
+    itself alone, so that what was believed after these very cells is remembered.
+    """
+
+    setting: int
+    block: int
+    score: float | None
+    resampled: F64 | None = None  # (R,)
+    collapsed: bool = False
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Draws (DRAWS, S) of the curve at every position, and their mean and deviation.
+
+    Answers are remembered with the belief: the plan asks the same of every earlier block after each cell.
+    """
+
+    draws: F64
+    _chances: dict[tuple[int, ...], F64] = field(default_factory=dict, compare=False, repr=False)
+    _signals: dict[tuple[int, int], float] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def mean(self) -> F64:
+        """(S,) expected curve, up to a constant that all settings share."""
+        return np.asarray(self.draws.mean(axis=0))
+
+    def chance_best(self, among: Sequence[int]) -> F64:
+        """(len(among),) how probable it is that each is the best of these."""
+        key = tuple(among)
+        if key not in self._chances:
+            wins = np.argmax(self.draws[:, list(key)], axis=1)
+            chances = np.bincount(wins, minlength=len(key)) / len(self.draws)
+            chances.flags.writeable = False
+            self._chances[key] = chances
+        return self._chances[key]
+
+    def signal(self, a: int, b: int) -> float:
+        """The expected difference a - b in its own standard deviations."""
+        if (a, b) not in self._signals:
+            difference = self.draws[:, a] - self.draws[:, b]
+            self._signals[a, b] = float(difference.mean() / max(difference.std(), 1e-12))
+        return self._signals[a, b]
+
+
+def positions(values: Sequence[float], none: float) -> tuple[float, ...]:
+    """Strengths in octaves; none stands two octaves below the weakest that acts.
+
+    >>> positions([0.0, 1.0, 4.0], none=0.0)
+    (-2.0, 0.0, 2.0)
+    >>> positions([float("inf"), 4.0, 2.0], none=float("inf"))
+    (-4.0, -2.0, -1.0)
+    """
+    sign = -1.0 if np.isinf(none) else 1.0
+    octaves = [sign * float(np.log2(value)) if value != none else np.nan for value in values]
+    weakest = min((octave for octave in octaves if np.isfinite(octave)), default=0.0)
+    return tuple(weakest - 2.0 if np.isnan(octave) else octave for octave in octaves)
+
+
+def _image_covariance(seen: Sequence[Seen]) -> F64:
+    """(n, n) covariance of the scores from resampling images; zero between blocks."""
+    found = np.zeros((len(seen), len(seen)))
+    by_block: dict[int, list[tuple[int, F64]]] = {}
+    for i, cell in enumerate(seen):
+        if cell.resampled is None:
+            continue
+        centred = cell.resampled - cell.resampled.mean()
+        shared = by_block.setdefault(cell.block, [])
+        shared.append((i, centred))
+        for j, other in shared:
+            found[i, j] = found[j, i] = float(np.mean(centred * other))
+    return found
+
+
+def _kernel(a: F64, b: F64) -> F64:
+    distance = np.sqrt(3.0) * np.abs(a[:, None] - b[None, :]) / LENGTH_OCTAVES
+    return np.asarray((1 + distance) * np.exp(-distance))
+
+
+def _log_prior(amplitude: float, noise: float) -> float:
+    return float(
+        sum(
+            -0.5 * (np.log(value / centre) / spread) ** 2
+            for value, centre, spread in zip((amplitude, noise), CENTRE, SPREAD, strict=True)
+        )
+    )
+
+
+def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
+    """The curve at positions `x`, given finished cells; those without a score say nothing.
+
+    Raises:
+        ValueError: no cell has a score.
+    """
+    scored = tuple(cell for cell in seen if cell.score is not None)
+    if not scored:
+        raise ValueError("no cell has a score")
+    return _believed(scored, tuple(x))
+
+
+@lru_cache(maxsize=REMEMBERED)  # the plan asks again after every cell, with the same earlier blocks
+def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
+    y = np.array([cell.score for cell in scored], dtype=float)
+    where = np.array([x[cell.setting] for cell in scored])
+    same_block = np.equal.outer([cell.block for cell in scored], [cell.block for cell in scored])
+    shared = LEVEL_DEVIATION**2 + BLOCK_DEVIATION**2 * same_block + _image_covariance(scored)
+    shared += np.diag([COLLAPSED_DEVIATION**2 * cell.collapsed for cell in scored])
+    at = np.array(x, dtype=float)
+    near, cross, prior = _kernel(where, where), _kernel(where, at), _kernel(at, at)
+    sides = np.column_stack([y - y.mean(), cross])
+    weights, means, covariances = [], [], []
+    for amplitude in AMPLITUDES:
+        for noise in NOISES:
+            total = shared + amplitude**2 * near + noise**2 * np.eye(len(y))
+            factor = np.linalg.cholesky(total)
+            solved = np.linalg.solve(factor, sides)
+            half, reach = solved[:, 0], amplitude**2 * solved[:, 1:]
+            weights.append(_log_prior(amplitude, noise) - 0.5 * half @ half - np.log(np.diag(factor)).sum())
+            means.append(np.asarray(reach.T @ half, dtype=np.float64))
+            covariances.append(np.asarray(amplitude**2 * prior - reach.T @ reach, dtype=np.float64))
+    draws = _mixed_draws(np.array(weights), means, covariances)
+    draws.flags.writeable = False
+    return Belief(draws)
+
+
+def _mixed_draws(log_weights: F64, means: Sequence[F64], covariances: Sequence[F64]) -> F64:
+    """DRAWS draws from the weighed normal distributions; the same every time."""
+    weights = np.exp(log_weights - log_weights.max())
+    counts = np.floor(np.cumsum(weights / weights.sum()) * DRAWS + 0.5).astype(int)
+    random = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(means[0])))
+    draws = np.empty_like(random)
+    start = 0
+    for end, mean, covariance in zip(counts, means, covariances, strict=True):
+        if end > start:
+            values, vectors = np.linalg.eigh(covariance)
+            root = vectors * np.sqrt(np.clip(values, 0.0, None))
+            draws[start:end] = mean + random[start:end] @ root.T
+            start = int(end)
+    return draws
+
+
+NONE = 0  # the index of the setting that does not regularise
+
+SHARE = 5  # a race costs at most one part in so many of the full grid,
+LEAST_BLOCKS = 5  # but may always bring none and the leader through so many blocks
+SMALL_GRID = 4  # settings, none among them: all are tried in the first block
+ZOOMS = 1  # cells of the first block beside the coarse ones; more only beyond the strong edge
+ZOOM_CHANCE = 0.15  # of being the best, for a strength that was not tried yet
+CHALLENGE_CHANCE = 0.25  # of being the best, to run beside the leader
+CLEAR_BLOCKS = 3  # no race ends before, but for its cells
+CLEAR = 3.0  # deviations between leader and none that end it then
+NONE_CLEAR = 0.95  # chance of none to be the best that ends it then
+
+Cell = tuple[int, int]  # setting, block
+
+
+@dataclass(frozen=True)
+class Race:
+    """The fixed part of a race: where strengths stand, how many blocks there are, how many cells it may cost."""
+
+    x: tuple[float, ...]  # positions in octaves from none to the strongest, the extensions last
+    blocks: int
+    asked: int  # settings of the grid; those after it are tried only when the best lies at the strong edge
+    most: int | None = None  # cells; None: one in SHARE of the grid, or enough for LEAST_BLOCKS
+
+    @property
+    def cells_at_most(self) -> int:
+        """How many cells the race may cost."""
+        if self.most is not None:
+            return self.most
+        enough = len(self.coarse) + ZOOMS + 2 * (min(self.blocks, LEAST_BLOCKS) - 1)
+        return max(enough, 2 * self.blocks if self.asked == 2 else 0, math.ceil(self.asked * self.blocks / SHARE))
+
+    @property
+    def cells_at_least(self) -> int:
+        """What the race costs when its leader is clear as soon as the rules allow it.
+
+        >>> Race(x=tuple(range(9)), blocks=5, asked=9).cells_at_least
+        7
+        """
+        return min(self.cells_at_most, len(self.coarse) + 2 * (min(self.blocks, CLEAR_BLOCKS) - 1))
+
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """What the first block begins with: none and every second strength of the middle; all of a small grid.
+
+        The strongest wait until the best of these is the strongest of them: where decay hurts, each costs a training.
+
+        >>> Race(x=tuple(range(9)), blocks=5, asked=9).coarse
+        (0, 3, 5)
+        >>> Race(x=tuple(range(4)), blocks=3, asked=4).coarse
+        (0, 1, 2, 3)
+        """
+        if self.asked <= SMALL_GRID:
+            return tuple(range(self.asked))
+        last = 0 if self.asked <= SMALL_GRID + 2 else 1
+        strided = sorted(range(self.asked - 2, last, -2))
+        return (NONE, *(strided[:-1] if len(strided) > 2 else strided))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a race stands: finalists share all finished blocks; everyone else is out, with the reason."""
+
+    finalists: tuple[int, ...]
+    blocks: tuple[int, ...]
+    dropped: dict[int, str]  # those that lost a training (diverged, failed) are not among them
+    leader: int | None  # the finalist with the best expected score, by the model of all cells
+
+
+def next_cell(race: Race, seen: Sequence[Seen]) -> Cell | None:
+    """The cell that the plan wants after these; None when the race is over."""
+    if len(seen) >= race.cells_at_most:
+        return None
+    done = {(cell.setting, cell.block) for cell in seen}
+    lost = {cell.setting for cell in seen if cell.score is None}
+    for setting in race.coarse:
+        if (setting, 0) not in done:
+            return setting, 0
+    if not any(cell.score is not None for cell in seen):
+        return None
+    found = _zoom(race, seen, done, lost)
+    if found is not None:
+        return found, 0
+    for block in range(1, race.blocks):
+        before = [cell for cell in seen if cell.block < block]
+        if _is_clear(race, before, block, lost):
+            return None
+        missing = _runners_missing(race, before, block, done, lost)
+        if missing:
+            return missing[0]
+    return None
+
+
+def _alive(seen: Sequence[Seen], lost: set[int]) -> list[int]:
+    return sorted({cell.setting for cell in seen} - lost)
+
+
+def _zoom(race: Race, seen: Sequence[Seen], done: set[Cell], lost: set[int]) -> int | None:
+    """A strength that joins the first block: where the best may lie, or beyond the strong edge."""
+    first = [cell for cell in seen if cell.block == 0]
+    alive = _alive(first, lost)
+    if not alive:
+        return None
+    now = belief(first, race.x)
+    leader = _leader(now, alive)
+    tried = {cell.setting for cell in first}
+    if leader == max(tried) and leader + 1 < len(race.x) and leader != NONE:
+        return leader + 1
+    climbed = len([setting for setting in tried if setting > max(race.coarse)])
+    if len(tried) - len(race.coarse) - climbed >= ZOOMS:
+        return None
+    among = [setting for setting in range(max(tried)) if setting not in lost] + [max(tried)]
+    chances = dict(zip(among, now.chance_best(among), strict=True))
+    fresh = [setting for setting in among if (setting, 0) not in done]
+    best = max(fresh, key=lambda setting: (chances[setting], -setting), default=None)
+    return best if best is not None and chances[best] >= ZOOM_CHANCE else None
+
+
+def _leader(now: Belief, among: Sequence[int]) -> int:
+    mean = now.mean
+    return max(among, key=lambda setting: (mean[setting], -setting))
+
+
+def _pair(now: Belief, alive: Sequence[int]) -> tuple[int, int | None]:
+    """The leader, and whom it must beat or be beaten by: none, or the best that acts where none leads."""
+    leader = _leader(now, alive)
+    others = [setting for setting in alive if setting != NONE] if leader == NONE else [NONE]
+    others = [setting for setting in others if setting in alive]
+    return leader, (_leader(now, others) if others else None)
+
+
+def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) -> bool:
+    """Whether the blocks so far leave no doubt between none and the best."""
+    alive = _alive(before, lost)
+    if block < CLEAR_BLOCKS or not alive:
+        return not alive
+    now = belief(before, race.x)
+    leader, other = _pair(now, alive)
+    if other is None:
+        return False
+    if leader == NONE:
+        return float(now.chance_best(alive)[alive.index(NONE)]) >= NONE_CLEAR
+    return now.signal(leader, NONE) >= CLEAR and not _rivals(race, now, [NONE, leader], alive, lost)
+
+
+def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int], lost: set[int]) -> list[int]:
+    """Who else may be the best, likeliest first; strengths of the grid that were not tried yet are among them."""
+    among = sorted({*alive, *range(min(race.asked, max(alive)))} - lost)
+    chances = dict(zip(among, now.chance_best(among), strict=True))
+    rivals = [setting for setting in among if setting not in runners and chances[setting] >= CHALLENGE_CHANCE]
+    return sorted(rivals, key=lambda setting: -chances[setting])
+
+
+def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Cell], lost: set[int]) -> list[Cell]:
+    """What a block still needs: its runners there, and where a runner came late, its earlier blocks."""
+    alive = _alive(before, lost)
+    now = belief(before, race.x)
+    leader, other = _pair(now, alive)
+    runners = [setting for setting in (NONE, leader, other) if setting is not None and setting in alive]
+    is_sure = leader != NONE and other == NONE and now.signal(leader, NONE) >= CLEAR
+    reserved = 0 if is_sure else 2 * (min(race.blocks, LEAST_BLOCKS) - block)
+    room = race.cells_at_most - len(before) - reserved
+    rivals = _rivals(race, now, runners, alive, lost)
+    runners += [rival for rival in rivals[:1] if _late(rival, before, block) <= room]
+    wanted = [(setting, at) for at in range(block + 1) for setting in dict.fromkeys(runners)]
+    missing = [cell for cell in wanted if cell not in done]
+    if len(done) + len(missing) > race.cells_at_most:
+        return []  # a block that cannot be finished would compare nothing
+    return missing
+
+
+def _late(rival: int, before: Sequence[Seen], block: int) -> int:
+    """Cells that a rival costs: this block, and those that it was not in."""
+    return block + 1 - len({cell.block for cell in before if cell.setting == rival})
+
+
+def walk(
+    race: Race, look_up: Callable[[Cell], Seen | None], reached: Sequence[Seen] = ()
+) -> tuple[list[Seen], Cell | None]:
+    """Follow the plan through the records: the cells it has reached, and the first that is not finished yet.
+
+    `reached`: where an earlier walk ended. The plan is a function of what was seen, so it goes on from there.
+    """
+    seen = list(reached)
+    while (cell := next_cell(race, seen)) is not None:
+        record = look_up(cell)
+        if record is None:
+            return seen, cell
+        seen.append(record)
+    return seen, None
+
+
+def likely_cells(
+    race: Race,
+    seen: Sequence[Seen],
+    running: Sequence[Cell],
+    count: int,
+    look_up: Callable[[Cell], Seen | None] = lambda _cell: None,
+) -> list[Cell]:
+    """Cells that the plan will probably ask for after those that run now, each taken to score as the model expects."""
+    guessed, pending = list(seen), set(running)
+    found: list[Cell] = []
+    while len(found) < count and (cell := next_cell(race, guessed)) is not None:
+        record = look_up(cell)
+        if record is None and cell not in pending:
+            found.append(cell)
+        guessed.append(record or Seen(*cell, score=_expected(race, guessed, cell[0])))
+    return found
+
+
+def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
+    """A stand-in score: the model's curve at the setting, on the level of what was seen."""
+    scored = [cell for cell in seen if cell.score is not None]
+    if not scored:
+        return 0.5
+    level = sum(cell.score for cell in scored if cell.score is not None) / len(scored)
+    mean = belief(scored, race.x).mean
+    return float(level + mean[setting] - sum(mean[cell.setting] for cell in scored) / len(scored))
+
+
+def standing(race: Race, seen: Sequence[Seen]) -> Standing:
+    """Who is left, over which blocks, and why the others are out.
+
+    The finalists are those who ran on as many blocks together as possible: none and the leader at least. With a search
+    that was stopped early, blocks that were not finished do not count.
+    """
+    lost = {cell.setting for cell in seen if cell.score is None}
+    ran: dict[int, set[int]] = {}
+    for cell in seen:
+        ran.setdefault(cell.setting, set()).add(cell.block)
+    alive = _alive(seen, lost)
+    dropped: dict[int, str] = {}
+    if not alive:
+        return Standing((), (), dropped, None)
+    anchor = NONE if NONE in alive else alive[0]
+    partners = [setting for setting in alive if setting != anchor]
+    common = max((len(ran[anchor] & ran[setting]) for setting in partners), default=len(ran[anchor]))
+    leaders = [setting for setting in partners if len(ran[anchor] & ran[setting]) == common]
+    finalists = tuple(sorted([anchor, *leaders]))
+    blocks = tuple(sorted(set.intersection(*(ran[setting] for setting in finalists))))
+    now = belief(seen, race.x)
+    chances = dict(zip(alive, now.chance_best(alive), strict=True))
+    for setting in alive:
+        if setting not in finalists:
+            dropped[setting] = f"{RACED_OUT}out after {len(ran[setting])}, {chances[setting]:.0%} to be best"
+    return Standing(finalists, blocks, dropped, _leader(now, finalists))

@@ -1,0 +1,371 @@
+"""A search from its plan to its verdict: cells in the ledger, more of them at a strong edge, then the decision.
+
+Knows cells and records; nothing of refits, bundles or pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segdecay.config.schema import RunConfig
+from segdecay.data.dataset import Dataset
+from segdecay.data.splits.folds import FoldPlan
+from segdecay.errors import ConfigError, RunError
+from segdecay.execution import Event, Executor
+from segdecay.metrics.bootstrap import MIOU, Counts, known_groups, resampled_by
+from segdecay.metrics.criteria import Criterion, build_criterion
+from segdecay.runs.records import CellRecord, Strength, Verdict
+from segdecay.search.ledger import Ledger, setting_name
+from segdecay.search.race import Race
+from segdecay.search.race_runner import Budget, Racing, Searched, build_race
+from segdecay.search.sentences import sentence_of
+from segdecay.search.verdict import STATISTIC, Candidate, Decision, decide, is_strong_edge
+from segdecay.training.batches import derive_seed
+from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
+from segdecay.training.user_api import Own, policy_of
+
+MOST_EXTENSIONS = 2
+LONE_RATIO = 4.0  # the step of a grid with a single positive strength
+
+
+def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none: float, largest: float) -> list[float]:
+    """The strengths of a search from none to the strongest; none is always among them.
+
+    Where none is inf, as for bounds, less is stronger.
+
+    >>> start_grid([4, 1], (0, 2, 8), none=0.0, largest=100.0)
+    [0.0, 1.0, 4.0]
+    >>> start_grid([1, 4], (), none=math.inf, largest=math.inf)
+    [inf, 4.0, 1.0]
+
+    Raises:
+        ConfigError: a strength whose steps would make ηλ reach 1, or no positive one.
+    """
+    asked = {float(value) for value in (wanted if wanted is not None else default)}
+    values = sorted({float(none), *asked}, reverse=math.isinf(none))
+    if len(values) < 2:
+        raise ConfigError(f"search.grid = {list(wanted or ())} holds no strength beside {none:g}; add at least one.")
+    too_strong = [value for value in values if value >= largest and value != none]
+    if wanted is not None and too_strong:
+        shown = ", ".join(f"{value:g}" for value in too_strong)
+        raise ConfigError(
+            f"search.grid holds {shown}: a step would multiply weights by less than 0 (ηλ ≥ 1). "
+            f"The largest allowed with this schedule is just under {largest:.6g}."
+        )
+    return [value for value in values if value < largest or value == none]
+
+
+def next_strength(grid: Sequence[float], *, none: float, largest: float) -> float | None:
+    """One step past the strong edge, at the ratio of the last two strengths that act; None past `largest`.
+
+    >>> next_strength([0, 1, 4], none=0, largest=100.0), next_strength([0, 1, 4], none=0, largest=10.0)
+    (16.0, None)
+    >>> next_strength([math.inf, 4, 2], none=math.inf, largest=math.inf)
+    1.0
+    """
+    acting = [value for value in grid if value != none]
+    lone = 1 / LONE_RATIO if math.isinf(none) else LONE_RATIO
+    ratio = acting[-1] / acting[-2] if len(acting) > 1 else lone
+    value = float(f"{acting[-1] * ratio:.12g}")
+    return value if value < largest else None
+
+
+@dataclass
+class Study:
+    """What is searched, over what, with whom."""
+
+    config: RunConfig
+    dataset: Dataset
+    folds: FoldPlan
+    ledger: Ledger
+    executor: Executor
+    on_event: Callable[[Event], None]
+    checkpoint_every_s: float = 5.0
+    keep_models: bool = False  # of all cells, until the verdict says which
+    size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+    budget: Budget = field(default_factory=Budget)
+    failures: dict[Path, str] = field(default_factory=dict)
+    configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
+    names: dict[float, str] = field(default_factory=dict)  # of these points
+    own: Own | None = None  # cells are trained by the caller's function
+
+    def note(self, event: Event) -> None:
+        """Remember what failed, and tell the watcher."""
+        if event.kind == "failed":
+            self.failures[event.task.folder] = event.reason or "failed"
+        self.on_event(event)
+
+    @property
+    def fold_images(self) -> int:
+        """Training images of a typical fold; strengths are shown for it."""
+        return int(np.median([len(fold.train) for fold in self.folds.folds]))
+
+    def config_at(self, value: float) -> RunConfig:
+        """What a strength is trained with."""
+        return self.configs.get(value, self.config)
+
+    def name_of(self, value: float) -> str:
+        """What a strength is trained with, as a name: equal names are equal trainings."""
+        return self.names.get(value) or setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
+
+    def tasks(self, value: float) -> list[CellTask]:
+        """All cells of one setting."""
+        setting = setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
+        return [
+            CellTask(
+                folder=self.ledger.cell(setting, number, seed),
+                dataset=self.dataset.root,
+                config=self.config_at(value),
+                setting=setting,
+                value=value,
+                fold=number,
+                seed=seed,
+                train=fold.train,
+                scored=fold.validation,
+                keep_model=self.keep_models,
+                checkpoint_every_s=self.checkpoint_every_s,
+                own=self.own,
+            )
+            for seed in self.config.search.seeds
+            for number, fold in enumerate(self.folds.folds)
+        ]
+
+
+def grid_of(study: Study) -> list[float]:
+    """The grid that the search starts with.
+
+    Raises:
+        ConfigError: a strength whose steps would make ηλ reach 1, or none that acts.
+        DecayError: a value that is not on the axis.
+    """
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    if axis.only_none:
+        raise ConfigError(
+            f"Policy '{study.config.decay.policy}' has no strength to search. Use `segdecay train` for one training, "
+            "or search another policy: none is in every search."
+        )
+    largest = _largest(study)
+    for value in study.config.search.grid or ():
+        if value != axis.none and not axis.has_lambda:
+            axis.validate(value)
+    return start_grid(study.config.search.grid, axis.default_grid, none=axis.none, largest=largest)
+
+
+def _largest(study: Study) -> float:
+    """The value that no strength may reach: there ηλ is 1 in some fold."""
+    return largest_value(study.config, min(len(fold.train) for fold in study.folds.folds))
+
+
+def possible_strengths(study: Study) -> tuple[list[float], int]:
+    """The grid, then those that a best at the strong edge may add; and how many belong to the grid."""
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    values = grid_of(study)
+    asked = len(values)
+    for _ in range(MOST_EXTENSIONS):
+        more = next_strength(values, none=axis.none, largest=_largest(study))
+        values += [more] if more is not None else []
+    return values, asked
+
+
+def race_of(study: Study) -> tuple[Race, list[float]]:
+    """The race of a study, and its strengths.
+
+    Raises:
+        ConfigError: a budget below the first fold.
+    """
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    values, asked = possible_strengths(study)
+    blocks = len(study.folds.folds) * len(study.config.search.seeds)
+    return build_race(values, axis.none, blocks=blocks, asked=asked, most=study.budget.cells), values
+
+
+def known_cells(study: Study) -> set[Path]:
+    """The folders of all cells that the search may train."""
+    return {task.folder for value in possible_strengths(study)[0] for task in study.tasks(value)}
+
+
+def run_study(study: Study) -> tuple[Verdict, Decision]:
+    """Run the cells that the search needs, in a race or the whole grid, then decide.
+
+    Raises:
+        RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
+    """
+    criterion = criterion_of(study)
+    return conclude(study, run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion))
+
+
+def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
+    """Decide on the cells that a search left.
+
+    Raises:
+        RunError: no setting could be scored, with the reasons.
+    """
+    candidates = [_candidate(study, value, searched) for value in searched.blocks]
+    if all(candidate.counts is None for candidate in candidates):
+        reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
+        raise RunError(f"No strength could be scored:\n{reasons}")
+    decision = decide_of(study, candidates, searched.best)
+    return verdict_of(study, searched, decision), decision
+
+
+def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None = None) -> Decision:
+    """The decision between settings of a study; best: the strength that leads, where something knows better."""
+    return decide(
+        candidates,
+        study.dataset.classes,
+        confidence=study.config.search.confidence,
+        resamples=study.config.search.resamples,
+        seed=derive_seed(study.config.seed, "resamples") % 2**32,
+        rule=study.config.search.rule,
+        best_value=best,
+        criterion=criterion_of(study),
+        groups=groups_of(study),
+    )
+
+
+def criterion_of(study: Study) -> Criterion:
+    """What the settings of a study are scored by."""
+    return build_criterion(
+        study.config.search, study.dataset.classes, study.dataset.task, study.dataset.exclude_from_mean
+    )
+
+
+def run_race(study: Study, criterion: Criterion) -> Searched:
+    """The grid in a race (selection/race.py), within the budget."""
+    race, values = race_of(study)
+    tasks = [study.tasks(value) for value in values]
+    groups = groups_of(study)
+    racing = Racing(
+        race,
+        tasks,
+        study.ledger,
+        study.failures,
+        criterion,
+        groups=groups if resampled_by(groups) == "groups" else None,
+        stop_at=study.budget.stop_at,
+    )
+    study.executor.run(racing.next_task, study.note)
+    return racing.result(values)
+
+
+def _run_grid(study: Study, criterion: Criterion) -> Searched:
+    """Every strength on every fold and seed; the grid grows where its best mean is at the strong edge."""
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    largest, grid = _largest(study), grid_of(study)
+    asked, every = len(grid), tuple(range(len(study.tasks(grid[0]))))
+    while True:
+        _run_missing(study, grid)
+        searched = Searched(dict.fromkeys(grid, every), {}, None)
+        candidates = [_candidate(study, value, searched) for value in grid]
+        more = next_strength(grid, none=axis.none, largest=largest)
+        if len(grid) - asked >= MOST_EXTENSIONS or more is None or not is_strong_edge(candidates, criterion):
+            return searched
+        grid = [*grid, more]
+
+
+def groups_of(study: Study) -> list[list[str]] | None:
+    """The group of every validation image, fold by fold, in the order of the kept matrices; None: each its own."""
+    return known_groups([[study.dataset.items[i].group for i in fold.validation] for fold in study.folds.folds])
+
+
+def _run_missing(study: Study, grid: Sequence[float]) -> None:
+    """Run cells fold by fold, so that an unfinished search has whole rows to compare."""
+    tasks = [task for value in grid for task in study.tasks(value)]
+    order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
+    missing = [tasks[i] for i in order if study.ledger.record(tasks[i].folder) is None]
+    if missing:
+        study.executor.run(missing, study.note)
+
+
+def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
+    """One setting from its records; a diverged or failed cell takes it out, as does the race, which keeps its folds."""
+    strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
+    every = study.tasks(value)
+    tasks = [every[block] for block in searched.blocks[value]]
+    return candidate_from(study, strength, tasks, searched.dropped.get(value))
+
+
+def candidate_from(study: Study, strength: Strength, tasks: Sequence[CellTask], out: str | None = None) -> Candidate:
+    """A setting from the records of its cells; out: why the search left it out."""
+    records: list[CellRecord] = []
+    for task in tasks:
+        record = study.ledger.record(task.folder)
+        if record is None:
+            reason = f"failed in fold {task.fold + 1}: {study.failures.get(task.folder, 'unfinished')}"
+            return Candidate(strength, None, reason, None, 0)
+        records.append(record)
+    collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
+    lost = [record for record in records if record.status != "finished"]
+    if lost:
+        reason = (
+            f"diverged in {len(lost)} of {len(records)} training{'s' if len(records) > 1 else ''}: {lost[0].reason}"
+        )
+        return Candidate(strength, None, reason, None, collapsed)
+    if not records:
+        return Candidate(strength, None, out, None, 0)
+    folds = tuple(sorted({task.fold for task in tasks}))
+    counts = [
+        [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
+    ]
+    criterion = criterion_of(study)
+    on_train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    train = float(np.mean(on_train)) if on_train else None
+    return Candidate(strength, counts, out, train, collapsed, folds)
+
+
+def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
+    """The decision as the record that verdict.json holds."""
+    config, settings = study.config, decision.settings
+    records = [
+        record
+        for value in searched.blocks
+        for task in study.tasks(value)
+        if (record := study.ledger.record(task.folder)) is not None
+    ]
+    difference = decision.best_difference
+    return Verdict(
+        kind=decision.kind,
+        criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
+        policy=policy_of(config),
+        strength=settings[decision.taken].strength,
+        one_se=settings[decision.one_se].strength,
+        selection=decision.selection,
+        zero={
+            "mean": decision.zero.mean,
+            "standard_error": decision.zero.standard_error,
+            "difference_interval": None if difference is None else difference.interval,
+        },
+        settings=settings,
+        classes=decision.classes,
+        seeds=config.search.seeds,
+        honest=decision.honest,
+        test=None,
+        cost={
+            "cells": len(records),
+            "epochs": sum(record.epochs for record in records),
+            "seconds": round(sum(record.seconds for record in records), 1),
+        },
+        indistinguishable=decision.indistinguishable,
+        evidence={
+            "statistic": STATISTIC,
+            "resampled": decision.resampled,
+            "intervals_of": decision.intervals_of,
+            "rule": config.search.rule,
+            "confidence": config.search.confidence,
+            "resamples": config.search.resamples,
+            "folds": decision.n_folds,
+            "fold_method": study.folds.method,
+            "strengths_looked_at": decision.looked_at,
+            "cells_of_plan": searched.cells,
+            "best": settings[decision.best].strength,
+            "best_difference": difference,
+        },
+        sentence=sentence_of(decision, study.dataset.classes),
+        paste="",
+        task=study.dataset.task,
+    )

@@ -1,0 +1,396 @@
+"""What a search means: `chosen`, `zero`, `flat` or `edge`, decided first against none.
+
+Pure: scores in, decision out. Knows nothing of files, training or how cells were run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.metrics import bootstrap as ev
+from segdecay.metrics import intervals as iv
+from segdecay.metrics.counts import mean_present
+from segdecay.metrics.criteria import Criterion
+from segdecay.runs.records import ClassSummary, Interval, SettingSummary, Strength
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting with the counts of its cells, or the reason why it is out.
+
+    A setting that a race dropped has both: it takes part in the intervals over the folds that it has, and cannot win.
+    """
+
+    strength: Strength
+    counts: ev.Setting | None
+    dropped: str | None
+    train_mean: float | None
+    collapsed: int
+    folds: tuple[int, ...] | None = None  # which folds `counts` are of; None: 0, 1, 2 ...
+
+    @property
+    def cells(self) -> dict[int, Sequence[ev.Counts]]:
+        """The seeds of every fold that there is."""
+        counts = self.counts or ()
+        return dict(zip(self.folds if self.folds is not None else range(len(counts)), counts, strict=True))
+
+
+def from_none_to_strongest(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """None first, then by strength, whichever end of the axis is the stronger."""
+    less_is_stronger = any(math.isinf(candidate.strength.value) for candidate in candidates)
+    sign = -1 if less_is_stronger else 1
+    return sorted(candidates, key=lambda c: (not c.strength.is_none, sign * c.strength.value))
+
+
+def by_group(candidate: Candidate, groups: Sequence[Sequence[object]]) -> Candidate:
+    """The same candidate with the images of a group summed."""
+    if candidate.counts is None:
+        return candidate
+    counts = [[cell.by_group(groups[fold]) for cell in seeds] for fold, seeds in candidate.cells.items()]
+    return replace(candidate, counts=counts, folds=tuple(candidate.cells))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Everything that is estimated of the candidates, by index; none is the first."""
+
+    surface: ev.Surface
+    own: iv.Estimates
+    to_none: iv.Estimates
+    means: ev.F64  # (V,) comparable: where folds are missing, none's mean and the paired difference
+    rivals: Bools  # (V,) may win
+    reasons: tuple[str | None, ...]  # why the criterion forbids it
+    allowed: Bools | None  # (V, R) in every resample; None without a limit on classes
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        criterion: Criterion,
+        *,
+        resamples: int,
+        seed: int,
+        groups: Sequence[Sequence[object]] | None = None,
+        class_names: Sequence[str] = (),
+    ) -> Scored:
+        cells = [candidate.cells for candidate in candidates]
+        names = [f"{candidate.strength.value:.12g}" for candidate in candidates]
+        surface, draws = ev.surface_of(cells, names, criterion=criterion, resamples=resamples, seed=seed, groups=groups)
+        own, to_none = iv.own_estimates(surface), iv.difference_estimates(surface, 0)
+        complete = surface.has.all(axis=1)
+        means = np.where(complete | ~np.isfinite(to_none.means), own.means, own.means[0] + to_none.means)
+        reasons = _forbidden(cells, criterion, class_names)
+        may = [c.dropped is None and r is None for c, r in zip(candidates, reasons, strict=True)]
+        rivals = np.array(may) & np.isfinite(means)
+        allowed = None if criterion.most_loss is None else _allowed_in_resamples(cells, criterion, draws)
+        return cls(surface, own, to_none, means, rivals, reasons, allowed)
+
+    @property
+    def best(self) -> int:
+        return int(np.argmax(np.where(self.rivals, self.means, -math.inf)))
+
+    def one_se(self, best: int) -> int:
+        """The strongest within one paired standard error of the best."""
+        to_best = iv.difference_estimates(self.surface, best)
+        with np.errstate(invalid="ignore"):
+            within = self.rivals & (-to_best.means <= to_best.errors)
+        return max([best, *np.flatnonzero(within).tolist()])
+
+    def taken_in_resamples(self, deviations: ev.F64, halves: ev.F64) -> ev.I64:
+        """(R,) the whole selection in every resample: the best mean, unless it cannot be told from none."""
+        possible = self.rivals[:, None] & (True if self.allowed is None else self.allowed)
+        scores = np.where(possible, self.means[:, None] + deviations, -math.inf)
+        best = np.asarray(scores.argmax(axis=0))
+        if not np.isfinite(self.means[0]):
+            return best
+        differences = self.to_none.means[:, None] + deviations - deviations[0]
+        columns = np.arange(len(best))
+        is_better = (best != 0) & (np.nan_to_num(differences[best, columns]) > np.nan_to_num(halves[best]))
+        return np.where(is_better, best, 0)
+
+
+def class_means(cells: dict[int, Sequence[ev.Counts]], folds: Sequence[int], criterion: Criterion = ev.MIOU) -> ev.F64:
+    """(C,) IoU (or recall) of every class, mean over the folds that hold it."""
+    return mean_present(ev.fold_class_iou([cells[fold] for fold in folds], criterion), axis=0)
+
+
+def _forbidden(
+    cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, class_names: Sequence[str]
+) -> tuple[str | None, ...]:
+    """Why the limit on losses of classes forbids a setting, over the folds that it shares with none."""
+    reasons: list[str | None] = []
+    for own in cells:
+        common = sorted(set(own) & set(cells[0]))
+        if criterion.most_loss is None or not common or own is cells[0]:
+            reasons.append(None)
+            continue
+        by_class = criterion.by_class
+        loss = class_means(cells[0], common, by_class) - class_means(own, common, by_class)
+        is_over = not criterion.is_allowed(-loss[None], np.zeros_like(loss))[0]
+        if not is_over:
+            reasons.append(None)
+            continue
+        worst = int(np.nanargmax(loss))
+        name = class_names[worst] if class_names else f"class {worst}"
+        reasons.append(f"{name} loses {loss[worst]:.3f} {by_class.class_score}; {criterion.most_loss:g} is allowed")
+    return tuple(reasons)
+
+
+def _allowed_in_resamples(
+    cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, draws: dict[int, ev.I64]
+) -> Bools:
+    """(V, R) what the limit allows when the units are resampled."""
+
+    def classes(own: dict[int, Sequence[ev.Counts]], folds: Sequence[int]) -> ev.F64:
+        by_fold = ev.bootstrap_class_iou([own[f] for f in folds], [draws[f] for f in folds], criterion.by_class)
+        return mean_present(np.stack([mean_present(np.stack(seeds), axis=0) for seeds in by_fold]), axis=0)
+
+    rows = []
+    for own in cells:
+        common = sorted(set(own) & set(cells[0]))
+        if not common:
+            rows.append(np.ones(len(next(iter(draws.values()))), dtype=np.bool_))
+            continue
+        rows.append(criterion.is_allowed(classes(own, common)[:, None], classes(cells[0], common))[:, 0])
+    return np.array(rows)
+
+
+__all__ = ["Candidate", "Decision", "best_index", "decide", "is_strong_edge"]
+
+STATISTIC = (
+    "paired differences of fold scores; variance: resampled images (or groups) and what folds spread beyond them; "
+    "t with all strengths covered at once"
+)
+OWN = "a setting named beforehand"
+DIFFERENCE = "a difference named beforehand"
+JOINT = "all differences to none at once, so also that of the selected setting"
+SELECTED = "the selected setting, corrected for having been selected"
+ONE_SE = "all settings at once, so also the one that the one-SE rule selects"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The statistical part of a verdict; indices point into `settings`, which go from none to the strongest."""
+
+    kind: str
+    best: int
+    taken: int
+    one_se: int
+    none: int
+    selection: Interval
+    zero: Interval
+    best_difference: Interval | None
+    settings: tuple[SettingSummary, ...]
+    classes: tuple[ClassSummary, ...]
+    indistinguishable: tuple[float, ...]
+    looked_at: int
+    n_folds: int
+    honest: dict[str, Any] | None = None
+    resampled: str = "images"  # or "groups"
+    criterion: Criterion = ev.MIOU
+
+    @property
+    def intervals_of(self) -> dict[str, str]:
+        """Of what each interval of verdict.json is, by its key."""
+        return {
+            "selection": SELECTED if self.taken in (self.none, self.best) else ONE_SE,
+            "honest": SELECTED,
+            "zero": OWN,
+            "zero.difference_interval": JOINT,
+            "settings.interval": OWN,
+            "settings.difference": JOINT,
+            "settings.difference_named": DIFFERENCE,
+            "classes.difference_interval": DIFFERENCE,
+        }
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def best_index(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> int:
+    """The candidate with the best mean over folds; the first of equals, which is the weaker one."""
+    return Scored.of(candidates, criterion, resamples=2, seed=0).best
+
+
+def is_strong_edge(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> bool:
+    """Whether the best mean is that of the strongest setting; none is no edge, nor is the weakest positive one."""
+    return len(candidates) > 1 and best_index(candidates, criterion) == len(candidates) - 1
+
+
+def decide(
+    candidates: Sequence[Candidate],
+    class_names: Sequence[str],
+    *,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    rule: str = "best",
+    best_value: float | None = None,
+    criterion: Criterion = ev.MIOU,
+    groups: Sequence[Sequence[object]] | None = None,
+) -> Decision:
+    """The decision on finished settings, in any order.
+
+    None is best: `zero`. Not told apart from none: `flat`. Better, and the strongest of a grid that could not be
+    extended: `edge`. Otherwise `chosen`. groups: for each fold the group of every validation image, in the order of
+    the counts; None where images are on their own. best_value: the strength of the best, where something knows it
+    better than the means do, as a race does, which saw more than the cells that the finalists share.
+    """
+    candidates = from_none_to_strongest(candidates)
+    resampled = ev.resampled_by(groups)
+    if groups is not None and resampled == "groups":
+        candidates, groups = [by_group(candidate, groups) for candidate in candidates], None
+    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names)
+    none = 0
+    named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
+    best = named[0] if named else scored.best
+    if named and scored.to_none.means[best] <= 0:  # the race's curve led; the folds that both have speak against it
+        best = none
+    tail = iv.joint_tail(scored.to_none, confidence)
+    differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
+    best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
+    kind = _kind(best, none, best_difference, len(candidates))
+    one_se = scored.one_se(best)
+    taken, by_class = none, criterion.by_class
+    if kind in ("chosen", "edge") or not np.isfinite(scored.means[none]):
+        taken = one_se if rule == "one-se" else best
+    honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
+    if taken not in (none, best):
+        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence))
+    shown = taken if taken != none else best
+    return Decision(
+        kind=kind,
+        best=best,
+        taken=taken,
+        one_se=one_se,
+        none=none,
+        selection=_inside(selection),
+        zero=_inside(scored.own.interval(none, 1 - confidence)),
+        best_difference=best_difference,
+        settings=tuple(_summary(c, i, scored, differences[i], confidence, by_class) for i, c in enumerate(candidates)),
+        classes=_class_summaries(
+            candidates, shown, class_names, confidence, resamples, seed, groups, criterion.by_class
+        ),
+        indistinguishable=_indistinguishable(candidates, scored, differences),
+        looked_at=max(1, sum(bool(one.cells) for one in candidates) - 1),
+        n_folds=scored.surface.scores.shape[1],
+        honest=honest,
+        resampled=resampled,
+        criterion=criterion,
+    )
+
+
+def _indistinguishable(
+    candidates: Sequence[Candidate], scored: Scored, differences: Sequence[Interval]
+) -> tuple[float, ...]:
+    """The values whose difference to none may be 0; what a race dropped is not among them."""
+    alike = [bool(d.interval and d.interval[0] <= 0 <= d.interval[1]) for d in differences]
+    return tuple(c.strength.value for i, c in enumerate(candidates) if scored.rivals[i] and alike[i])
+
+
+def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) -> str:
+    if best == none:
+        return "zero"
+    # none itself could not be scored (diverged): there is nothing to be told apart from
+    if difference is not None and difference.interval is not None and difference.interval[0] <= 0:
+        return "flat"
+    return "edge" if best == n_candidates - 1 else "chosen"
+
+
+def _inside(found: Interval) -> Interval:
+    """A score is a share: its interval does not leave 0 ... 1."""
+    if found.interval is None:
+        return found
+    return replace(found, interval=(max(0.0, found.interval[0]), min(1.0, found.interval[1])))
+
+
+def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple[dict[str, Any], Interval]:
+    """The score of what is taken, corrected by repeating the selection in every resample (BBC-CV); no training."""
+    deviations = iv.selection_deviations(scored.surface, scored.to_none)
+    with np.errstate(invalid="ignore"):
+        quantiles = np.array([iv.t_quantile(tail, f) for f in scored.to_none.freedom])
+        repeated = scored.taken_in_resamples(deviations, scored.to_none.errors * quantiles)
+    means, own = np.nan_to_num(scored.means), scored.own
+    found = iv.corrected(
+        means, deviations, repeated, taken, error=own.errors[taken], freedom=own.freedom[taken], confidence=confidence
+    )
+    interval = Interval(float(scored.means[taken]), float(own.errors[taken]), found.interval)
+    honest: dict[str, Any] = {
+        "method": "bbc-cv",
+        "of": SELECTED,
+        "mean": found.mean,
+        "interval": _inside(interval).interval,
+        "selected_in": [float(share) for share in found.shares],  # share of the resamples, by setting
+    }
+    return honest, interval
+
+
+def _summary(
+    candidate: Candidate, i: int, scored: Scored, difference: Interval, confidence: float, by_class: Criterion
+) -> SettingSummary:
+    dropped = candidate.dropped or scored.reasons[i]
+    if candidate.counts is None or not np.isfinite(scored.means[i]):
+        return SettingSummary(
+            candidate.strength, None, None, None, dropped, candidate.train_mean, None, None, candidate.collapsed, None
+        )
+    mean, own = float(scored.means[i]), _inside(scored.own.interval(i, 1 - confidence))
+    known = difference if difference.mean is not None else None
+    return SettingSummary(
+        strength=candidate.strength,
+        folds=tuple(_known(value) for value in scored.surface.scores[i]),
+        mean=mean,
+        standard_error=own.standard_error,
+        dropped=dropped,
+        train_mean=candidate.train_mean,
+        gap=None if candidate.train_mean is None else candidate.train_mean - mean,
+        classes=tuple(_known(value) for value in mean_present(ev.fold_class_iou(candidate.counts, by_class), axis=0)),
+        collapsed=candidate.collapsed,
+        difference=known,
+        interval=own.interval,
+        difference_named=None if known is None else scored.to_none.interval(i, 1 - confidence).interval,
+    )
+
+
+def _class_summaries(
+    candidates: Sequence[Candidate],
+    shown: int,
+    names: Sequence[str],
+    confidence: float,
+    resamples: int,
+    seed: int,
+    groups: Sequence[Sequence[object]] | None,
+    by_class: Criterion,
+) -> tuple[ClassSummary, ...]:
+    """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
+    none, other = candidates[0].cells, candidates[shown].cells
+    absent = np.full(len(names), np.nan)
+    means = [class_means(cells, list(cells), by_class) if cells else absent for cells in (other, none)]
+    summaries = []
+    for index, name in enumerate(names):
+        support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())
+        only = Criterion("classes", (index,), (name,), of_recall=by_class.of_recall)
+        intervals: list[tuple[float, float] | None] = [None, None, None]  # of none, of the other, of their difference
+        known = [bool(np.isfinite(means[1][index])), bool(np.isfinite(means[0][index]))]
+        if any(known):
+            surface, _ = ev.surface_of(
+                [none, other], ["none", "other"], criterion=only, resamples=resamples, seed=seed, groups=groups
+            )
+            own = iv.own_estimates(surface)
+            intervals[:2] = [
+                _inside(own.interval(i, 1 - confidence)).interval if is_known else None
+                for i, is_known in enumerate(known)
+            ]
+            if shown != 0 and all(known):
+                intervals[2] = iv.difference_estimates(surface, 0).interval(1, 1 - confidence).interval
+        chosen, zero = _known(means[0][index]), _known(means[1][index])
+        summaries.append(ClassSummary(name, support, chosen, zero, intervals[2], intervals[1], intervals[0]))
+    return tuple(summaries)

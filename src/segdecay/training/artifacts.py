@@ -1,0 +1,189 @@
+"""What a cell leaves when its last step is done: scores, predictions, weights, and the record that makes it finished.
+
+Knows one trained cell; nothing of how it was trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import zipfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.torch import save
+from torch import nn
+
+from segdecay import decay
+from segdecay.decay import ActivationWatch, watch_activations
+from segdecay.errors import RunError
+from segdecay.metrics.boundary import FILE as BOUNDARY_FILE
+from segdecay.metrics.boundary import write_boundaries
+from segdecay.metrics.confusion import curve_scores, write_confusions
+from segdecay.runs.records import CellRecord, Scores
+from segdecay.training.dead_classes import dead_classes, plain
+from segdecay.training.setup import CellTask, Parts, count_batches, count_epochs, count_steps
+from segdecay.training.state import Cell
+from segdecay.training.weight_balancing import log_frequencies
+from segdecay.utils.files import write_bytes, write_json
+
+READINGS = 8  # per training, as far as CellTask.gauge_steps allows, beside the last of each stage
+
+
+def is_gauged(task: CellTask, epoch: int) -> bool:
+    """Whether an epoch, counted from 0, ends with a reading; the last one of each stage always does."""
+    epochs, done = task.config.training.epochs, epoch + 1
+    if done in (epochs, count_epochs(task.config)):
+        return True
+    apart = -(-task.gauge_steps // count_steps(task.config, len(task.train), epochs=1))
+    return done % max(1, epochs // READINGS, apart) == 0
+
+
+def build_gauges(task: CellTask, parts: Parts, epoch: int) -> decay.Gauges | None:
+    """The gauges of an epoch; None where it ends without a reading."""
+    if not is_gauged(task, epoch):
+        return None
+    return decay.Gauges(
+        parts.bare, parts.optimizer, partition=parts.handle.partition, class_counts=parts.pixels.counts.tolist()
+    )
+
+
+def watched(gauges: decay.Gauges | None, *, is_last_step: bool) -> AbstractContextManager[None]:
+    """What an optimizer step runs in: watched if it is the last of an epoch that is read."""
+    return gauges.watched() if gauges is not None and is_last_step else nullcontext()
+
+
+def kept_gauges(curve: Sequence[dict[str, Any]], on_validation: decay.ActivationWatch | None) -> dict[str, Any] | None:
+    """What the cell's record keeps: the last reading, and dead activations over all validation images."""
+    last = next((line["gauges"] for line in reversed(curve) if line.get("gauges")), None)
+    if last is None:
+        return None
+    seen = [] if on_validation is None else [dataclasses.asdict(line) for line in on_validation.gauges()]
+    return {**last, "validation_activations": seen}
+
+
+U8 = npt.NDArray[np.uint8]
+
+
+def validation_line(scores: Scores | None) -> dict[str, Any]:
+    """What a line of the curve holds of a validation score: null where it was not taken, or a class is absent."""
+    return {
+        "validation_loss": None if scores is None else scores.loss,
+        "validation_miou": None if scores is None else scores.miou,
+        "validation_iou": None if scores is None else [value if math.isfinite(value) else None for value in scores.iou],
+    }
+
+
+def write_curve(folder: Path, curve: Sequence[dict[str, Any]]) -> None:
+    """One JSON line an epoch; numbers that are not finite are null."""
+    lines = "".join(json.dumps(_plain(line), sort_keys=True) + "\n" for line in curve)
+    write_bytes(folder / "curve.jsonl", lines.encode())
+
+
+def _plain(line: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
+    }
+
+
+def write_weights(folder: Path, model: nn.Module) -> None:
+    """The model's weights and buffers, as model.safetensors."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    write_bytes(folder / "model.safetensors", save(tensors))
+
+
+def write_predictions(folder: Path, indices: Sequence[int], predictions: Sequence[U8]) -> None:
+    """Predicted masks by their index in the data set, compressed, without pickle."""
+    content = io.BytesIO()
+    arrays: dict[str, Any] = {str(index): mask for index, mask in zip(indices, predictions, strict=True)}
+    np.savez_compressed(content, **arrays)
+    write_bytes(folder / "predictions.npz", content.getvalue())
+
+
+def read_predictions(folder: Path, index: int) -> U8:
+    """One predicted mask (H, W) that a cell kept, by its index in the data set.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    path = folder / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return np.asarray(kept[str(index)], dtype=np.uint8)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path} is missing or damaged: {error}. Remove its folder and run the command again."
+        ) from error
+
+
+def finish(cell: Cell, reason: str | None) -> CellRecord:
+    """Score at the last step and write everything; cell.json comes last and makes the cell finished."""
+    task, progress = cell.task, cell.progress
+    train = validation = watch = None
+    extra: dict[str, Any] = {
+        "task": cell.dataset.task,
+        "mean": list(cell.parts.pixels.mean),
+        "deviation": list(cell.parts.pixels.deviation),
+        "batches": count_batches(len(task.train), task.config.training.batch_size),
+        "log_frequencies": log_frequencies(cell.parts.pixels.counts),
+        "stages": [*progress.stages, cell.facts_of_stage()],
+    }
+    if task.spread is not None:
+        extra["devices"] = list(task.spread.devices)
+    if reason is None:
+        train, validation, watch, more = _final_scores(cell)
+        extra |= more
+        if task.keep_model:
+            write_weights(task.folder, cell.parts.bare)
+    extra["gauges"] = kept_gauges(progress.curve, watch)
+    write_curve(task.folder, progress.curve)
+    record = CellRecord(
+        setting=task.setting,
+        strength=cell.parts.strength,
+        fold=task.fold,
+        seed=task.seed,
+        status="finished" if reason is None else "diverged",
+        reason=reason,
+        train=train,
+        validation=validation,
+        epochs=progress.epoch,
+        steps=progress.step,
+        seconds=cell.elapsed(),
+        parts=(len(task.train), len(task.scored)),
+        extra=extra,
+    )
+    write_json(task.folder / "cell.json", record)
+    return record
+
+
+def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | None, dict[str, Any]]:
+    """Train and validation scores alike, after the last step; matrices and predictions are kept beside."""
+    task, progress = cell.task, cell.progress
+    on_train = cell.score(task.train)
+    train = on_train.scores
+    progress.curve[-1] |= curve_scores(train, "train", cell.dataset.task)
+    if not task.scored:
+        return train, None, None, {}
+    of_masks = cell.dataset.task == "segmentation"  # a matrix of one label says which it was
+    keeps = of_masks and not task.is_refit
+    with watch_activations(cell.parts.bare) as watch:
+        on_validation = cell.score(task.scored, keep_predictions=keeps, with_boundaries=of_masks)
+    matrix = on_validation.confusions.sum(axis=0)
+    validation = on_validation.scores
+    progress.curve[-1] |= validation_line(validation) | curve_scores(validation, "validation", cell.dataset.task)
+    write_confusions(task.folder / "confusion.npz", on_validation.confusions)
+    if on_validation.boundary is not None:
+        write_boundaries(task.folder / BOUNDARY_FILE, on_validation.boundary)
+    if on_validation.predictions:
+        write_predictions(task.folder, task.scored, on_validation.predictions)
+    predicted = int((matrix.sum(axis=0) > 0).sum())
+    present = int((matrix.sum(axis=1) > 0).sum())
+    died = dead_classes(progress.curve, cell.dataset.classes, validation.support)
+    more = {"collapsed": predicted <= 1 < present, "classes_predicted": predicted, "died": plain(died)}
+    return train, validation, watch, more

@@ -1,0 +1,75 @@
+"""One running cell: its task, data, moving parts and progress, and what all steps of its life ask of it.
+
+Knows one training; nothing of the order of steps or of files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from segdecay.data.dataset import Dataset
+from segdecay.training.setup import CellTask, Parts
+from segdecay.training.validate import Scored, score_images
+from segdecay.training.weight_balancing import stage_facts
+
+
+@dataclass
+class Progress:
+    """Where an unfinished cell stands; plain values only."""
+
+    setting: str = ""
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0  # of the micro-batches of this epoch
+    norm_sum: float = 0.0  # gradient norms of the steps of this epoch
+    norms: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)  # facts of the stages that are over
+
+
+@dataclass
+class Cell:
+    """One running cell."""
+
+    task: CellTask
+    dataset: Dataset
+    parts: Parts
+    progress: Progress
+    stop: Callable[[], bool]
+    report: Callable[[int, int], None]
+    started: float
+    saved: float
+    is_asked: bool = False  # to stop, by what all processes agreed on
+
+    def elapsed(self) -> float:
+        """Seconds spent on this cell, before and since it was opened."""
+        return self.progress.seconds + time.monotonic() - self.started
+
+    def score(
+        self, indices: tuple[int, ...], *, keep_predictions: bool = False, with_boundaries: bool = False
+    ) -> Scored:
+        """The model as it is now on these images."""
+        parts = self.parts
+        return score_images(
+            parts.scoring,
+            self.dataset,
+            indices,
+            mean=parts.mean,
+            deviation=parts.deviation,
+            loss=parts.loss,
+            weight=parts.weight,
+            adjustment=parts.adjustment,
+            batch_size=self.task.config.training.batch_size,
+            keep_predictions=keep_predictions,
+            with_boundaries=with_boundaries,
+        )
+
+    def facts_of_stage(self) -> dict[str, Any]:
+        """What the stage that ends now leaves in the record."""
+        before = sum(stage["epochs"] for stage in self.progress.stages)
+        return stage_facts(self.parts, self.task, self.progress.epoch - before)

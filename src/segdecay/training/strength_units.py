@@ -1,0 +1,240 @@
+"""One strength on one training plan, in every unit and every convention that has a meaning there.
+
+Knows configurations, schedules and the arithmetic of decay; trains nothing and reads no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segdecay import decay
+from segdecay.config.schema import RunConfig
+from segdecay.errors import ConfigError, DecayError, gather, unknown
+from segdecay.training.optim import learning_rates, momentum_of
+from segdecay.training.setup import axis_for, count_steps
+
+ASKED = ("--lambda", "--timescale", "--total-decay", "--from")
+
+
+@dataclass(frozen=True)
+class StrengthRequest:
+    """The strength as it was given: exactly one of the four."""
+
+    lambda_: float | None = None
+    timescale_epochs: float | None = None
+    total_decay: float | None = None
+    convention: str | None = None  # NAME=VALUE
+
+    def check(self) -> list[str]:
+        """Faults: none is given, or more than one, or the convention cannot be read."""
+        values = (self.lambda_, self.timescale_epochs, self.total_decay, self.convention)
+        given = [option for option, value in zip(ASKED, values, strict=True) if value is not None]
+        faults = []
+        if len(given) != 1:
+            faults.append(f"One strength is needed, by {', '.join(ASKED)}; saw {', '.join(given) or 'none'}.")
+        if self.convention is not None:
+            name, _, value = self.convention.partition("=")
+            faults += check_conventions([name])
+            if not _is_number(value):
+                faults.append(f"--from takes NAME=VALUE, such as torch-sgd=1e-4; saw '{self.convention}'.")
+        return faults
+
+
+@dataclass(frozen=True)
+class Translated:
+    """The strength in one convention; `value` is None where `reason` says why not."""
+
+    name: str
+    symbol: str
+    value: float | None
+    formula: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StrengthReport:
+    """A strength in every unit; None where the unit has no meaning (`reason` says why) or τ is infinite."""
+
+    policy: str
+    optimizer: str
+    momentum: float  # μ of SGD, else 0
+    schedule: str
+    epochs: int
+    steps: int
+    peak_lr: float
+    lambda_: float
+    formula: str  # of the policy
+    timescale_epochs: float | None
+    total_decay: float | None
+    remaining: float | None  # share left of a weight that gets no gradient; l2_sp: of its distance to the start
+    path: float | None  # what l1 and its kin take off a weight that gets no gradient: Σ η·λ, under SGD over 1−μ
+    peak_shrinkage: float  # η·λ at the peak learning rate
+    largest_lambda: float | None  # every λ must be below it; None where a step never goes past zero
+    largest_total_decay: float | None
+    exact: bool  # whether D says what is left as η·λ becomes small, and not to first order only
+    reason: str
+    findings: tuple[str, ...]
+    conventions: tuple[Translated, ...]
+
+
+def check_request(n_images: int | None, asked: StrengthRequest, names: Sequence[str] = ()) -> list[str]:
+    """Faults of what was asked for, apart from the configuration: images, strength, names of conventions."""
+    faults = []
+    if n_images is None or n_images < 1:
+        seen = "none" if n_images is None else n_images
+        faults.append(f"The number of training images is needed, 1 or more: --images; saw {seen}.")
+    return [*faults, *asked.check(), *check_conventions(names)]
+
+
+def check_conventions(names: Sequence[str]) -> list[str]:
+    """Faults of the names of conventions."""
+    return [unknown("convention", name, decay.CONVENTIONS) for name in names if name not in decay.CONVENTIONS]
+
+
+def check_policy(name: str) -> list[str]:
+    """Faults of a policy without λ: none, and those that bound weights or act in the model."""
+    axes = {known: decay.axis_of(known, "adamw") for known in decay.POLICIES}
+    with_lambda = [known for known, axis in axes.items() if axis.has_lambda and not axis.only_none]
+    if name in with_lambda:
+        return []
+    reason = f"'{name}' has none, as {axes[name].reason} " if name in axes and axes[name].reason else ""
+    return [
+        f"λ, τ and D are those of {', '.join(with_lambda)}; saw policy '{name}'. {reason}See: segdecay policies {name}"
+    ]
+
+
+def report_strength(
+    config: RunConfig,
+    n_images: int,
+    asked: StrengthRequest,
+    *,
+    numbers: decay.Numbers | None = None,
+    names: Sequence[str] = (),
+) -> StrengthReport:
+    """A strength on the training that this configuration asks for, and in the named conventions (none: in all).
+
+    Args:
+        config: optimizer, schedule, epochs, batch size, accumulation and policy are read; `n_images` is of training.
+        numbers: those of conventions that the configuration does not hold: n_samples, weight_sum, reduction.
+
+    Raises:
+        ConfigError, DecayError: incomplete (all faults at once); out of range (says the largest) or without meaning.
+
+    Example:
+        >>> from segdecay.config.schema import parse_config
+        >>> config = parse_config({"data": {"path": "x"}, "optimizer": {"lr": 0.01}, "training": {"epochs": 20}})
+        >>> report_strength(config, 80, StrengthRequest(lambda_=0.5)).timescale_epochs
+        20.0
+    """
+    gather(ConfigError, [*check_request(n_images, asked, names), *check_policy(config.decay.policy)])
+    axis, steps = axis_for(config.decay, config.optimizer).with_size(1.0), count_steps(config, n_images)
+    policy, is_path = decay.build_policy(config.decay.policy, config.decay.options), axis.name == "relative_shrinkage"
+    rates, per_epoch = learning_rates(config.schedule, config.optimizer.lr, steps), steps / config.training.epochs
+    numbers = _fill(numbers, config)
+    lambda_ = _lambda_of(asked, axis, rates, per_epoch, config, numbers)
+    policy.validate(lambda_, max(rates))
+    described = decay.describe_strength(axis, axis.from_lambda(lambda_, rates), rates, per_epoch)
+    return StrengthReport(
+        policy=config.decay.policy,
+        optimizer=config.optimizer.name,
+        momentum=momentum_of(config.optimizer),
+        schedule=config.schedule.name,
+        epochs=config.training.epochs,
+        steps=steps,
+        peak_lr=max(rates),
+        lambda_=lambda_,
+        formula=policy.formula,
+        timescale_epochs=described.timescale_epochs,
+        total_decay=described.total_decay,
+        remaining=described.remaining,
+        path=axis.from_lambda(lambda_, rates) * getattr(policy, "l1_ratio", 1.0) if is_path else None,
+        peak_shrinkage=max(rates) * lambda_,
+        largest_lambda=_largest_lambda(policy, max(rates)),
+        largest_total_decay=axis.largest(rates) if axis.name == "total_decay" else None,
+        exact=axis.exact,
+        reason=axis.reason,
+        findings=_check_first_order(axis, lambda_, rates, config),
+        conventions=tuple(_translate(name, lambda_, config, numbers) for name in names or decay.convention_names()),
+    )
+
+
+def _largest_lambda(policy: decay.Policy, peak_lr: float) -> float | None:
+    """1/η where the policy refuses η·λ = 1; None where every λ is allowed."""
+    try:
+        policy.validate(1.0 / peak_lr, peak_lr)
+    except DecayError:
+        return 1.0 / peak_lr
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float], config: RunConfig) -> tuple[str, ...]:
+    """Where D is not exact: of this strength itself, or of its coupled counterparts under SGD."""
+    if axis.name == "total_decay" and axis.coupling is not None:
+        return decay.check_first_order(axis, lambda_, rates)
+    if config.decay.policy != "decoupled" or config.optimizer.name != "sgd":
+        return ()
+    coupled = decay.sgd_axis(decay.Coupling(momentum_of(config.optimizer)))
+    findings = decay.check_first_order(coupled, lambda_ / coupled.gain, rates)
+    return tuple(f"Written as coupled decay (torch-sgd and its like): {finding}" for finding in findings)
+
+
+def _fill(numbers: decay.Numbers | None, config: RunConfig) -> decay.Numbers:
+    """The numbers with what the configuration says anyway."""
+    numbers = numbers or decay.Numbers()
+    return decay.Numbers(
+        base_lr=config.optimizer.lr,
+        batch_size=config.training.batch_size,
+        accumulate=config.training.accumulate,
+        momentum=momentum_of(config.optimizer),
+        n_samples=numbers.n_samples,
+        weight_sum=numbers.weight_sum,
+        reduction=numbers.reduction,
+    )
+
+
+def _lambda_of(
+    asked: StrengthRequest,
+    axis: decay.Axis,
+    rates: Sequence[float],
+    steps_per_epoch: float,
+    config: RunConfig,
+    numbers: decay.Numbers,
+) -> float:
+    """The optimizer's λ of the strength that was asked for."""
+    if asked.convention is not None:
+        name, _, value = asked.convention.partition("=")
+        return decay.from_convention(
+            name, float(value), policy=config.decay.policy, optimizer=config.optimizer.name, numbers=numbers
+        )
+    if axis.name == "relative_shrinkage" and asked.lambda_ is None:
+        raise DecayError(
+            f"'{config.decay.policy}' takes the same length off a weight whatever its size, so no share of it is left "
+            f"by τ or D. Give --lambda; the axis value of a search depends on the model's initial weights."
+        )
+    if asked.timescale_epochs is not None:
+        return decay.lambda_of_timescale(axis, asked.timescale_epochs, max(rates), steps_per_epoch)
+    if asked.total_decay is not None:
+        decay.total_decay(axis, 0.0, rates)  # refuses where D has no meaning
+        return axis.to_lambda(asked.total_decay, rates)
+    return asked.lambda_ or 0.0
+
+
+def _translate(name: str, lambda_: float, config: RunConfig, numbers: decay.Numbers) -> Translated:
+    convention = decay.convention_of(name)
+    policy, optimizer = config.decay.policy, config.optimizer.name
+    value, reason = None, " ".join(decay.check_translation(name, policy=policy, optimizer=optimizer))
+    if not reason:
+        try:
+            value = decay.to_convention(name, lambda_, policy=policy, optimizer=optimizer, numbers=numbers)
+        except DecayError as error:
+            reason = " ".join(line.removeprefix("- ") for line in str(error).splitlines())
+    return Translated(name, convention.symbol, value, convention.formula(numbers), reason)

@@ -1,0 +1,265 @@
+"""One cell by the caller's function: told what to train, asked for counts, recorded as any other cell.
+
+Knows one training; nothing of other cells but the truth of their fold.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segdecay.errors import DiskFullError, RunError, gather
+from segdecay.metrics.confusion import scores_of, write_confusions
+from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.training.artifacts import write_curve
+from segdecay.training.optim import learning_rates
+from segdecay.training.setup import CellTask, axis_for, count_steps, strength_of
+from segdecay.training.user_api import Own, OwnFold, Setting, name_of
+from segdecay.utils.files import read_json, write_bytes, write_json
+
+I64 = npt.NDArray[np.int64]
+TRUTH = "truth"  # folder of a run
+SHOWN = 3  # images that are named
+MOST_PIXELS = 2**48  # of one image; sums of far more images than there are stay in int64
+
+
+def check_matrices(found: Any, names: Sequence[str], classes: int) -> tuple[I64 | None, list[str]]:
+    """The matrices as (N, C, C) int64, or None and what is wrong with them.
+
+    >>> check_matrices([[[3, 1], [0, 4]]], ["a"], 2)[0].tolist()
+    [[[3, 1], [0, 4]]]
+    >>> check_matrices([[3, 1], [0, 4]], ["a"], 2)[1][0][:50]
+    'shape (2, 2): one matrix of the whole fold; a matr'
+    """
+    needed = f"({len(names)}, {classes}, {classes})"
+    try:
+        values = np.asarray(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return None, [f"{type(found).__name__}, which is no array ({error}); an integer array {needed} is needed."]
+    if values.dtype == object:
+        return None, [f"{type(found).__name__}, which is no array; an integer array {needed} is needed."]
+    faults = []
+    if values.shape != (len(names), classes, classes):
+        hint = f"one matrix an image of fold.validation, in its order, is needed: {needed}."
+        if values.shape == (classes, classes):
+            hint = f"one matrix of the whole fold; a matrix of every image of fold.validation is needed: {needed}."
+        elif values.ndim == 3 and values.shape[1:] == (classes, classes):
+            hint = f"{len(values)} images; fold.validation holds {len(names)}, so {needed} is needed."
+        faults.append(f"shape {values.shape}: {hint}")
+    if values.dtype.kind not in "iu":
+        faults.append(f"type {values.dtype}: counts of pixels are needed, as int64.")
+    elif values.size and int(values.min()) < 0:
+        faults.append(f"negative counts, {int(values.min())} the smallest; counts of pixels are 0 or more.")
+    elif values.size and int(values.max()) > MOST_PIXELS:
+        faults.append(f"a count of {int(values.max())}; no image has so many pixels. Count them in int64.")
+    if faults:
+        return None, faults
+    return values.astype(np.int64), []
+
+
+def check_truth(
+    path: Path,
+    matrices: I64,  # (N, C, C)
+    names: Sequence[str],
+    classes: Sequence[str],
+    setting: str,
+) -> list[str]:
+    """What differs from the truth that the first training of this fold was scored by; the first leaves it at `path`.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    rows = matrices.sum(axis=2)
+    if not path.exists() and _leave(path, {"setting": setting, "pixels": rows.tolist()}):
+        return []
+    try:
+        kept = read_json(path)
+        before, first = np.asarray(kept["pixels"], dtype=np.int64), str(kept["setting"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {error}. Remove it; the next training writes it again.") from error
+    if before.shape != rows.shape:
+        return [f"{len(rows)} images, where {first} was scored on {len(before)}."]
+    image, klass = np.nonzero(before != rows)
+    if not len(image):
+        return []
+    seen = [
+        f"{names[i]}, {classes[c]}: {rows[i, c]} true pixels, {before[i, c]} at {first}"
+        for i, c in zip(image[:SHOWN], klass[:SHOWN], strict=True)
+    ]
+    more = f", and {len(image) - SHOWN} more" if len(image) > SHOWN else ""
+    message = (
+        f"another truth than before ({'; '.join(seen)}{more}). Rows are the truth: count the same pixels of the same "
+        "images for every setting, without augmentation or cropping."
+    )
+    return [message]
+
+
+def _leave(path: Path, values: dict[str, Any]) -> bool:
+    """Write a file unless another process was faster."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write_json(beside, values)
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        beside.replace(path)
+        return True
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def truth_pixels(path: Path) -> list[list[int]]:
+    """The true pixels of every image of a fold, a row an image; empty where no training has left them.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [[int(count) for count in row] for row in read_json(path)["pixels"]]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged: {error}. Remove it; the next training writes it again.") from error
+
+
+TRACEBACK = "failed.txt"
+POLL_S = 0.1
+
+
+def run_own_cell(task: CellTask, own: Own, *, stop: Callable[[], bool] = lambda: False) -> CellRecord:
+    """Have the caller's function train one cell; a finished cell is only read.
+
+    Nothing of an unfinished training is kept, so a worker that is asked to stop ends at once.
+
+    Raises:
+        RunError: the function raised (its traceback is kept in the cell's folder), or returned what cannot be scored.
+    """
+    if (task.folder / "cell.json").exists():
+        return cell_from_json(read_json(task.folder / "cell.json"))
+    task.folder.mkdir(parents=True, exist_ok=True)
+    _end_when_asked(stop)
+    start = time.monotonic()
+    fold = fold_of(task, own)
+    found = _call(own, setting_of(task), fold, task)
+    seconds = time.monotonic() - start
+    matrices = _checked(found, own, fold, task)
+    total = matrices.sum(axis=0)
+    predicted, present = int((total.sum(axis=0) > 0).sum()), int((total.sum(axis=1) > 0).sum())
+    write_confusions(task.folder / "confusion.npz", matrices)
+    write_curve(task.folder, [])
+    record = CellRecord(
+        setting=task.setting,
+        strength=strength_of(task.config, task.value, len(task.train)),
+        fold=task.fold,
+        seed=task.seed,
+        status="finished",
+        reason=None,
+        train=None,
+        validation=scores_of(matrices),
+        epochs=0,
+        steps=0,
+        seconds=seconds,
+        parts=(len(task.train), len(task.scored)),
+        extra={
+            "collapsed": predicted <= 1 < present,
+            "classes_predicted": predicted,
+            "trained_by": name_of(own.function),
+        },
+    )
+    write_json(task.folder / "cell.json", record)
+    (task.folder / TRACEBACK).unlink(missing_ok=True)
+    return record
+
+
+def setting_of(task: CellTask) -> Setting:
+    """What the caller's function is told of the setting of a cell."""
+    config = task.config
+    strength = strength_of(config, task.value, len(task.train))
+    of_policy = config.decay.axis is None
+    rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
+    return Setting(
+        name=strength.axis,
+        value=task.value,
+        is_none=task.value == axis_for(config.decay, config.optimizer).none,
+        policy=config.decay.policy if of_policy else None,
+        lambda_=strength.lambda_,
+        total_decay=strength.total_decay,
+        timescale_epochs=strength.timescale_epochs,
+        learning_rates=tuple(rates) if of_policy else (),
+        config=config,
+    )
+
+
+def fold_of(task: CellTask, own: Own) -> OwnFold:
+    """What the caller's function is told of the images of a cell."""
+    return OwnFold(
+        number=task.fold,
+        train=task.train,
+        validation=task.scored,
+        train_names=tuple(own.names[index] for index in task.train),
+        validation_names=tuple(own.names[index] for index in task.scored),
+        classes=own.classes,
+        device=task.device,
+        folder=task.folder,
+        root=None if own.is_described else task.dataset,
+    )
+
+
+def truth_path(task: CellTask) -> Path:
+    """Where the truth of a cell's images is remembered: once a fold."""
+    run = task.folder.parents[1 if task.is_refit else 2]
+    return run / TRUTH / f"{'test' if task.is_refit else task.fold}.json"
+
+
+def _call(own: Own, setting: Setting, fold: OwnFold, task: CellTask) -> Any:
+    try:
+        return own.function(setting, fold, task.drawn_from)
+    except (Exception, SystemExit) as error:
+        if DiskFullError.is_told_by(error):
+            raise
+        write_bytes(task.folder / TRACEBACK, traceback.format_exc().encode("utf-8", errors="replace"))
+        said = str(error).strip().splitlines()
+        raise RunError(
+            f"{name_of(own.function)} raised {type(error).__name__}: {said[0] if said else 'no message'} "
+            f"(the traceback is in {task.folder / TRACEBACK})"
+        ) from error
+
+
+def _checked(found: Any, own: Own, fold: OwnFold, task: CellTask) -> npt.NDArray[np.int64]:
+    """The counts, where they can be scored and are of the truth that other settings were scored by."""
+    told = f"{name_of(own.function)} returned what cannot be scored:"
+    matrices, faults = check_matrices(found, fold.validation_names, len(own.classes))
+    if matrices is None:
+        gather(RunError, faults, headline=told)
+        raise AssertionError("what is no array of counts has faults")
+    if not matrices.any():
+        gather(RunError, ["every count is 0: no pixel was scored."], headline=told)
+    differs = check_truth(truth_path(task), matrices, fold.validation_names, own.classes, task.setting)
+    gather(RunError, differs, headline=told if differs else "")
+    return matrices
+
+
+def _end_when_asked(stop: Callable[[], bool]) -> None:
+    """End this worker as soon as it is asked to stop: the caller's code cannot be asked."""
+    if multiprocessing.parent_process() is None:
+        return
+
+    def watch() -> None:
+        while not stop():
+            time.sleep(POLL_S)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,99 @@
+"""Scores of a model on images as they are: no augmentation, eval mode, one confusion matrix an image.
+
+Knows a model and decoded data; nothing of how the model was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from segdecay.data.dataset import Dataset
+from segdecay.data.transforms.crops import take_batch
+from segdecay.metrics.boundary import BoundaryCounts, image_boundaries
+from segdecay.metrics.confusion import image_confusions, scores_of
+from segdecay.models.zoo import logits_of
+from segdecay.runs.records import Scores
+from segdecay.training.losses import CrossEntropy, OriginalLoss
+
+CROSS_ENTROPY = OriginalLoss((CrossEntropy(),), (1.0,))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model does on some images, in their order."""
+
+    confusions: npt.NDArray[np.int64]  # (N, C, C)
+    loss: float  # as in training, weighted and adjusted; of the valid pixels, or the mean over images: docs/losses.md
+    predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
+    boundary: BoundaryCounts | None = None  # unless asked for
+    excluded: tuple[int, ...] = ()
+
+    @property
+    def scores(self) -> Scores:
+        """Over the set and over its images."""
+        return scores_of(self.confusions, self.loss, self.boundary, self.excluded)
+
+
+def same_size_batches(dataset: Dataset, indices: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Runs of neighbouring indices whose images share a size, at most `batch_size` long."""
+    batches: list[list[int]] = []
+    last: tuple[int, int] | None = None
+    for index in indices:
+        size = (dataset.items[index].height, dataset.items[index].width)
+        if size != last or len(batches[-1]) == batch_size:
+            batches.append([])
+        batches[-1].append(index)
+        last = size
+    return batches
+
+
+@torch.inference_mode()
+def score_images(
+    model: nn.Module,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    mean: Tensor,  # (1, B, 1, 1)
+    deviation: Tensor,  # (1, B, 1, 1)
+    loss: OriginalLoss = CROSS_ENTROPY,
+    weight: Tensor | None,  # (C,)
+    adjustment: Tensor | None = None,  # (C,) enters the loss, never the prediction
+    batch_size: int,
+    keep_predictions: bool = False,
+    with_boundaries: bool = False,
+) -> Scored:
+    """Confusion matrices, loss and, when asked for, predicted masks and boundaries; the model's mode is put back.
+
+    batch_size: decides the time it takes, never a count.
+    """
+    classes = len(dataset.classes)
+    was_training = model.training
+    model.eval()
+    confusions, predictions, boundaries = [], [], []
+    sums = torch.zeros(len(loss.losses), 2, dtype=torch.float64)
+    for batch in same_size_batches(dataset, indices, batch_size):
+        images, masks = take_batch(dataset, batch, crop=None, generator=None)
+        masks = masks.to(mean.device)
+        logits = logits_of(model, (images.to(mean.device).float() - mean) / deviation)
+        sums += loss.sums(logits, masks, weight, adjustment)
+        predicted = logits.argmax(dim=1)
+        confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())
+        if with_boundaries:
+            boundaries.append(image_boundaries(predicted.cpu().numpy(), masks.cpu().numpy(), classes))
+        if keep_predictions:
+            predictions += list(predicted.to(torch.uint8).cpu().numpy())
+    model.train(was_training)
+    empty = np.zeros((0, classes, classes), dtype=np.int64)
+    return Scored(
+        confusions=np.concatenate(confusions) if confusions else empty,
+        loss=loss.of_sums(sums),
+        predictions=tuple(predictions),
+        boundary=BoundaryCounts.joined(boundaries, classes) if with_boundaries else None,
+        excluded=dataset.excluded,
+    )

@@ -1,0 +1,266 @@
+"""What a command or a Python call asks for, as one checked configuration.
+
+A file (or its values) comes first, then `--set` or `set=`, then the options or keywords that were given.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segdecay.config.schema import CompareConfig, RunConfig, parse_compare, parse_config
+from segdecay.errors import ConfigError, gather
+from segdecay.utils.yaml import parse_assignment, put_key, read_yaml
+
+Config = RunConfig | Mapping[str, Any] | str | Path | None
+SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from "HxW".
+
+    >>> parse_size("96x128")
+    (96, 128)
+
+    Raises:
+        ConfigError: anything else.
+    """
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    if not found:
+        raise ConfigError(f"--size takes HxW in pixels, for example 96x128; saw '{text}'.")
+    return int(found[1]), int(found[2])
+
+
+def parse_budget(text: str | None) -> tuple[float | None, int | None]:
+    """Seconds or cells; one of the two is None.
+
+    >>> parse_budget("30m"), parse_budget("1.5h"), parse_budget("20cells"), parse_budget(None)
+    ((1800.0, None), (5400.0, None), (None, 20), (None, None))
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|cells)", text.strip().lower())
+    amount = float(found[1]) if found else 0.0
+    if not found or amount <= 0 or (found[2] == "cells" and amount != int(amount)):
+        raise ConfigError(f"--budget takes a time or a number of trainings, as in 90s, 30m, 2h, 20cells; saw '{text}'.")
+    if found[2] == "cells":
+        return None, int(amount)
+    return amount * {"s": 1, "m": 60, "h": 3600}[found[2]], None
+
+
+def parse_limit(text: str | None) -> int | None:
+    """Bytes of --cache-limit; None stays None.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    from segdecay.data.cache import parse_bytes
+
+    return None if text is None else parse_bytes(text)
+
+
+def default_out(data: str) -> Path:
+    """runs/NAME for a data set."""
+    path = Path(data)
+    name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
+    return Path("runs") / name
+
+
+def build_config(
+    data: str | None,
+    config: Config,
+    changes: Sequence[str] | Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> RunConfig:
+    """The checked configuration of a run; faults of shape, range and names are reported together.
+
+    Args:
+        data: data.path; None where `config` has it.
+        config: a file of keys, or its values.
+        changes: "KEY=VALUE" of --set, or keys to values.
+        options: dotted keys to values; None means that the option was not given.
+
+    Raises:
+        ConfigError: listing all faults.
+    """
+    values = collect_values(data, config, changes, options)
+    from segdecay.workflows.steps import check_names  # late: it imports torch
+
+    try:
+        built = parse_config(values)
+    except ConfigError as error:
+        gather(ConfigError, [*_lines(error), *_faulty_names(values)])
+        raise
+    gather(ConfigError, check_names(built))
+    return built
+
+
+def build_compare_config(
+    data: str | None,
+    config: Config,
+    changes: Sequence[str] | Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    section: Mapping[str, Any],
+) -> CompareConfig:
+    """The checked configuration of a comparison; `section` has what was given for its keys below `compare`.
+
+    Raises:
+        ConfigError: listing all faults.
+    """
+    values = collect_values(data, config, changes, options)
+    given = values.pop("compare", {})
+    if not isinstance(given, dict):
+        raise ConfigError(f"compare: a section of keys is needed; saw {given!r}.")
+    given |= {key: value for key, value in section.items() if value is not None}
+    faults: list[str] = []
+    shared = compared = None
+    try:
+        shared = parse_config(values)
+    except ConfigError as error:
+        faults += _lines(error)
+    try:
+        compared = parse_compare(shared or parse_config({"data": {"path": "x"}}), given)
+    except ConfigError as error:
+        faults += _lines(error)
+    gather(ConfigError, faults)
+    if compared is None:
+        raise AssertionError("a comparison without a configuration has faults")
+    return compared
+
+
+def collect_values(
+    data: str | None,
+    config: Config,
+    changes: Sequence[str] | Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Plain values, unchecked: as `build_config`.
+
+    Raises:
+        ConfigError: listing every key that leads nowhere.
+    """
+    values, faults = _plain(config), list[str | None]()
+    values.pop("command", None)  # a run.yaml names its command
+    if isinstance(changes, Mapping):
+        faults += [put_key(values, str(path), value, "set") for path, value in changes.items()]
+    else:
+        for assignment in changes or ():
+            try:
+                faults.append(put_key(values, *parse_assignment(assignment), "--set"))
+            except ConfigError as error:
+                faults.append(str(error))
+    for path, value in {"data.path": data, **options}.items():
+        if value is None or (value is False and path not in SWITCHES):
+            continue
+        if path == "size":
+            faults.append(put_key(values, "data.size", parse_size(value)))
+        else:
+            faults.append(put_key(values, path, value))
+    gather(ConfigError, [fault for fault in faults if fault])
+    return values
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if isinstance(config, RunConfig):
+        return config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(config, Mapping):
+        return copy.deepcopy(dict(config))
+    return read_yaml(Path(config))
+
+
+def _lines(error: ConfigError) -> list[str]:
+    return [line.removeprefix("- ") for line in str(error).splitlines()]
+
+
+def _faulty_names(values: dict[str, Any]) -> list[str]:
+    """Faults of names in values that are not a configuration yet, so that all are told at once."""
+    from segdecay.workflows.steps import check_names
+
+    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "policy"}
+    kept: dict[str, Any] = {"data": {"path": "x"}}
+    for section, key in names.items():
+        given = values.get(section)
+        if isinstance(given, dict) and isinstance(given.get(key), str):
+            kept[section] = {key: given[key]}
+    return check_names(RunConfig.model_validate(kept))
+
+
+def config_from_keywords(
+    data: Any,
+    config: Config,
+    changes: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    *,
+    function: Any = None,
+    axis: Any = None,
+) -> RunConfig:
+    """The checked configuration of a Python call: as `build_config`, with `set=`, `train=` and `axis=` as they came.
+
+    Raises:
+        ConfigError: listing all faults.
+    """
+    from segdecay.data.user_data import OwnData
+    from segdecay.training.user_api import name_of
+
+    faults, given = _faults_of_keywords(data, config, changes), dict(options)
+    if function is not None:
+        faults += [] if callable(function) else [f"train= takes a function of (setting, fold, seed); saw {function!r}."]
+        given |= {"own.function": name_of(function), **_axis_keys(axis, faults)}
+    elif axis is not None:
+        faults.append("axis= goes with train=, a function of your own. Choose ours by decay= and optimizer.name.")
+    gather(ConfigError, faults)
+    path = f"({data.name}, described)" if isinstance(data, OwnData) else None if data is None else str(data)
+    return build_config(path, config, changes, given)
+
+
+def compare_config_from_keywords(
+    data: Any,
+    config: Config,
+    changes: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    section: Mapping[str, Any],
+) -> CompareConfig:
+    """The checked configuration of `segdecay.compare`: as `build_compare_config`.
+
+    Raises:
+        ConfigError: listing all faults.
+    """
+    gather(ConfigError, _faults_of_keywords(data, config, changes))
+    return build_compare_config(None if data is None else str(data), config, changes, options, section)
+
+
+def _faults_of_keywords(data: Any, config: Config, changes: Any) -> list[str]:
+    from segdecay.data.formats import ALLOWED
+
+    faults = []
+    if changes is not None and not isinstance(changes, Mapping):
+        faults.append(f"set= takes a mapping of keys to values, as in {{'training.epochs': 5}}; saw {changes!r}.")
+    values = _plain(config)
+    if data is None and not (isinstance(values.get("data"), dict) and "path" in values["data"]):
+        faults.append(f"data= is needed: {ALLOWED}.")
+    return faults
+
+
+def _axis_keys(axis: Any, faults: list[str]) -> dict[str, Any]:
+    """The keys of an axis: the caller's own, or that of a policy and an optimizer of ours."""
+    from segdecay.training.user_api import Axis
+
+    if axis is None:
+        return {}
+    if isinstance(axis, Axis):
+        return {"decay.axis": axis.to_config().model_dump(mode="json")}
+    if isinstance(axis, Sequence) and len(axis) == 2 and all(isinstance(one, str) for one in axis) and len(axis[0]) > 1:
+        return {"decay.policy": axis[0], "optimizer.name": axis[1]}
+    faults.append(
+        "axis= takes segdecay.Axis(name, grid), or a policy and an optimizer as in ('decoupled', 'adamw'); saw "
+        f"{axis!r}."
+    )
+    return {}
