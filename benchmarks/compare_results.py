@@ -53,7 +53,7 @@ def section(name: str, found: dict[str, Any], command: str) -> str:
         f"{told} of {len(found['pairs'])} pairs are told apart.\n\n{table(found)}\n\n"
         f"{found['folds']} folds by {found['fold_method']}, seeds {found['seeds']}, "
         f"{found['strengths']} strengths an arm; "
-        f"{cost['cells']} trainings, {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min of trainings added up.\n"
+        f"{cost['trials']} trainings, {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min of trainings added up.\n"
         + (f"\n{REMARKS[name]}" if name in REMARKS else "")
     )
 
@@ -61,7 +61,7 @@ def section(name: str, found: dict[str, Any], command: str) -> str:
 def main() -> None:
     """Read the runs, copy the records, write the page."""
     head = (
-        "# Regularisers at equal budget, measured\n\nScores: in every fold at the strength that the other folds chose. "
+        "# Regularizers at equal budget, measured\n\nScores: in every fold at the strength that the other folds chose. "
         "Arms that share a letter cannot be told apart (all pairs, Holm). How: [compare](../compare.md). "
         "Records: docs/records/compare.\n"
     )

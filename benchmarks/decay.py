@@ -1,10 +1,10 @@
-"""What every policy costs in time and memory, beside the bare step and the penalty in the loss: one run, ratios.
+"""What every regularizer costs in time and memory, beside the bare step and the penalty in the loss: one run, ratios.
 
     python benchmarks/decay.py 2> /dev/null    # the profiler talks on standard error
 
 One thread. Parameters: those of torchvision's ResNet-50 (25.6 M, random gradients), under AdamW and SGD, and those of
 the built-in U-Net (unet-tiny, batch 8 at 48 x 48, a real forward and backward pass), under AdamW. All optimizers are
-fused. A policy's cost is what `optimizer.step()` takes longer with it than without it, on the same weights and
+fused. A regularizer's cost is what `optimizer.step()` takes longer with it than without it, on the same weights and
 gradients, in processor time, bare and decayed steps in turn; the median of the differences. The penalties in the loss
 are their forward and backward pass, with gradients already there to be added to.
 """
@@ -33,16 +33,16 @@ from segdecay.training.losses import pixel_cross_entropy
 LEARNING_RATE = 1e-4
 LAMBDA = 1e-3  # small, so that the weights stay what they are over all rounds
 GOALS = {"cpr": 0.05}  # of a step of the U-Net
-GOAL = 0.015  # of a step of the U-Net, for all other policies
+GOAL = 0.015  # of a step of the U-Net, for all other regularizers
 GOAL_OF_PENALTY = 0.1  # of the cost of the sum of norms in the loss
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Case:
-    """A policy as it is measured."""
+    """A regularizer as it is measured."""
 
-    policy: str
+    regularizer: str
     strength: float = LAMBDA
     options: Mapping[str, Any] | None = None
     optimizers: tuple[str, ...] = ("adamw", "sgd")
@@ -83,11 +83,11 @@ class Subject:
 
     @contextmanager
     def decayed(self, case: Case) -> Iterator[decay.Handle]:
-        """The optimizer with a policy, for a while."""
+        """The optimizer with a regularizer, for a while."""
         handle = decay.attach(
             self.optimizer,
             self.net,
-            policy=case.policy,
+            regularizer=case.regularizer,
             strength=case.strength,
             options=case.options,
             learning_rates=[LEARNING_RATE],
@@ -156,7 +156,7 @@ def _seconds(job: Callable[[], object]) -> float:
 
 
 def _costs(subject: Subject, rounds: int, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds that each policy and penalty adds to a step; and those of the bare step and the whole one."""
+    """Median seconds that each regularizer and penalty adds to a step; and those of the bare step and the whole one."""
     added: dict[str, list[float]] = {}
     bare: list[float] = []
     whole: list[float] = []
@@ -206,7 +206,7 @@ def _kept_bytes(value: object) -> int:
 
 
 def _memory(subject: Subject) -> dict[str, tuple[int, int]]:
-    """By policy or penalty: the most bytes that an update holds at once beyond weights, gradients and state (a fused
+    """By regularizer or penalty: the most bytes that an update holds at once beyond weights, gradients and state (a fused
     update alone may copy a tensor), and the bytes kept after it.
     """
     found = {"bare": (_peak_bytes(subject.optimizer.step), 0)}
@@ -224,7 +224,7 @@ def _memory(subject: Subject) -> dict[str, tuple[int, int]]:
 def _verdict(name: str, share: float, of_penalty: float, *, is_goal: bool) -> str:
     if name in PENALTIES or not is_goal:
         return ""
-    goal = GOALS.get(CASES[name].policy, GOAL)
+    goal = GOALS.get(CASES[name].regularizer, GOAL)
     missed = ([f"over {goal:.1%} of a step"] if share > goal else []) + (
         [f"over {GOAL_OF_PENALTY:g} of the penalty"] if of_penalty > GOAL_OF_PENALTY else []
     )

@@ -1,9 +1,9 @@
-"""What a recipe of `digits` and a schedule give: validation and training mIoU of every cell, without a verdict.
+"""What a recipe of `digits` and a schedule give: validation and training mIoU of every trial, without a verdict.
 
     python benchmarks/digits_recipe.py --strengths 0,2 --seeds 0,1 --recipe SIDE_PX=32 --recipe GLYPH_PX=8,12 \
         --set optimizer.lr=0.008 --set training.batch_size=16
 
-Cells are those of `segdecay tune` (same loop, folds and seeds). --recipe changes constants of
+Trials are those of `segdecay tune` (same loop, folds and seeds). --recipe changes constants of
 segdecay.data.formats.digits for this process; scenes go to a temporary cache. Used to find the default recipe;
 the figures stand in docs/log.md.
 """
@@ -50,7 +50,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train the cells and print them, one strength a line."""
+    """Train the trials and print them, one strength a line."""
     asked = _arguments()
     _change_recipe(asked.recipe)
     strengths = [float(text) for text in asked.strengths.split(",")]
@@ -85,7 +85,7 @@ def main() -> None:
     for value in strengths:
         mean = statistics.mean(scores[value]) if scores[value] else float("nan")
         print(f"  D={value:g}: {mean:.3f}   " + ", ".join(sorted(lines[value])))
-    print(f"  {statistics.mean(seconds):.0f} s a cell, {time.perf_counter() - started:.0f} s in all", flush=True)
+    print(f"  {statistics.mean(seconds):.0f} s a trial, {time.perf_counter() - started:.0f} s in all", flush=True)
 
 
 if __name__ == "__main__":

@@ -115,12 +115,12 @@ def main() -> None:
     print("| split | least even class, pixels | images | folds that lack a class | least even size | s a set |")
     print("|---|---|---|---|---|---|")
     for name, found in scores.items():
-        cells = [
+        trials = [
             f"{np.mean(values):.3f} ({np.quantile(values, 0.95):.3f})"
             for values in ([getattr(score, key) for score in found] for key in ("pixels", "images", "sizes"))
         ]
         lacking = f"{sum(score.lacking for score in found)} in {sum(score.lacking > 0 for score in found)} sets"
-        print(f"| {name} | {cells[0]} | {cells[1]} | {lacking} | {cells[2]} | {seconds[name]:.2f} |")
+        print(f"| {name} | {trials[0]} | {trials[1]} | {lacking} | {trials[2]} | {seconds[name]:.2f} |")
     first, second = scores.values()
     for key in ("pixels", "images"):
         apart = np.array([getattr(a, key) - getattr(b, key) for a, b in zip(first, second, strict=True)])

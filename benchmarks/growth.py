@@ -3,7 +3,7 @@
     python benchmarks/growth.py          # four minutes on two quiet cores
 
 One thing grows at a time; the ratio is to the first line of its kind. Images are made up (noise with a square of each
-of a few classes), the network is the built-in U-Net, small. Cells and searches of one process are in seconds of
+of a few classes), the network is the built-in U-Net, small. Trials and searches of one process are in seconds of
 processor time, which other programs on the machine hardly change; only the lines of workers are wall time. Computed
 lines train nothing: the rules of the race, and its walk through the recorded grid of digits with trainings that all
 take equally long.
@@ -32,15 +32,15 @@ from segdecay.search import race
 from segdecay.search import race as curve_model
 from segdecay.search.race_runner import build_race
 from segdecay.training.dispatch import run_task
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 from segdecay.workflows.progress import build_watcher
 from segdecay.workflows.tune import Execution, tune
 
 DIGITS = Path(__file__).parent / "records" / "digits.npz"
-IMAGES, SIDE_PX, CLASSES, EPOCHS = 60, 32, 2, 10  # of a cell, where nothing else is said
+IMAGES, SIDE_PX, CLASSES, EPOCHS = 60, 32, 2, 10  # of a trial, where nothing else is said
 SEARCH_IMAGES, STRENGTHS, FOLDS = 60, 2, 3  # of a search, likewise
 SQUARES = 3  # in an image, each of another class
-REPEATS = 3  # of a cell; the fastest counts, since whatever else runs only adds
+REPEATS = 3  # of a trial; the fastest counts, since whatever else runs only adds
 ORDERS = 5  # of the recorded folds, each with both seeds
 HEAD = "| what grows | value | seconds | ratio | |\n|---|---|---|---|---|"
 
@@ -92,14 +92,14 @@ def config_of(data: Path, **search: Any) -> RunConfig:
     )
 
 
-def cell_seconds(root: Path, images: int, side: int, classes: int) -> float:
+def trial_seconds(root: Path, images: int, side: int, classes: int) -> float:
     """Processor time of one training on so many images; as many again by three are scored, as with four folds."""
     scored = images // 3
     data = write_squares(root / f"{images}-{side}-{classes}", images + scored, side, classes)
     config = config_of(data)
     dataset, _ = load_dataset(config.data, cache=root / "cache")
-    task = CellTask(
-        folder=root / data.name / "cell",
+    task = TrialTask(
+        folder=root / data.name / "trial",
         dataset=dataset.root,
         config=config,
         setting="total_decay=2",
@@ -125,13 +125,13 @@ def search_seconds(root: Path, data: Path, strengths: int, folds: int, workers: 
     used, wall = time.process_time(), time.perf_counter()
     with build_watcher(quiet=True, as_json=True) as watcher:
         done = tune(config, run, Execution(workers=workers, device="cpu", cache=root / "cache"), watcher)
-    trainings = done.verdict.cost["cells"] + done.verdict.cost["refits"]
+    trainings = done.verdict.cost["trials"] + done.verdict.cost["refits"]
     return time.process_time() - used, time.perf_counter() - wall, trainings
 
 
-def measured_cells(root: Path) -> Iterator[Line]:
-    """A cell against images, their side, and classes."""
-    cell_seconds(root / "warm", 8, SIDE_PX, CLASSES)
+def measured_trials(root: Path) -> Iterator[Line]:
+    """A trial against images, their side, and classes."""
+    trial_seconds(root / "warm", 8, SIDE_PX, CLASSES)
     grown = {
         "images of a training": [(number, SIDE_PX, CLASSES) for number in (60, 120, 240)],
         "side of an image, px": [(IMAGES, side, CLASSES) for side in (32, 64, 128)],
@@ -140,7 +140,7 @@ def measured_cells(root: Path) -> Iterator[Line]:
     for column, (what, sizes) in enumerate(grown.items()):
         first = None
         for size in sizes:
-            seconds = cell_seconds(root / what.split()[0], *size)
+            seconds = trial_seconds(root / what.split()[0], *size)
             first = first or seconds
             yield Line(what, str(size[column]), seconds, seconds / first, "measured: a training")
 
@@ -168,24 +168,24 @@ def measured_searches(root: Path) -> Iterator[Line]:
 
 def rounds(plan: race.Race, replay: Replay, workers: int) -> tuple[int, int]:
     """Rounds of equally long trainings until the race is over, and the trainings that were run in them."""
-    done: set[race.Cell] = set()
+    done: set[race.Trial] = set()
     count = 0
 
-    def look_up(cell: race.Cell) -> curve_model.Seen | None:
-        if cell not in done:
+    def look_up(trial: race.Trial) -> curve_model.Seen | None:
+        if trial not in done:
             return None
         return curve_model.Seen(
-            *cell,
-            score=replay.cell(*cell),
-            resampled=replay.resampled(*cell),
-            collapsed=replay.is_collapsed(*cell),
+            *trial,
+            score=replay.trial(*trial),
+            resampled=replay.resampled(*trial),
+            collapsed=replay.is_collapsed(*trial),
         )
 
     while True:
         seen, wanted = race.walk(plan, look_up)
         if wanted is None:
             return count, len(done)
-        ahead = race.likely_cells(plan, seen, [wanted], workers - 1, look_up)
+        ahead = race.likely_trials(plan, seen, [wanted], workers - 1, look_up)
         done |= {wanted, *ahead}
         count += 1
 
@@ -208,7 +208,7 @@ def computed() -> Iterator[str]:
     for strengths, folds in ((2, 3), (4, 3), (8, 3), (9, 3), (9, 5), (9, 10), (17, 5), (33, 10)):
         values = [0.0, *(2.0**step for step in range(strengths - 1))]
         plan = build_race(values, 0.0, blocks=folds, asked=strengths, most=None)
-        least, most = plan.cells_at_least, min(plan.cells_at_most, strengths * folds)
+        least, most = plan.trials_at_least, min(plan.trials_at_most, strengths * folds)
         yield f"| {strengths} | {folds} | {strengths * folds} | {min(least, most)} | {most} | computed |"
 
 
@@ -229,7 +229,7 @@ def main() -> None:
     parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, one_thread():
         print(HEAD)
-        for measure in (measured_cells, measured_searches):
+        for measure in (measured_trials, measured_searches):
             for line in measure(Path(folder)):
                 print(line.show(), flush=True)
     for row in computed():

@@ -28,7 +28,7 @@ def row_of(seed: int, verdict: dict[str, Any]) -> dict[str, Any]:
         "difference": best["mean"],
         "interval": best["interval"],
         "zero": verdict["zero"]["mean"],
-        "trainings": verdict["cost"]["cells"],
+        "trainings": verdict["cost"]["trials"],
     }
 
 

@@ -7,7 +7,7 @@
 CAMVID is a folder with a dataset.yaml. The network is one of segmentation_models_pytorch (--architecture) on timm's
 tf_efficientnet_lite0; only its encoder is pretrained (ImageNet), decoder and head are new in every arm and begin with
 the same values. First the tensors of the package, which fit timm's in order, must recognise scikit-learn's two
-photographs. Then every arm trains on every fold, with the cells of `segdecay tune`. The same command goes on where it
+photographs. Then every arm trains on every fold, with the trials of `segdecay tune`. The same command goes on where it
 stopped. What is kept is benchmarks/records/pretrained.json.
 """
 
@@ -56,16 +56,16 @@ class Arm:
     """One way to train; D is the total decay, under l2_sp the pull of the encoder to where it started."""
 
     is_pretrained: bool
-    policy: str = "decoupled"
+    regularizer: str = "decoupled"
     total_decay: float = 0.0
 
 
 ARMS = {
     "random": Arm(is_pretrained=False),
     "pretrained": Arm(is_pretrained=True),
-    "l2_sp-1": Arm(is_pretrained=True, policy="l2_sp", total_decay=1.0),
-    "l2_sp-4": Arm(is_pretrained=True, policy="l2_sp", total_decay=4.0),
-    "decoupled-1": Arm(is_pretrained=True, policy="decoupled", total_decay=1.0),
+    "l2_sp-1": Arm(is_pretrained=True, regularizer="l2_sp", total_decay=1.0),
+    "l2_sp-4": Arm(is_pretrained=True, regularizer="l2_sp", total_decay=4.0),
+    "decoupled-1": Arm(is_pretrained=True, regularizer="decoupled", total_decay=1.0),
 }
 DEFAULT_ARMS = ("random", "pretrained", "l2_sp-1", "l2_sp-4")
 
@@ -114,8 +114,8 @@ def _write_encoder(net: nn.Module, path: Path, architecture: str, classes: int) 
 
 
 def _config(arm: Arm, data: str, weights: Path, architecture: str, epochs: int) -> RunConfig:
-    decay: dict[str, Any] = {"policy": arm.policy}
-    if arm.policy == "l2_sp":
+    decay: dict[str, Any] = {"regularizer": arm.regularizer}
+    if arm.regularizer == "l2_sp":
         decay["options"] = {"reference": "initial", "new": ["decoder.*", "head"]}
     model = {
         "name": f"smp:{architecture}",
@@ -145,19 +145,19 @@ def _study(config: RunConfig, dataset: Dataset, run: Path) -> Study:
 
 
 def _train(studies: dict[str, Study]) -> None:
-    """Every missing cell, fold by fold, so that a run that is stopped has whole rows to compare."""
+    """Every missing trial, fold by fold, so that a run that is stopped has whole rows to compare."""
 
     def note(event: Event) -> None:
         if event.kind in ("finished", "failed"):
             print(f"{time.strftime('%H:%M:%S')} {event.task.folder} {event.kind} {event.reason or ''}", flush=True)
 
-    cells = [
+    trials = [
         (task.fold, replace(task, scores_on_the_way=0, checkpoint_every_s=60.0))
         for name, study in studies.items()
         for task in study.tasks(ARMS[name].total_decay)
     ]
-    for _, task in sorted(cells, key=lambda cell: cell[0]):
-        if not (task.folder / "cell.json").exists():
+    for _, task in sorted(trials, key=lambda trial: trial[0]):
+        if not (task.folder / "trial.json").exists():
             InlineExecutor().run([task], note)
 
 
@@ -168,7 +168,7 @@ def _row(study: Study, arm: Arm) -> dict[str, Any]:
         raise SystemExit(f"{study.ledger.run} holds no finished training in every fold; the same command goes on")
     done = [record for record in records if record is not None]
     return {
-        "policy": arm.policy if arm.total_decay else "none",
+        "regularizer": arm.regularizer if arm.total_decay else "none",
         "total_decay": arm.total_decay,
         "lambda": done[0].strength.lambda_,
         "miou": [record.validation.miou for record in done if record.validation is not None],
@@ -180,14 +180,14 @@ def _row(study: Study, arm: Arm) -> dict[str, Any]:
 def _compared(studies: dict[str, Study], reference: str) -> dict[str, dict[str, Any]]:
     """Paired differences of every other arm to one, over the same images of the same folds."""
     names = [reference, *(name for name in studies if name != reference)]
-    cells: list[dict[int, Sequence[ev.Counts]]] = [
+    trials: list[dict[int, Sequence[ev.Counts]]] = [
         {
             task.fold: [ev.Counts.of(studies[name].ledger.confusions(task.folder))]
             for task in studies[name].tasks(ARMS[name].total_decay)
         }
         for name in names
     ]
-    surface, _ = ev.surface_of(cells, names, resamples=RESAMPLES, seed=0)
+    surface, _ = ev.surface_of(trials, names, resamples=RESAMPLES, seed=0)
     estimates = iv.difference_estimates(surface, 0)
     tail = iv.joint_tail(estimates, CONFIDENCE)
     found = {name: estimates.interval(index, tail) for index, name in enumerate(names) if name != reference}

@@ -50,9 +50,9 @@ def matrices_of(run: Path, verdict: dict[str, Any]) -> dict[str, I64]:
     """Confusion matrices (N, C, C) of each fold and seed at the strength that is refitted."""
     wanted = verdict["strength"]["value"]
     found = {}
-    for path in sorted((run / "cells").glob("*/*/cell.json")):
-        cell = json.loads(path.read_text())
-        if cell["strength"]["value"] == wanted and (path.parent / "confusion.npz").exists():
+    for path in sorted((run / "trials").glob("*/*/trial.json")):
+        trial = json.loads(path.read_text())
+        if trial["strength"]["value"] == wanted and (path.parent / "confusion.npz").exists():
             found[path.parent.name] = read_confusions(path.parent / "confusion.npz")
     return found
 
@@ -89,7 +89,7 @@ def row_of(arm: str, verdict: dict[str, Any], folds: dict[str, I64], plain: dict
         "arm": arm,
         "kind": verdict["kind"],
         "D": verdict["strength"]["value"],
-        "trainings": verdict["cost"]["cells"],
+        "trainings": verdict["cost"]["trials"],
         "folds": len(names),
         "classes": [*(row["name"] for row in verdict["classes"]), "mean"],
         "support": [row["support"] for row in verdict["classes"]],
@@ -107,13 +107,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     order = [*sorted(range(len(support)), key=lambda c: -support[c]), len(support)]
     lines = ["| class | " + " | ".join(row["arm"] for row in rows) + " |", "|---" * (len(rows) + 1) + "|"]
     for c in order:
-        cells = []
+        trials = []
         for row in rows:
             low, high = row["difference_interval"][c]
             mark = "" if row["arm"] == PLAIN or low <= 0 <= high else (" ▲" if low > 0 else " ▼")
-            cells.append(f"{row['iou'][c]:.3f} ({row['interval'][c][0]:.3f}, {row['interval'][c][1]:.3f}){mark}")
+            trials.append(f"{row['iou'][c]:.3f} ({row['interval'][c][0]:.3f}, {row['interval'][c][1]:.3f}){mark}")
         share = "" if c == len(support) else f" {support[c] / sum(support):.1%}"
-        lines.append(f"| {classes[c]}{share} | " + " | ".join(cells) + " |")
+        lines.append(f"| {classes[c]}{share} | " + " | ".join(trials) + " |")
     lines.append("| verdict | " + " | ".join(f"{row['kind']}, D = {row['D']:g}" for row in rows) + " |")
     lines.append("| folds · trainings | " + " | ".join(f"{row['folds']} · {row['trainings']}" for row in rows) + " |")
     return "\n".join(lines)

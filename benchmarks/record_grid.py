@@ -4,7 +4,7 @@
     python benchmarks/record_grid.py nuclei --data DIR --run /tmp/grid-nuclei
     python benchmarks/record_grid.py camvid --data DIR --run /tmp/grid-camvid
 
-Nine strengths of decoupled decay, D = 0, 1/4, ... 32, on every fold and seed; the cells are those of `segdecay tune`,
+Nine strengths of decoupled decay, D = 0, 1/4, ... 32, on every fold and seed; the trials are those of `segdecay tune`,
 with a validation score after every epoch. The same command goes on where it stopped. What is kept is one file,
 benchmarks/records/NAME.npz (no pickle): `values` (V), `curves` (V, F, S, E) validation mIoU after every epoch, `train`
 (V, F, S) training mIoU at the end, `confusion` (the per-image matrices of the last step as index and count, in the
@@ -26,10 +26,10 @@ from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
 from segdecay.data.dataset import Dataset
 from segdecay.execution import Event, LocalExecutor
-from segdecay.runs.records import CellRecord
+from segdecay.runs.records import TrialRecord
 from segdecay.search.ledger import Ledger
 from segdecay.search.study import Study
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 from segdecay.workflows.steps import plan_folds
 
 GRID = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -61,7 +61,7 @@ def _config(recipe: Recipe, path: str) -> RunConfig:
     return parse_config({"data": data, "search": search, "training": {"epochs": recipe.epochs}})
 
 
-def _finished(ledger: Ledger, task: CellTask) -> CellRecord:
+def _finished(ledger: Ledger, task: TrialTask) -> TrialRecord:
     record = ledger.record(task.folder)
     if record is None or record.validation is None or record.train is None:
         raise SystemExit(f"{task.folder} holds no finished training; the same command goes on")
@@ -69,7 +69,7 @@ def _finished(ledger: Ledger, task: CellTask) -> CellRecord:
 
 
 def _pack(study: Study, recipe: Recipe, name: str) -> Path:
-    """All cells of a finished grid in one file."""
+    """All trials of a finished grid in one file."""
     shape = (len(GRID), recipe.folds, len(recipe.seeds))
     curves = np.full((*shape, recipe.epochs), np.nan, dtype=np.float32)
     train, seconds = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--data", default="digits", help="folder or dataset.yaml; not needed for digits")
-    parser.add_argument("--run", type=Path, required=True, help="where the cells lie while the grid is recorded")
+    parser.add_argument("--run", type=Path, required=True, help="where the trials lie while the grid is recorded")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     recipe = RECIPES[asked.name]

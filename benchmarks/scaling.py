@@ -1,11 +1,11 @@
-"""What the driver costs a cell, and how that grows with cells and workers; each training is a stub that sleeps.
+"""What the driver costs a trial, and how that grows with trials and workers; each training is a stub that sleeps.
 
-    python benchmarks/scaling.py --cells 10 30 100 --workers 1 2 --sleep 0.2 --executors local ray
+    python benchmarks/scaling.py --trials 10 30 100 --workers 1 2 --sleep 0.2 --executors local ray
 
 A stub worker sleeps, then copies the record of one real small training; so everything else is as in a search: a fork
-a cell, its messages, the ledger, the race's look at every record. Overhead a cell is (wall time × workers ÷ cells) −
+a trial, its messages, the ledger, the race's look at every record. Overhead a trial is (wall time × workers ÷ trials) −
 sleep: wall time, so other programs on the machine are in it. Processor time hardly knows of them: the driver's own a
-cell, and the worker's, from its fork (with Ray, from the task's arrival) to the end of the stub.
+trial, and the worker's, from its fork (with Ray, from the task's arrival) to the end of the stub.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from pathlib import Path
 from typing import Any
 
 from segdecay.execution import InlineExecutor, LocalExecutor
-from segdecay.execution.ray import CELLS_A_PROCESS, RayExecutor
+from segdecay.execution.ray import TRIALS_A_PROCESS, RayExecutor
 from segdecay.search.ledger import Ledger
 from segdecay.search.race_runner import Racing, build_race
-from segdecay.testing.small_cells import small_cells
-from segdecay.training.setup import CellTask
+from segdecay.testing.small_trials import small_trials
+from segdecay.training.setup import TrialTask
 
 SLEEP_S = 0.2
-USED = "worker_seconds"  # a file in the folder of a stub's cell
+USED = "worker_seconds"  # a file in the folder of a stub's trial
 
 
 def stub_of(sleep_s: float, finished: str, since: float = 0.0) -> Callable[..., None]:
     """A training that sleeps, and leaves the files of a real one and its processor time since `since`."""
 
-    def run_cell(task: CellTask, *, stop: Any, report: Callable[[int, int], None]) -> None:
+    def run_trial(task: TrialTask, *, stop: Any, report: Callable[[int, int], None]) -> None:
         del stop
         time.sleep(sleep_s)
         report(1, 1)
         shutil.copytree(finished, task.folder, dirs_exist_ok=True)
         (task.folder / USED).write_text(str(time.process_time() - since), encoding="ascii")
 
-    return run_cell
+    return run_trial
 
 
 class StubExecutor(LocalExecutor):
@@ -53,12 +53,12 @@ class StubExecutor(LocalExecutor):
         self.work = partial(stub_work, sleep_s, str(finished))
 
 
-def stub_work(sleep_s: float, finished: str, task: CellTask, connection: Any) -> None:
+def stub_work(sleep_s: float, finished: str, task: TrialTask, connection: Any) -> None:
     """A worker of this machine whose training is the stub."""
     from segdecay.execution.worker import work
     from segdecay.training import dispatch as running
 
-    vars(running)["run_cell"] = stub_of(sleep_s, finished)
+    vars(running)["run_trial"] = stub_of(sleep_s, finished)
     work(task, connection)
 
 
@@ -73,26 +73,26 @@ class StubRay(RayExecutor):
             from segdecay.execution.ray_remote import run_errand
             from segdecay.training import dispatch as running
 
-            vars(running)["run_cell"] = stub_of(sleep_s, kept, time.process_time())
+            vars(running)["run_trial"] = stub_of(sleep_s, kept, time.process_time())
             return run_errand(*arguments)
 
-        self._remote = self._ray.remote(num_cpus=1, max_retries=0, max_calls=CELLS_A_PROCESS)(stub_errand)
+        self._remote = self._ray.remote(num_cpus=1, max_retries=0, max_calls=TRIALS_A_PROCESS)(stub_errand)
 
 
 EXECUTORS: dict[str, type[StubExecutor | StubRay]] = {"local": StubExecutor, "ray": StubRay}
 
 
 def measure(
-    executor: LocalExecutor | RayExecutor, cells: int, workers: int, sleep_s: float, first: CellTask, root: Path
+    executor: LocalExecutor | RayExecutor, trials: int, workers: int, sleep_s: float, first: TrialTask, root: Path
 ) -> tuple[int, float, float, float]:
-    """Cells that a race over about so many ran; overhead, driver's and worker's processor time of each, in seconds."""
-    blocks = -(-cells // 2)
-    run = root / f"{type(executor).__name__}-{cells}-{workers}"
+    """Trials that a race over about so many ran; overhead, driver's and worker's processor time of each, in seconds."""
+    blocks = -(-trials // 2)
+    run = root / f"{type(executor).__name__}-{trials}-{workers}"
     tasks = [
         [replace(first, folder=run / f"{value:g}" / str(block), seed=block, value=value) for block in range(blocks)]
         for value in (0.0, 2.0)
     ]
-    racing = Racing(build_race([0.0, 2.0], 0.0, blocks=blocks, asked=2, most=cells), tasks, Ledger(run), {})
+    racing = Racing(build_race([0.0, 2.0], 0.0, blocks=blocks, asked=2, most=trials), tasks, Ledger(run), {})
     warm = [replace(first, folder=run / f"warm-{number}") for number in range(workers)]
     executor.run(warm, lambda _event: None)  # the fork server, or each of Ray's processes, imports torch once
     start, begun = time.perf_counter(), time.process_time()
@@ -106,20 +106,20 @@ def measure(
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, nargs="+", default=[10, 30, 100])
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 30, 100])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sleep", type=float, default=SLEEP_S)
     parser.add_argument("--executors", nargs="+", default=["local"], choices=EXECUTORS)
     given = parser.parse_args()
-    titles = ("executor", "workers", "cells", "overhead a cell, ms", "driver's own work, ms", "worker's own work, ms")
+    titles = ("executor", "workers", "trials", "overhead a trial, ms", "driver's own work, ms", "worker's own work, ms")
     print(f"| {' | '.join(titles)} |\n" + "|---" * len(titles) + "|")
-    with small_cells() as small, tempfile.TemporaryDirectory() as folder:
+    with small_trials() as small, tempfile.TemporaryDirectory() as folder:
         (first,) = small.tasks("real", 1)
         InlineExecutor().run([first], lambda _event: None)
         for name, workers in product(given.executors, given.workers):
             executor = EXECUTORS[name](workers, given.sleep, first.folder)
-            for cells in given.cells:
-                ran, *seconds = measure(executor, cells, workers, given.sleep, first, Path(folder))
+            for trials in given.trials:
+                ran, *seconds = measure(executor, trials, workers, given.sleep, first, Path(folder))
                 shown = " | ".join(f"{1000 * each:.0f}" for each in seconds)
                 print(f"| {name} | {workers} | {ran} | {shown} |", flush=True)
 

@@ -23,7 +23,7 @@ import numpy as np
 from replay.judging import Judge, kind_of
 from replay.records import read_grid
 from replay.replaying import Repeat, Replay, Selector, draw_repeat
-from replay.selectors import full_grid, nine_cells, one_split
+from replay.selectors import full_grid, nine_trials, one_split
 from replay.surfaces import SURFACES, draw_grid, truth_of
 
 RECORDS = Path(__file__).parent / "records"
@@ -50,7 +50,7 @@ def own_selectors() -> dict[str, Selector]:
         from replay.race import race
 
         found["race (ours)"] = race
-    found["nine cells (first sketch)"] = nine_cells
+    found["nine trials (first sketch)"] = nine_trials
     return found
 
 
@@ -127,7 +127,7 @@ def table(found: Sequence[dict[str, Row]]) -> str:
         share, regret, errors = (np.array([getattr(row, key) for row in rows]) for key in ("share", "regret", "errors"))
         same = np.mean([row.same_kind for row in rows])
         as_good = np.mean([row.regret <= repeat[FULL].regret for row, repeat in zip(rows, found, strict=True)])
-        cells = (
+        trials = (
             name,
             f"{share.mean():.3f}",
             f"{regret.mean():.4f}",
@@ -137,7 +137,7 @@ def table(found: Sequence[dict[str, Row]]) -> str:
             f"{as_good:.0%}",
             f"{same:.0%}",
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(trials) + " |")
     return "\n".join(lines)
 
 

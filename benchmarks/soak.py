@@ -3,7 +3,7 @@
     python benchmarks/soak.py --kills 100
 
 Each kill takes the driver, one worker, or all processes at a random moment after the search has got further, with
-SIGKILL. Scenes of 16 x 16 pixels, two epochs a cell, a checkpoint after every step. Prints one line of JSON.
+SIGKILL. Scenes of 16 x 16 pixels, two epochs a trial, a checkpoint after every step. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from segdecay.testing.small_cells import small_cells
+from segdecay.testing.small_trials import small_trials
 
 DRIVER = """
 import sys
@@ -38,11 +38,11 @@ if __name__ == "__main__":
 SETTINGS = ["search.race=false", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=1",
             "training.epochs=2", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
 WHOM = ("driver", "worker", "all")
-CELLS_A_KILL = 2.4  # that a search has for every kill: some kills find a driver that has only begun
+TRIALS_A_KILL = 2.4  # that a search has for every kill: some kills find a driver that has only begun
 
 
 def _settings(kills: int) -> list[str]:
-    strengths = max(3, round(kills * CELLS_A_KILL / 2))
+    strengths = max(3, round(kills * TRIALS_A_KILL / 2))
     return [*SETTINGS, f"search.grid={[0, *(round(0.01 * (step + 1), 6) for step in range(strengths))]}"]
 
 
@@ -64,7 +64,7 @@ def _below(parent: int) -> list[int]:
     return found
 
 
-def _cell_processes(driver: int) -> list[int]:
+def _trial_processes(driver: int) -> list[int]:
     """Workers are two below the driver: the fork server is between."""
     servers = {pid for pid in _below(driver) if int(_stat(pid)[1]) == driver}
     return [pid for pid in _below(driver) if pid not in servers]
@@ -81,7 +81,7 @@ def _strike(process: subprocess.Popen[bytes], whom: str, draw: random.Random) ->
     """Kill; False when there was nobody of that kind."""
     targets = [process.pid]
     if whom == "worker":
-        workers = _cell_processes(process.pid)
+        workers = _trial_processes(process.pid)
         targets = [draw.choice(workers)] if workers else []
     elif whom == "all":
         targets += _below(process.pid)
@@ -94,33 +94,33 @@ def _strike(process: subprocess.Popen[bytes], whom: str, draw: random.Random) ->
 
 
 def _finished(run: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in run.glob("cells/*/*/cell.json")}
+    return {str(path): path.stat().st_mtime_ns for path in run.glob("trials/*/*/trial.json")}
 
 
-def soak(command: list[str], run: Path, kills: int, draw: random.Random, cells: int) -> dict[str, Any]:
-    """Kill so often, then let it end with all its cells; what was killed, and how many starts it took.
+def soak(command: list[str], run: Path, kills: int, draw: random.Random, trials: int) -> dict[str, Any]:
+    """Kill so often, then let it end with all its trials; what was killed, and how many starts it took.
 
-    A worker killed twice at the same cell gives that cell up; as its message says, the same command tries it again.
+    A worker killed twice at the same trial gives that trial up; as its message says, the same command tries it again.
     """
     killed: Counter[str] = Counter()
     starts, twice, known = 0, 0, dict[str, int]()
     while True:
         process, starts = subprocess.Popen(command, stdout=subprocess.DEVNULL), starts + 1
-        base = len(list(run.glob("cells/*/*")))
+        base = len(list(run.glob("trials/*/*")))
         while process.poll() is None:
             time.sleep(draw.uniform(0.02, 0.3))
-            moved = len(list(run.glob("cells/*/*"))) > base
+            moved = len(list(run.glob("trials/*/*"))) > base
             if killed.total() < kills and moved and process.poll() is None:
                 whom = draw.choice(WHOM)
                 killed[whom] += _strike(process, whom, draw)
-                base = len(list(run.glob("cells/*/*"))) - (whom != "worker")
+                base = len(list(run.glob("trials/*/*"))) - (whom != "worker")
                 if whom != "worker":
                     process.wait()
         now = _finished(run)
         twice += sum(now.get(path) != stamp for path, stamp in known.items())
         known = now
-        if process.returncode == 0 and len(now) == cells:
-            return {"kills": dict(killed), "starts": starts, "cells": len(now), "trained_twice": twice}
+        if process.returncode == 0 and len(now) == trials:
+            return {"kills": dict(killed), "starts": starts, "trials": len(now), "trained_twice": twice}
         if process.returncode not in (0, -signal.SIGKILL):
             raise SystemExit(f"A driver ended with {process.returncode} after {killed.total()} kills.")
 
@@ -137,10 +137,10 @@ def _tensors(run: Path) -> bytes:
 
 def measure(kills: int, seed: int) -> dict[str, Any]:
     """One undisturbed run and one with kills, compared."""
-    with small_cells() as cells, tempfile.TemporaryDirectory() as folder:
+    with small_trials() as trials, tempfile.TemporaryDirectory() as folder:
         driver = Path(folder) / "driver.py"
         driver.write_text(DRIVER, encoding="utf-8")
-        data, one, other = cells.root / "squares", Path(folder) / "undisturbed", Path(folder) / "killed"
+        data, one, other = trials.root / "squares", Path(folder) / "undisturbed", Path(folder) / "killed"
         command = [sys.executable, str(driver), str(data)]
         settings = _settings(kills)
         subprocess.run([*command, str(one), *settings], check=True, stdout=subprocess.DEVNULL)

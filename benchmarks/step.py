@@ -2,7 +2,7 @@
 
     python benchmarks/step.py
 
-The cost of every policy, in time and memory, is in benchmarks/decay.py.
+The cost of every regularizer, in time and memory, is in benchmarks/decay.py.
 
 One thread, the built-in U-Net (unet-tiny), batch 8 at 48 x 48, median of many steps in turn, so that a noisy machine
 disturbs all alike.
@@ -26,13 +26,13 @@ from segdecay.training.losses import pixel_cross_entropy
 ROUNDS = 60
 
 
-def _trainer(policy: str | None, penalty_in_loss: bool = False) -> Callable[[], None]:
+def _trainer(regularizer: str | None, penalty_in_loss: bool = False) -> Callable[[], None]:
     torch.manual_seed(0)
     net = UNet(3, 11, width=8, depth=3)
     partition = decay.group_parameters(net)
     optimizer = torch.optim.AdamW(decay.optimizer_groups(partition), lr=3e-3, weight_decay=0.0, fused=True)
-    if policy is not None:
-        decay.attach(optimizer, net, policy=policy, strength=0.1, partition=partition, learning_rates=[3e-3])
+    if regularizer is not None:
+        decay.attach(optimizer, net, regularizer=regularizer, strength=0.1, partition=partition, learning_rates=[3e-3])
     images, masks = torch.randn(8, 3, 48, 48), torch.randint(0, 11, (8, 48, 48))
 
     def step() -> None:

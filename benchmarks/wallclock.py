@@ -1,7 +1,7 @@
 """Wall clock of `segdecay tune digits` against the same grid by Lightning, smp and Optuna, in one run.
 
     python benchmarks/wallclock.py --work /tmp/wallclock                # whole grid on both sides: hours
-    python benchmarks/wallclock.py --work /tmp/wallclock --cells 5      # the peer's other trainings are extrapolated
+    python benchmarks/wallclock.py --work /tmp/wallclock --trials 5      # the peer's other trainings are extrapolated
 
 Both sides search nine strengths on the same number of folds with the same network, schedule and batches. Ours counts
 everything from the command to the report (a race or a grid as `tune` does it, refits, model, report), with as many
@@ -27,10 +27,10 @@ STRENGTHS = "[0,0.25,0.5,1,2,4,8,16,32]"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}}
 
 
-def run_peer(work: Path, folds: int, epochs: int, cells: int | None) -> dict[str, object]:
+def run_peer(work: Path, folds: int, epochs: int, trials: int | None) -> dict[str, object]:
     """What peers/optuna_grid.py prints."""
     command = [sys.executable, str(PEER), "--work", str(work), "--folds", str(folds), "--epochs", str(epochs)]
-    command += [] if cells is None else ["--cells", str(cells)]
+    command += [] if trials is None else ["--trials", str(trials)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT)
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=80)
-    parser.add_argument("--cells", type=int, help="trainings of the peer that are timed; the rest is extrapolated")
+    parser.add_argument("--trials", type=int, help="trainings of the peer that are timed; the rest is extrapolated")
     parser.add_argument("--anyway", action="store_true", help="run on a busy machine; the ratio then says nothing")
     parser.add_argument("--tune", nargs=argparse.REMAINDER, default=[], help="more options of tune, last on the line")
     asked = parser.parse_args()
@@ -66,9 +66,9 @@ def main() -> None:
             f"load {load:.1f} on {cores} cores: other programs run; wait, or say --anyway for a mere trial"
         )
     print(f"{cores} cores, load before {load:.1f}", flush=True)
-    peer = run_peer(asked.work, asked.folds, asked.epochs, asked.cells)
+    peer = run_peer(asked.work, asked.folds, asked.epochs, asked.trials)
     how = f"extrapolated from {peer['trained']}" if peer["extrapolated"] else "all trained"
-    print(f"Lightning + smp + Optuna: {peer['seconds']:.0f} s, {peer['cells']} trainings ({how}); {peer}", flush=True)
+    print(f"Lightning + smp + Optuna: {peer['seconds']:.0f} s, {peer['trials']} trainings ({how}); {peer}", flush=True)
     taken, verdict = run_tune(asked.work, asked.folds, asked.epochs, asked.tune)
     print(
         f"segdecay tune: {taken:.0f} s; kind {verdict['kind']}, strength {verdict['strength']}, cost {verdict['cost']}"

@@ -50,7 +50,7 @@ class Segmentation(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.03, weight_decay=0.0, fused=True)
 
 
-def train(setting: segdecay.Setting, fold: segdecay.OwnFold, seed: int) -> Tensor:
+def train(setting: segdecay.Setting, fold: segdecay.UserFold, seed: int) -> Tensor:
     """Train one setting on one fold; a confusion matrix of every validation image, (N, C, C)."""
     data, asked = fold.open(), setting.config
     seen = pixel_statistics(data, fold.train)

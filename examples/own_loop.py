@@ -30,7 +30,7 @@ CONFIG = {
 }
 
 
-def train(setting: segdecay.Setting, fold: segdecay.OwnFold, seed: int) -> Tensor:
+def train(setting: segdecay.Setting, fold: segdecay.UserFold, seed: int) -> Tensor:
     """Train one setting on one fold; a confusion matrix of every validation image, (N, C, C)."""
     data, training = fold.open(), setting.config.training
     images, masks = pixels(data, fold.train)
@@ -40,7 +40,7 @@ def train(setting: segdecay.Setting, fold: segdecay.OwnFold, seed: int) -> Tenso
     torch.manual_seed(derive_seed(seed, fold.number, "init"))  # any seed will do, if it is the same for every setting
     model = UNet(in_channels=3, classes=len(fold.classes), width=4, depth=2).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03, weight_decay=0.0, fused=True)
-    attach(optimizer, model, policy="decoupled", axis_value=setting.value, learning_rates=setting.learning_rates)
+    attach(optimizer, model, regularizer="decoupled", axis_value=setting.value, learning_rates=setting.learning_rates)
     rates, loss_of = iter(setting.learning_rates), build_loss(setting.config.loss)
     for epoch in range(training.epochs):
         order = torch.randperm(len(images), generator=generator(seed, fold.number, "order", epoch)).numpy()

@@ -1,6 +1,6 @@
 """A torchvision detector, not a segmentation network: SSDlite from random weights on composed squares.
 
-Its optimizer decays already; take_over=True replaces that by the policy and gives it back on detach.
+Its optimizer decays already; take_over=True replaces that by the regularizer and gives it back on detach.
 Run: python examples/torchvision_detector.py
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
     handle = attach(
         optimizer,
         model,
-        policy="decoupled",
+        regularizer="decoupled",
         strength=0.05,
         partition=partition,
         multipliers={"head": 0.1},

@@ -74,7 +74,7 @@ def drive(
 
 def run(
     make: Make,
-    policy: str | None,
+    regularizer: str | None,
     rates: Sequence[float],
     *,
     dtype: torch.dtype = torch.float64,
@@ -82,23 +82,27 @@ def run(
     closure: bool = False,
     **asked: Any,
 ) -> list[Tensor]:
-    """The weights of `make_net` after the steps under a policy, which acts on every parameter unless told otherwise."""
+    """The weights of `make_net` after the steps under a regularizer, which acts on every parameter unless told otherwise."""
     model = make_net(dtype)
     optimizer = make(list(model.parameters()))
-    if policy is not None:
-        attach(optimizer, model, policy=policy, **{"multipliers": EVERYWHERE, **asked})
+    if regularizer is not None:
+        attach(optimizer, model, regularizer=regularizer, **{"multipliers": EVERYWHERE, **asked})
     return drive(model, optimizer, rates, drift=drift, closure=closure)
 
 
 def resumed(
-    make: Make, policy: str, rates: Sequence[float], cut: int, *, drift: float = 0.0, **asked: Any
+    make: Make, regularizer: str, rates: Sequence[float], cut: int, *, drift: float = 0.0, **asked: Any
 ) -> list[Tensor]:
     """As `run` in float32, but saved after `cut` steps and gone on with in new objects."""
 
     def fresh() -> tuple[nn.Module, Optimizer, Handle]:
         model = make_net(torch.float32)
         optimizer = make(list(model.parameters()))
-        return model, optimizer, attach(optimizer, model, policy=policy, **{"multipliers": EVERYWHERE, **asked})
+        return (
+            model,
+            optimizer,
+            attach(optimizer, model, regularizer=regularizer, **{"multipliers": EVERYWHERE, **asked}),
+        )
 
     model, optimizer, handle = fresh()
     drive(model, optimizer, rates[:cut], drift=drift)

@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import own_training
+import user_training
 
 
 def slow(setting: Any, fold: Any, seed: int) -> Any:
     """As `peak`, after a while."""
-    found = own_training.peak(setting, fold, seed)
+    found = user_training.peak(setting, fold, seed)
     time.sleep(0.15)
     return found
 
 
 if __name__ == "__main__":
-    done = own_training.tune(slow, Path(sys.argv[1]), workers=1, set={"search.race": False})
+    done = user_training.tune(slow, Path(sys.argv[1]), workers=1, set={"search.race": False})
     print(done.verdict.kind, done.verdict.strength.value)

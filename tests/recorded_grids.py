@@ -1,4 +1,4 @@
-"""Grids of cells for tests of the replay benchmark: files as record_grid.py writes them, simulations without noise."""
+"""Grids of trials for tests of the replay benchmark: files as record_grid.py writes them, simulations without noise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ bench = _load()
 
 
 def random_matrices(seed: int = 0) -> dict[tuple[int, int, int], Any]:
-    """Random (N, C, C) matrices of every cell; cell (3, 2, 1) predicts one class, cell (2, 2, 1) two."""
+    """Random (N, C, C) matrices of every trial; trial (3, 2, 1) predicts one class, trial (2, 2, 1) two."""
     random = np.random.default_rng(seed)
     shape = (len(VALUES), len(SIZES), SEEDS)
     found = {at: random.integers(0, 50, (SIZES[at[1]], CLASSES, CLASSES)) for at in np.ndindex(shape)}
@@ -73,7 +73,7 @@ def open_replay(grid: Any, seed: int = 0, number: int = 0, budget: float = np.in
 
 def noiseless(monkeypatch: pytest.MonkeyPatch, name: str = "sharp peak") -> tuple[Any, int]:
     """A simulated grid with next to no noise, and its best strength."""
-    for constant in ("CELL_NOISE", "IMAGE_NOISE", "IMAGE_EFFECT"):
+    for constant in ("TRIAL_NOISE", "IMAGE_NOISE", "IMAGE_EFFECT"):
         monkeypatch.setattr(bench.surfaces, constant, 1e-4)
     surface = bench.surfaces.Surface(bench.surfaces.SURFACES[name]().curves)
     return bench.surfaces.draw_grid(name, surface, 0), int(surface.curves.mean(axis=1).argmax())

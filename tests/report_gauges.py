@@ -1,4 +1,4 @@
-"""Gauges and weight balancing of an invented run: plain numbers that a test can check by hand."""
+"""Diagnostics and weight balancing of an invented run: plain numbers that a test can check by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def row_norms(shape: Shape, value: float) -> list[float]:
 
 
 def extra_of(shape: Shape, value: float, *, has_validation: bool) -> dict[str, Any]:
-    """What a cell keeps beside its scores."""
+    """What a trial keeps beside its scores."""
     seen = [
         {"name": "down.0.relu", "channels": 8, "dead": 1, "zeros": 0.4},
         {"name": "up.relu", "channels": 24, "dead": 3, "zeros": 0.8},
@@ -58,7 +58,7 @@ def extra_of(shape: Shape, value: float, *, has_validation: bool) -> dict[str, A
     logs = [None if row == ABSENT else math.log(0.5 / 2**row) for row in range(size)]
     extra: dict[str, Any] = {
         "log_frequencies": logs,
-        "gauges": {**reading(shape, value, 12, 0), "validation_activations": seen if has_validation else []},
+        "diagnostics": {**reading(shape, value, 12, 0), "validation_activations": seen if has_validation else []},
         "stages": [{"stage": 1, "epochs": 12, "row_norms": {"head.weight": row_norms(shape, value)}}],
     }
     if shape.has_stages:

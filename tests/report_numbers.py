@@ -36,11 +36,11 @@ class Shape:
 
     kind: str = "chosen"  # chosen, zero, flat or edge
     has_test: bool = True
-    policy: str = "decoupled"
+    regularizer: str = "decoupled"
     classes: tuple[str, ...] = CLASSES
     values: tuple[float, ...] = VALUES
     diverged: float | None = 16.0
-    has_gauges: bool = True
+    has_diagnostics: bool = True
     has_stages: bool = False
 
 
@@ -80,7 +80,7 @@ def verdict_of(shape: Shape, random: np.random.Generator) -> dict[str, Any]:
         "kind": shape.kind,
         "sentence": sentence,
         "criterion": "miou",
-        "policy": shape.policy,
+        "regularizer": shape.regularizer,
         "strength": strength(taken),
         "one_se": strength(best) if shape.kind == "flat" else strength(max(known)),
         "selection": {
@@ -103,7 +103,7 @@ def verdict_of(shape: Shape, random: np.random.Generator) -> dict[str, Any]:
         "honest": None,
         "test": _test(shape, iou[taken], iou[0.0]) if shape.has_test else None,
         "cost": {
-            "cells": FOLDS * len(shape.values),
+            "trials": FOLDS * len(shape.values),
             "refits": 2,
             "epochs": EPOCHS * FOLDS * len(shape.values),
             "seconds": 252.4,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from report_gauges import extra_of, reading
+from report_diagnostics import extra_of, reading
 from report_numbers import (
     ABSENT,
     CLASSES,
@@ -29,7 +29,7 @@ from report_numbers import (
 )
 
 from segdecay.metrics.confusion import write_confusions
-from segdecay.runs.records import CellRecord, Scores
+from segdecay.runs.records import Scores, TrialRecord
 from segdecay.utils.files import to_json, write_json
 
 IMAGES = 10  # of a validation fold
@@ -43,7 +43,7 @@ def write_run(folder: Path, shape: Shape | None = None) -> Path:
     write_json(folder / "verdict.json", verdict_of(shape, random))
     for value in shape.values:
         for fold in range(FOLDS):
-            _write_cell(folder, shape, value, fold, random)
+            _write_trial(folder, shape, value, fold, random)
     known = {value: mean for value, mean in means_of(shape).items() if value and mean is not None}
     _write_examples(folder / "examples", shape, max(known, key=lambda value: known[value]), random)
     return folder
@@ -54,11 +54,11 @@ def write_training(folder: Path) -> Path:
     shape = Shape(diverged=None)
     _write_common(folder, shape, command="segdecay train DIR --decay decoupled --lambda 0.01")
     (folder / "run.yaml").write_text(
-        "command: train\ndata: {path: DIR}\ndecay: {policy: decoupled, lambda: 0.01}\n", encoding="utf-8"
+        "command: train\ndata: {path: DIR}\ndecay: {regularizer: decoupled, lambda: 0.01}\n", encoding="utf-8"
     )
     (folder / "folds.json").unlink()
-    cell = folder / "refit" / "chosen"
-    _write_training(cell, shape, 4.0, 0, np.random.default_rng(4), has_validation=False)
+    trial = folder / "refit" / "chosen"
+    _write_training(trial, shape, 4.0, 0, np.random.default_rng(4), has_validation=False)
     return folder
 
 
@@ -151,15 +151,15 @@ def _partition() -> list[dict[str, Any]]:
     ]
 
 
-def _write_cell(folder: Path, shape: Shape, value: float, fold: int, random: np.random.Generator) -> None:
-    cell = folder / "cells" / f"total_decay={value:g}" / f"{fold}-0"
-    _write_training(cell, shape, value, fold, random, has_validation=True)
+def _write_trial(folder: Path, shape: Shape, value: float, fold: int, random: np.random.Generator) -> None:
+    trial = folder / "trials" / f"total_decay={value:g}" / f"{fold}-0"
+    _write_training(trial, shape, value, fold, random, has_validation=True)
 
 
 def _write_training(
-    cell: Path, shape: Shape, value: float, fold: int, random: np.random.Generator, *, has_validation: bool
+    trial: Path, shape: Shape, value: float, fold: int, random: np.random.Generator, *, has_validation: bool
 ) -> None:
-    cell.mkdir(parents=True)
+    trial.mkdir(parents=True)
     is_lost = value == shape.diverged and fold == 1
     iou = tuple(math.nan if score is None else score for score in class_scores(shape, 0.4))
     support = tuple(900 // (row + 1) for row in range(len(shape.classes)))
@@ -167,7 +167,7 @@ def _write_training(
     scores = Scores(
         0.45, iou, iou, 0.1, support, 0.7, precision=precision, recall=recall, boundary_iou=edges, boundary_miou=0.2
     )
-    record = CellRecord(
+    record = TrialRecord(
         setting=f"total_decay={value:g}",
         strength=strength(value),
         fold=fold,
@@ -180,11 +180,11 @@ def _write_training(
         steps=EPOCHS * 2,
         seconds=12.5,
         parts=(20, 10 if has_validation else 0),
-        extra=extra_of(shape, value, has_validation=has_validation) if shape.has_gauges and not is_lost else {},
+        extra=extra_of(shape, value, has_validation=has_validation) if shape.has_diagnostics and not is_lost else {},
     )
-    (cell / "cell.json").write_text(to_json(record), encoding="utf-8")
+    (trial / "trial.json").write_text(to_json(record), encoding="utf-8")
     if record.validation is not None:
-        write_confusions(cell / "confusion.npz", confusions_of(shape, value, fold))
+        write_confusions(trial / "confusion.npz", confusions_of(shape, value, fold))
     lines = []
     for epoch in range(1, EPOCHS + 1):
         loss = 2.2 * math.exp(-epoch / 5) + 0.25 + float(random.normal(0, 0.015))
@@ -202,12 +202,12 @@ def _write_training(
                 if has_validation and epoch % 2 == 0
                 else None,
                 "train_miou": 0.63 if epoch == EPOCHS else None,
-                "gauges": reading(shape, value, epoch, fold) if shape.has_gauges and epoch % 4 == 0 else None,
+                "diagnostics": reading(shape, value, epoch, fold) if shape.has_diagnostics and epoch % 4 == 0 else None,
                 "seconds": 1.0,
             }
         )
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    (cell / "curve.jsonl").write_text(text, encoding="utf-8")
+    (trial / "curve.jsonl").write_text(text, encoding="utf-8")
 
 
 def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES, *, of_older_version: bool = False) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import Dataset, load_dataset
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 CLASSES = ("ground", "bright", "dark")
 
@@ -54,11 +54,11 @@ def small_config(data: Path | str, **sections: Any) -> RunConfig:
     return parse_config(values)
 
 
-def small_task(folder: Path, config: RunConfig, *, value: float = 2.0, **changes: Any) -> tuple[CellTask, Dataset]:
-    """A cell on the first two thirds of a data set, scored on the rest."""
+def small_task(folder: Path, config: RunConfig, *, value: float = 2.0, **changes: Any) -> tuple[TrialTask, Dataset]:
+    """A trial on the first two thirds of a data set, scored on the rest."""
     dataset, _ = load_dataset(config.data)
     cut = len(dataset.items) * 2 // 3
-    task = CellTask(
+    task = TrialTask(
         folder=folder,
         dataset=dataset.root,
         config=config,

@@ -1,4 +1,4 @@
-"""Small networks and steps with which tests of sparsity policies work."""
+"""Small networks and steps with which tests of sparsity regularizers work."""
 
 from __future__ import annotations
 

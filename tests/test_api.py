@@ -50,7 +50,7 @@ def test_importing_segdecay_imports_no_torch_and_names_are_found() -> None:
 
 def test_the_public_names() -> None:
     assert segdecay.__all__ == [
-        "Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"
+        "Axis", "Model", "UserData", "UserFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'tuen'"):
         segdecay.tuen  # noqa: B018
@@ -113,14 +113,16 @@ def test_what_cannot_be_predicted_is_told(trained: segdecay.Trained, image: Any,
 
 
 def test_a_configuration_is_a_mapping_a_file_or_an_object(tmp_path: Path) -> None:
-    from segdecay.workflows.request import config_from_keywords
     from segdecay.config.schema import parse_config, to_yaml
+    from segdecay.workflows.request import config_from_keywords
 
     values = {"data": {"path": "digits"}, "training": {"epochs": 7}}
     config = parse_config(values)
     (tmp_path / "c.yaml").write_text("command: tune\n" + to_yaml(config), encoding="utf-8")
     for given in (values, config, tmp_path / "c.yaml", str(tmp_path / "c.yaml")):
-        built = config_from_keywords(None, given, {"search.race": False, "search.grid": (0, 3.0)}, {"seed": 4, "x": None})
+        built = config_from_keywords(
+            None, given, {"search.race": False, "search.grid": (0, 3.0)}, {"seed": 4, "x": None}
+        )
         assert (built.training.epochs, built.search.race, built.search.grid, built.seed) == (7, False, (0, 3), 4)
     assert values == {"data": {"path": "digits"}, "training": {"epochs": 7}}  # a caller's mapping is left alone
     assert to_plain(config_from_keywords("other", values, None, {}))["data"]["path"] == "other"
@@ -136,7 +138,7 @@ def test_a_configuration_is_a_mapping_a_file_or_an_object(tmp_path: Path) -> Non
         ({"set": {"seed.x": 3}, "config": {"seed": 1}}, "seed.x: 'seed' is a value, not a section"),
         ({"budget": "soon"}, "--budget takes"),
         ({"axis": ("decoupled", "adamw")}, "axis= goes with train="),
-        ({"data": segdecay.OwnData(["a", "b"], ["x", "y"])}, "OwnData only describes images"),
+        ({"data": segdecay.UserData(["a", "b"], ["x", "y"])}, "UserData only describes images"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -152,9 +154,9 @@ def test_arms_in_one_text_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_own_function_has_no_model_to_load(tmp_path: Path) -> None:
-    import own_training
+    import user_training
 
-    done = own_training.tune(own_training.peak, tmp_path / "run")
+    done = user_training.tune(user_training.peak, tmp_path / "run")
     with pytest.raises(RunError, match="which keeps its own models"):
         done.load()
     with pytest.raises(RunError, match="which keeps its own models"):
@@ -166,8 +168,8 @@ def test_a_run_of_an_own_function_has_no_model_to_load(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-import own_training
-done = own_training.tune(own_training.peak, {run!r}, workers=2, quiet=False)
+import user_training
+done = user_training.tune(user_training.peak, {run!r}, workers=2, quiet=False)
 """
 
 

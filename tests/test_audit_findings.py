@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from segdecay.decay import POLICIES, Audit, Finding, attach, audit, group_parameters, optimizer_groups
+from segdecay.decay import REGULARIZERS, Audit, Finding, attach, audit, group_parameters, optimizer_groups
 from segdecay.decay.audit.findings import FORM_FINDINGS
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import DecayError
@@ -383,13 +383,13 @@ def test_groups_with_other_rates_decay_in_proportion() -> None:
     assert rows["3.weight"].total_decay == pytest.approx(4 * 0.2 * 0.5)
 
 
-def test_an_attached_policy_is_part_of_the_table() -> None:
+def test_an_attached_regularizer_is_part_of_the_table() -> None:
     net = small_net()
     optimizer = sgd(net)
-    handle = attach(optimizer, net, policy="decoupled", strength=0.01)
+    handle = attach(optimizer, net, regularizer="decoupled", strength=0.01)
     rows = {row.name: row for row in audit(net, optimizer, learning_rates=[0.1] * 50).rows}
     (decay,) = rows["0.weight"].decays
-    assert (decay.source, decay.mechanism, decay.strength) == ("policy", "decoupled", 0.01)
+    assert (decay.source, decay.mechanism, decay.strength) == ("regularizer", "decoupled", 0.01)
     assert rows["0.weight"].total_decay == pytest.approx(50 * 0.1 * 0.01)
     assert rows["1.weight"].decays == ()
     assert audit(net, optimizer).codes("wrong") == ()
@@ -399,23 +399,25 @@ def test_an_attached_policy_is_part_of_the_table() -> None:
     assert audit(net, optimizer).rows[0].decays[0].source == "optimizer"
 
 
-def test_policies_that_combine_do_not_decay_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regularizers_that_combine_do_not_decay_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     class Bound(Decoupled):
         name = "max_norm"
 
-    monkeypatch.setitem(POLICIES, "max_norm", Bound)
+    monkeypatch.setitem(REGULARIZERS, "max_norm", Bound)
     net = small_net()
     optimizer = sgd(net)
-    handles = [attach(optimizer, net, policy=policy, strength=0.01) for policy in ("decoupled", "max_norm")]
+    handles = [
+        attach(optimizer, net, regularizer=regularizer, strength=0.01) for regularizer in ("decoupled", "max_norm")
+    ]
     found = audit(net, optimizer)
     assert len(found.rows[0].decays) == len(handles) == 2
     assert found.codes("wrong") == ()
 
 
-def test_a_policy_through_adam_is_as_doubtful_as_adams_own_decay() -> None:
+def test_a_regularizer_through_adam_is_as_doubtful_as_adams_own_decay() -> None:
     net = small_net()
     adam = torch.optim.Adam(net.parameters())
-    attach(adam, net, policy="l2", strength=0.01)
+    attach(adam, net, regularizer="l2", strength=0.01)
     assert only(audit(net, adam), "coupled_through_adaptive")[0].parameters == ("0.weight", "3.weight")
 
 

@@ -70,9 +70,9 @@ def test_the_race_pays_for_what_its_plan_asks(monkeypatch: pytest.MonkeyPatch) -
 def test_the_grid_by_lightning_and_optuna_trains_and_extrapolates(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     script = BENCHMARKS / "peers" / "optuna_grid.py"
-    command = [sys.executable, str(script), "--work", str(tmp_path), "--epochs", "1", "--cells", "2", "--folds", "2"]
+    command = [sys.executable, str(script), "--work", str(tmp_path), "--epochs", "1", "--trials", "2", "--folds", "2"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["cells"], found["trained"], found["extrapolated"]) == (18, 2, True)
-    assert found["seconds"] > 16 * found["seconds_a_cell"][1]
+    assert (found["trials"], found["trained"], found["extrapolated"]) == (18, 2, True)
+    assert found["seconds"] > 16 * found["seconds_a_trial"][1]
     assert 0 < found["miou"] < 1

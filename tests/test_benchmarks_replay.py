@@ -24,7 +24,7 @@ def test_a_record_reads_back_as_the_scores_of_its_matrices(recorded: Any) -> Non
     assert recorded.shape == (4, 3, 2, 4)
 
 
-def test_a_cell_that_predicts_one_class_is_called_collapsed(recorded: Any) -> None:
+def test_a_trial_that_predicts_one_class_is_called_collapsed(recorded: Any) -> None:
     assert np.argwhere(recorded.collapsed).tolist() == [[3, 2, 1]]
 
 
@@ -41,11 +41,11 @@ def test_a_record_with_too_few_matrices_says_how_many_there_should_be(tmp_path: 
 
 def test_epochs_are_paid_once_and_going_on_costs_the_rest(recorded: Any) -> None:
     replay = open_replay(recorded)
-    replay.cell(1, 0, 3)
-    replay.cell(1, 0, 2)
+    replay.trial(1, 0, 3)
+    replay.trial(1, 0, 2)
     assert replay.used == 3
     assert replay.finished == {}
-    replay.cell(1, 0)
+    replay.trial(1, 0)
     replay.counts(1, 0)
     assert replay.used == EPOCHS
     assert replay.finished == {1: {0}}
@@ -53,7 +53,7 @@ def test_epochs_are_paid_once_and_going_on_costs_the_rest(recorded: Any) -> None
 
 def test_a_budget_counts_only_what_a_look_would_add(recorded: Any) -> None:
     replay = open_replay(recorded, budget=EPOCHS)
-    replay.cell(1, 0, 3)
+    replay.trial(1, 0, 3)
     assert replay.affords(1, 0)
     assert replay.affords(2, 0, 1)
     assert not replay.affords(2, 0, 2)
@@ -62,7 +62,7 @@ def test_a_budget_counts_only_what_a_look_would_add(recorded: Any) -> None:
 def test_the_score_on_the_way_is_the_recorded_curve(recorded: Any) -> None:
     replay = open_replay(recorded, seed=1)
     fold = replay.repeat.folds[2]
-    assert replay.cell(2, 2, 2) == pytest.approx(SHARES[1][1] * recorded.scores(1)[2, fold], rel=1e-6)
+    assert replay.trial(2, 2, 2) == pytest.approx(SHARES[1][1] * recorded.scores(1)[2, fold], rel=1e-6)
 
 
 def test_resampled_images_move_the_whole_curve_with_the_last_score(recorded: Any) -> None:
@@ -70,8 +70,8 @@ def test_resampled_images_move_the_whole_curve_with_the_last_score(recorded: Any
     replay = bench.replaying.Replay(repeat)
     own = random_matrices()[1, repeat.folds[0], 0][repeat.images[0]]
     score = scores_of(own.sum(axis=0)).miou
-    assert replay.cell(1, 0) == pytest.approx(score, rel=1e-6)
-    assert replay.cell(1, 0, 1) == pytest.approx(SHARES[0][0] * score, rel=1e-6)
+    assert replay.trial(1, 0) == pytest.approx(score, rel=1e-6)
+    assert replay.trial(1, 0, 1) == pytest.approx(SHARES[0][0] * score, rel=1e-6)
     assert score != pytest.approx(recorded.scores(0)[1, repeat.folds[0]], abs=1e-4)
 
 
@@ -107,19 +107,19 @@ def test_one_split_tries_no_more_than_it_can_pay(recorded: Any) -> None:
 
 
 @pytest.mark.parametrize("n_folds", [3, 5])
-def test_nine_cells_cost_nine_and_find_a_clear_peak(monkeypatch: pytest.MonkeyPatch, n_folds: int) -> None:
+def test_nine_trials_cost_nine_and_find_a_clear_peak(monkeypatch: pytest.MonkeyPatch, n_folds: int) -> None:
     grid, best = noiseless(monkeypatch)
     repeat = bench.replaying.draw_repeat(grid, 0, 0, n_folds, resample=False)
     replay = bench.replaying.Replay(repeat)
-    assert bench.selectors.nine_cells(replay).chosen == best
+    assert bench.selectors.nine_trials(replay).chosen == best
     assert replay.used == 9 * grid.shape[3]
 
 
 def test_the_additive_curve_gives_back_a_parabola_through_fold_effects() -> None:
     x = bench.selectors.octaves((0.0, *(2.0**k for k in range(8))))
     truth = -0.01 * (x - 3) ** 2
-    cells = {(v, f): truth[v] + (0.03, -0.03)[f] for v in range(9) for f in range(2)}
-    curve = bench.selectors.additive_curve(cells, x, around=3.0)
+    trials = {(v, f): truth[v] + (0.03, -0.03)[f] for v in range(9) for f in range(2)}
+    curve = bench.selectors.additive_curve(trials, x, around=3.0)
     assert curve - curve.mean() == pytest.approx(truth - truth.mean(), abs=1e-5)
 
 
@@ -144,9 +144,9 @@ def test_what_is_chosen_on_one_seed_is_judged_on_the_other(tmp_path: Path) -> No
 
 def test_a_choice_has_no_kind_where_none_was_not_trained(recorded: Any) -> None:
     replay = open_replay(recorded)
-    replay.cell(2, 0)
+    replay.trial(2, 0)
     assert bench.judging.kind_of(replay, 2) is None
-    replay.cell(0, 1)
+    replay.trial(0, 1)
     assert bench.judging.kind_of(replay, 2) is None
 
 
@@ -163,26 +163,26 @@ def test_looking_for_the_kind_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     replay = open_replay(grid)
     for setting in (0, best):
         for fold in range(3):
-            replay.cell(setting, fold)
+            replay.trial(setting, fold)
     before = dict(replay.paid)
     assert bench.judging.kind_of(replay, best) == "chosen"
     assert replay.paid == before
 
 
-def test_simulated_cells_scatter_around_their_truth() -> None:
+def test_simulated_trials_scatter_around_their_truth() -> None:
     surfaces = bench.surfaces
     surface = surfaces.SURFACES["gentle peak"]()
     scores = np.array([surfaces.draw_grid("gentle peak", surface, number).scores(0) for number in range(200)])
     assert scores.mean(axis=(0, 2)) == pytest.approx(surfaces.truth_of(surface).means, abs=0.006)
     within = scores - scores.mean(axis=1, keepdims=True)
-    expected = np.hypot(surfaces.CELL_NOISE, surfaces.IMAGE_NOISE / np.sqrt(surfaces.IMAGES))
+    expected = np.hypot(surfaces.TRIAL_NOISE, surfaces.IMAGE_NOISE / np.sqrt(surfaces.IMAGES))
     centred = within - within.mean(axis=0)
     assert centred.std() == pytest.approx(expected * np.sqrt(8 / 9), rel=0.05)
     assert scores.mean(axis=1).std() == pytest.approx(np.hypot(surfaces.FOLD_EFFECT, expected / 3), rel=0.06)
 
 
-def test_simulated_cells_collapse_as_often_as_said() -> None:
-    surface = bench.surfaces.SURFACES["cells that collapse"]()
+def test_simulated_trials_collapse_as_often_as_said() -> None:
+    surface = bench.surfaces.SURFACES["trials that collapse"]()
     collapsed = [bench.surfaces.draw_grid("c", surface, number).collapsed.mean() for number in range(60)]
     assert np.mean(collapsed) == pytest.approx(0.1, abs=0.03)
 

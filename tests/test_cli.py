@@ -44,7 +44,18 @@ def test_help_imports_no_torch_and_lists_every_command() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     said = _segdecay("--help").stdout
-    for name in ("init", "check", "tune", "train", "predict", "evaluate", "report", "policies", "strength", "audit"):
+    for name in (
+        "init",
+        "check",
+        "tune",
+        "train",
+        "predict",
+        "evaluate",
+        "report",
+        "regularizers",
+        "strength",
+        "audit",
+    ):
         assert name in said
 
 
@@ -69,7 +80,7 @@ def test_importing_the_package_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["init", "check", "tune", "train", "predict", "evaluate", "report", "policies", "strength", "audit"]
+    "name", ["init", "check", "tune", "train", "predict", "evaluate", "report", "regularizers", "strength", "audit"]
 )
 def test_every_command_has_help_with_an_example(name: str) -> None:
     assert "Example: segdecay" in _segdecay(name, "--help").stdout
@@ -80,9 +91,9 @@ def test_tune_leaves_the_files_of_a_run(tuned: tuple[Path, Path, str]) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {
         "run.yaml", "environment.json", "data.json", "folds.json", "partition.json", "verdict.json", "report.html",
-        "examples/examples.json", "model/model.safetensors", "model/model.json", "refit/chosen/cell.json",
-        "cells/total_decay=0/0-0/cell.json", "cells/total_decay=2/1-0/confusion.npz",
-        "cells/total_decay=2/1-0/curve.jsonl",
+        "examples/examples.json", "model/model.safetensors", "model/model.json", "refit/chosen/trial.json",
+        "trials/total_decay=0/0-0/trial.json", "trials/total_decay=2/1-0/confusion.npz",
+        "trials/total_decay=2/1-0/curve.jsonl",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith((".pkl", ".pt", ".pth", ".part"))]
     assert "lines to paste" in said
@@ -92,7 +103,7 @@ def test_tune_leaves_the_files_of_a_run(tuned: tuple[Path, Path, str]) -> None:
 def test_the_verdict_has_the_keys_that_others_read(tuned: tuple[Path, Path, str]) -> None:
     verdict: dict[str, Any] = json.loads((tuned[1] / "verdict.json").read_text())
     assert {
-        "schema_version", "kind", "criterion", "policy", "strength", "one_se", "selection", "zero", "settings",
+        "schema_version", "kind", "criterion", "regularizer", "strength", "one_se", "selection", "zero", "settings",
         "classes", "seeds", "honest", "test", "cost",
     } <= verdict.keys()  # fmt: skip
     assert verdict["kind"] in ("chosen", "zero", "flat", "edge")
@@ -108,7 +119,7 @@ def test_the_verdict_has_the_keys_that_others_read(tuned: tuple[Path, Path, str]
     assert all(row["support"] > 0 for row in verdict["classes"])
     assert {"chosen", "zero"} == verdict["test"].keys()
     assert verdict["test"]["chosen"]["iou"].keys() == {"ground", "bright", "dark"}
-    assert verdict["cost"]["cells"] >= 4
+    assert verdict["cost"]["trials"] >= 4
 
 
 def test_folds_share_no_group_and_are_kept_by_name(tuned: tuple[Path, Path, str]) -> None:
@@ -153,7 +164,7 @@ def test_json_is_all_that_stands_on_standard_output(tuned: tuple[Path, Path, str
     data, run, _ = tuned
     assert json.loads(_segdecay("tune", data, "--out", run, *QUICK, "--json").stdout)["kind"]
     assert json.loads(_segdecay("check", data, "--json").stdout)["images"] == {"train": 12, "test": 4}
-    assert "decoupled" in json.loads(_segdecay("policies", "--json").stdout)
+    assert "decoupled" in json.loads(_segdecay("regularizers", "--json").stdout)
     assert json.loads(_segdecay("report", run, "--json").stdout)["report"].endswith("report.html")
 
 
@@ -216,8 +227,8 @@ def test_train_makes_a_model_and_a_report(tuned: tuple[Path, Path, str], tmp_pat
         "train", tuned[0], "--decay", "decoupled", "--lambda", "0.01", "--out", tmp_path / "run", *QUICK
     ).stdout
     assert "train mIoU" in said
-    cell = json.loads((tmp_path / "run" / "refit" / "chosen" / "cell.json").read_text())
-    assert cell["strength"]["lambda"] == pytest.approx(0.01)
+    trial = json.loads((tmp_path / "run" / "refit" / "chosen" / "trial.json").read_text())
+    assert trial["strength"]["lambda"] == pytest.approx(0.01)
     assert (tmp_path / "run" / "report.html").exists()
     assert (tmp_path / "run" / "model" / "model.json").exists()
 
@@ -228,12 +239,12 @@ def test_train_without_a_strength_says_what_it_needs(tuned: tuple[Path, Path, st
     assert "saw neither" in error
 
 
-def test_policies_prints_formulas_and_one_in_full() -> None:
-    said = _segdecay("policies").stdout
+def test_regularizers_prints_formulas_and_one_in_full() -> None:
+    said = _segdecay("regularizers").stdout
     for name in ("none", "l2", "decoupled"):
         assert name in said
-    assert "Minimises" in _segdecay("policies", "l2").stdout
-    assert "Did you mean 'decoupled'" in _segdecay("policies", "decoupld", code=2).stderr
+    assert "Minimises" in _segdecay("regularizers", "l2").stdout
+    assert "Did you mean 'decoupled'" in _segdecay("regularizers", "decoupld", code=2).stderr
 
 
 def test_all_faults_of_a_command_are_in_one_message(shapes: Path, tmp_path: Path) -> None:
@@ -337,8 +348,8 @@ def test_a_diverged_training_drops_its_strength_and_the_refit_follows(tmp_path: 
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     other = next(s for s in verdict["settings"] if s["strength"]["value"] == 2.0)
     assert other["mean"] is not None
-    # what a cell writes when its loss is no number any more
-    path = tmp_path / "run" / "cells" / "total_decay=2" / "0-0" / "cell.json"
+    # what a trial writes when its loss is no number any more
+    path = tmp_path / "run" / "trials" / "total_decay=2" / "0-0" / "trial.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "status": "diverged", "reason": "the loss became nan", "validation": None}))
     said = _segdecay(*command).stdout
@@ -348,7 +359,7 @@ def test_a_diverged_training_drops_its_strength_and_the_refit_follows(tmp_path: 
     assert by_value[2.0]["dropped"] == "diverged in 1 of 1 training: the loss became nan"
     assert by_value[0.0]["mean"] is not None
     assert verdict["strength"]["value"] == 0.0
-    assert json.loads((tmp_path / "run" / "refit" / "chosen" / "cell.json").read_text())["strength"]["value"] == 0.0
+    assert json.loads((tmp_path / "run" / "refit" / "chosen" / "trial.json").read_text())["strength"]["value"] == 0.0
     assert "Not scored: 2" in said
     assert "the loss became nan" in (tmp_path / "run" / "report.html").read_text()
 

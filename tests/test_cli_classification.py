@@ -65,10 +65,10 @@ def test_a_search_ends_with_a_verdict_in_balanced_accuracy(tuned: tuple[Path, Pa
     assert test["score"] == pytest.approx(sum(test["classes"].values()) / 3)
     none = next(row for row in verdict["settings"] if row["strength"]["value"] == 0)
     assert none["gap"] == pytest.approx(none["train_mean"] - none["mean"])
-    cells = [
-        json.loads(path.read_text()) for path in sorted((tuned[1] / "cells" / "total_decay=0").glob("*/cell.json"))
+    trials = [
+        json.loads(path.read_text()) for path in sorted((tuned[1] / "trials" / "total_decay=0").glob("*/trial.json"))
     ]
-    assert none["train_mean"] == pytest.approx(np.mean([np.mean(cell["train"]["recall"]) for cell in cells]))
+    assert none["train_mean"] == pytest.approx(np.mean([np.mean(trial["train"]["recall"]) for trial in trials]))
 
 
 def test_a_model_that_learned_brightness_is_better_than_guessing(tuned: tuple[Path, Path]) -> None:

@@ -20,7 +20,7 @@ TINY = ("search.resamples=100", "model.width=2", "model.depth=1", "training.batc
 FOUR = "none,decoupled,class_weights,early_stopping"
 
 
-def test_a_comparison_shares_none_and_goes_on_after_a_lost_cell(
+def test_a_comparison_shares_none_and_goes_on_after_a_lost_trial(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -28,24 +28,24 @@ def test_a_comparison_shares_none_and_goes_on_after_a_lost_cell(
     found = json.loads(said.out)
     kept = json.loads((run / "comparison.json").read_text())
     assert kept == found
-    assert found["cost"]["cells"] == 3 * 4  # none and one strength of three arms, in three folds
+    assert found["cost"]["trials"] == 3 * 4  # none and one strength of three arms, in three folds
     assert {arm["cost"]["trainings"] for arm in found["arms"]} == {3}
     assert len(found["pairs"]) == 6
-    folders = sorted((run / "cells").iterdir())
-    cells = {cell.name for folder in folders for cell in folder.iterdir()}
-    assert (len(folders), cells) == (4, {"0-0", "1-0", "2-0"})
-    records = [json.loads(path.read_text()) for path in run.glob("cells/*/*/cell.json")]
+    folders = sorted((run / "trials").iterdir())
+    trials = {trial.name for folder in folders for trial in folder.iterdir()}
+    assert (len(folders), trials) == (4, {"0-0", "1-0", "2-0"})
+    records = [json.loads(path.read_text()) for path in run.glob("trials/*/*/trial.json")]
     for fold in range(3):  # the same images for every arm
         assert len({tuple(one["validation"]["support"]) for one in records if one["fold"] == fold}) == 1
 
-    (folders[0] / "1-0" / "cell.json").unlink()
-    before = (folders[1] / "0-0" / "cell.json").read_bytes()
+    (folders[0] / "1-0" / "trial.json").unlink()
+    before = (folders[1] / "0-0" / "trial.json").read_bytes()
     again = call(capsys, "compare", "digits", "--arms", FOUR, *QUICK, "--out", run)
     assert "11 of them finished" in again.out
     assert [arm["mean"] for arm in json.loads((run / "comparison.json").read_text())["arms"]] == [
         arm["mean"] for arm in found["arms"]
     ]
-    assert (folders[1] / "0-0" / "cell.json").read_bytes() == before
+    assert (folders[1] / "0-0" / "trial.json").read_bytes() == before
 
     page = build_report(run).read_text()
     for part in ("Every two arms", "early stopping", "cannot be told apart", "Gap, sparsity and cost"):
@@ -78,8 +78,8 @@ def test_every_arm_trains_and_none_of_them_is_none_under_another_name(
     assert {arm["name"] for arm in found["arms"]} == set(arms)
     assert len(found["pairs"]) == len(arms) * (len(arms) - 1) // 2
     curves = {}
-    for folder in (run / "cells").iterdir():
-        assert json.loads((folder / "0-0" / "cell.json").read_text())["status"] == "finished", folder.name
+    for folder in (run / "trials").iterdir():
+        assert json.loads((folder / "0-0" / "trial.json").read_text())["status"] == "finished", folder.name
         lines = [json.loads(line) for line in (folder / "0-0" / "curve.jsonl").read_text().splitlines()]
         curves[folder.name] = [(line["loss"], line["gradient_norm"]) for line in lines]
     assert len(curves) == len(arms)
@@ -92,6 +92,6 @@ def test_an_arm_that_cannot_act_in_so_few_steps_is_refused(
     small = [word for pair in TINY[:-1] for word in ("--set", pair)]
     more: list[str | Path] = ["--arms", "none,cpr", "--strengths", "1", "--folds", "2", "--epochs", "4", *small]
     said = call(capsys, "compare", shapes, *more, "--workers", "0", "--out", tmp_path / "run", code=2)
-    assert "cpr: Policy 'cpr' cannot act in the first 800 steps" in said.err
+    assert "cpr: Regularizer 'cpr' cannot act in the first 800 steps" in said.err
     assert "a training here has 8:" in said.err
     assert not (tmp_path / "run").exists()

@@ -171,7 +171,7 @@ def test_the_page_draws_without_complaint_or_request(told: tuple[Path, Path, str
 def test_the_same_command_trains_nothing_again_and_json_is_alone(
     told: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = {path: path.stat().st_mtime_ns for path in told[1].rglob("cell.json")}
+    written = {path: path.stat().st_mtime_ns for path in told[1].rglob("trial.json")}
     written[told[1] / "article" / "article.json"] = (told[1] / "article" / "article.json").stat().st_mtime_ns
     out, _ = _run(capsys, "cifar10", "--data", told[0], *COMMAND, "--out", told[1], "--json", "--quiet")
     before = json.loads((told[1] / "example.json").read_text())

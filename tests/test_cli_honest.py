@@ -32,9 +32,9 @@ def _verdict(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "verdict.json").read_text()))
 
 
-def _score(cell: Path) -> float:
-    """mIoU of a cell, from its kept matrices."""
-    total = read_confusions(cell / "confusion.npz").sum(axis=0)
+def _score(trial: Path) -> float:
+    """mIoU of a trial, from its kept matrices."""
+    total = read_confusions(trial / "confusion.npz").sum(axis=0)
     return float(mean_present(iou(*intersection_union(total))))
 
 
@@ -59,7 +59,7 @@ def nested(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nested_scores_each_fold_at_what_was_taken_without_it(nested: Path) -> None:
     honest = _verdict(nested)["honest"]
     assert honest["method"] == "nested"
-    scores = [_score(nested / "cells" / f"total_decay={s:.12g}" / f"{n}-0") for n, s in enumerate(honest["strengths"])]
+    scores = [_score(nested / "trials" / f"total_decay={s:.12g}" / f"{n}-0") for n, s in enumerate(honest["strengths"])]
     assert honest["folds"] == pytest.approx(scores)
     assert honest["mean"] == pytest.approx(np.mean(scores))
     assert honest["interval"][0] < honest["mean"] < honest["interval"][1]
@@ -69,7 +69,7 @@ def test_nested_scores_each_fold_at_what_was_taken_without_it(nested: Path) -> N
 def test_nested_searches_have_two_folds_each_and_a_ledger_of_their_own(nested: Path) -> None:
     inner = {path.name for path in nested.glob("nested/*")}
     assert inner == {"without-0", "without-1", "without-2"}
-    folds = {path.name for path in nested.glob("nested/*/cells/*/*")}
+    folds = {path.name for path in nested.glob("nested/*/trials/*/*")}
     assert folds == {"0-0", "1-0"}
     assert not list(nested.rglob("predictions.npz"))
 
@@ -84,27 +84,27 @@ def test_the_verdict_is_the_same_with_and_without_nesting(data: Path, nested: Pa
     assert plain == other
 
 
-def test_a_damaged_inner_cell_is_trained_again_to_the_same_score(data: Path, nested: Path) -> None:
+def test_a_damaged_inner_trial_is_trained_again_to_the_same_score(data: Path, nested: Path) -> None:
     before = _verdict(nested)["honest"]
-    cell = next(nested.glob("nested/without-1/cells/*/0-0"))
-    (cell / "cell.json").write_text("{")
+    trial = next(nested.glob("nested/without-1/trials/*/0-0"))
+    (trial / "trial.json").write_text("{")
     told = _tune(data, nested, "--honest", "nested").stdout
-    assert "warning: without fold 2: cells/" in told
+    assert "warning: without fold 2: trials/" in told
     assert _verdict(nested)["honest"] == before
 
 
-def test_a_fold_held_out_is_in_no_cell_of_the_search(data: Path, tmp_path: Path) -> None:
+def test_a_fold_held_out_is_in_no_trial_of_the_search(data: Path, tmp_path: Path) -> None:
     said = _tune(data, tmp_path / "run", "--honest", "holdout").stdout
     assert "on a fold that was held out: " in said
     honest = _verdict(tmp_path / "run")["honest"]
     folds = json.loads((tmp_path / "run" / "folds.json").read_text())["folds"]
     assert len(folds) == 3
     held = set.intersection(*(set(fold["left_out"]) for fold in folds))
-    (cell,) = (tmp_path / "run" / "holdout").glob("cells/*/*")
-    record = json.loads((cell / "cell.json").read_text())
+    (trial,) = (tmp_path / "run" / "holdout").glob("trials/*/*")
+    record = json.loads((trial / "trial.json").read_text())
     assert record["parts"] == [12 - len(held), len(held)]
     assert len(held) >= 2
-    assert honest["mean"] == pytest.approx(_score(cell))
+    assert honest["mean"] == pytest.approx(_score(trial))
     assert honest["trainings"] == 1
     assert not list((tmp_path / "run").rglob("predictions.npz"))
 

@@ -42,12 +42,12 @@ def test_tune_ends_with_a_verdict_and_says_which_loss_it_was(data: Path, tmp_pat
     assert f"loss: {words}, class weights median" in said
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["loss"]["name"] == name
     assert json.loads((tmp_path / "verdict.json").read_text())["kind"] in {"chosen", "zero", "flat", "edge"}
-    cells: list[dict[str, Any]] = [json.loads(path.read_text()) for path in tmp_path.glob("cells/*/*/cell.json")]
-    assert len(cells) >= 4
-    for cell in cells:
-        assert cell["status"] == "finished"
-        assert cell["extra"]["stages"][0]["loss"] == words
-        assert 0 < cell["validation"]["loss"] < 10
+    trials: list[dict[str, Any]] = [json.loads(path.read_text()) for path in tmp_path.glob("trials/*/*/trial.json")]
+    assert len(trials) >= 4
+    for trial in trials:
+        assert trial["status"] == "finished"
+        assert trial["extra"]["stages"][0]["loss"] == words
+        assert 0 < trial["validation"]["loss"] < 10
     assert f"Loss: {words}, class weights median." in (tmp_path / "model" / "README.md").read_text()
     assert f"<dd>{words}</dd>" in (tmp_path / "report.html").read_text()
 
@@ -80,5 +80,5 @@ def test_a_class_that_no_training_holds_ends_a_run_before_any_training_unless_al
     assert not (tmp_path / "run").exists()
     said = _segdecay(verb, data, tmp_path / "run", *more, flags=("--allow-missing",))
     assert 'warning: class "pole" is in no training mask' in said
-    (cell, *_) = [json.loads(path.read_text()) for path in tmp_path.glob("run/**/cell.json")]
-    assert cell["extra"]["stages"][0]["class_weights"][3] == 1.0
+    (trial, *_) = [json.loads(path.read_text()) for path in tmp_path.glob("run/**/trial.json")]
+    assert trial["extra"]["stages"][0]["class_weights"][3] == 1.0

@@ -152,7 +152,7 @@ def test_a_folder_with_other_files_is_refused_and_one_of_ours_goes_on(
         (["--tile", "100"], "a multiple of 32 from 64 on is needed; saw 100. Take 96."),
         (["--tile", "128", "--overlap", "96"], "saw 96. Take 64."),
         (["--batch", "0"], "--batch: at least 1"),
-        (["--ensemble"], "0 of 2 cells"),
+        (["--ensemble"], "0 of 2 trials"),
     ],
 )
 def test_options_that_do_not_exist_are_told(
@@ -170,12 +170,12 @@ def test_a_run_without_a_model_says_how_far_it_is_and_how_to_go_on(
     shutil.copytree(tuned[1], run)
     shutil.rmtree(run / "model")
     (run / "verdict.json").unlink()
-    for cell in list(run.glob("cells/*/1-0/cell.json")):
-        cell.unlink()
+    for trial in list(run.glob("trials/*/1-0/trial.json")):
+        trial.unlink()
     said = segdecay("predict", run, tuned[0], "--out", tmp_path / "out", code=2).err
-    finished = len(list(run.glob("cells/*/*/cell.json")))
+    finished = len(list(run.glob("trials/*/*/trial.json")))
     assert 0 < finished < 4
-    assert re.search(rf"{finished} of at most \d+ cells done, no model yet\. To go on, run: segdecay tune ", said)
+    assert re.search(rf"{finished} of at most \d+ trials done, no model yet\. To go on, run: segdecay tune ", said)
 
 
 def test_an_interrupt_keeps_the_list_of_what_is_done(tuned: tuple[Path, Path], tmp_path: Path) -> None:
@@ -205,26 +205,26 @@ def test_whole_runs_are_averaged(segdecay: Command, tuned: tuple[Path, Path], tm
     assert np.abs(found[0] - found[1]).max() > 0.02
 
 
-def test_models_of_the_folds_are_averaged_where_their_cells_kept_them(
+def test_models_of_the_folds_are_averaged_where_their_trials_kept_them(
     segdecay: Command, tuned: tuple[Path, Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(tuned[1], run)
     value = json.loads((run / "verdict.json").read_text())["strength"]["value"]
-    cells = sorted((run / "cells" / f"total_decay={value:g}").iterdir())
-    assert len(cells) == 2
-    for cell in cells:
-        shutil.copy(run / "model" / "model.safetensors", cell)
-    record = json.loads((cells[0] / "cell.json").read_text())
+    trials = sorted((run / "trials" / f"total_decay={value:g}").iterdir())
+    assert len(trials) == 2
+    for trial in trials:
+        shutil.copy(run / "model" / "model.safetensors", trial)
+    record = json.loads((trials[0] / "trial.json").read_text())
     record["extra"]["mean"] = [0.0, 0.0, 0.0]
-    (cells[0] / "cell.json").write_text(json.dumps(record))
+    (trials[0] / "trial.json").write_text(json.dumps(record))
     image = tuned[0] / "images" / "test" / "test00.png"
     for name, options in {"one": [], "folds": ["--ensemble"]}.items():
         segdecay("predict", run, image, "--out", tmp_path / name, "--save", "probabilities", *options)
     one, folds = (tifffile.imread(tmp_path / name / "probabilities" / "test00.tif") for name in ("one", "folds"))
     assert np.abs(one.astype(float) - folds).max() > 0.01
     assert len(json.loads((tmp_path / "folds" / "predictions.json").read_text())["made_by"]["models"]) == 2
-    (cells[1] / "model.safetensors").write_bytes(b"junk")
+    (trials[1] / "model.safetensors").write_bytes(b"junk")
     said = segdecay("predict", run, image, "--out", tmp_path / "x", "--ensemble", code=2).err
     assert "does not fit the model of its run" in said
 
@@ -235,7 +235,7 @@ def test_folds_keep_their_weights_on_request_at_the_taken_strength_alone(
     data, run = tuned[0], tmp_path / "run"
     segdecay("tune", data, "--out", run, "--keep-fold-models", *QUICK)
     verdict = json.loads((run / "verdict.json").read_text())
-    kept = sorted(run.glob("cells/*/*/model.safetensors"))
+    kept = sorted(run.glob("trials/*/*/model.safetensors"))
     assert {path.parent.parent.name for path in kept} == {f"total_decay={verdict['strength']['value']:g}"}
     assert len(kept) == 2
     assert json.loads((run / "examples" / "examples.json").read_text())["cases"]

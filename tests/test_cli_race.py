@@ -26,8 +26,8 @@ def _found(run: Path) -> dict[str, Any]:
     return dict(verdict)
 
 
-def _cells(run: Path) -> set[str]:
-    return {path.parent.relative_to(run / "cells").as_posix() for path in run.glob("cells/*/*/cell.json")}
+def _trials(run: Path) -> set[str]:
+    return {path.parent.relative_to(run / "trials").as_posix() for path in run.glob("trials/*/*/trial.json")}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def raced(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_race_trains_part_of_the_grid_and_says_who_left(raced: Path) -> None:
     verdict = _found(raced)
-    assert len(_cells(raced)) < len(GRID) * 3
-    assert verdict["evidence"]["cells_of_plan"] == len(_cells(raced))
+    assert len(_trials(raced)) < len(GRID) * 3
+    assert verdict["evidence"]["trials_of_plan"] == len(_trials(raced))
     reasons = [setting["dropped"] for setting in verdict["settings"] if setting["dropped"]]
     assert reasons
     assert all(reason.startswith("race: ") for reason in reasons)
@@ -54,29 +54,29 @@ def test_a_race_trains_part_of_the_grid_and_says_who_left(raced: Path) -> None:
 
 def test_two_workers_find_what_one_found(data: Path, raced: Path, tmp_path: Path) -> None:
     _tune(data, tmp_path / "run", "--workers", "2")
-    assert _cells(tmp_path / "run") >= _cells(raced)  # work ahead may have been for nothing
+    assert _trials(tmp_path / "run") >= _trials(raced)  # work ahead may have been for nothing
     assert _found(tmp_path / "run") == _found(raced)
 
 
 def test_a_budget_stops_early_and_more_of_it_goes_on_to_the_same_verdict(
     data: Path, raced: Path, tmp_path: Path
 ) -> None:
-    _tune(data, tmp_path / "run", "--workers", "1", "--budget", "3cells")
-    assert len(_cells(tmp_path / "run")) == 3
-    assert _found(tmp_path / "run")["evidence"]["cells_of_plan"] == 3
+    _tune(data, tmp_path / "run", "--workers", "1", "--budget", "3trials")
+    assert len(_trials(tmp_path / "run")) == 3
+    assert _found(tmp_path / "run")["evidence"]["trials_of_plan"] == 3
     _tune(data, tmp_path / "run", "--workers", "1")
     assert _found(tmp_path / "run") == _found(raced)
 
 
-def test_a_damaged_cell_is_trained_again_and_told(data: Path, raced: Path, tmp_path: Path) -> None:
+def test_a_damaged_trial_is_trained_again_and_told(data: Path, raced: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(raced, run)
-    damaged = min(_cells(run))
-    (run / "cells" / damaged / "cell.json").write_text("{")
-    (run / "cells" / "notes" / "mine").mkdir(parents=True)
+    damaged = min(_trials(run))
+    (run / "trials" / damaged / "trial.json").write_text("{")
+    (run / "trials" / "notes" / "mine").mkdir(parents=True)
     done = _tune(data, run, "--workers", "1")
-    assert f"cells/{damaged} is damaged and is trained again" in done.stdout
-    assert "left alone: cells/notes/mine" in done.stdout
+    assert f"trials/{damaged} is damaged and is trained again" in done.stdout
+    assert "left alone: trials/notes/mine" in done.stdout
     assert _found(run) == _found(raced)
 
 
@@ -84,14 +84,14 @@ def test_without_the_race_the_whole_grid_is_trained(data: Path, tmp_path: Path) 
     _tune(data, tmp_path / "run", "--race", "off", "--folds", "2", "--set", "search.grid=[0,0.2,0.8]", "--workers", "2")
     verdict = _found(tmp_path / "run")
     assert all(setting["dropped"] is None for setting in verdict["settings"])
-    assert len(_cells(tmp_path / "run")) == 2 * len(verdict["settings"])
-    assert verdict["evidence"]["cells_of_plan"] is None
+    assert len(_trials(tmp_path / "run")) == 2 * len(verdict["settings"])
+    assert verdict["evidence"]["trials_of_plan"] is None
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--budget", "1cells"], "--budget 1cells is below one fold: the search begins with 3 trainings"),
+        (["--budget", "1trials"], "--budget 1trials is below one fold: the search begins with 3 trainings"),
         (["--budget", "soon"], "--budget takes a time or a number of trainings"),
         (["--race", "maybe"], "--race takes on or off; saw 'maybe'"),
         (["--set", "search.criterion=classes", "--set", "search.criterion_classes=[brigth]"], "Did you mean 'bright'?"),

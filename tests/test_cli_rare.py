@@ -30,8 +30,8 @@ def _train(run: Path, *settings: str, code: int = 0) -> str:
     return done.stderr if code else done.stdout
 
 
-def _cell(run: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((run / "refit" / "chosen" / "cell.json").read_text(encoding="utf-8"))
+def _trial(run: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / "refit" / "chosen" / "trial.json").read_text(encoding="utf-8"))
     return values
 
 
@@ -57,9 +57,9 @@ def _same_cache(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_train_digits_with_balancing(plain: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     _train(run, "balancing.epochs=2", "balancing.count=components")
-    cell, before = _cell(run), _cell(plain)
-    first, second = cell["extra"]["stages"]
-    assert (cell["status"], cell["epochs"], cell["steps"]) == ("finished", 5, before["steps"] * 5 // 3)
+    trial, before = _trial(run), _trial(plain)
+    first, second = trial["extra"]["stages"]
+    assert (trial["status"], trial["epochs"], trial["steps"]) == ("finished", 5, before["steps"] * 5 // 3)
     assert first["row_norms"] == before["extra"]["stages"][0]["row_norms"]
     assert len(second["row_norms"]["head.weight"]) == 11
     digits = second["examples"][1:]
@@ -76,10 +76,10 @@ def test_train_digits_with_balancing(plain: Path, tmp_path: Path) -> None:
 def test_train_digits_with_logit_adjustment(plain: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     _train(run, "loss.logit_adjustment=1.0")  # all else as in the plain run
-    cell = _cell(run)
-    assert cell["status"] == "finished"
-    assert cell["extra"]["batches"] == 15
-    shares = [math.exp(value) for value in cell["extra"]["log_frequencies"]]
+    trial = _trial(run)
+    assert trial["status"] == "finished"
+    assert trial["extra"]["batches"] == 15
+    shares = [math.exp(value) for value in trial["extra"]["log_frequencies"]]
     assert sum(shares) == pytest.approx(1.0)
     assert max(shares) == shares[0]
     assert not torch.equal(_model(run)["head.weight"], _model(plain)["head.weight"])
@@ -95,7 +95,7 @@ def test_both_at_once_are_refused_before_anything_is_written(tmp_path: Path) -> 
 
 
 def _epoch_kept(state: Path) -> int:
-    """The epoch that the checkpoint of a running cell stands in; 0 without one."""
+    """The epoch that the checkpoint of a running trial stands in; 0 without one."""
     try:
         with safe_open(state, framework="pt") as kept:
             epoch: int = json.loads((kept.metadata() or {})["progress"])["epoch"]
@@ -116,10 +116,10 @@ def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, t
         if name == "killed":
             state = run / "refit" / "chosen" / "checkpoint" / "state.safetensors"
             assert kill_when(command(run), lambda _, state=state: _epoch_kept(state) >= 10, 240.0)  # type: ignore[misc]
-            assert not (run / "refit" / "chosen" / "cell.json").exists()
+            assert not (run / "refit" / "chosen" / "trial.json").exists()
         subprocess.run(command(run), capture_output=True, timeout=240, check=True)
     one, other = (_model(tmp_path / name) for name in ("unbroken", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    expected, found = (_cell(tmp_path / name) for name in ("unbroken", "killed"))
+    expected, found = (_trial(tmp_path / name) for name in ("unbroken", "killed"))
     assert found["extra"] == expected["extra"]
     assert found["validation"] == expected["validation"]

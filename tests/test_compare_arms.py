@@ -56,7 +56,7 @@ def test_every_setting_of_every_arm_is_a_valid_configuration_that_differs_from_n
 
 def test_none_has_no_decay_and_nothing_to_tune() -> None:
     settled = ARMS[NONE].settle(shared(), 0.0, PIXELS)
-    assert settled.config.decay.policy == NONE
+    assert settled.config.decay.regularizer == NONE
     assert settled.value == 0
     assert strengths_of(ARMS[NONE], shared(), 100, 3, None) == ()
 
@@ -147,7 +147,7 @@ def test_arms_that_make_no_sense_are_all_refused_with_their_reasons() -> None:
         loss={"class_weights": [1.0, 2.0], "logit_adjustment": 1.0},
         optimizer={"name": "sgd"},
     )
-    for part in ("l2_sp: pulls", "model.dropout=0.2", "given for all arms (a list)", "cpr: Policy 'cpr'", "τ=1"):
+    for part in ("l2_sp: pulls", "model.dropout=0.2", "given for all arms (a list)", "cpr: Regularizer 'cpr'", "τ=1"):
         assert part in said
 
 
@@ -158,7 +158,7 @@ def test_dropout_is_refused_for_a_network_that_has_none() -> None:
 @pytest.mark.parametrize(
     ("sections", "part"),
     [
-        ({"decay": {"policy": "l1"}}, "decay.policy=l1"),
+        ({"decay": {"regularizer": "l1"}}, "decay.regularizer=l1"),
         ({"search": {"grid": [0, 1]}}, "search.grid"),
         ({"balancing": {"epochs": 3}}, "balancing.epochs=3"),
         ({"search": {"max_class_loss": 0.1}}, "search.max_class_loss"),

@@ -73,7 +73,7 @@ def test_a_pair_by_hand() -> None:
     assert found.freedom[0] == pytest.approx(1 / (0.25 + 0.25))
 
 
-def test_a_fold_with_the_same_cell_adds_no_error_and_the_same_cells_are_no_difference() -> None:
+def test_a_fold_with_the_same_trial_adds_no_error_and_the_same_trials_are_no_difference() -> None:
     scores = np.array([[0.5, 0.6], [0.7, 0.5]])
     found = pair_estimates(scores, np.array([[0, 0], [0, 1], [0, 0]]), np.array([[0, 1], [0, 2]]))
     assert found.means[0] == pytest.approx(0.05)

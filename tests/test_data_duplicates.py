@@ -66,14 +66,14 @@ def test_any_number_of_bands_has_a_pattern(bands: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 1), (47, 333, 3), (300, 260, 12)])
-def test_a_pattern_is_the_slopes_of_the_means_of_its_cells(shape: tuple[int, int, int]) -> None:
+def test_a_pattern_is_the_slopes_of_the_means_of_its_trials(shape: tuple[int, int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (16, 16, shape[2]), dtype=np.uint8)
     pixels = pixels.repeat(shape[0] // 16 + 1, axis=0).repeat(shape[1] // 16 + 1, axis=1)[: shape[0], : shape[1]]
     step = max(1, min(shape[:2]) // 128)
     grey = pixels[::step, ::step].mean(axis=2)
-    tops, lefts = ([side * cell // 16 for cell in range(17)] for side in grey.shape)
-    cells = np.array([[grey[a:b, c:d].mean() for c, d in pairwise(lefts)] for a, b in pairwise(tops)])
-    slopes = np.concatenate([np.diff(cells, axis=axis).ravel() for axis in (0, 1)])
+    tops, lefts = ([side * trial // 16 for trial in range(17)] for side in grey.shape)
+    trials = np.array([[grey[a:b, c:d].mean() for c, d in pairwise(lefts)] for a, b in pairwise(tops)])
+    slopes = np.concatenate([np.diff(trials, axis=axis).ravel() for axis in (0, 1)])
     found = content_of(pixels).pattern
     assert found is not None
     np.testing.assert_allclose(found, slopes / np.linalg.norm(slopes), atol=1e-6)

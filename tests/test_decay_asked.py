@@ -1,4 +1,4 @@
-"""The ways to say how hard: a number, a schedule, by group, by axis value, by D and by τ; and two policies at once."""
+"""The ways to say how hard: a number, a schedule, by group, by axis value, by D and by τ; and two regularizers at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _net() -> nn.Sequential:
 def _attached(**asked: Any) -> Any:
     net = _net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    return net, optimizer, attach(optimizer, net, policy=asked.pop("policy", "decoupled"), **asked)
+    return net, optimizer, attach(optimizer, net, regularizer=asked.pop("regularizer", "decoupled"), **asked)
 
 
 def _idle_steps(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -41,7 +41,7 @@ def test_a_schedule_acts_step_by_step_and_goes_on_where_it_was() -> None:
     state = handle.state_dict()
     assert handle.strength == 0.0
     handle.detach()
-    handle = attach(optimizer, net, policy="decoupled", strength=schedule)
+    handle = attach(optimizer, net, regularizer="decoupled", strength=schedule)
     handle.load_state_dict(state)
     _idle_steps(net, optimizer, 1)
     assert handle.strength == 0.2
@@ -83,7 +83,7 @@ def test_axis_values_total_decay_and_timescales_become_the_same_strength() -> No
         ({"strength": {"haed": 0.1}}, "Unknown group 'haed'.*Did you mean 'head'"),
         ({"strength": {"head": -0.1}}, "0 or more; saw -0.1"),
         ({"strength": {"head": 0.1}, "multipliers": {"head": 1.0}}, "the same thing twice"),
-        ({"strength": 0.1, "options": {"ratio": 1}}, "Policy 'decoupled' has no options; saw ratio"),
+        ({"strength": 0.1, "options": {"ratio": 1}}, "Regularizer 'decoupled' has no options; saw ratio"),
         ({"strength": lambda _: 20.0}, "must stay below 10"),
     ],
 )
@@ -91,7 +91,7 @@ def test_what_cannot_be_meant_is_refused_and_leaves_the_optimizer_alone(asked: d
     net = _net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
     with pytest.raises(DecayError, match=message):
-        attach(optimizer, net, policy="decoupled", take_over=True, **asked)
+        attach(optimizer, net, regularizer="decoupled", take_over=True, **asked)
     assert handles_of(optimizer) == []
     assert all(group["weight_decay"] == 0.5 for group in optimizer.param_groups)
 
@@ -99,13 +99,13 @@ def test_what_cannot_be_meant_is_refused_and_leaves_the_optimizer_alone(asked: d
 def test_d_through_adam_is_refused_with_the_reason() -> None:
     net = _net()
     with pytest.raises(DecayError, match=r"D and τ have no meaning here.*divides the gradient"):
-        attach(torch.optim.Adam(net.parameters()), net, policy="l2", total_decay=1.0, learning_rates=RATES)
+        attach(torch.optim.Adam(net.parameters()), net, regularizer="l2", total_decay=1.0, learning_rates=RATES)
 
 
 def test_other_pairs_are_refused() -> None:
     net, optimizer, _ = _attached(strength=0.1)
     with pytest.raises(DecayError, match="'decoupled' is attached to this optimizer already; 'l2' beside it"):
-        attach(optimizer, net, policy="l2", strength=0.1)
+        attach(optimizer, net, regularizer="l2", strength=0.1)
 
 
 def test_a_relative_axis_needs_the_size_of_the_weights() -> None:

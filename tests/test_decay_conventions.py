@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 SAMPLES, FEATURES = 40, 4
 
 
-# --- optimizers: the tool with its weight_decay, and the bare optimizer with our policy at the translated λ -----------
+# --- optimizers: the tool with its weight_decay, and the bare optimizer with our regularizer at the translated λ -----------
 
 
 def trained(optimizer: Optimizer, parameter: Tensor, steps: int = 25) -> Tensor:
@@ -41,7 +41,7 @@ def fresh() -> nn.Linear:
 
 
 @pytest.mark.parametrize(
-    ("name", "policy", "tool", "ours", "options"),
+    ("name", "regularizer", "tool", "ours", "options"),
     [
         ("torch-sgd", "l2", SGD, SGD, {"momentum": 0.9}),
         ("torch-sgd", "l2", SGD, SGD, {"momentum": 0.9, "nesterov": True}),
@@ -53,13 +53,18 @@ def fresh() -> nn.Linear:
         ("timm-sgdw", "decoupled", SGDW, SGD, {}),
     ],
 )
-def test_the_tool_at_its_value_and_our_policy_at_the_translated_strength_take_the_same_steps(
-    name: str, policy: str, tool: Callable[..., Optimizer], ours: Any, options: dict[str, Any]
+def test_the_tool_at_its_value_and_our_regularizer_at_the_translated_strength_take_the_same_steps(
+    name: str, regularizer: str, tool: Callable[..., Optimizer], ours: Any, options: dict[str, Any]
 ) -> None:
     value, theirs, own, idle = 0.7, fresh(), fresh(), fresh()
     expected = trained(tool(theirs.parameters(), lr=0.1, weight_decay=value, **options), theirs.weight)
     bare = ours(own.parameters(), lr=0.1, weight_decay=0.0, **options)
-    attach(bare, own, policy=policy, strength=from_convention(name, value, policy=policy, optimizer=bare))
+    attach(
+        bare,
+        own,
+        regularizer=regularizer,
+        strength=from_convention(name, value, regularizer=regularizer, optimizer=bare),
+    )
     torch.testing.assert_close(trained(bare, own.weight), expected, rtol=1e-12, atol=1e-14)
     undecayed = trained(ours(idle.parameters(), lr=0.1, weight_decay=0.0, **options), idle.weight)
     assert (expected - undecayed).abs().max() > 0.01
@@ -81,9 +86,9 @@ def test_the_papers_own_recursion_is_ours_at_its_strength_over_the_base_learning
         weight = weight - multiplier * (alpha * update + paper * weight)
     at = Numbers(base_lr=alpha)
     optimizer = AdamW(layer.parameters(), lr=alpha, weight_decay=0.0)
-    strength = from_convention("adamw-paper", paper, policy="decoupled", optimizer=optimizer, numbers=at)
+    strength = from_convention("adamw-paper", paper, regularizer="decoupled", optimizer=optimizer, numbers=at)
     assert strength == pytest.approx(0.6)
-    attach(optimizer, layer, policy="decoupled", strength=strength)
+    attach(optimizer, layer, regularizer="decoupled", strength=strength)
     assert trained(optimizer, layer.weight).numpy() == pytest.approx(weight, abs=1e-12)
 
 
@@ -91,7 +96,7 @@ def test_a_keras_regularizer_in_the_loss_is_our_l2_at_twice_its_value() -> None:
     value, in_loss, own = 0.3, fresh(), fresh()
     inputs = torch.randn(10, FEATURES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     sgd = SGD(own.parameters(), lr=0.1)
-    attach(sgd, own, policy="l2", strength=from_convention("keras-l2", value, policy="l2", optimizer=sgd))
+    attach(sgd, own, regularizer="l2", strength=from_convention("keras-l2", value, regularizer="l2", optimizer=sgd))
     plain = SGD(in_loss.parameters(), lr=0.1)
     for _ in range(10):
         for optimizer, layer, penalty in ((plain, in_loss, value), (sgd, own, 0.0)):
@@ -105,8 +110,8 @@ def test_keras_weight_decay_takes_variable_times_decay_times_learning_rate_away(
     value, lr, layer = 0.4, 0.1, fresh()
     expected = layer.weight.detach() - layer.weight.detach() * value * lr
     sgd = SGD(layer.parameters(), lr=lr)
-    strength = from_convention("keras-weight-decay", value, policy="decoupled", optimizer=sgd)
-    attach(sgd, layer, policy="decoupled", strength=strength)
+    strength = from_convention("keras-weight-decay", value, regularizer="decoupled", optimizer=sgd)
+    attach(sgd, layer, regularizer="decoupled", strength=strength)
     layer.weight.grad = torch.zeros_like(layer.weight)
     sgd.step()
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-14, atol=0)
@@ -116,12 +121,12 @@ def test_keras_weight_decay_takes_variable_times_decay_times_learning_rate_away(
     ("batch", "accumulate", "expected"),
     [(16, 4, 5e-4), (64, 1, 5e-4), (24, 3, 5.625e-4), (40, 2, 6.25e-4), (128, 1, 1e-3), (1, 64, 5e-4)],
 )
-@pytest.mark.parametrize(("policy", "optimizer"), [("l2", "sgd"), ("l2", "adam"), ("decoupled", "adamw")])
+@pytest.mark.parametrize(("regularizer", "optimizer"), [("l2", "sgd"), ("l2", "adam"), ("decoupled", "adamw")])
 def test_ultralytics_scales_its_default_by_batch_and_accumulation_over_64(
-    batch: int, accumulate: int, expected: float, policy: str, optimizer: str
+    batch: int, accumulate: int, expected: float, regularizer: str, optimizer: str
 ) -> None:
     at = Numbers(batch_size=batch, accumulate=accumulate)
-    found = from_convention("ultralytics", 5e-4, policy=policy, optimizer=optimizer, numbers=at)
+    found = from_convention("ultralytics", 5e-4, regularizer=regularizer, optimizer=optimizer, numbers=at)
     assert found == pytest.approx(expected, rel=1e-12)
 
 
@@ -149,15 +154,15 @@ def classification() -> tuple[Array, NDArray[np.int64]]:
 
 
 def fit(
-    layer: nn.Linear, loss: Callable[[Tensor], Tensor], inputs: Array, policy: str, name: str, value: float,
+    layer: nn.Linear, loss: Callable[[Tensor], Tensor], inputs: Array, regularizer: str, name: str, value: float,
     numbers: Numbers, *, lr: float, momentum: float = 0.0, steps: int = 600,
 ) -> None:  # fmt: skip
-    """Full-batch SGD with our policy at the λ of a value in a convention."""
+    """Full-batch SGD with our regularizer at the λ of a value in a convention."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     optimizer = SGD(layer.parameters(), lr=lr * (1 - momentum), momentum=momentum)
-    strength = from_convention(name, value, policy=policy, optimizer=optimizer, numbers=numbers)
-    attach(optimizer, layer, policy=policy, strength=strength)
+    strength = from_convention(name, value, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
+    attach(optimizer, layer, regularizer=regularizer, strength=strength)
     for _ in range(steps):
         optimizer.zero_grad()
         loss(layer(torch.from_numpy(inputs))).backward()  # type: ignore[no-untyped-call]
@@ -165,8 +170,10 @@ def fit(
 
 
 @pytest.mark.parametrize("reduction", SQUARED)
-@pytest.mark.parametrize(("policy", "momentum"), [("l2", 0.0), ("l2", 0.9), ("decoupled", 0.0), ("decoupled", 0.5)])
-def test_the_translated_alpha_of_ridge_is_fitted_by_sgd(reduction: str, policy: str, momentum: float) -> None:
+@pytest.mark.parametrize(
+    ("regularizer", "momentum"), [("l2", 0.0), ("l2", 0.9), ("decoupled", 0.0), ("decoupled", 0.5)]
+)
+def test_the_translated_alpha_of_ridge_is_fitted_by_sgd(reduction: str, regularizer: str, momentum: float) -> None:
     inputs, targets = regression()
     layer, goal = nn.Linear(FEATURES, 1).double(), torch.from_numpy(targets)
     at = Numbers(reduction=reduction, n_samples=SAMPLES)
@@ -174,7 +181,7 @@ def test_the_translated_alpha_of_ridge_is_fitted_by_sgd(reduction: str, policy: 
     def loss(outputs: Tensor) -> Tensor:
         return SQUARED[reduction](outputs.squeeze(1) - goal)
 
-    fit(layer, loss, inputs, policy, "sklearn-ridge", 6.0, at, lr=PACE[reduction], momentum=momentum)
+    fit(layer, loss, inputs, regularizer, "sklearn-ridge", 6.0, at, lr=PACE[reduction], momentum=momentum)
     expected = Ridge(alpha=6.0, solver="cholesky").fit(inputs, targets)
     assert layer.weight.detach().numpy().ravel() == pytest.approx(expected.coef_, abs=1e-6)
     assert layer.bias.item() == pytest.approx(expected.intercept_, abs=1e-6)
@@ -229,11 +236,11 @@ def test_the_fit_of_lasso_and_elastic_net_is_stationary_in_our_objective(
 ) -> None:
     """0 is in the subgradient of L + λ·(ratio·Σ|w| + (1−ratio)·½Σw²) at scikit-learn's solution."""
     inputs, targets = regression()
-    name, policy = ("sklearn-lasso", "l1") if ratio == 1.0 else ("sklearn-elasticnet", "elastic_net")
+    name, regularizer = ("sklearn-lasso", "l1") if ratio == 1.0 else ("sklearn-elasticnet", "elastic_net")
     model = Lasso(alpha=alpha, tol=1e-12) if ratio == 1.0 else ElasticNet(alpha=alpha, l1_ratio=ratio, tol=1e-12)
     model.fit(inputs, targets)
     at = Numbers(reduction=reduction, n_samples=SAMPLES)
-    strength = from_convention(name, alpha, policy=policy, optimizer="sgd", numbers=at)
+    strength = from_convention(name, alpha, regularizer=regularizer, optimizer="sgd", numbers=at)
     weight = torch.tensor(model.coef_, requires_grad=True)
     errors = torch.from_numpy(inputs) @ weight + float(model.intercept_) - torch.from_numpy(targets)
     (gradient,) = torch.autograd.grad(SQUARED[reduction](errors), weight)

@@ -38,7 +38,7 @@ def test_by_hand_what_feeds_a_norm_layer_decays_by_the_square_of_the_rate() -> N
     nn.init.constant_(model[0].weight, 2.0)
     nn.init.constant_(model[2].weight, 2.0)
     optimizer = SGD(model.parameters(), lr=0.25)
-    attach(optimizer, model, policy="corrected", strength=0.5, options={"peak_lr": 0.5})
+    attach(optimizer, model, regularizer="corrected", strength=0.5, options={"peak_lr": 0.5})
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -76,18 +76,18 @@ def test_under_sgd_it_is_corrected_sgdw_of_timm_where_all_weights_are_fed() -> N
             timms = SGDW(model.parameters(), lr=PEAK, momentum=0.9, weight_decay=3.0, corrected_weight_decay=True)
             return drive(model, timms, RATES)
         optimizer = SGD(model.parameters(), lr=PEAK, momentum=0.9)
-        attach(optimizer, model, policy="corrected", strength=3.0, learning_rates=RATES)
+        attach(optimizer, model, regularizer="corrected", strength=3.0, learning_rates=RATES)
         return drive(model, optimizer, RATES)
 
     assert largest_difference(fit(theirs=False), fit(theirs=True)) < 1e-12
 
 
 def test_without_norm_layers_it_is_bitwise_decoupled() -> None:
-    def fit(policy: str, **asked: Any) -> list[Tensor]:
+    def fit(regularizer: str, **asked: Any) -> list[Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
         optimizer = AdamW(model.parameters(), lr=PEAK, weight_decay=0.0)
-        attach(optimizer, model, policy=policy, strength=2.0, **asked)
+        attach(optimizer, model, regularizer=regularizer, strength=2.0, **asked)
         return drive(model, optimizer, RATES)
 
     assert are_same_bits(fit("corrected", learning_rates=RATES), fit("decoupled"))
@@ -97,7 +97,7 @@ def test_a_learning_rate_that_is_a_tensor_does_the_same() -> None:
     def fit(lr: float | Tensor) -> Tensor:
         model: Any = make_net()
         optimizer = SGD(model.parameters(), lr=lr)
-        attach(optimizer, model, policy="corrected", strength=2.0, options={"peak_lr": PEAK})
+        attach(optimizer, model, regularizer="corrected", strength=2.0, options={"peak_lr": PEAK})
         model[0].weight.grad = torch.zeros_like(model[0].weight)
         optimizer.step()
         found: Tensor = model[0].weight.detach()
@@ -127,7 +127,7 @@ def test_an_idle_weight_ends_where_the_axis_says_and_others_decay_by_more(option
     for index in (0, 2):
         nn.init.ones_(model[index].weight)
     optimizer = AdamW(model.parameters(), lr=PEAK, weight_decay=0.0)
-    handle = attach(optimizer, model, policy="corrected", total_decay=1.5, learning_rates=RATES, options=options)
+    handle = attach(optimizer, model, regularizer="corrected", total_decay=1.5, learning_rates=RATES, options=options)
     for rate in RATES:
         optimizer.param_groups[0]["lr"] = rate
         for parameter in model.parameters():
@@ -153,7 +153,7 @@ def test_the_axis_goes_to_lambda_and_back_and_knows_the_largest_value() -> None:
 
 def test_lines_to_paste_name_the_peak_and_what_to_keep() -> None:
     lines = paste_lines("corrected", "adamw", 0.5, 0.1, learning_rates=[0.05, 0.1])
-    assert "policy='corrected', strength=0.5, options={'peak_lr': 0.1}" in lines
+    assert "regularizer='corrected', strength=0.5, options={'peak_lr': 0.1}" in lines
     assert "keep D = 0.0625: λ = D / Σ η²/η_max over all steps." in lines
 
 
@@ -172,4 +172,4 @@ def test_what_cannot_be_corrected_is_refused(asked: dict[str, Any], message: str
     model = make_net()
     optimizer = SGD(model.parameters(), lr=PEAK)
     with pytest.raises(DecayError, match=message):
-        attach(optimizer, model, policy="corrected", **{"strength": 0.1, "multipliers": EVERYWHERE, **asked})
+        attach(optimizer, model, regularizer="corrected", **{"strength": 0.1, "multipliers": EVERYWHERE, **asked})

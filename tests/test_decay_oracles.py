@@ -1,6 +1,6 @@
 """Full-batch fixed points against scikit-learn and scipy, in float64. Intercepts are not penalised.
 
-SGD and Adam with the policy l2 minimise the stated objective; decoupled does not, and these tests say what it does.
+SGD and Adam with the regularizer l2 minimise the stated objective; decoupled does not, and these tests say what it does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def converge(
     model: nn.Module,
     optimizer: Optimizer,
     loss: Callable[[], Tensor],
-    policy: str,
+    regularizer: str,
     strength: float,
     *,
     steps: int,
@@ -53,7 +53,7 @@ def converge(
     multipliers: dict[str, float] | None = None,
 ) -> None:
     """Full-batch steps, at a constant or a geometrically falling learning rate."""
-    attach(optimizer, model, policy=policy, strength=strength, multipliers=multipliers)
+    attach(optimizer, model, regularizer=regularizer, strength=strength, multipliers=multipliers)
     descend(optimizer, loss, steps, shrink_lr_to)
 
 

@@ -1,4 +1,4 @@
-"""Policies against torch's own optimizers, to the bit, and each policy's law for a weight without gradient."""
+"""Regularizers against torch's own optimizers, to the bit, and each regularizer's law for a weight without gradient."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_net(dtype: torch.dtype = torch.float32) -> nn.Sequential:
 
 def train(
     make: Make,
-    policy: str | None = None,
+    regularizer: str | None = None,
     strength: float = 0.0,
     *,
     multipliers: dict[str, float] | None = None,
@@ -47,8 +47,8 @@ def train(
     model = make_net() if model is None else model
     dtype = next(model.parameters()).dtype
     optimizer = make(model)
-    if policy is not None:
-        attach(optimizer, model, policy=policy, strength=strength, multipliers=multipliers or EVERYWHERE)
+    if regularizer is not None:
+        attach(optimizer, model, regularizer=regularizer, strength=strength, multipliers=multipliers or EVERYWHERE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
@@ -113,17 +113,17 @@ def test_decoupled_is_bitwise_adamw_with_a_tensor_as_learning_rate() -> None:
     assert_same_bits(ours, theirs)
 
 
-@pytest.mark.parametrize("policy", ["none", "l2", "decoupled"])
+@pytest.mark.parametrize("regularizer", ["none", "l2", "decoupled"])
 @pytest.mark.parametrize("closure", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_strength_zero_is_bitwise_the_bare_optimizer(policy: str, closure: bool, kernel: dict[str, Any]) -> None:
+def test_strength_zero_is_bitwise_the_bare_optimizer(regularizer: str, closure: bool, kernel: dict[str, Any]) -> None:
     make: Make = lambda m: AdamW(m.parameters(), lr=0.01, weight_decay=0.0, **kernel)  # noqa: E731
-    assert_same_bits(train(make, policy, 0.0, closure=closure), train(make, closure=closure))
+    assert_same_bits(train(make, regularizer, 0.0, closure=closure), train(make, closure=closure))
 
 
-@pytest.mark.parametrize("policy", ["l2", "decoupled"])
+@pytest.mark.parametrize("regularizer", ["l2", "decoupled"])
 def test_a_tiny_strength_takes_the_decaying_path_and_agrees_to_1e_6(
-    policy: str, monkeypatch: pytest.MonkeyPatch
+    regularizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make: Make = lambda m: AdamW(m.parameters(), lr=0.01, weight_decay=0.0)  # noqa: E731
     acted: list[int] = []
@@ -134,7 +134,7 @@ def test_a_tiny_strength_takes_the_decaying_path_and_agrees_to_1e_6(
         acted.append(len(handle._buckets or ()))
 
     monkeypatch.setattr(Handle, "act_", counted)
-    assert_close(train(make, policy, 1e-12), train(make), 1e-6)
+    assert_close(train(make, regularizer, 1e-12), train(make), 1e-6)
     assert acted == [1] * 25
 
 
@@ -169,18 +169,18 @@ def test_each_group_decays_by_its_own_multiplier() -> None:
     assert_same_bits(ours, train(theirs))
 
 
-@pytest.mark.parametrize("policy", ["l2", "decoupled"])
-def test_mixed_data_types_equal_torch(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", ["l2", "decoupled"])
+def test_mixed_data_types_equal_torch(regularizer: str) -> None:
     def mixed() -> nn.ModuleList:
         torch.manual_seed(0)
         return nn.ModuleList([nn.Linear(4, 4).to(torch.bfloat16), nn.Linear(4, 4), nn.Linear(4, 2).double()])
 
     def fit(own_decay: bool) -> list[Tensor]:
         model = mixed()
-        kind = SGD if policy == "l2" else AdamW
+        kind = SGD if regularizer == "l2" else AdamW
         optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.25 if own_decay else 0.0, foreach=False)
         if not own_decay:
-            attach(optimizer, model, policy=policy, strength=0.25, multipliers=EVERYWHERE)
+            attach(optimizer, model, regularizer=regularizer, strength=0.25, multipliers=EVERYWHERE)
         generator = torch.Generator().manual_seed(1)
         for _ in range(10):
             for parameter in model.parameters():
@@ -195,12 +195,12 @@ def cosine_rates(steps: int, peak: float) -> list[float]:
     return [0.5 * peak * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]
 
 
-def idle(make: Make, policy: str, strength: float, rates: list[float]) -> float:
+def idle(make: Make, regularizer: str, strength: float, rates: list[float]) -> float:
     """What is left of a weight of 1 that never gets a gradient."""
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(model.weight)
     optimizer = make(model)
-    attach(optimizer, model, policy=policy, strength=strength)
+    attach(optimizer, model, regularizer=regularizer, strength=strength)
     for rate in rates:
         optimizer.param_groups[0]["lr"] = rate
         model.weight.grad = torch.zeros_like(model.weight)

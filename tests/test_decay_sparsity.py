@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 def test_l1_shortens_idle_weights_by_the_sum_of_t_lambda_and_not_past_zero(momentum: float) -> None:
     layer = linear([[2.0, -1.0, 0.1, 0.0]])
     optimizer = SGD(layer.parameters(), lr=0.1, momentum=momentum)
-    attach(optimizer, layer, policy="l1", strength=0.5 * (1 - momentum))
+    attach(optimizer, layer, regularizer="l1", strength=0.5 * (1 - momentum))
     idle(optimizer, layer, RATES)
     assert layer.weight.tolist()[0] == pytest.approx([1.7, -0.7, 0.0, 0.0], abs=1e-12)
     assert (layer.weight == 0).tolist() == [[False, False, True, True]]
@@ -33,7 +33,7 @@ def test_l1_shortens_idle_weights_by_the_sum_of_t_lambda_and_not_past_zero(momen
 def test_elastic_net_does_both_to_idle_weights_at_every_step() -> None:
     layer = linear([[2.0, -1.0, 0.1]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, policy="elastic_net", strength=0.5, options={"l1_ratio": 0.2})
+    attach(optimizer, layer, regularizer="elastic_net", strength=0.5, options={"l1_ratio": 0.2})
     idle(optimizer, layer, RATES)
     expected = [2.0, 1.0, 0.1]
     for rate in RATES:
@@ -44,7 +44,7 @@ def test_elastic_net_does_both_to_idle_weights_at_every_step() -> None:
 def test_group_lasso_shortens_idle_channels_by_the_sum_of_t_lambda_root_p_and_keeps_their_direction() -> None:
     layer = linear([[3.0, 4.0, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, policy="group_lasso", strength=0.5)
+    attach(optimizer, layer, regularizer="group_lasso", strength=0.5)
     idle(optimizer, layer, RATES)
     factor = (5.0 - sum(RATES) * 0.5 * 2) / 5.0
     assert layer.weight[0].tolist() == pytest.approx([3 * factor, 4 * factor, 0.0, 0.0], abs=1e-12)
@@ -55,7 +55,7 @@ def test_through_adam_idle_weights_go_to_zero_at_once_unless_lambda_is_below_eps
     for strength, left in ((1e-6, 0.0), (1e-8, 1.0 - 1e-8 * 0.1 / 1e-7)):
         layer = linear([[1.0]])
         optimizer = Adam(layer.parameters(), lr=0.1, eps=1e-7)
-        attach(optimizer, layer, policy="l1", strength=strength)
+        attach(optimizer, layer, regularizer="l1", strength=strength)
         idle(optimizer, layer, [0.1])
         assert layer.weight.item() == pytest.approx(left, abs=1e-9)
 
@@ -64,7 +64,7 @@ def thresholds(make: Any, gradients: Sequence[float]) -> list[float]:
     """How far a weight far from zero is shrunk by l1 at λ = 1 in each step, by what the bare optimizer leaves."""
     ours, bare = linear([[1e3]]), linear([[1e3]])
     optimizers = [make(ours.parameters()), make(bare.parameters())]
-    attach(optimizers[0], ours, policy="l1", strength=1.0)
+    attach(optimizers[0], ours, regularizer="l1", strength=1.0)
     apart = [0.0]
     for gradient in gradients:
         for layer, optimizer in zip((ours, bare), optimizers, strict=True):
@@ -109,26 +109,26 @@ def test_t_is_how_far_the_optimizer_goes_along_a_constant_gradient(kind: Any, ma
 
 
 @pytest.mark.parametrize("closure", [False, True])
-@pytest.mark.parametrize("policy", SPARSE)
+@pytest.mark.parametrize("regularizer", SPARSE)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_strength_zero_is_bitwise_the_bare_optimizer(policy: str, kernel: dict[str, Any], closure: bool) -> None:
+def test_strength_zero_is_bitwise_the_bare_optimizer(regularizer: str, kernel: dict[str, Any], closure: bool) -> None:
     ours, bare = make_net(), make_net()
     optimizer = AdamW(ours.parameters(), lr=0.01, weight_decay=0.0, **kernel)
-    attach(optimizer, ours, policy=policy, strength=0.0, multipliers=EVERYWHERE)
+    attach(optimizer, ours, regularizer=regularizer, strength=0.0, multipliers=EVERYWHERE)
     steps(optimizer, ours, 6, closure=closure)
     steps(AdamW(bare.parameters(), lr=0.01, weight_decay=0.0, **kernel), bare, 6, closure=closure)
     assert_same_bits(weights(ours), weights(bare))
 
 
 @pytest.mark.parametrize("make", [lambda p, k: SGD(p, lr=0.1, momentum=0.9, **k), lambda p, k: Adam(p, lr=0.01, **k)])
-@pytest.mark.parametrize("policy", SPARSE)
-def test_kernels_of_the_optimizer_and_closures_agree(policy: str, make: Any) -> None:
+@pytest.mark.parametrize("regularizer", SPARSE)
+def test_kernels_of_the_optimizer_and_closures_agree(regularizer: str, make: Any) -> None:
     found = []
     for kernel in KERNELS:
         for closure in (False, True):
             net = make_net()
             optimizer = make(net.parameters(), kernel)
-            attach(optimizer, net, policy=policy, strength=0.02, multipliers=EVERYWHERE)
+            attach(optimizer, net, regularizer=regularizer, strength=0.02, multipliers=EVERYWHERE)
             steps(optimizer, net, 8, closure=closure)
             found.append(weights(net))
     for other in found[1:]:
@@ -159,27 +159,27 @@ def _pairs(tensors: list[Tensor], given: float | list[Tensor]) -> list[tuple[Ten
     return [(tensor, given if isinstance(given, float) else given[i]) for i, tensor in enumerate(tensors)]
 
 
-@pytest.mark.parametrize("policy", SPARSE)
-def test_half_precision_is_shrunk_as_single_precision_is_and_rounded_once(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", SPARSE)
+def test_half_precision_is_shrunk_as_single_precision_is_and_rounded_once(regularizer: str) -> None:
     torch.manual_seed(0)
     half = nn.Linear(16, 8, bias=False).to(torch.bfloat16)
     single = copy.deepcopy(half).float()
     for layer in (half, single):
         optimizer = SGD(layer.parameters(), lr=0.1)
-        attach(optimizer, layer, policy=policy, strength=0.3)
+        attach(optimizer, layer, regularizer=regularizer, strength=0.3)
         idle(optimizer, layer, [0.1])
     assert torch.equal(half.weight, single.weight.to(torch.bfloat16))
 
 
-@pytest.mark.parametrize("policy", SPARSE)
-def test_mixed_data_types_and_a_tensor_as_learning_rate(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", SPARSE)
+def test_mixed_data_types_and_a_tensor_as_learning_rate(regularizer: str) -> None:
     torch.manual_seed(0)
     start = nn.ModuleList([nn.Linear(4, 4).to(torch.bfloat16), nn.Linear(4, 4), nn.Linear(4, 2).double()])
     found = []
     for lr in (0.05, torch.tensor(0.05)):
         model = copy.deepcopy(start)
         optimizer = Adam(model.parameters(), lr=lr, foreach=False)
-        attach(optimizer, model, policy=policy, strength=0.3, multipliers=EVERYWHERE)
+        attach(optimizer, model, regularizer=regularizer, strength=0.3, multipliers=EVERYWHERE)
         generator = torch.Generator().manual_seed(1)
         for _ in range(3):
             for parameter in model.parameters():
@@ -190,32 +190,32 @@ def test_mixed_data_types_and_a_tensor_as_learning_rate(policy: str) -> None:
     assert [weight.dtype for weight in found[0]] == [parameter.dtype for parameter in start.parameters()]
 
 
-@pytest.mark.parametrize("policy", SPARSE)
-def test_a_resumed_run_equals_an_unbroken_one(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", SPARSE)
+def test_a_resumed_run_equals_an_unbroken_one(regularizer: str) -> None:
     unbroken, broken = make_net(), make_net()
     optimizer = Adam(unbroken.parameters(), lr=0.01)
-    attach(optimizer, unbroken, policy=policy, strength=0.003)
+    attach(optimizer, unbroken, regularizer=regularizer, strength=0.003)
     steps(optimizer, unbroken, 8)
     optimizer = Adam(broken.parameters(), lr=0.01)
-    handle = attach(optimizer, broken, policy=policy, strength=0.003)
+    handle = attach(optimizer, broken, regularizer=regularizer, strength=0.003)
     steps(optimizer, broken, 4)
     kept = copy.deepcopy((broken.state_dict(), optimizer.state_dict(), handle.state_dict()))
     resumed = make_net()
     optimizer = Adam(resumed.parameters(), lr=0.01)
-    handle = attach(optimizer, resumed, policy=policy, strength=0.0)
+    handle = attach(optimizer, resumed, regularizer=regularizer, strength=0.0)
     for part, state in zip((resumed, optimizer, handle), kept, strict=True):
         part.load_state_dict(state)  # type: ignore[attr-defined]
     steps(optimizer, resumed, 4, start=4)
     assert_same_bits(weights(resumed), weights(unbroken))
 
 
-@pytest.mark.parametrize("policy", SPARSE)
-def test_excluded_frozen_and_gradientless_parameters_are_untouched(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", SPARSE)
+def test_excluded_frozen_and_gradientless_parameters_are_untouched(regularizer: str) -> None:
     net = make_net()
     net[0].weight.requires_grad_(False)
     start = weights(net)
     optimizer = SGD(net.parameters(), lr=0.1)
-    attach(optimizer, net, policy=policy, strength=0.1, multipliers={"norm": 1.0, "bias": 0.0})
+    attach(optimizer, net, regularizer=regularizer, strength=0.1, multipliers={"norm": 1.0, "bias": 0.0})
     for name in ("0.weight", "0.bias", "2.weight"):
         parameter = net.get_parameter(name)
         parameter.grad = torch.zeros_like(parameter)
@@ -229,7 +229,7 @@ def test_excluded_frozen_and_gradientless_parameters_are_untouched(policy: str) 
 def test_accumulated_gradients_are_shrunk_once_a_step() -> None:
     layer = linear([[1.0]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, policy="l1", strength=0.5)
+    attach(optimizer, layer, regularizer="l1", strength=0.5)
     for _ in range(3):
         (layer.weight * 0.0).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -239,6 +239,6 @@ def test_accumulated_gradients_are_shrunk_once_a_step() -> None:
 def test_the_subgradient_adds_lambda_times_the_sign() -> None:
     layer = linear([[2.0, -3.0, 0.0]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, policy="l1", strength=0.5, options={"method": "subgradient"})
+    attach(optimizer, layer, regularizer="l1", strength=0.5, options={"method": "subgradient"})
     idle(optimizer, layer, [0.1])
     assert layer.weight.tolist()[0] == pytest.approx([1.95, -2.95, 0.0])

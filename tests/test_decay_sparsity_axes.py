@@ -11,7 +11,7 @@ from sparse_nets import RATES, SPARSE, idle, linear, make_net, steps, weights
 from torch import nn
 from torch.optim import ASGD, SGD, Adadelta, Adafactor, Optimizer, Rprop
 
-from segdecay.decay import attach, axis_of, build_policy, paste_lines
+from segdecay.decay import attach, axis_of, build_regularizer, paste_lines
 from segdecay.decay.scale_invariance import channel_norms, shrink_channels_
 from segdecay.errors import DecayError
 
@@ -20,17 +20,17 @@ torch.set_num_threads(1)
 
 def test_penalties_are_what_the_formulas_say() -> None:
     layer = linear([[3.0, -4.0], [0.0, 2.0]])
-    for policy, options, expected in (
+    for regularizer, options, expected in (
         ("l1", {}, 9.0),
         ("elastic_net", {"l1_ratio": 0.25}, 0.25 * 9 + 0.75 * 14.5),
         ("group_lasso", {}, math.sqrt(2) * 7),
     ):
         optimizer = SGD(layer.parameters(), lr=0.1)
-        handle = attach(optimizer, layer, policy=policy, strength=0.5, options=options)
+        handle = attach(optimizer, layer, regularizer=regularizer, strength=0.5, options=options)
         assert handle.penalty() == pytest.approx(0.5 * expected)
 
 
-@pytest.mark.parametrize("policy", ["l1", "elastic_net"])
+@pytest.mark.parametrize("regularizer", ["l1", "elastic_net"])
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -43,10 +43,12 @@ def test_penalties_are_what_the_formulas_say() -> None:
         (lambda p: _Foreign(p, {"lr": 0.1}), "adamw is not the optimizer of that name in torch.optim"),
     ],
 )
-def test_optimizers_without_a_known_step_are_refused_with_the_reason(policy: str, make: Any, reason: str) -> None:
+def test_optimizers_without_a_known_step_are_refused_with_the_reason(regularizer: str, make: Any, reason: str) -> None:
     net = make_net()
-    with pytest.raises(DecayError, match=rf"Policy '{policy}': {reason}.*Allowed: SGD, RAdam, Adam.*subgradient"):
-        attach(make(net.parameters()), net, policy=policy, strength=0.1)
+    with pytest.raises(
+        DecayError, match=rf"Regularizer '{regularizer}': {reason}.*Allowed: SGD, RAdam, Adam.*subgradient"
+    ):
+        attach(make(net.parameters()), net, regularizer=regularizer, strength=0.1)
 
 
 class _Lion(Optimizer):
@@ -71,17 +73,17 @@ _Foreign.__name__ = "AdamW"
 
 
 def test_the_subgradient_and_group_lasso_go_with_every_optimizer() -> None:
-    for policy, options in (("l1", {"method": "subgradient"}), ("group_lasso", {})):
+    for regularizer, options in (("l1", {"method": "subgradient"}), ("group_lasso", {})):
         net = make_net()
         optimizer = Rprop(net.parameters(), lr=0.01)
-        attach(optimizer, net, policy=policy, strength=0.1, options=options)
+        attach(optimizer, net, regularizer=regularizer, strength=0.1, options=options)
         start = weights(net)
         steps(optimizer, net, 1)
         assert not torch.equal(net.get_parameter("0.weight"), start[0])
 
 
 @pytest.mark.parametrize(
-    ("policy", "options", "message"),
+    ("regularizer", "options", "message"),
     [
         ("l1", {"method": "proximl"}, "Unknown method of l1 'proximl'.*Did you mean 'proximal'"),
         ("elastic_net", {"l1_ratio": 1.5}, "l1_ratio must be from 0 to 1; saw 1.5"),
@@ -90,27 +92,27 @@ def test_the_subgradient_and_group_lasso_go_with_every_optimizer() -> None:
         ("group_lasso", {"ratio": 0.5}, "has no options"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(policy: str, options: dict[str, Any], message: str) -> None:
+def test_options_that_cannot_be_meant_are_refused(regularizer: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(DecayError, match=message):
-        build_policy(policy, options)
+        build_regularizer(regularizer, options)
 
 
 def test_sparse_gradients_carry_no_subgradient() -> None:
     embedding = nn.Embedding(5, 3, sparse=True)
     net = nn.Sequential(embedding, nn.Linear(3, 2))
     optimizer = SGD(embedding.parameters(), lr=0.1)
-    attach(optimizer, net, policy="l1", strength=0.1, options={"method": "subgradient"})
+    attach(optimizer, net, regularizer="l1", strength=0.1, options={"method": "subgradient"})
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(DecayError, match=r"cannot carry λ·sign\(w\), which is dense: 0.weight"):
         optimizer.step()
 
 
 def test_at_one_on_the_relative_axis_an_idle_weight_of_median_size_just_reaches_zero() -> None:
-    for policy, options in (("l1", {}), ("elastic_net", {"l1_ratio": 1.0}), ("group_lasso", {})):
+    for regularizer, options in (("l1", {}), ("elastic_net", {"l1_ratio": 1.0}), ("group_lasso", {})):
         for value, left in ((0.75, 0.25 * 0.5), (1.0, 0.0)):
             layer = linear([[0.1, 0.1], [0.5, 0.5], [0.9, 0.9]])
             optimizer = SGD(layer.parameters(), lr=0.1, momentum=0.5)
-            attach(optimizer, layer, policy=policy, axis_value=value, learning_rates=RATES, options=options)
+            attach(optimizer, layer, regularizer=regularizer, axis_value=value, learning_rates=RATES, options=options)
             idle(optimizer, layer, RATES)
             assert layer.weight[1].tolist() == pytest.approx([left, left], abs=1e-9)
             assert (layer.weight[2] > 0).all()
@@ -121,7 +123,7 @@ def test_the_relative_axis_of_elastic_net_without_l1_is_total_decay() -> None:
     handle = attach(
         SGD(layer.parameters(), lr=0.1),
         layer,
-        policy="elastic_net",
+        regularizer="elastic_net",
         axis_value=3.0,
         learning_rates=RATES,
         options={"l1_ratio": 0.0},
@@ -131,9 +133,11 @@ def test_the_relative_axis_of_elastic_net_without_l1_is_total_decay() -> None:
 
 def test_axes_by_optimizer() -> None:
     assert axis_of("l1", "sgd", momentum=0.9).gain == pytest.approx(10.0)
-    for policy in SPARSE:
-        assert axis_of(policy, "sgd").name == "relative_shrinkage"
-        assert axis_of(policy, "adamw").name == ("relative_shrinkage" if policy == "group_lasso" else "lambda")
+    for regularizer in SPARSE:
+        assert axis_of(regularizer, "sgd").name == "relative_shrinkage"
+        assert axis_of(regularizer, "adamw").name == (
+            "relative_shrinkage" if regularizer == "group_lasso" else "lambda"
+        )
     assert axis_of("group_lasso", "adamw").gain == 1.0
     assert "zeroed at once" in axis_of("l1", "adam").reason
     subgradient = {"method": "subgradient"}
@@ -141,9 +145,9 @@ def test_axes_by_optimizer() -> None:
     assert not axis_of("l1", "sgd", options=subgradient).exact
 
 
-def test_lines_to_paste_attach_the_policy_and_say_what_to_keep() -> None:
+def test_lines_to_paste_attach_the_regularizer_and_say_what_to_keep() -> None:
     lines = paste_lines("l1", "sgd", 0.5, 0.1, learning_rates=[0.1] * 30)
-    assert "attach(optimizer, model, policy='l1', strength=0.5)" in lines
+    assert "attach(optimizer, model, regularizer='l1', strength=0.5)" in lines
     assert "keep Σ η·λ = 1.5 over all steps" in lines
 
 

@@ -58,23 +58,23 @@ def regression(*, is_centred: bool = False) -> tuple[Array, Array]:
 
 
 def fit(
-    make: Make, policy: str, *, steps: int = 800, shrink_lr_to: float | None = None, **options: Any
+    make: Make, regularizer: str, *, steps: int = 800, shrink_lr_to: float | None = None, **options: Any
 ) -> tuple[Array, float]:
     """Weights and intercept, from zero."""
-    return _fit(make, nn.Linear(FEATURES, 1).double(), regression(), policy, steps, shrink_lr_to, options)
+    return _fit(make, nn.Linear(FEATURES, 1).double(), regression(), regularizer, steps, shrink_lr_to, options)
 
 
-def fit_centred(make: Make, policy: str, **options: Any) -> tuple[Array, float]:
+def fit_centred(make: Make, regularizer: str, **options: Any) -> tuple[Array, float]:
     """Without an intercept, whose gradient goes to 0, where Adam at a constant learning rate does not settle."""
     layer = nn.Linear(FEATURES, 1, bias=False).double()
-    return _fit(make, layer, regression(is_centred=True), policy, 800, None, options)
+    return _fit(make, layer, regression(is_centred=True), regularizer, 800, None, options)
 
 
 def _fit(
     make: Make,
     model: nn.Linear,
     data: tuple[Array, Array],
-    policy: str,
+    regularizer: str,
     steps: int,
     shrink_lr_to: float | None,
     options: dict[str, Any],
@@ -83,7 +83,7 @@ def _fit(
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     optimizer = make(model.parameters())
-    attach(optimizer, model, policy=policy, strength=STRENGTH, options=options)
+    attach(optimizer, model, regularizer=regularizer, strength=STRENGTH, options=options)
     descend(optimizer, lambda: (model(inputs).squeeze(1) - targets).square().mean(), steps, shrink_lr_to)
     return model.weight.detach().numpy().ravel(), 0.0 if model.bias is None else model.bias.item()
 
@@ -212,7 +212,7 @@ def test_group_lasso_under_sgd_is_the_convex_minimiser_with_the_same_zero_channe
     inputs, targets = (torch.from_numpy(array) for array in grouped_regression())
     model = Grouped().double()
     optimizer = SGD(model.parameters(), lr=0.1 * (1 - kind.get("momentum", 0.0)), **kind)
-    attach(optimizer, model, policy="group_lasso", strength=0.25)
+    attach(optimizer, model, regularizer="group_lasso", strength=0.25)
     descend(optimizer, lambda: (model(inputs) - targets).square().mean(), 1000)
     expected, zero = group_lasso_by_projection(0.25)
     found = model.channels.weight.detach().numpy()
@@ -226,7 +226,7 @@ def test_group_lasso_through_adam_is_not_the_minimiser() -> None:
     inputs, targets = (torch.from_numpy(array) for array in grouped_regression())
     model = Grouped().double()
     optimizer = Adam(model.parameters(), lr=0.02)
-    attach(optimizer, model, policy="group_lasso", strength=0.25)
+    attach(optimizer, model, regularizer="group_lasso", strength=0.25)
     descend(optimizer, lambda: (model(inputs) - targets).square().mean(), 1500, 1e-6)
     expected, _ = group_lasso_by_projection(0.25)
     assert np.abs(model.channels.weight.detach().numpy() - expected).max() > 0.05

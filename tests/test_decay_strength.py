@@ -86,7 +86,7 @@ def test_on_the_lambda_axis_only_lambda_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "optimizer", "name", "exact"),
+    ("regularizer", "optimizer", "name", "exact"),
     [
         ("decoupled", "adamw", "total_decay", True),
         ("decoupled", "sgd", "total_decay", True),
@@ -97,8 +97,10 @@ def test_on_the_lambda_axis_only_lambda_is_described() -> None:
         ("none", "sgd", "total_decay", True),
     ],
 )
-def test_every_policy_on_every_optimizer_declares_its_axis(policy: str, optimizer: str, name: str, exact: bool) -> None:
-    axis = axis_of(policy, optimizer, momentum=0.9)
+def test_every_regularizer_on_every_optimizer_declares_its_axis(
+    regularizer: str, optimizer: str, name: str, exact: bool
+) -> None:
+    axis = axis_of(regularizer, optimizer, momentum=0.9)
     assert (axis.name, axis.exact) == (name, exact)
     assert axis.none in axis.default_grid
     assert sorted(axis.default_grid) == list(axis.default_grid)
@@ -123,17 +125,17 @@ def test_an_optimizer_itself_gives_the_same_axis_as_its_name_and_momentum() -> N
 
 
 @pytest.mark.parametrize(
-    ("policy", "optimizer", "momentum", "message"),
+    ("regularizer", "optimizer", "momentum", "message"),
     [
-        ("l22", "sgd", 0.0, "Unknown policy 'l22'; allowed: none, l2, decoupled, .*Did you mean 'l2'"),
+        ("l22", "sgd", 0.0, "Unknown regularizer 'l22'; allowed: none, l2, decoupled, .*Did you mean 'l2'"),
         ("l2", "adamm", 0.0, "Unknown optimizer 'adamm'.*Did you mean"),
         ("decoupled", "LBFGS", 0.0, "LBFGS is refused"),
         ("l2", "sgd", 1.0, "momentum must be at least 0 and below 1; saw 1.0"),
     ],
 )
-def test_what_has_no_axis_is_refused(policy: str, optimizer: str, momentum: float, message: str) -> None:
+def test_what_has_no_axis_is_refused(regularizer: str, optimizer: str, momentum: float, message: str) -> None:
     with pytest.raises(DecayError, match=message):
-        axis_of(policy, optimizer, momentum=momentum)
+        axis_of(regularizer, optimizer, momentum=momentum)
 
 
 def test_groups_that_differ_in_momentum_have_no_axis() -> None:
@@ -196,8 +198,8 @@ def test_a_value_from_the_largest_on_is_refused_and_the_largest_is_named(axis: A
         axis.to_lambda(largest, RATES)
 
 
-def test_the_policy_none_has_only_the_value_0() -> None:
-    with pytest.raises(DecayError, match="Policy 'none' has no strength; saw 2, allowed: 0"):
+def test_the_regularizer_none_has_only_the_value_0() -> None:
+    with pytest.raises(DecayError, match="Regularizer 'none' has no strength; saw 2, allowed: 0"):
         axis_of("none", "sgd").to_lambda(2.0, RATES)
 
 

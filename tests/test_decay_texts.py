@@ -1,4 +1,4 @@
-"""What the package says: lines to paste, which run and do the same; and each policy's documentation."""
+"""What the package says: lines to paste, which run and do the same; and each regularizer's documentation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 import segdecay.decay
 from segdecay.decay import (
-    POLICIES,
-    Policy,
+    REGULARIZERS,
+    Regularizer,
     attach,
-    build_policy,
-    describe_policy,
+    build_regularizer,
+    describe_regularizer,
     group_parameters,
     paste_lines,
-    policy_names,
+    regularizer_names,
 )
 from segdecay.errors import DecayError
 
@@ -69,18 +69,18 @@ def run_lines(lines: str, model: nn.Module) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("multipliers", [None, {"head": 0.5}, {"norm": 1.0, "bias": 0.25}])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("policy", ["none", "l2", "decoupled"])
-def test_the_lines_to_paste_train_bitwise_as_the_policy_does(
-    policy: str, name: str, multipliers: dict[str, float] | None
+@pytest.mark.parametrize("regularizer", ["none", "l2", "decoupled"])
+def test_the_lines_to_paste_train_bitwise_as_the_regularizer_does(
+    regularizer: str, name: str, multipliers: dict[str, float] | None
 ) -> None:
-    strength = 0.0 if policy == "none" else 0.3
+    strength = 0.0 if regularizer == "none" else 0.3
     options: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {"betas": (0.9, 0.99)}
     ours = make_net()
     optimizer = OPTIMIZERS[name](ours.parameters(), lr=0.01, weight_decay=0.0, **options)  # type: ignore[call-arg]
-    attach(optimizer, ours, policy=policy, strength=strength, multipliers=multipliers)
+    attach(optimizer, ours, regularizer=regularizer, strength=strength, multipliers=multipliers)
     pasted = make_net()
     lines = paste_lines(
-        policy, name, strength, 0.01, options=options, partition=group_parameters(pasted), multipliers=multipliers
+        regularizer, name, strength, 0.01, options=options, partition=group_parameters(pasted), multipliers=multipliers
     )
     expected = fit(ours, optimizer)
     found = fit(pasted, run_lines(lines, pasted))
@@ -113,7 +113,7 @@ def test_the_lines_say_when_they_stop_being_valid() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("l3", "sgd", 0.1, 0.1), "Unknown policy 'l3'"),
+        (("l3", "sgd", 0.1, 0.1), "Unknown regularizer 'l3'"),
         (("l2", "rmsprop", 0.1, 0.1), "Lines to paste exist for sgd, adam, adamw; saw 'rmsprop'"),
         (("l2", "sgd", -0.1, 0.1), "λ must be a finite number"),
     ],
@@ -128,25 +128,25 @@ def test_multipliers_without_a_partition_are_an_error() -> None:
         paste_lines("l2", "sgd", 0.1, 0.1, multipliers={"head": 2.0})
 
 
-@pytest.mark.parametrize("name", policy_names())
-def test_every_policy_documents_itself_with_all_sections(name: str) -> None:
-    text = describe_policy(name)
-    assert text.startswith(f"{name}:  {POLICIES[name].formula}\n  that is:  {POLICIES[name].plain_formula}")
-    assert POLICIES[name].plain_formula.isascii()
-    for section in Policy.SECTIONS:
+@pytest.mark.parametrize("name", regularizer_names())
+def test_every_regularizer_documents_itself_with_all_sections(name: str) -> None:
+    text = describe_regularizer(name)
+    assert text.startswith(f"{name}:  {REGULARIZERS[name].formula}\n  that is:  {REGULARIZERS[name].plain_formula}")
+    assert REGULARIZERS[name].plain_formula.isascii()
+    for section in Regularizer.SECTIONS:
         assert re.search(rf"^{section}: \S", text, re.MULTILINE), section
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
-def test_an_unknown_policy_is_not_described() -> None:
-    with pytest.raises(DecayError, match=r"Unknown policy 'decopled'.*Did you mean 'decoupled'"):
-        describe_policy("decopled")
+def test_an_unknown_regularizer_is_not_described() -> None:
+    with pytest.raises(DecayError, match=r"Unknown regularizer 'decopled'.*Did you mean 'decoupled'"):
+        describe_regularizer("decopled")
 
 
-@pytest.mark.parametrize("name", policy_names())
-def test_the_registry_builds_each_policy_afresh_under_its_own_name(name: str) -> None:
-    assert build_policy(name).name == name
-    assert build_policy(name) is not build_policy(name)
+@pytest.mark.parametrize("name", regularizer_names())
+def test_the_registry_builds_each_regularizer_afresh_under_its_own_name(name: str) -> None:
+    assert build_regularizer(name).name == name
+    assert build_regularizer(name) is not build_regularizer(name)
 
 
 def test_every_public_name_exists_once() -> None:

@@ -38,11 +38,11 @@ FULL = Numbers(
 
 
 def settings_of(name: str) -> list[tuple[str, str, str]]:
-    """Every policy, optimizer and reduction with a meaning for a convention."""
+    """Every regularizer, optimizer and reduction with a meaning for a convention."""
     found = itertools.product(
         ("l2", "decoupled", "l1", "elastic_net"), ("sgd", "adam", "adamw"), convention_of(name).forms
     )
-    return [row for row in found if not check_translation(name, policy=row[0], optimizer=row[1])]
+    return [row for row in found if not check_translation(name, regularizer=row[0], optimizer=row[1])]
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -57,10 +57,10 @@ def settings_of(name: str) -> list[tuple[str, str, str]]:
 def test_there_and_back_again(name: str, value: float, lr: float, batch: int, samples: int, momentum: float) -> None:
     rows = settings_of(name)
     assert rows
-    for policy, optimizer, reduction in rows:
+    for regularizer, optimizer, reduction in rows:
         at = Numbers(lr, batch, max(round(64 / batch), 1), samples, 0.7 * samples, reduction or None, momentum)
-        ours = from_convention(name, value, policy=policy, optimizer=optimizer, numbers=at)
-        back = to_convention(name, ours, policy=policy, optimizer=optimizer, numbers=at)
+        ours = from_convention(name, value, regularizer=regularizer, optimizer=optimizer, numbers=at)
+        back = to_convention(name, ours, regularizer=regularizer, optimizer=optimizer, numbers=at)
         assert back == pytest.approx(value, rel=1e-12)
 
 
@@ -69,7 +69,7 @@ def test_the_coupled_and_the_decoupled_strength_of_sgd_have_the_same_total_decay
     rates = [0.01] * 3000
     at = Numbers(momentum=momentum)
     decoupled = 0.08
-    coupled = translate(decoupled, "timm-sgdw", "torch-sgd", policy="decoupled", optimizer="sgd", numbers=at)
+    coupled = translate(decoupled, "timm-sgdw", "torch-sgd", regularizer="decoupled", optimizer="sgd", numbers=at)
     assert coupled == pytest.approx(decoupled * (1 - momentum))
     axis = sgd_axis(Coupling(momentum))
     assert total_decay(axis, coupled, rates) == pytest.approx(total_decay(decoupled_axis(), decoupled, rates))
@@ -78,30 +78,30 @@ def test_the_coupled_and_the_decoupled_strength_of_sgd_have_the_same_total_decay
 
 def test_the_optimizer_itself_brings_its_momentum() -> None:
     sgd = SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.75)
-    assert from_convention("torch-sgd", 0.25, policy="decoupled", optimizer=sgd) == pytest.approx(1.0)
-    assert to_convention("torch-sgd", 1.0, policy="decoupled", optimizer=sgd) == pytest.approx(0.25)
+    assert from_convention("torch-sgd", 0.25, regularizer="decoupled", optimizer=sgd) == pytest.approx(1.0)
+    assert to_convention("torch-sgd", 1.0, regularizer="decoupled", optimizer=sgd) == pytest.approx(0.25)
 
 
 def test_zero_is_zero_in_every_convention_but_c() -> None:
     for name in convention_names():
         if CONVENTIONS[name].reciprocal:
             continue
-        for policy, optimizer, reduction in settings_of(name):
+        for regularizer, optimizer, reduction in settings_of(name):
             at = Numbers(0.1, 64, 1, 10, 10.0, reduction or None, 0.9)
-            assert from_convention(name, 0.0, policy=policy, optimizer=optimizer, numbers=at) == 0.0
+            assert from_convention(name, 0.0, regularizer=regularizer, optimizer=optimizer, numbers=at) == 0.0
 
 
 def test_an_accumulation_that_ultralytics_would_not_take_is_refused_with_both_ways_out() -> None:
     at = Numbers(batch_size=8, accumulate=1)
     with pytest.raises(DecayError, match=r"accumulates 8 x 8.*saw 1 x 8.*Accumulate 8, or set nbs=8 there"):
-        from_convention("ultralytics", 5e-4, policy="l2", optimizer="sgd", numbers=at)
+        from_convention("ultralytics", 5e-4, regularizer="l2", optimizer="sgd", numbers=at)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "policy", "optimizer", "message"),
+    ("name", "regularizer", "optimizer", "message"),
     [
         ("torch-adam", "decoupled", "adamw", "strength of 'l2'.*turns into 'decoupled' on adamw.*Choose λ again"),
         ("torch-adamw", "l2", "adam", "strength of 'decoupled'.*turns into 'l2' on adam.*Choose λ again"),
@@ -116,18 +116,18 @@ def test_an_accumulation_that_ultralytics_would_not_take_is_refused_with_both_wa
     ],
 )
 def test_where_no_formula_exists_the_translation_is_refused_with_the_reason(
-    name: str, policy: str, optimizer: str, message: str
+    name: str, regularizer: str, optimizer: str, message: str
 ) -> None:
     with pytest.raises(DecayError, match=message):
-        from_convention(name, 0.1, policy=policy, optimizer=optimizer, numbers=FULL)
+        from_convention(name, 0.1, regularizer=regularizer, optimizer=optimizer, numbers=FULL)
     with pytest.raises(DecayError, match=message):
-        to_convention(name, 0.1, policy=policy, optimizer=optimizer, numbers=FULL)
-    assert len(check_translation(name, policy=policy, optimizer=optimizer)) == 1
+        to_convention(name, 0.1, regularizer=regularizer, optimizer=optimizer, numbers=FULL)
+    assert len(check_translation(name, regularizer=regularizer, optimizer=optimizer)) == 1
 
 
 def test_a_translation_between_two_tools_names_both_reasons() -> None:
     with pytest.raises(DecayError) as caught:
-        translate(1e-4, "torch-adam", "sklearn-lasso", policy="decoupled", optimizer="adamw")
+        translate(1e-4, "torch-adam", "sklearn-lasso", regularizer="decoupled", optimizer="adamw")
     assert str(caught.value).count("\n- ") == 1
 
 
@@ -151,7 +151,7 @@ def test_c_has_no_counterpart_of_no_decay() -> None:
 
 def test_all_faults_of_value_and_numbers_are_named_at_once() -> None:
     with pytest.raises(DecayError) as caught:
-        from_convention("ultralytics", -1.0, policy="l2", optimizer="sgd", numbers=Numbers(accumulate=0))
+        from_convention("ultralytics", -1.0, regularizer="l2", optimizer="sgd", numbers=Numbers(accumulate=0))
     said = str(caught.value).splitlines()
     assert len(said) == 3
     assert "saw -1.0" in said[0]
@@ -161,7 +161,7 @@ def test_all_faults_of_value_and_numbers_are_named_at_once() -> None:
 
 def test_a_missing_momentum_is_named_with_the_other_missing_numbers() -> None:
     with pytest.raises(DecayError) as caught:
-        from_convention("adamw-paper", 0.1, policy="l2", optimizer="sgd")
+        from_convention("adamw-paper", 0.1, regularizer="l2", optimizer="sgd")
     assert "needs momentum (μ of SGD)" in str(caught.value)
     assert "needs base_lr" in str(caught.value)
 

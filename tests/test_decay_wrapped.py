@@ -1,4 +1,4 @@
-"""Every policy through what people wrap models and optimizers in: compiled, DDP, sharded, tied, several optimizers."""
+"""Every regularizer through what people wrap models and optimizers in: compiled, DDP, sharded, tied, several optimizers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from trainers import Net, make_batches, make_net, weights
 
-from segdecay.decay import POLICIES, Handle, attach, handle_of
+from segdecay.decay import REGULARIZERS, Handle, attach, handle_of
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)
@@ -59,11 +59,11 @@ def train(model: nn.Module, *optimizers: Optimizer) -> None:
             optimizer.step()
 
 
-def expected(policy: str) -> list[Tensor]:
+def expected(regularizer: str) -> list[Tensor]:
     """The weights of the bare model."""
     model = make_net()
     optimizer = adamw(model)
-    attach(optimizer, model, policy=policy, **ASKED[policy])
+    attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
     train(model, optimizer)
     return weights(model)
 
@@ -72,43 +72,45 @@ def is_same(ours: list[Tensor], theirs: list[Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
-def test_every_policy_that_acts_through_an_optimizer_is_here() -> None:
-    assert set(ASKED) == {name for name, kind in POLICIES.items() if not kind.in_model} - {"none"}
+def test_every_regularizer_that_acts_through_an_optimizer_is_here() -> None:
+    assert set(ASKED) == {name for name, kind in REGULARIZERS.items() if not kind.in_model} - {"none"}
 
 
-@pytest.mark.parametrize("policy", ASKED)
-def test_a_compiled_model_is_trained_to_the_same_bits(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", ASKED)
+def test_a_compiled_model_is_trained_to_the_same_bits(regularizer: str) -> None:
     model = make_net()
     compiled = cast("nn.Module", torch.compile(model, backend="eager"))
     optimizer = adamw(compiled)
-    handle = attach(optimizer, compiled, policy=policy, **ASKED[policy])
+    handle = attach(optimizer, compiled, regularizer=regularizer, **ASKED[regularizer])
     train(compiled, optimizer)
     assert list(handle.strengths()) == [name for name, _ in model.named_parameters()]
-    assert is_same(weights(model), expected(policy))
+    assert is_same(weights(model), expected(regularizer))
     torch.compiler.reset()
 
 
 @pytest.mark.usefixtures("_one_process")
-@pytest.mark.parametrize("policy", ASKED)
-def test_a_model_in_ddp_is_trained_to_the_same_bits(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", ASKED)
+def test_a_model_in_ddp_is_trained_to_the_same_bits(regularizer: str) -> None:
     model = make_net()
     wrapped = DistributedDataParallel(model)
     optimizer = adamw(wrapped)
-    handle = attach(optimizer, wrapped, policy=policy, **ASKED[policy])
+    handle = attach(optimizer, wrapped, regularizer=regularizer, **ASKED[regularizer])
     train(wrapped, optimizer)
     assert list(handle.strengths()) == [name for name, _ in model.named_parameters()]
-    assert is_same(weights(model), expected(policy))
+    assert is_same(weights(model), expected(regularizer))
 
 
-@pytest.mark.parametrize("policy", [policy for policy in ASKED if policy != "scheduled"])  # a mean an optimizer
-def test_each_of_two_optimizers_gets_the_policy_for_its_own_weights(policy: str) -> None:
+@pytest.mark.parametrize(
+    "regularizer", [regularizer for regularizer in ASKED if regularizer != "scheduled"]
+)  # a mean an optimizer
+def test_each_of_two_optimizers_gets_the_regularizer_for_its_own_weights(regularizer: str) -> None:
     model = make_net()
     before = [*model.conv.parameters(), *model.norm.parameters()]  # together: group_lasso shrinks both as one
     halves = [AdamW(part, lr=RATES[0], weight_decay=0.0) for part in (before, list(model.head.parameters()))]
     for optimizer in halves:
-        attach(optimizer, model, policy=policy, **ASKED[policy])
+        attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
     train(model, *halves)
-    assert is_same(weights(model), expected(policy))
+    assert is_same(weights(model), expected(regularizer))
 
 
 class Tied(Net):
@@ -125,8 +127,8 @@ class Tied(Net):
         return logits
 
 
-@pytest.mark.parametrize("policy", ASKED)
-def test_a_weight_under_two_names_is_acted_on_once(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", ASKED)
+def test_a_weight_under_two_names_is_acted_on_once(regularizer: str) -> None:
     """Given the same gradients, as one weight under one name."""
     torch.manual_seed(0)
     tied = Tied()
@@ -135,7 +137,7 @@ def test_a_weight_under_two_names_is_acted_on_once(policy: str) -> None:
     del alone.again.weight
     for model in (tied, alone):
         optimizer = adamw(model)
-        attach(optimizer, model, policy=policy, **ASKED[policy])
+        attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
         for rate in RATES:
             optimizer.param_groups[0]["lr"] = rate
             draw = torch.Generator().manual_seed(1)
@@ -147,24 +149,24 @@ def test_a_weight_under_two_names_is_acted_on_once(policy: str) -> None:
 
 
 @pytest.mark.usefixtures("_one_process")
-@pytest.mark.parametrize("policy", NEEDS_WHOLE)
-def test_sharded_weights_are_refused_by_rules_that_need_whole_ones(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", NEEDS_WHOLE)
+def test_sharded_weights_are_refused_by_rules_that_need_whole_ones(regularizer: str) -> None:
     model = make_net()
     fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (1,)))
     optimizer = adamw(model)
-    with pytest.raises(DecayError, match=rf"'{policy}' needs whole weights, and 6 are sharded .*conv\.weight"):
-        attach(optimizer, model, policy=policy, **ASKED[policy])
+    with pytest.raises(DecayError, match=rf"'{regularizer}' needs whole weights, and 6 are sharded .*conv\.weight"):
+        attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
     assert handle_of(optimizer) is None
 
 
 @pytest.mark.usefixtures("_one_process")
-@pytest.mark.parametrize("policy", ["decoupled", "l2", "cautious"])
-def test_sharded_weights_are_decayed_by_rules_for_single_numbers(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", ["decoupled", "l2", "cautious"])
+def test_sharded_weights_are_decayed_by_rules_for_single_numbers(regularizer: str) -> None:
     model = make_net()
     fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (1,)))
     optimizer = adamw(model)
-    handle: Handle = attach(optimizer, model, policy=policy, **ASKED[policy])
+    handle: Handle = attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
     train(model, optimizer)
     whole = [cast("Any", parameter).full_tensor().detach() for parameter in model.parameters()]
     assert handle.steps == len(RATES)
-    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, expected(policy), strict=True))
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, expected(regularizer), strict=True))

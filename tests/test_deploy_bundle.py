@@ -36,7 +36,7 @@ def _card(**changes: Any) -> Card:
         "deviation": (10.0, 20.0, 30.0),
         "size": None,
         "model": {"name": "unet-tiny", "width": 1, "depth": 1},
-        "made_by": {"policy": "decoupled", "epochs": 3, "strength": {
+        "made_by": {"regularizer": "decoupled", "epochs": 3, "strength": {
             "axis": "total_decay", "value": 4.0, "lambda": 0.5, "timescale_epochs": 2.0, "total_decay": 4.0}},
     }  # fmt: skip
     return Card.model_validate(values | changes)
@@ -292,13 +292,13 @@ def test_a_thousand_mutated_bundles_are_refused_or_load(bundle: Path, monkeypatc
 
 def test_a_run_without_a_model_says_how_far_it_is(tmp_path: Path) -> None:
     for number in range(3):
-        (tmp_path / "cells" / "total_decay=1" / f"{number}-0").mkdir(parents=True)
-        (tmp_path / "cells" / "total_decay=1" / f"{number}-0" / "cell.json").write_text("{}")
+        (tmp_path / "trials" / "total_decay=1" / f"{number}-0").mkdir(parents=True)
+        (tmp_path / "trials" / "total_decay=1" / f"{number}-0" / "trial.json").write_text("{}")
     (tmp_path / "run.yaml").write_text("command: tune")
     with pytest.raises(RunError, match="Run the command that made it again"):
         load_bundle(tmp_path)
-    (tmp_path / "environment.json").write_text(json.dumps({"cells": 14, "command": "segdecay tune photos"}))
-    with pytest.raises(RunError, match=r"3 of at most 14 cells done.* run: segdecay tune photos"):
+    (tmp_path / "environment.json").write_text(json.dumps({"trials": 14, "command": "segdecay tune photos"}))
+    with pytest.raises(RunError, match=r"3 of at most 14 trials done.* run: segdecay tune photos"):
         load_bundle(tmp_path)
 
 

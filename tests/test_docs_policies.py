@@ -1,4 +1,4 @@
-"""docs/policies.md followed to the letter: the file, the registry line, the contract."""
+"""docs/regularizers.md followed to the letter: the file, the registry line, the contract."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segdecay.decay import Policy
+from segdecay.decay import Regularizer
 
 ROOT = Path(__file__).parent.parent
-SAID = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
+SAID = (ROOT / "docs" / "regularizers.md").read_text(encoding="utf-8")
 
 
 def written_files(folder: Path) -> list[str]:
@@ -29,13 +29,13 @@ def contract_in(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
 
 
-def test_the_policy_on_the_page_keeps_the_contract(tmp_path: Path) -> None:
+def test_the_regularizer_on_the_page_keeps_the_contract(tmp_path: Path) -> None:
     assert written_files(tmp_path) == ["weight_elimination.py", "test_weight_elimination.py"]
     done = contract_in(tmp_path)
     assert re.search(r"^10 passed", done.stdout, flags=re.MULTILINE), done.stdout
 
 
-def test_slips_in_the_policy_on_the_page_break_the_contract(tmp_path: Path) -> None:
+def test_slips_in_the_regularizer_on_the_page_break_the_contract(tmp_path: Path) -> None:
     slips = {
         "sign * bucket.grad_scale * bucket.strength": "sign * bucket.strength",
         "self.scale) ** 2) ** 2": "self.scale) ** 2)",
@@ -56,7 +56,7 @@ def test_slips_in_the_policy_on_the_page_break_the_contract(tmp_path: Path) -> N
     ]
 
 
-def test_every_moment_of_a_policy_is_on_the_page() -> None:
-    ours = {name for name in vars(Policy) if not name.startswith("_") and callable(getattr(Policy, name))}
+def test_every_moment_of_a_regularizer_is_on_the_page() -> None:
+    ours = {name for name in vars(Regularizer) if not name.startswith("_") and callable(getattr(Regularizer, name))}
     told_elsewhere = {"axis", "scaled", "multiplier", "validate", "summary"}
     assert [name for name in sorted(ours - told_elsewhere) if f"`{name}" not in SAID] == []

@@ -1,4 +1,4 @@
-"""`tune --estimate`: cells, time and disk beforehand, from the count that the search uses itself; nothing written."""
+"""`tune --estimate`: trials, time and disk beforehand, from the count that the search uses itself; nothing written."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_an_estimate_says_what_the_search_then_does(segdecay: Command, tmp_path:
     data, run = write_shapes(tmp_path / "shapes", n_images=12, test_images=4), tmp_path / "run"
     found = json.loads(_asked(segdecay, data, run, "--estimate", "--json").out)
     assert not run.exists()
-    assert found["cells"] == {"least": 6, "most": 6, "whole": 6, "honest": 0}
+    assert found["trials"] == {"least": 6, "most": 6, "whole": 6, "honest": 0}
     assert (found["finished"], found["refits"], found["workers"]) == (0, 2, 1)
-    assert 0 < found["seconds_a_cell"] * 6 < found["seconds_most"]
+    assert 0 < found["seconds_a_trial"] * 6 < found["seconds_most"]
     _asked(segdecay, data, run, "--quiet")
-    assert len(list(run.glob("cells/*/*/cell.json"))) == 6
+    assert len(list(run.glob("trials/*/*/trial.json"))) == 6
     assert _size(run) - (run / "report.html").stat().st_size < found["kept_bytes"] <= found["disk_bytes"]
     again = json.loads(_asked(segdecay, data, run, "--estimate", "--json").out)
     assert again["finished"] == 6
@@ -44,7 +44,7 @@ def test_an_estimate_in_words_trains_nothing(segdecay: Command, tmp_path: Path) 
     data, run = write_shapes(tmp_path / "shapes", n_images=12), tmp_path / "run"
     said = _asked(segdecay, data, run, "--estimate").out
     assert "trainings: 6, then up to 1 refit, 1 at a time" in said
-    assert "by a few trial steps here" in said
+    assert "by a few steps on a throw-away model here" in said
     assert "Nothing was trained, and nothing written to the run's folder." in said
     assert not run.exists()
 

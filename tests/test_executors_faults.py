@@ -16,15 +16,15 @@ import pytest
 
 from segdecay.execution import Attempts, Event, InlineExecutor, LocalExecutor, Outcome, Patience, work_on, worker
 from segdecay.execution.retries import ESTIMATES, MEDIANS, AwakeClock
-from segdecay.testing import small_cells as small
+from segdecay.testing import small_trials as small
 from segdecay.testing.executor_contract import interrupted, kinds_of, reason_of
-from segdecay.testing.small_cells import SmallCells, result_of, small_cells
-from segdecay.training.setup import CellTask
+from segdecay.testing.small_trials import SmallTrials, result_of, small_trials
+from segdecay.training.setup import TrialTask
 
 
 @pytest.fixture
-def cells() -> Iterator[SmallCells]:
-    with small_cells() as found:
+def trials() -> Iterator[SmallTrials]:
+    with small_trials() as found:
         yield found
 
 
@@ -40,8 +40,8 @@ def _workers_of(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.glob("*.times")]
 
 
-def test_a_training_that_sleeps_is_ended_and_the_second_try_finishes(cells: SmallCells) -> None:
-    (task,), (other,) = cells.tasks("sleepy", 1, lines=small.SLEEPS_ONCE), cells.tasks("awake", 1)
+def test_a_training_that_sleeps_is_ended_and_the_second_try_finishes(trials: SmallTrials) -> None:
+    (task,), (other,) = trials.tasks("sleepy", 1, lines=small.SLEEPS_ONCE), trials.tasks("awake", 1)
     events: list[Event] = []
     patience = _quick()
 
@@ -63,8 +63,8 @@ def test_a_training_that_sleeps_is_ended_and_the_second_try_finishes(cells: Smal
     assert kinds_of(events, other)[-1] == "finished"
 
 
-def test_one_that_always_sleeps_is_given_up_with_its_reason_before_any_cell_has_ended(cells: SmallCells) -> None:
-    (task,) = cells.tasks("asleep", 1, lines=small.SLEEPS_ALWAYS)
+def test_one_that_always_sleeps_is_given_up_with_its_reason_before_any_trial_has_ended(trials: SmallTrials) -> None:
+    (task,) = trials.tasks("asleep", 1, lines=small.SLEEPS_ALWAYS)
     events: list[Event] = []
     executor = LocalExecutor(1, ["cpu"], _quick())
     executor.expect(0.01)
@@ -75,11 +75,11 @@ def test_one_that_always_sleeps_is_given_up_with_its_reason_before_any_cell_has_
 
 
 @pytest.mark.parametrize("epoch", [1, 20])
-def test_a_worker_that_is_stopped_is_ended_and_its_cell_goes_on_from_its_checkpoint(
-    cells: SmallCells, epoch: int
+def test_a_worker_that_is_stopped_is_ended_and_its_trial_goes_on_from_its_checkpoint(
+    trials: SmallTrials, epoch: int
 ) -> None:
-    (task,) = cells.tasks("frozen", 1, lines=small.NOTES_TIMES, epochs=24)
-    task = CellTask(**{**task.__dict__, "checkpoint_every_s": 0.0})
+    (task,) = trials.tasks("frozen", 1, lines=small.NOTES_TIMES, epochs=24)
+    task = TrialTask(**{**task.__dict__, "checkpoint_every_s": 0.0})
     events: list[Event] = []
     stopped: list[int] = []
     patience = Patience(0.01, least_s=LONG_S)
@@ -87,7 +87,7 @@ def test_a_worker_that_is_stopped_is_ended_and_its_cell_goes_on_from_its_checkpo
     def freeze(event: Event) -> None:
         events.append(event)
         if event.kind == "progress" and event.epoch >= epoch and not stopped:
-            stopped.extend(_workers_of(cells.root))
+            stopped.extend(_workers_of(trials.root))
             os.kill(stopped[0], signal.SIGSTOP)
             patience.least_s = QUICK_S
         if event.kind == "again":
@@ -104,14 +104,14 @@ def test_a_worker_that_is_stopped_is_ended_and_its_cell_goes_on_from_its_checkpo
     epochs = [event.epoch for event in events if event.kind == "progress"]
     assert len(epochs) <= 25  # an epoch whose end was in the line may be told twice; none is trained from the start
     after = result_of(task)
-    (task.folder / "cell.json").unlink()
+    (task.folder / "trial.json").unlink()
     InlineExecutor().run([task], lambda _event: None)
     assert result_of(task) == after
 
 
-def test_epochs_are_signs_of_life(cells: SmallCells) -> None:
+def test_epochs_are_signs_of_life(trials: SmallTrials) -> None:
     lines = "self.training and time.sleep(1.0)"
-    (task,) = cells.tasks("slow", 1, lines=lines, epochs=7, batch_size=6)
+    (task,) = trials.tasks("slow", 1, lines=lines, epochs=7, batch_size=6)
     events: list[Event] = []
     start = time.monotonic()
     LocalExecutor(1, ["cpu"], Patience(0.01, least_s=6.0)).run([task], events.append)
@@ -126,7 +126,7 @@ def test_a_driver_that_was_itself_stopped_blames_no_worker() -> None:
     assert clock.look(10.0) <= 6.0  # a clock that went backwards takes nothing away
 
 
-def test_no_bound_is_known_without_an_estimate_or_a_finished_cell() -> None:
+def test_no_bound_is_known_without_an_estimate_or_a_finished_trial() -> None:
     patience = Patience()
     assert patience.bound_s is None
     patience.note(1000.0)
@@ -142,8 +142,8 @@ LIMITED = """import resource
         torch.empty(512 << 20, dtype=torch.uint8)"""
 
 
-def test_a_worker_with_a_real_limit_of_memory_fails_alone_with_advice(cells: SmallCells) -> None:
-    (bad,), good = cells.tasks("limited", 1, lines=LIMITED), cells.tasks("free", 2)
+def test_a_worker_with_a_real_limit_of_memory_fails_alone_with_advice(trials: SmallTrials) -> None:
+    (bad,), good = trials.tasks("limited", 1, lines=LIMITED), trials.tasks("free", 2)
     events: list[Event] = []
     before = resource.getrlimit(resource.RLIMIT_AS)
     LocalExecutor(2, ["cpu"]).run([bad, *good], events.append)
@@ -159,18 +159,18 @@ def test_a_worker_with_a_real_limit_of_memory_fails_alone_with_advice(cells: Sma
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
 def test_errors_of_memory_are_told_apart_from_others(
-    error: Exception, cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+    error: Exception, trials: SmallTrials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr("segdecay.training.dispatch.run_cell", fail)
-    (task,) = cells.tasks("any", 1)
+    monkeypatch.setattr("segdecay.training.dispatch.run_trial", fail)
+    (task,) = trials.tasks("any", 1)
     assert work_on(task, lambda: False, lambda _epoch, _epochs: None).kind == "memory"
 
 
-def test_a_lost_machine_is_no_fault_of_its_cell(cells: SmallCells) -> None:
-    (task,) = cells.tasks("moved", 1)
+def test_a_lost_machine_is_no_fault_of_its_trial(trials: SmallTrials) -> None:
+    (task,) = trials.tasks("moved", 1)
     events: list[Event] = []
     attempts = Attempts([task], events.append, workers=2)
     for _ in range(5):
@@ -181,8 +181,8 @@ def test_a_lost_machine_is_no_fault_of_its_cell(cells: SmallCells) -> None:
     assert kinds_of(events, task)[-1] == "finished"
 
 
-def test_what_runs_alone_waits_for_the_others_and_holds_them_back(cells: SmallCells) -> None:
-    first, second, third = cells.tasks("three", 3)
+def test_what_runs_alone_waits_for_the_others_and_holds_them_back(trials: SmallTrials) -> None:
+    first, second, third = trials.tasks("three", 3)
     attempts = Attempts([first, second, third], lambda _event: None, workers=2)
     assert attempts.start(0) is first
     assert attempts.start(1) is second
@@ -195,14 +195,14 @@ def test_what_runs_alone_waits_for_the_others_and_holds_them_back(cells: SmallCe
     assert attempts.start(0) is third
 
 
-def test_sigterm_to_a_worker_alone_keeps_its_state_and_the_cell_goes_on(cells: SmallCells) -> None:
-    (task,) = cells.tasks("asked", 1, lines=small.NOTES_TIMES, epochs=20)
+def test_sigterm_to_a_worker_alone_keeps_its_state_and_the_trial_goes_on(trials: SmallTrials) -> None:
+    (task,) = trials.tasks("asked", 1, lines=small.NOTES_TIMES, epochs=20)
     events: list[Event] = []
 
     def ask(event: Event) -> None:
         events.append(event)
-        if event.kind == "progress" and event.epoch == 5 and len(_workers_of(cells.root)) == 1:
-            os.kill(_workers_of(cells.root)[0], signal.SIGTERM)
+        if event.kind == "progress" and event.epoch == 5 and len(_workers_of(trials.root)) == 1:
+            os.kill(_workers_of(trials.root)[0], signal.SIGTERM)
 
     LocalExecutor(1, ["cpu"]).run([task], ask)
     assert [kind for kind in kinds_of(events, task) if kind != "progress"] == [
@@ -216,7 +216,7 @@ def test_sigterm_to_a_worker_alone_keeps_its_state_and_the_cell_goes_on(cells: S
 
 
 def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(
-    cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+    trials: SmallTrials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = threading.Event()  # the first has been heard
 
@@ -226,11 +226,11 @@ def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(
 
     monkeypatch.setattr("segdecay.execution.local.STOP_WITHIN_S", LONG_S)
     monkeypatch.setattr("segdecay.execution.local._ask_to_stop", ask)
-    (task,) = cells.tasks("deaf", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
+    (task,) = trials.tasks("deaf", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
     start = time.monotonic()
 
     def interrupt_twice() -> None:
-        while not _workers_of(cells.root) and time.monotonic() - start < LONG_S:
+        while not _workers_of(trials.root) and time.monotonic() - start < LONG_S:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
         asked.wait(LONG_S)
@@ -243,19 +243,19 @@ def test_ctrl_c_does_not_wait_for_a_worker_that_hangs_when_it_comes_twice(
     seconds = time.monotonic() - start
     thread.join()
     assert seconds < LONG_S  # the bound for workers that do not listen was not waited for
-    (worker,) = _workers_of(cells.root)
+    (worker,) = _workers_of(trials.root)
     assert not Path(f"/proc/{worker}").exists()
 
 
 def test_a_worker_that_does_not_answer_ctrl_c_is_ended_in_time(
-    cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+    trials: SmallTrials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segdecay.execution.local.STOP_WITHIN_S", 1.0)
-    (task,) = cells.tasks("mute", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
+    (task,) = trials.tasks("mute", 1, lines=f"{small.NOTES_TIMES}; time.sleep(3600)")
     start = time.monotonic()
 
     def interrupt() -> None:
-        while not _workers_of(cells.root) and time.monotonic() - start < LONG_S:
+        while not _workers_of(trials.root) and time.monotonic() - start < LONG_S:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -264,15 +264,15 @@ def test_a_worker_that_does_not_answer_ctrl_c_is_ended_in_time(
     with pytest.raises(KeyboardInterrupt):
         LocalExecutor(1, ["cpu"]).run([task], lambda _event: None)
     thread.join()
-    (worker,) = _workers_of(cells.root)
+    (worker,) = _workers_of(trials.root)
     assert not Path(f"/proc/{worker}").exists()
 
 
 def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
-    cells: SmallCells, monkeypatch: pytest.MonkeyPatch
+    trials: SmallTrials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segdecay.execution.local.STOP_WITHIN_S", LONG_S)
-    (task,) = cells.tasks("quick", 1, epochs=300)
+    (task,) = trials.tasks("quick", 1, epochs=300)
     assert interrupted(LocalExecutor(1, ["cpu"]), task, at_epoch=2) < LONG_S
 
 

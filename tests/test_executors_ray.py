@@ -20,9 +20,9 @@ from segdecay.execution import ray as cluster
 from segdecay.execution import ray as joining
 from segdecay.execution import ray_probe as greeting
 from segdecay.execution.ray import RayExecutor
-from segdecay.execution.ray_remote import differing, pack_cell, pack_data, start_mailbox, unpack_cell, unpack_data
+from segdecay.execution.ray_remote import differing, pack_data, pack_trial, start_mailbox, unpack_data, unpack_trial
 from segdecay.testing import WorkersContract
-from segdecay.testing.small_cells import small_cells
+from segdecay.testing.small_trials import small_trials
 from segdecay.utils.files import write_bytes
 
 WANTS_TOKEN = tuple(map(int, ray.__version__.split(".")[:2])) >= (
@@ -57,14 +57,14 @@ def test_a_cluster_that_is_gone_is_told_and_keeps_what_is_finished(monkeypatch: 
             ray.kill(boxes[0])
 
     monkeypatch.setattr(cluster, "start_mailbox", start)
-    with small_cells() as cells:
-        first, second = cells.tasks("gone", 2)
+    with small_trials() as trials:
+        first, second = trials.tasks("gone", 2)
         with pytest.raises(RunError, match=r"cluster does not answer any more \(ActorDied.*the same command goes on"):
             RayExecutor(workers=1).run([first, second], lose)
-        assert (first.folder / "cell.json").exists()
+        assert (first.folder / "trial.json").exists()
         monkeypatch.undo()
         RayExecutor(workers=1).run([second], lambda _event: None)
-        assert (second.folder / "cell.json").exists()
+        assert (second.folder / "trial.json").exists()
 
 
 def test_an_address_where_nobody_answers_is_named() -> None:
@@ -159,7 +159,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_gpus_that_the_cluster_has_not_are_refused() -> None:
-    with pytest.raises(RunError, match=r"--gpus-per-cell 0.25: the cluster has 0 GPUs"):
+    with pytest.raises(RunError, match=r"--gpus-per-trial 0.25: the cluster has 0 GPUs"):
         joining.check_cluster(ray, 0.25)
 
 
@@ -195,13 +195,13 @@ def test_data_travel_whole_and_are_unpacked_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if ".part-" in path.name] == []
 
 
-def test_a_cell_comes_home_with_its_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_comes_home_with_its_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     away, home = tmp_path / "away", tmp_path / "home"
     (away / "checkpoint").mkdir(parents=True)
-    for name in ("cell.json", "curve.jsonl", "checkpoint/state"):
+    for name in ("trial.json", "curve.jsonl", "checkpoint/state"):
         (away / name).write_text(name)
-    files = pack_cell(away)
-    assert set(files) == {"cell.json", "curve.jsonl", "checkpoint/state"}
+    files = pack_trial(away)
+    assert set(files) == {"trial.json", "curve.jsonl", "checkpoint/state"}
     order: list[str] = []
 
     def write(path: Path, content: bytes) -> None:
@@ -209,6 +209,6 @@ def test_a_cell_comes_home_with_its_record_last(tmp_path: Path, monkeypatch: pyt
         write_bytes(path, content)
 
     monkeypatch.setattr("segdecay.execution.ray_remote.write_bytes", write)
-    unpack_cell(files, home)
-    assert order[-1] == "cell.json"
+    unpack_trial(files, home)
+    assert order[-1] == "trial.json"
     assert not (home / "checkpoint").exists()

@@ -63,14 +63,14 @@ def small_disk(folder: Path, code: Path, size: int) -> Iterator[dict[str, str]]:
 
 @dataclass
 class Listener(Watcher):
-    """Remembers how cells ended."""
+    """Remembers how trials ended."""
 
     events: list[Event] = field(default_factory=list)
 
     def say(self, line: str) -> None:
         """Nobody reads."""
 
-    def plan(self, study: Study, grid: object, trial: Preflight | None, refits: int, workers: int) -> None:
+    def plan(self, study: Study, grid: object, preflight: Preflight | None, refits: int, workers: int) -> None:
         """Nobody reads."""
 
     def begin(self, criterion: object, trainings: int, finished: int, workers: int) -> None:
@@ -105,11 +105,11 @@ def test_a_full_disk_stops_a_search_in_processes_and_room_lets_it_go_on(tmp_path
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900, check=False)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-        assert f"The disk is full at {disk / 'run' / 'cells'}" in done.stderr
+        assert f"The disk is full at {disk / 'run' / 'trials'}" in done.stderr
         assert "free about 7 MB" in done.stderr
         assert "run the same command again" in done.stderr
         assert "failed" not in done.stdout
-        finished = {path: path.stat().st_mtime_ns for path in disk.glob("run/cells/*/*/cell.json")}
+        finished = {path: path.stat().st_mtime_ns for path in disk.glob("run/trials/*/*/trial.json")}
         assert 0 < len(finished) < 8
         assert not (disk / "run" / "verdict.json").exists()
         (disk / "ballast").unlink()
@@ -120,7 +120,7 @@ def test_a_full_disk_stops_a_search_in_processes_and_room_lets_it_go_on(tmp_path
 
 
 @pytest.mark.parametrize(
-    "place", ["run.yaml", "data.json", "curve.jsonl", "cell.json", "verdict.json", "refit/", "/model/", "report.html"]
+    "place", ["run.yaml", "data.json", "curve.jsonl", "trial.json", "verdict.json", "refit/", "/model/", "report.html"]
 )
 def test_a_full_disk_anywhere_in_a_run_is_one_error_and_the_same_call_goes_on(
     place: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -137,15 +137,15 @@ def test_a_full_disk_anywhere_in_a_run_is_one_error_and_the_same_call_goes_on(
     assert "neighbouring" not in said
     ended = [event.kind for event in watcher.events if event.kind != "progress"]
     assert "failed" not in ended
-    if place in ("curve.jsonl", "cell.json"):
-        assert ended == ["started"]  # not every cell one after the other
+    if place in ("curve.jsonl", "trial.json"):
+        assert ended == ["started"]  # not every trial one after the other
         assert not (run / "verdict.json").exists()
     tuned = tune(config, run, Execution(workers=0, device="cpu"), Listener())
     assert tuned.report.exists()
     assert all(setting.dropped is None for setting in tuned.verdict.settings)
 
 
-def test_another_refusal_fails_its_cell_with_file_and_reason(
+def test_another_refusal_fails_its_trial_with_file_and_reason(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config, run = small_config(shapes, search={"folds": 2}), tmp_path / "run"
@@ -166,7 +166,7 @@ def test_a_refit_whose_file_is_refused_asks_for_the_same_command_again(
     assert "neighbouring" not in str(caught.value)
 
 
-def test_the_first_cell_without_room_is_the_last_one_tried(
+def test_the_first_trial_without_room_is_the_last_one_tried(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, _ = small_task(tmp_path / "0", small_config(shapes))
@@ -180,9 +180,9 @@ def test_the_first_cell_without_room_is_the_last_one_tried(
 def test_a_refused_write_keeps_the_old_file_and_names_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "cell.json"
+    path = tmp_path / "trial.json"
     write_bytes(path, b"old")
-    _refuse(monkeypatch, "cell.json", errno.ENOSPC)
+    _refuse(monkeypatch, "trial.json", errno.ENOSPC)
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_bytes(path, b"new")
     assert caught.value.filename == str(path)
@@ -194,7 +194,7 @@ def test_a_refused_write_keeps_the_old_file_and_names_the_new_one(
 def test_a_file_that_a_network_file_system_replaced_is_found_anew(
     stale: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, read, left = tmp_path / "cell.json", Path.read_text, [stale]
+    path, read, left = tmp_path / "trial.json", Path.read_text, [stale]
     path.write_text('{"a": 1}')
 
     def fading(self: Path, encoding: str | None = None) -> str:

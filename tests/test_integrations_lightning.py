@@ -40,15 +40,17 @@ TORCH: dict[str, tuple[BuildOptimizer, Callable[[list[dict[str, Any]]], Optimize
 }
 
 
-@pytest.mark.parametrize("policy", TORCH)
+@pytest.mark.parametrize("regularizer", TORCH)
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_fit_equals_torchs_own_weight_decay_bit_for_bit(policy: str, clip: float | None, accumulate: int) -> None:
-    build, build_own = TORCH[policy]
-    decay = Decay(policy, strength=0.1)
+def test_a_fit_equals_torchs_own_weight_decay_bit_for_bit(
+    regularizer: str, clip: float | None, accumulate: int
+) -> None:
+    build, build_user_model = TORCH[regularizer]
+    decay = Decay(regularizer, strength=0.1)
     module = fit(decay, build, gradient_clip_val=clip, accumulate_grad_batches=accumulate)
     plain = make_net()
-    steps = train_plainly(plain, build_own(decayed_groups(plain, 0.1)), clip=clip, accumulate=accumulate)
+    steps = train_plainly(plain, build_user_model(decayed_groups(plain, 0.1)), clip=clip, accumulate=accumulate)
     assert same(module.net, plain)
     assert decay.handles[0].steps == steps
 
@@ -82,7 +84,7 @@ def test_other_precisions_equal_a_plain_loop_in_the_same_precision(
     assert not same(module.net, bare)
 
 
-def test_two_optimizers_stepped_by_hand_each_get_the_policy() -> None:
+def test_two_optimizers_stepped_by_hand_each_get_the_regularizer() -> None:
     decay = Decay("decoupled", strength=0.1)
     module = Adversary(halves)
     make_trainer(decay).fit(module, loader())

@@ -116,7 +116,7 @@ def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate() -> None:
     assert decay.handles[0].strength == pytest.approx(1 / (0.1 * 2 * 5.0))
 
 
-def test_the_options_of_a_policy_decide_what_its_total_decay_means() -> None:
+def test_the_options_of_a_regularizer_decide_what_its_total_decay_means() -> None:
     decay, rates = Decay("l2_sp", total_decay=0.2, options={"mode": "decoupled"}), Rates()
     make_trainer(decay, rates).fit(Module(stairs), loader())
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)
@@ -167,13 +167,13 @@ def test_rates_that_cannot_be_known_are_asked_for(
 
 
 def test_a_module_that_steps_schedules_itself_is_asked_for_the_rates() -> None:
-    class Own(Module):
+    class UserFunction(Module):
         def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
             del metric
             scheduler.step()
 
     with pytest.raises(DecayError, match=r"Own overrides lr_scheduler_step.*learning_rates=\["):
-        make_trainer(Decay("decoupled", total_decay=0.2)).fit(Own(stairs), loader())
+        make_trainer(Decay("decoupled", total_decay=0.2)).fit(UserFunction(stairs), loader())
 
 
 def test_manual_optimization_is_asked_for_the_rates_and_for_steps_an_epoch() -> None:

@@ -114,7 +114,7 @@ def test_total_decay_on_an_axis_without_it_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "asked", "options", "strength"),
+    ("regularizer", "asked", "options", "strength"),
     [
         ("l2_sp", {"total_decay": 0.5}, None, 0.25),  # coupled: Σ η·λ/(1−μ)
         ("l2_sp", {"total_decay": 0.5}, {"mode": "decoupled"}, 2.5),
@@ -125,11 +125,11 @@ def test_total_decay_on_an_axis_without_it_is_refused_with_the_reason() -> None:
         ("cpr", {"axis_value": 2.0}, {"kappa": "factor", "mu": 0.5}, 2.0),
     ],
 )
-def test_what_depends_on_the_schedule_and_on_the_policys_options_reaches_attach(
-    policy: str, asked: dict[str, float], options: dict[str, Any] | None, strength: float
+def test_what_depends_on_the_schedule_and_on_the_regularizers_options_reaches_attach(
+    regularizer: str, asked: dict[str, float], options: dict[str, Any] | None, strength: float
 ) -> None:
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    attachments = Attachments(policy, {**asked, "options": options})
+    attachments = Attachments(regularizer, {**asked, "options": options})
     optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
     attachments.attach_([optimizer], net, Ahead(lambda _: [0.05, 0.1, 0.05], lambda: 2.0))
     assert attachments.handles[0].strength == pytest.approx(strength, rel=1e-12)
@@ -139,11 +139,13 @@ def test_what_depends_on_the_schedule_and_on_the_policys_options_reaches_attach(
     attachments.detach_()
 
 
-@pytest.mark.parametrize("policy", ["max_norm", "cpr"])
-def test_a_bound_has_no_total_decay(policy: str) -> None:
+@pytest.mark.parametrize("regularizer", ["max_norm", "cpr"])
+def test_a_bound_has_no_total_decay(regularizer: str) -> None:
     net = nn.Linear(2, 1)
     with pytest.raises(DecayError, match="total_decay has no meaning here: it bounds"):
-        Attachments(policy, {"total_decay": 1.0}).attach_([AdamW(net.parameters(), weight_decay=0.0)], net, never())
+        Attachments(regularizer, {"total_decay": 1.0}).attach_(
+            [AdamW(net.parameters(), weight_decay=0.0)], net, never()
+        )
 
 
 def test_a_strength_that_is_missing_is_told_before_any_training() -> None:

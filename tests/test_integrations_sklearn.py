@@ -150,7 +150,7 @@ def test_arrays_that_cannot_be_used_are_refused(change: dict[str, Any], fault: s
 def test_parameters_that_make_no_sense_are_refused_in_fit() -> None:
     X, y = stripes()
     with pytest.raises(ConfigError, match="Did you mean 'decoupled'"):
-        small(policy="decoupld").fit(X, y)
+        small(regularizer="decoupld").fit(X, y)
     with pytest.raises(ConfigError, match="n_jobs takes"):
         small(n_jobs=0).fit(X, y)
 

@@ -31,21 +31,21 @@ pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate"
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(
-    ("policy", "build", "build_own"),
+    ("regularizer", "build", "build_user_model"),
     [
         ("l2", sgd, lambda groups: SGD(groups, lr=0.1, momentum=0.9)),
         ("decoupled", adamw, lambda groups: AdamW(groups, lr=0.01)),
     ],
 )
 def test_training_equals_torchs_own_weight_decay_bit_for_bit(
-    tmp_path: Path, policy: str, build: Any, build_own: Any, clip: float, accumulate: int
+    tmp_path: Path, regularizer: str, build: Any, build_user_model: Any, clip: float, accumulate: int
 ) -> None:
-    decay = Decay(policy, strength=0.1)
+    decay = Decay(regularizer, strength=0.1)
     trainer = make_trainer(tmp_path, decay, build=build, max_grad_norm=clip, gradient_accumulation_steps=accumulate)
     net = trained(trainer)
     own = make_trainer(
         tmp_path,
-        build=lambda model: build_own(decayed_groups(model, 0.1)),
+        build=lambda model: build_user_model(decayed_groups(model, 0.1)),
         max_grad_norm=clip,
         gradient_accumulation_steps=accumulate,
     )
@@ -145,7 +145,7 @@ def test_the_state_in_a_checkpoint_is_plain_json(tmp_path: Path) -> None:
     trained(make_trainer(tmp_path, Decay("decoupled", strength=0.1), StopAt(3)))
     text = (tmp_path / "checkpoint-3" / "trainer_state.json").read_text(encoding="utf-8")
     (handle,) = json.loads(text)["stateful_callbacks"]["Decay"]["attributes"]["checkpointed"]["handles"]
-    assert (handle["policy"], handle["strength"], handle["steps"]) == ("decoupled", 0.1, 3)
+    assert (handle["regularizer"], handle["strength"], handle["steps"]) == ("decoupled", 0.1, 3)
 
 
 def test_after_training_the_optimizer_is_as_it_was_and_can_be_trained_again(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_total_decay_is_reached_over_the_rates_that_training_really_had(tmp_path
     assert plain.seen == rates.seen
 
 
-def test_the_options_of_a_policy_decide_what_its_total_decay_means(tmp_path: Path) -> None:
+def test_the_options_of_a_regularizer_decide_what_its_total_decay_means(tmp_path: Path) -> None:
     decay, rates = Decay("l2_sp", total_decay=0.2, options={"mode": "decoupled"}), Rates()
     make_trainer(tmp_path, decay, rates, build=sgd, schedule=partial(ExponentialLR, gamma=0.8)).train()
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)

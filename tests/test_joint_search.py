@@ -21,8 +21,8 @@ from segdecay.report.facts.read import read_fact
 from segdecay.report.facts.run import JointFacts
 from segdecay.report.figures.joint import joint_figure
 from segdecay.search.joint.points import choose_without
-from segdecay.search.joint.sampler import Point, Proposer, best_of
-from segdecay.search.joint.search import count_trials
+from segdecay.search.joint.sampler import Proposal, Proposer, best_of
+from segdecay.search.joint.search import count_points
 from segdecay.search.joint.sentences import joint_sentence
 from segdecay.search.joint.space import check_joint, config_with, dimensions_of
 from segdecay.workflows.steps import check_names
@@ -38,12 +38,12 @@ def _proposer(sampler: str = "tpe", levels: int = 4, most: int = 16, seed: int =
     return Proposer(dimensions_of(_config("lr", "dropout", "class_weights")), levels, sampler, seed, most)
 
 
-def _score(point: Point) -> float:
+def _score(point: Proposal) -> float:
     return -float((np.log10(float(point.values["lr"])) + 1.6) ** 2) - 0.05 * (point.level or 0)
 
 
-def _asked(proposer: Proposer, rounds: int, size: int = 2) -> list[tuple[Point, float | None]]:
-    done: list[tuple[Point, float | None]] = []
+def _asked(proposer: Proposer, rounds: int, size: int = 2) -> list[tuple[Proposal, float | None]]:
+    done: list[tuple[Proposal, float | None]] = []
     for _ in range(rounds):
         done += [(point, _score(point)) for point in proposer.ask(done, size)]
     return done
@@ -85,13 +85,13 @@ def test_strengths_come_first_as_configured_and_failures_are_passed_over() -> No
     first = proposer.ask([], 3)
     assert [point.level for point in first] == [0, 1, 2]
     assert {point.values["lr"] for point in first} == {0.01}
-    failed: list[tuple[Point, float | None]] = [(point, None) for point in first]
+    failed: list[tuple[Proposal, float | None]] = [(point, None) for point in first]
     assert len(proposer.ask(failed, 2)) == 2
 
 
 def test_none_is_searched_over_what_acts_there_alone() -> None:
-    assert count_trials(_config("lr", "head", trials=24)) == (8, 16)
-    assert count_trials(_config("head", trials=24)) == (1, 23)
+    assert count_points(_config("lr", "head", points=24)) == (8, 16)
+    assert count_points(_config("head", points=24)) == (1, 23)
     assert [one.is_for_none for one in dimensions_of(_config("lr", "head", "dropout"))] == [True, False, True]
 
 
@@ -117,7 +117,7 @@ def test_a_fold_is_scored_by_what_the_others_chose(folds: list[tuple[float, ...]
 
 
 def test_a_value_at_the_end_of_its_range_is_said() -> None:
-    told = {"searched": ("lr",), "trials": 6, "best": {"lr": 0.08}, "none": {}, "none_gain": None}
+    told = {"searched": ("lr",), "points": 6, "best": {"lr": 0.08}, "none": {}, "none_gain": None}
     told |= {"as_configured": None, "at_ends": ["lr of the best strength (0.08)"]}
     assert "At the end of its range: lr of the best strength (0.08); search.ranges widens it." in joint_sentence(
         told, ""
@@ -166,8 +166,8 @@ def test_a_list_of_weights_is_not_searched() -> None:
 
 
 def test_the_shape_of_the_keys_is_checked() -> None:
-    with pytest.raises(ConfigError, match="trials"):
-        _config("lr", trials=2)
+    with pytest.raises(ConfigError, match="points"):
+        _config("lr", points=2)
     with pytest.raises(ConfigError, match="sampler"):
         _config("lr", sampler="grid")
     with pytest.raises(ConfigError, match="ranges"):
@@ -190,7 +190,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def _search(data: Path, run: Path, *more: str, code: int = 0) -> str:
-    return tune(data, run, [0, 0.1, 0.4], "--search", "lr,head", "--trials", "7", *more, code=code).stdout
+    return tune(data, run, [0, 0.1, 0.4], "--search", "lr,head", "--points", "7", *more, code=code).stdout
 
 
 def _found(run: Path) -> dict[str, Any]:
@@ -202,8 +202,8 @@ def _found(run: Path) -> dict[str, Any]:
 def test_a_joint_search_ends_with_a_verdict_a_model_and_a_page(searched: tuple[Path, Path]) -> None:
     _, run = searched
     verdict, search = _found(run), json.loads((run / "search.json").read_text())
-    assert len(search["trials"]) == 7
-    assert [trial["strength"]["value"] for trial in search["trials"]].count(0) == 2
+    assert len(search["points"]) == 7
+    assert [point["strength"]["value"] for point in search["points"]].count(0) == 2
     assert [setting["strength"]["value"] for setting in verdict["settings"]] == [0, 0.1, 0.4]
     joint = verdict["evidence"]["joint"]
     assert set(joint["best"]) == {"lr", "head"}
@@ -211,12 +211,12 @@ def test_a_joint_search_ends_with_a_verdict_a_model_and_a_page(searched: tuple[P
     assert joint["as_configured"]["kind"] in ("chosen", "zero", "flat", "edge")
     assert "Searched together over 7 points" in verdict["sentence"]
     cost = json.loads((run / "verdict.json").read_text())["cost"]
-    assert cost["cells"] == len(list(run.glob("trials/*/*/cell.json")))
+    assert cost["trials"] == len(list(run.glob("points/*/*/trial.json")))
     page = (run / "report.html").read_text()
     assert "Searched together" in page
     assert "joint-search" in page
-    assert not list(run.glob("trials/*/*/predictions.npz"))
-    refit = json.loads((run / "refit" / "chosen" / "cell.json").read_text())
+    assert not list(run.glob("points/*/*/predictions.npz"))
+    refit = json.loads((run / "refit" / "chosen" / "trial.json").read_text())
     taken = verdict["strength"]["value"]
     values = joint["none"] if taken == 0 else joint["best"]
     assert f"lr={values['lr']:g}" in refit["setting"]
@@ -224,15 +224,15 @@ def test_a_joint_search_ends_with_a_verdict_a_model_and_a_page(searched: tuple[P
 
 def test_each_fold_of_the_verdict_is_a_training_that_the_other_folds_chose(searched: tuple[Path, Path]) -> None:
     _, run = searched
-    trials = json.loads((run / "search.json").read_text())["trials"]
+    points = json.loads((run / "search.json").read_text())["points"]
     for setting in _found(run)["settings"]:
         value = setting["strength"]["value"]
-        own = [trial for trial in trials if trial["strength"]["value"] == value]
+        own = [point for point in points if point["strength"]["value"] == value]
         for fold in range(3):
-            others = [np.mean([s for i, s in enumerate(trial["folds"]) if i != fold]) for trial in own]
+            others = [np.mean([s for i, s in enumerate(point["folds"]) if i != fold]) for point in own]
             chosen = own[int(np.argmax(others))]
-            cell = json.loads((run / "cells" / f"total_decay={value:g}" / f"{fold}-0" / "cell.json").read_text())
-            assert cell["extra"]["trial"] == chosen["name"]
+            trial = json.loads((run / "trials" / f"total_decay={value:g}" / f"{fold}-0" / "trial.json").read_text())
+            assert trial["extra"]["point"] == chosen["name"]
             assert setting["folds"][fold] == pytest.approx(chosen["folds"][fold])
 
 
@@ -240,7 +240,7 @@ def test_more_workers_and_a_new_start_find_the_same(searched: tuple[Path, Path],
     data, run = searched
     _search(data, tmp_path / "two", "--workers", "2")
     assert _found(tmp_path / "two") == _found(run)
-    for path in sorted((tmp_path / "two" / "trials").glob("*/*"))[::3]:  # as after a kill in the middle
+    for path in sorted((tmp_path / "two" / "points").glob("*/*"))[::3]:  # as after a kill in the middle
         shutil.rmtree(path)
     (tmp_path / "two" / "verdict.json").unlink()
     _search(data, tmp_path / "two", "--workers", "2")
@@ -249,12 +249,12 @@ def test_more_workers_and_a_new_start_find_the_same(searched: tuple[Path, Path],
 
 def test_a_budget_ends_after_whole_rounds(searched: tuple[Path, Path], tmp_path: Path) -> None:
     data, run = searched
-    _search(data, tmp_path / "short", "--budget", "10cells")
-    found = json.loads((tmp_path / "short" / "search.json").read_text())["trials"]
-    whole = json.loads((run / "search.json").read_text())["trials"]
+    _search(data, tmp_path / "short", "--budget", "10trials")
+    found = json.loads((tmp_path / "short" / "search.json").read_text())["points"]
+    whole = json.loads((run / "search.json").read_text())["points"]
     assert len(found) == 3
-    names = [trial["name"] for trial in whole]
-    assert all(trial["name"] in names for trial in found)
+    names = [point["name"] for point in whole]
+    assert all(point["name"] in names for point in found)
 
 
 def test_the_row_of_none_lies_below_every_line_of_equal_decay() -> None:

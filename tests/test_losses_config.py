@@ -13,9 +13,9 @@ from segdecay.config.schema import LossConfig, parse_config, to_plain
 from segdecay.errors import ConfigError
 from segdecay.runs.records import Verdict
 from segdecay.training.class_weights import loss_in_words
-from segdecay.training.loop import run_cell
+from segdecay.training.loop import run_trial
 from segdecay.training.losses import LOSSES, CrossEntropy, Dice, Focal, OriginalLoss, Tversky, build_loss, check_loss
-from segdecay.training.preflight import try_cell
+from segdecay.training.preflight import run_preflight
 from segdecay.training.setup import build_parts
 from segdecay.training.validate import score_images
 from segdecay.workflows.steps import check_names, paste_of
@@ -89,18 +89,18 @@ def test_factors_that_are_not_above_zero_are_refused(factors: list[Any]) -> None
 
 def test_a_training_gets_its_loss_and_weights_and_its_record_names_both(shapes: Path, tmp_path: Path) -> None:
     config = small_config(shapes, loss={"name": "cross_entropy+dice", "class_weights": [1, 2, 3]})
-    task, dataset = small_task(tmp_path / "cell", config)
+    task, dataset = small_task(tmp_path / "trial", config)
     parts = build_parts(task, dataset)
     assert parts.loss == OriginalLoss((CrossEntropy(), Dice()), (1.0, 1.0))
     assert parts.weight is not None
     assert parts.weight.tolist() == [1.0, 2.0, 3.0]
-    (stage,) = run_cell(task).extra["stages"]
+    (stage,) = run_trial(task).extra["stages"]
     assert (stage["loss"], stage["class_weights"]) == ("cross-entropy + Dice", [1.0, 2.0, 3.0])
 
 
 def test_the_losses_of_a_record_are_those_of_the_loss_that_was_asked_for(shapes: Path, tmp_path: Path) -> None:
     config = small_config(shapes, loss={"factors": [1000]}, training={"epochs": 1})
-    record = run_cell(small_task(tmp_path / "cell", config, value=0.0)[0])
+    record = run_trial(small_task(tmp_path / "trial", config, value=0.0)[0])
     assert record.validation is not None
     assert record.train is not None
     assert min(record.train.loss, record.validation.loss) > 100
@@ -118,21 +118,21 @@ def test_lines_to_paste_name_the_loss_that_the_strength_belongs_to(
     shapes: Path, tmp_path: Path, keys: dict[str, Any], said: str
 ) -> None:
     config = small_config(shapes, loss=keys)
-    trial = try_cell(small_task(tmp_path / "cell", config, value=0.5)[0])
+    preflight = run_preflight(small_task(tmp_path / "trial", config, value=0.5)[0])
     verdict = cast("Verdict", SimpleNamespace(strength=SimpleNamespace(value=0.5)))
-    assert said in paste_of(config, verdict, trial, 12)
+    assert said in paste_of(config, verdict, preflight, 12)
 
 
 def test_the_second_stage_keeps_its_own_loss(shapes: Path, tmp_path: Path) -> None:
     config = small_config(shapes, loss={"name": "dice"}, training={"epochs": 1}, balancing={"epochs": 1})
-    stages = run_cell(small_task(tmp_path / "cell", config, value=0.0)[0]).extra["stages"]
+    stages = run_trial(small_task(tmp_path / "trial", config, value=0.0)[0]).extra["stages"]
     assert [stage["loss"] for stage in stages] == ["Dice", "cross-entropy"]
 
 
 def test_all_losses_together_train_in_half_precision_and_from_accumulated_batches(shapes: Path, tmp_path: Path) -> None:
     training = {"epochs": 2, "precision": "bf16-mixed", "accumulate": 2}
     config = small_config(shapes, loss={"name": "+".join(LOSSES)}, training=training)
-    records = [run_cell(small_task(tmp_path / name, config, value=0.0)[0]) for name in "ab"]
+    records = [run_trial(small_task(tmp_path / name, config, value=0.0)[0]) for name in "ab"]
     assert [record.status for record in records] == ["finished"] * 2
     assert records[0].train == records[1].train
 

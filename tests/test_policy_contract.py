@@ -1,4 +1,4 @@
-"""Every policy of the registry under the contract that is shipped for third parties. A new policy adds a class."""
+"""Every regularizer of the registry under the contract that is shipped for third parties. A new regularizer adds a class."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdecay.decay import POLICIES, Bucket, Handle, ParameterRow, Policy
+from segdecay.decay import REGULARIZERS, Bucket, Handle, ParameterRow, Regularizer
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.decay.regularizers.l2 import L2
-from segdecay.testing import PolicyContract
+from segdecay.testing import RegularizerContract
 
 torch.set_num_threads(1)
 
 
-class TestNone(PolicyContract):
-    policy, strength, acts = "none", 0.0, False
+class TestNone(RegularizerContract):
+    regularizer, strength, acts = "none", 0.0, False
 
 
-class TestL2(PolicyContract):
-    policy, strength = "l2", 1.0
+class TestL2(RegularizerContract):
+    regularizer, strength = "l2", 1.0
 
 
-class TestDecoupled(PolicyContract):
-    policy, strength = "decoupled", 2.0
+class TestDecoupled(RegularizerContract):
+    regularizer, strength = "decoupled", 2.0
 
 
-class _AroundTheStart(PolicyContract):
-    policy, strength = "l2_sp", 2.0
+class _AroundTheStart(RegularizerContract):
+    regularizer, strength = "l2_sp", 2.0
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
         origin = torch.zeros_like(start) if row.group == "head" else start
@@ -51,8 +51,8 @@ class TestL2SPDecoupled(_AroundTheStart):
     options: ClassVar[dict[str, Any]] = {"mode": "decoupled"}
 
 
-class TestMaxNorm(PolicyContract):
-    policy, strength = "max_norm", 0.5
+class TestMaxNorm(RegularizerContract):
+    regularizer, strength = "max_norm", 0.5
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
         del start, rates
@@ -62,16 +62,16 @@ class TestMaxNorm(PolicyContract):
         return rows.movedim(0, row.output_dim)
 
 
-class TestL1(PolicyContract):
-    policy, strength = "l1", 0.5
+class TestL1(RegularizerContract):
+    regularizer, strength = "l1", 0.5
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
         del row, start
         return weight.sign() * (weight.abs() - self.strength * sum(rates)).clamp(min=0)
 
 
-class TestL1Subgradient(PolicyContract):
-    policy, strength = "l1", 0.01
+class TestL1Subgradient(RegularizerContract):
+    regularizer, strength = "l1", 0.01
     options: ClassVar[dict[str, Any]] = {"method": "subgradient"}
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
@@ -81,8 +81,8 @@ class TestL1Subgradient(PolicyContract):
         return weight
 
 
-class TestElasticNet(PolicyContract):
-    policy, strength = "elastic_net", 0.5
+class TestElasticNet(RegularizerContract):
+    regularizer, strength = "elastic_net", 0.5
     options: ClassVar[dict[str, Any]] = {"l1_ratio": 0.25}
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
@@ -93,10 +93,10 @@ class TestElasticNet(PolicyContract):
         return weight
 
 
-class TestGroupLasso(PolicyContract):
+class TestGroupLasso(RegularizerContract):
     """On a network without norm layers: a gain belongs to its filter's group, and is shrunk although it is excluded."""
 
-    policy, strength = "group_lasso", 0.5
+    regularizer, strength = "group_lasso", 0.5
 
     def build(self) -> nn.Module:
         return nn.Sequential(*[layer for layer in super().build().children() if not isinstance(layer, nn.BatchNorm2d)])
@@ -111,14 +111,14 @@ class TestGroupLasso(PolicyContract):
         return rows.movedim(0, row.output_dim)
 
 
-class TestCautious(PolicyContract):
+class TestCautious(RegularizerContract):
     """An idle weight agrees in sign with an update of zero: equality counts."""
 
-    policy, strength = "cautious", 2.0
+    regularizer, strength = "cautious", 2.0
 
 
-class TestCorrected(PolicyContract):
-    policy, strength = "corrected", 2.0
+class TestCorrected(RegularizerContract):
+    regularizer, strength = "corrected", 2.0
     options: ClassVar[dict[str, Any]] = {"peak_lr": 0.1}
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
@@ -127,10 +127,10 @@ class TestCorrected(PolicyContract):
         return weight * math.prod(1 - factor * self.strength for factor in factors)
 
 
-class TestScheduled(PolicyContract):
+class TestScheduled(RegularizerContract):
     """Without any gradient the pull is the largest that is allowed."""
 
-    policy, strength = "scheduled", 0.001
+    regularizer, strength = "scheduled", 0.001
     optimizers = ("Adam", "AdamW")
     idle_optimizer = "AdamW"
 
@@ -139,8 +139,8 @@ class TestScheduled(PolicyContract):
         return weight * (2.0**-20) ** len(rates)
 
 
-class TestCPR(PolicyContract):
-    policy, strength = "cpr", 0.5
+class TestCPR(RegularizerContract):
+    regularizer, strength = "cpr", 0.5
     options: ClassVar[dict[str, Any]] = {"kappa": "factor"}
     optimizers = ("Adam", "AdamW")
     idle_optimizer = "AdamW"
@@ -154,12 +154,12 @@ class TestCPR(PolicyContract):
         return weight
 
 
-def test_every_policy_that_attaches_is_under_contract() -> None:
-    def below(kind: type[PolicyContract]) -> set[str]:
-        return {getattr(kind, "policy", "")}.union(*[below(child) for child in kind.__subclasses__()])
+def test_every_regularizer_that_attaches_is_under_contract() -> None:
+    def below(kind: type[RegularizerContract]) -> set[str]:
+        return {getattr(kind, "regularizer", "")}.union(*[below(child) for child in kind.__subclasses__()])
 
-    asked = {name for name, policy in POLICIES.items() if not policy.in_model}
-    assert asked - below(PolicyContract) == set()
+    asked = {name for name, regularizer in REGULARIZERS.items() if not regularizer.in_model}
+    assert asked - below(RegularizerContract) == set()
 
 
 # --- the contract catches what it is for ------------------------------------------------------------------------------
@@ -219,11 +219,11 @@ class _Idle(Decoupled):
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def register(kind: type[Policy]) -> PolicyContract:
+    def register(kind: type[Regularizer]) -> RegularizerContract:
         kind.name = "broken"
-        monkeypatch.setitem(POLICIES, "broken", kind)
-        contract = type("Contract", (PolicyContract,), {"policy": "broken", "strength": 2.0})()
-        assert isinstance(contract, PolicyContract)
+        monkeypatch.setitem(REGULARIZERS, "broken", kind)
+        contract = type("Contract", (RegularizerContract,), {"regularizer": "broken", "strength": 2.0})()
+        assert isinstance(contract, RegularizerContract)
         return contract
 
     return register
@@ -242,7 +242,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
         (_Undocumented, "test_its_documentation_and_axis_are_complete"),
     ],
 )
-def test_a_policy_that_breaks_a_promise_is_caught(registered: Any, kind: type[Policy], promise: str) -> None:
+def test_a_regularizer_that_breaks_a_promise_is_caught(registered: Any, kind: type[Regularizer], promise: str) -> None:
     with pytest.raises(AssertionError):
         getattr(registered(kind), promise)()
 
@@ -267,5 +267,5 @@ def test_acting_twice_a_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_contract_has_no_promise_that_nothing_here_breaks() -> None:
-    promises = [name for name, _ in inspect.getmembers(PolicyContract) if name.startswith("test_")]
+    promises = [name for name, _ in inspect.getmembers(RegularizerContract) if name.startswith("test_")]
     assert len(promises) == 10

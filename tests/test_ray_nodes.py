@@ -72,7 +72,7 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
 
 
 def _finished(run: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*/cell.json")}
+    return {path: path.stat().st_mtime_ns for path in run.glob("trials/*/*/trial.json")}
 
 
 def _wait_until(driver: subprocess.Popen[str], ready: Callable[[], bool]) -> None:

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def raced(run: Run, value: float, folds: tuple[int, ...]) -> Run:
     """The same run with a setting that has some folds only."""
     kept = dict(run.kept.items())
-    kept[value] = tuple(cell for cell in kept[value] if cell.fold in folds)
+    kept[value] = tuple(trial for trial in kept[value] if trial.fold in folds)
     return replace(run, kept=kept)
 
 
@@ -57,7 +57,7 @@ def test_counts_of_a_file_are_those_of_its_matrices(tmp_path: Path) -> None:
 
 def test_a_missing_or_damaged_matrix_file_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    path = next(folder.glob("cells/*/0-0/confusion.npz"))
+    path = next(folder.glob("trials/*/0-0/confusion.npz"))
     path.write_bytes(b"PK\x03\x04 half")
     with pytest.raises(RunError, match=r"confusion.npz is missing or damaged"):
         read_run(folder)
@@ -68,7 +68,7 @@ def test_a_missing_or_damaged_matrix_file_is_named(tmp_path: Path) -> None:
 
 def test_matrices_of_other_classes_are_refused(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    write_confusions(next(folder.glob("cells/*/0-0/confusion.npz")), np.ones((2, 3, 3), np.int64))
+    write_confusions(next(folder.glob("trials/*/0-0/confusion.npz")), np.ones((2, 3, 3), np.int64))
     with pytest.raises(RunError, match="holds 3 classes; the data has 6"):
         read_run(folder)
 
@@ -79,7 +79,7 @@ def test_trainings_that_the_verdict_does_not_rest_on_are_left_out(run: Run) -> N
     none = replace(first, folds=(*(first.folds or ())[:-1], None))
     out = replace(rest[0], folds=(), mean=None)
     found = of_verdict(run.kept, replace(run.verdict, settings=(none, out, *rest[1:])))
-    assert {cell.fold for cell in found[none.strength.value]} == set(range(FOLDS - 1))
+    assert {trial.fold for trial in found[none.strength.value]} == set(range(FOLDS - 1))
     assert out.strength.value not in found
     assert found[rest[1].strength.value] == run.kept[rest[1].strength.value]
 

@@ -130,9 +130,9 @@ def test_json_in_a_script_element_holds_no_sign_that_could_end_it(runs: dict[str
     assert "\\u003c" not in text.replace("\\u003cbr\\u003e", "")  # only our own line breaks
 
 
-@pytest.mark.parametrize(("policy", "note"), [("decoupled", "shown, not minimised"), ("l2", "")])
-def test_the_penalty_says_whether_it_is_minimised(runs: dict[str, Run], policy: str, note: str) -> None:
-    names = [trace.name for trace in objective_figure(runs["chosen"].compared, policy, None).data]
+@pytest.mark.parametrize(("regularizer", "note"), [("decoupled", "shown, not minimised"), ("l2", "")])
+def test_the_penalty_says_whether_it_is_minimised(runs: dict[str, Run], regularizer: str, note: str) -> None:
+    names = [trace.name for trace in objective_figure(runs["chosen"].compared, regularizer, None).data]
     assert (f"λR ({note})" if note else "λR") in names
     assert any("shown" in name for name in names) == bool(note)
 

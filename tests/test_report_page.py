@@ -28,10 +28,10 @@ SHAPES = {
         diverged=None,
         classes=MANY,
         values=(0, 0.5, 1, 2, 4, 8, 16, 32, 64),
-        has_gauges=False,
+        has_diagnostics=False,
     ),
 }
-FIGURES = {"train": 1 + 4, "edge": 10}  # a training without validation draws its objective and its gauges only
+FIGURES = {"train": 1 + 4, "edge": 10}  # a training without validation draws its objective and its diagnostics only
 PAGES = [*SHAPES, "train"]
 
 
@@ -133,7 +133,7 @@ def test_a_script_that_got_into_the_page_would_not_run(
     page = browser.open(bad)
     page.wait_for(DRAWN)
     assert page.evaluate("window.hacked === undefined")
-    assert any("Content Security Policy" in line for line in page.complaints)
+    assert any("Content Security Regularizer" in line for line in page.complaints)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -193,7 +193,7 @@ def test_the_parts_come_in_the_order_in_which_they_are_asked_for(pages: dict[str
         "classes",
         "confusion",
         "curves",
-        "gauges",
+        "diagnostics",
         "images",
         "settings",
         "parameters",
@@ -211,7 +211,7 @@ def test_the_first_screen_says_verdict_evidence_and_which_score_is_which(pages: 
         "Test score, chosen",
         "paired image bootstrap",
         "+0.090 (+0.070 to +0.111)",
-        "12 cells, 2 refits, 144 epochs",
+        "12 trials, 2 refits, 144 epochs",
         "4 min 12 s",
         "D = 4",
     ):
@@ -264,17 +264,17 @@ def test_without_scripts_the_plain_picture_and_all_tables_are_there(browser: Bro
     assert page.complaints == []
 
 
-def test_gauges_stand_beside_each_other_and_are_absent_where_none_were_read(pages: dict[str, Page]) -> None:
+def test_diagnostics_stand_beside_each_other_and_are_absent_where_none_were_read(pages: dict[str, Page]) -> None:
     rows = pages["chosen"].evaluate(
-        "[...document.querySelectorAll('#gauges table:first-of-type tr')].map(r => r.innerText.replace(/\\s+/g, ' '))"
+        "[...document.querySelectorAll('#diagnostics table:first-of-type tr')].map(r => r.innerText.replace(/\\s+/g, ' '))"
     )
-    assert rows[0] == "gauge none chosen"
+    assert rows[0] == "diagnostic none chosen"
     assert rows[1] == "penalty λR, share of the objective at the end 0 % 25 %"
     assert rows[3] == "ReLU channels dead on all validation images 12 % 12 %"
     assert rows[6] == "Spearman of row norms with class frequency 0.9 0.3"
-    layers = pages["chosen"].evaluate("document.querySelector('#gauges details').textContent")
+    layers = pages["chosen"].evaluate("document.querySelector('#diagnostics details').textContent")
     assert "up.<b>evil</b>.weight" in layers
-    assert pages["edge"].evaluate("document.querySelector('#gauges, #balancing')") is None
+    assert pages["edge"].evaluate("document.querySelector('#diagnostics, #balancing')") is None
     assert pages["chosen"].evaluate("document.querySelector('#balancing')") is None
 
 

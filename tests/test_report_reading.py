@@ -26,12 +26,12 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def test_a_run_is_read_with_the_cells_that_are_compared(finished: Path) -> None:
+def test_a_run_is_read_with_the_trials_that_are_compared(finished: Path) -> None:
     run = read_run(finished)
     assert run.verdict is not None
     assert run.verdict.kind == "chosen"
     assert run.data.classes == CLASSES
-    assert len(run.cells) == FOLDS * len(VALUES)
+    assert len(run.trials) == FOLDS * len(VALUES)
     assert {training.record.strength.value for training in run.zero} == {0.0}
     assert {training.record.strength.value for training in run.compared} == {4.0}
     assert [training.record.fold for training in run.compared] == list(range(FOLDS))
@@ -75,7 +75,7 @@ def test_a_training_has_no_verdict_and_no_folds(tmp_path: Path) -> None:
         "environment.json",
         "examples/examples.json",
         "examples/1-zero.png",
-        "cells/total_decay=4/1-0/curve.jsonl",
+        "trials/total_decay=4/1-0/curve.jsonl",
     ],
 )
 def test_a_missing_file_is_named(run: Path, file: str) -> None:
@@ -96,8 +96,8 @@ def test_a_missing_file_is_named(run: Path, file: str) -> None:
         "environment.json",
         "examples/examples.json",
         "examples/1-zero.png",
-        "cells/total_decay=4/1-0/curve.jsonl",
-        "cells/total_decay=4/1-0/cell.json",
+        "trials/total_decay=4/1-0/curve.jsonl",
+        "trials/total_decay=4/1-0/trial.json",
     ],
 )
 @pytest.mark.parametrize("content", [b'{"kind": "cho', b"[]", b"\xff\xfe\x00"])
@@ -129,10 +129,10 @@ def test_files_that_name_different_numbers_of_classes_are_refused(run: Path) -> 
 
 def test_an_unfinished_search_says_how_far_it_is_and_how_to_go_on(run: Path) -> None:
     (run / "verdict.json").unlink()
-    shutil.rmtree(run / "cells" / "total_decay=16")
+    shutil.rmtree(run / "trials" / "total_decay=16")
     with pytest.raises(RunError) as caught:
         build_report(run)
-    assert "9 of 12 cells done" in str(caught.value)
+    assert "9 of 12 trials done" in str(caught.value)
     assert "segdecay tune <data> --out run" in str(caught.value)
 
 

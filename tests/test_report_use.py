@@ -24,7 +24,7 @@ MANY = tuple(f"class number {index}" for index in range(60))
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("use")
-    many = Shape(kind="edge", classes=MANY, diverged=None, has_test=False, has_gauges=False)
+    many = Shape(kind="edge", classes=MANY, diverged=None, has_test=False, has_diagnostics=False)
     shapes = {"chosen": Shape(kind="chosen"), "flat": Shape(kind="flat"), "many": many}
     found = {name: build_report(write_run(folder / name, shape)) for name, shape in shapes.items()}
     return found | {"evaluation": build_report(write_evaluation(folder / "evaluation"))}

@@ -51,8 +51,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]
     [
         ("model.safetensors", _halve),
         ("model.safetensors", _remove),
-        ("cell.json", _make_binary),
-        ("cell.json", _edit_seconds),
+        ("trial.json", _make_binary),
+        ("trial.json", _edit_seconds),
     ],
 )
 def test_a_damaged_refit_is_trained_again_and_ships_the_same_bytes(
@@ -72,17 +72,17 @@ def test_a_damaged_refit_is_trained_again_and_ships_the_same_bytes(
 
 def test_a_sound_run_loses_nothing(finished: tuple[RunConfig, Path]) -> None:
     _, run = finished
-    cells = set(run.glob("cells/*/*"))
-    assert Ledger(run).forget_damaged(cells, ships=True) == []
-    assert set(run.glob("cells/*/*")) == cells
-    assert (run / "refit" / "chosen" / "cell.json").exists()
+    trials = set(run.glob("trials/*/*"))
+    assert Ledger(run).forget_damaged(trials, ships=True) == []
+    assert set(run.glob("trials/*/*")) == trials
+    assert (run / "refit" / "chosen" / "trial.json").exists()
 
 
 def test_weights_that_the_caller_keeps_are_not_missed(finished: tuple[RunConfig, Path], tmp_path: Path) -> None:
     _, whole = finished
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     (run / "refit" / "chosen" / "model.safetensors").unlink()
-    assert Ledger(run).forget_damaged(set(run.glob("cells/*/*"))) == []
+    assert Ledger(run).forget_damaged(set(run.glob("trials/*/*"))) == []
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "{", "{}"])

@@ -18,16 +18,16 @@ from segdecay.config.schema import RunConfig
 from segdecay.errors import SegdecayError
 from segdecay.execution import Event, Executor, InlineExecutor, LocalExecutor, default_workers, find_devices
 from segdecay.execution import forkserver as server
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 from segdecay.utils.files import read_json
 
 
-def _tasks(folder: Path, config: RunConfig, count: int = 2) -> list[CellTask]:
+def _tasks(folder: Path, config: RunConfig, count: int = 2) -> list[TrialTask]:
     first, _ = small_task(folder / "0", config)
     return [replace(first, folder=folder / str(seed), seed=seed) for seed in range(count)]
 
 
-def _run(executor: Executor, tasks: list[CellTask]) -> list[Event]:
+def _run(executor: Executor, tasks: list[TrialTask]) -> list[Event]:
     events: list[Event] = []
     executor.run(tasks, events.append)
     return events
@@ -46,10 +46,10 @@ def test_every_task_starts_once_and_ends_once(executor: Executor, tmp_path: Path
         assert own[0] == "started"
         assert own[-1] == "finished"
         assert own.count("progress") == 3
-        assert (task.folder / "cell.json").exists()
+        assert (task.folder / "trial.json").exists()
 
 
-def test_a_cell_that_cannot_work_is_an_event_and_the_others_go_on(
+def test_a_trial_that_cannot_work_is_an_event_and_the_others_go_on(
     executor: Executor, tmp_path: Path, shapes: Path
 ) -> None:
     good, _ = small_task(tmp_path / "good", small_config(shapes))
@@ -59,8 +59,8 @@ def test_a_cell_that_cannot_work_is_an_event_and_the_others_go_on(
     failed = [event for event in events if event.kind == "failed"]
     assert len(failed) == 1
     assert "cannot be imported" in (failed[0].reason or "")
-    assert (good.folder / "cell.json").exists()
-    assert not (bad.folder / "cell.json").exists()
+    assert (good.folder / "trial.json").exists()
+    assert not (bad.folder / "trial.json").exists()
 
 
 def test_the_number_of_workers_changes_no_bit(tmp_path: Path, shapes: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_number_of_workers_changes_no_bit(tmp_path: Path, shapes: Path) -> N
     for a, b in zip(one, two, strict=True):
         left, right = (load_file(task.folder / "model.safetensors") for task in (a, b))
         assert all(torch.equal(left[name], right[name]) for name in left)
-        records = [{**read_json(task.folder / "cell.json"), "seconds": 0} for task in (a, b)]
+        records = [{**read_json(task.folder / "trial.json"), "seconds": 0} for task in (a, b)]
         assert records[0] == records[1]
 
 
@@ -132,9 +132,9 @@ def test_a_worker_that_is_always_killed_fails_with_advice(tmp_path: Path, shapes
     assert "memory" in (events[-1].reason or "")
 
 
-def test_an_interrupt_keeps_the_state_of_running_cells(tmp_path: Path, shapes: Path) -> None:
+def test_an_interrupt_keeps_the_state_of_running_trials(tmp_path: Path, shapes: Path) -> None:
     config = small_config(shapes, training={"epochs": 400})
-    task, _ = small_task(tmp_path / "cell", config)
+    task, _ = small_task(tmp_path / "trial", config)
     task = replace(task, checkpoint_every_s=1e9)
 
     def interrupt(event: Event) -> None:
@@ -144,7 +144,7 @@ def test_an_interrupt_keeps_the_state_of_running_cells(tmp_path: Path, shapes: P
     with pytest.raises(KeyboardInterrupt):
         LocalExecutor(1, ["cpu"]).run([task], interrupt)
     assert (task.folder / "checkpoint" / "state.safetensors").exists()
-    assert not (task.folder / "cell.json").exists()
+    assert not (task.folder / "trial.json").exists()
 
 
 def test_only_the_fork_server_ignores_signals_when_it_imports_its_module(monkeypatch: pytest.MonkeyPatch) -> None:

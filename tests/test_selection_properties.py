@@ -22,7 +22,7 @@ N_IMAGES = 12
 SHARES = st.lists(st.floats(0.3, 0.9), min_size=2, max_size=5)
 
 
-def _cell(random: np.random.Generator, right: float | ev.F64, n_images: int = N_IMAGES) -> ev.Counts:
+def _trial(random: np.random.Generator, right: float | ev.F64, n_images: int = N_IMAGES) -> ev.Counts:
     """Images of 60 pixels in three classes; each class has its own share of right pixels."""
     matrices = np.zeros((n_images, 3, 3), dtype=np.int64)
     for true, share in enumerate(np.broadcast_to(right, 3)):
@@ -36,7 +36,7 @@ def _candidates(rights: Sequence[float | tuple[float, ...]], seed: int, folds: i
     return [
         Candidate(
             Strength("total_decay", float(value), lambda_=value / 10),
-            [[_cell(random, np.asarray(right) + random.normal(0, 0.03))] for _ in range(folds)],
+            [[_trial(random, np.asarray(right) + random.normal(0, 0.03))] for _ in range(folds)],
             None,
             0.9,
             0,
@@ -81,7 +81,7 @@ def test_the_order_of_folds_changes_nothing(rights: list[float], seed: int, orde
 def test_a_clearly_worse_setting_never_changes_the_winner(rights: list[float], seed: int, at: float) -> None:
     candidates = _candidates(rights, seed)
     random = np.random.default_rng(seed)
-    worse = Candidate(Strength("total_decay", at + 1e-3), [[_cell(random, 0.05)] for _ in range(3)], None, 0.1, 0)
+    worse = Candidate(Strength("total_decay", at + 1e-3), [[_trial(random, 0.05)] for _ in range(3)], None, 0.1, 0)
     one, other = _decide(candidates), _decide([*candidates, worse])
     assert other.settings[other.best].strength == one.settings[one.best].strength
 
@@ -163,7 +163,7 @@ def test_images_that_are_alike_in_a_group_widen_the_interval_of_a_score() -> Non
     random = np.random.default_rng(0)
     counts = []
     for _ in range(3):
-        parts = [_cell(random, 0.6 + random.normal(0, 0.1), 5) for _ in range(4)]
+        parts = [_trial(random, 0.6 + random.normal(0, 0.1), 5) for _ in range(4)]
         counts.append([ev.Counts(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("hit", "union", "true")))])
     groups = [[i // 5 for i in range(20)]] * 3
     plain = Candidate(Strength("total_decay", 0.0), counts, None, 0.9, 0)

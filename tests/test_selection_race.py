@@ -1,4 +1,4 @@
-"""The race: a pure function of the cells so far, replayed here on made-up scores. No training."""
+"""The race: a pure function of the trials so far, replayed here on made-up scores. No training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdecay.search.race import NONE, Cell, Race, Seen, belief, likely_cells, next_cell, positions, standing, walk
+from segdecay.search.race import NONE, Race, Seen, Trial, belief, likely_trials, next_trial, positions, standing, walk
 
 VALUES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 X = positions(VALUES, none=0.0)
@@ -23,7 +23,7 @@ def scores(curve: np.ndarray, seed: int = 0, *, blocks: int = 5, noise: float = 
 
 
 def run(race: Race, table: np.ndarray) -> list[Seen]:
-    seen, unfinished = walk(race, lambda cell: Seen(*cell, score=float(table[cell])))
+    seen, unfinished = walk(race, lambda trial: Seen(*trial, score=float(table[trial])))
     assert unfinished is None
     return seen
 
@@ -49,7 +49,7 @@ def test_every_finalist_ran_on_every_block_that_counts() -> None:
     for seed in range(8):
         seen = run(race, scores(np.full(9, 0.6), seed, noise=0.02))
         found = standing(race, seen)
-        done = {(cell.setting, cell.block) for cell in seen}
+        done = {(trial.setting, trial.block) for trial in seen}
         assert all((setting, block) in done for setting in found.finalists for block in found.blocks)
 
 
@@ -57,20 +57,20 @@ def test_a_best_at_the_strong_edge_tries_what_lies_beyond_and_only_then() -> Non
     x = positions([*VALUES, 64.0, 128.0], none=0.0)
     rising = np.array([0.5 + 0.03 * i for i in range(11)])
     seen = run(Race(x, blocks=5, asked=9, most=14), scores(rising, noise=0.001))
-    assert {9, 10} <= {cell.setting for cell in seen}
+    assert {9, 10} <= {trial.setting for trial in seen}
     inside = np.array([*PEAK_AT_4, 0.2, 0.1])
-    assert max(cell.setting for cell in run(Race(x, blocks=5, asked=9), scores(inside))) < 9
+    assert max(trial.setting for trial in run(Race(x, blocks=5, asked=9), scores(inside))) < 9
 
 
 def test_a_lost_setting_never_runs_again_and_never_leads() -> None:
     race = Race(X, blocks=5, asked=9)
     table = scores(PEAK_AT_4)
 
-    def look_up(cell: Cell) -> Seen:
-        return Seen(*cell, score=None if cell[0] == 5 else float(table[cell]))
+    def look_up(trial: Trial) -> Seen:
+        return Seen(*trial, score=None if trial[0] == 5 else float(table[trial]))
 
     seen, _ = walk(race, look_up)
-    assert [cell.block for cell in seen if cell.setting == 5] == [0]
+    assert [trial.block for trial in seen if trial.setting == 5] == [0]
     assert standing(race, seen).leader not in (5, None)
 
 
@@ -108,7 +108,7 @@ def test_the_belief_matches_scikit_learn_where_the_hyperparameters_are_fixed(mon
     monkeypatch.setattr(curve_model, "DRAWS", 40_000)
     seen = [Seen(s, 0, float(PEAK_AT_4[s])) for s in (0, 3, 5, 7)]
     kernel = ConstantKernel(0.1**2) * Matern(curve_model.LENGTH_OCTAVES, nu=1.5) + ConstantKernel(1.0 + 0.2**2)
-    x, y = np.array(X)[:, None], np.array([cell.score for cell in seen])
+    x, y = np.array(X)[:, None], np.array([trial.score for trial in seen])
     oracle = GaussianProcessRegressor(kernel, alpha=0.01**2, optimizer=None).fit(x[[0, 3, 5, 7]], y - y.mean())
     expected = oracle.predict(x)
     mean = belief(seen, X).mean
@@ -116,31 +116,31 @@ def test_the_belief_matches_scikit_learn_where_the_hyperparameters_are_fixed(mon
 
 
 def test_a_budget_ends_the_race_and_begins_no_block_that_it_cannot_finish() -> None:
-    first = len([cell for cell in run(Race(X, blocks=5, asked=9), scores(PEAK_AT_4)) if cell.block == 0])
+    first = len([trial for trial in run(Race(X, blocks=5, asked=9), scores(PEAK_AT_4)) if trial.block == 0])
     assert len(run(Race(X, blocks=5, asked=9, most=first + 1), scores(PEAK_AT_4))) == first
     assert len(run(Race(X, blocks=5, asked=9, most=first + 2), scores(PEAK_AT_4))) == first + 2
 
 
-def test_cells_trained_ahead_of_the_plan_change_nothing() -> None:
-    """Idle workers guess; whatever they finish, the plan reaches the same cells in the same order."""
+def test_trials_trained_ahead_of_the_plan_change_nothing() -> None:
+    """Idle workers guess; whatever they finish, the plan reaches the same trials in the same order."""
     race, table = Race(X, blocks=5, asked=9), scores(PEAK_AT_4, noise=0.02)
     plain = run(race, table)
-    finished: dict[Cell, Seen] = {}
+    finished: dict[Trial, Seen] = {}
     for _ in range(60):
         seen, wanted = walk(race, finished.get)
         if wanted is None:
             break
-        ahead = likely_cells(race, seen, [wanted], 3, finished.get)
-        for cell in [*reversed(ahead), wanted]:
-            finished[cell] = Seen(*cell, score=float(table[cell]))
+        ahead = likely_trials(race, seen, [wanted], 3, finished.get)
+        for trial in [*reversed(ahead), wanted]:
+            finished[trial] = Seen(*trial, score=float(table[trial]))
     seen, wanted = walk(race, finished.get)
     assert wanted is None
     assert [(c.setting, c.block, c.score) for c in seen] == [(c.setting, c.block, c.score) for c in plain]
 
 
-def test_likely_cells_are_new_ones() -> None:
+def test_likely_trials_are_new_ones() -> None:
     race = Race(X, blocks=5, asked=9)
-    assert likely_cells(race, [], [(0, 0)], 2) == [(3, 0), (5, 0)]
+    assert likely_trials(race, [], [(0, 0)], 2) == [(3, 0), (5, 0)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -149,9 +149,9 @@ def test_a_race_keeps_its_bounds_and_repeats_itself(seed: int, blocks: int, aske
     race = Race(X[:asked], blocks=blocks, asked=asked)
     table = scores(PEAK_AT_4[:asked], seed, blocks=blocks, noise=0.03)
     seen = run(race, table)
-    cells = [(cell.setting, cell.block) for cell in seen]
-    assert len(set(cells)) == len(cells) <= race.cells_at_most
-    assert cells == [(cell.setting, cell.block) for cell in run(race, table)]
+    trials = [(trial.setting, trial.block) for trial in seen]
+    assert len(set(trials)) == len(trials) <= race.trials_at_most
+    assert trials == [(trial.setting, trial.block) for trial in run(race, table)]
     assert standing(race, seen).finalists
 
 
@@ -168,14 +168,14 @@ def test_bounds_stand_from_none_to_the_strongest() -> None:
 
 
 def test_without_any_score_there_is_nothing_to_believe() -> None:
-    with pytest.raises(ValueError, match="no cell has a score"):
+    with pytest.raises(ValueError, match="no trial has a score"):
         belief([Seen(0, 0, None)], X)
 
 
 def test_the_race_ends_when_every_training_was_lost() -> None:
     race = Race(X, blocks=5, asked=9)
-    seen, wanted = walk(race, lambda cell: Seen(*cell, score=None))
+    seen, wanted = walk(race, lambda trial: Seen(*trial, score=None))
     assert wanted is None
     assert len(seen) == len(race.coarse)
     assert standing(race, seen).leader is None
-    assert next_cell(race, seen) is None
+    assert next_trial(race, seen) is None

@@ -24,7 +24,7 @@ CLASSES = ("a", "b", "c")
 N_IMAGES = 30
 
 
-def _cell(random: np.random.Generator, share_right: float, n_images: int = N_IMAGES) -> ev.Counts:
+def _trial(random: np.random.Generator, share_right: float, n_images: int = N_IMAGES) -> ev.Counts:
     """Images of 60 pixels in three classes, each pixel right with the given probability."""
     matrices = np.zeros((n_images, 3, 3), dtype=np.int64)
     for image in matrices:
@@ -45,8 +45,8 @@ def _candidates(
         if share is None:
             found.append(Candidate(strength, None, "diverged in 1 of 3 trainings", None, 0))
             continue
-        cells = [[_cell(random, share + random.normal(0, noise), n_images)] for _ in range(folds)]
-        found.append(Candidate(strength, cells, None, 0.9, 0))
+        trials = [[_trial(random, share + random.normal(0, noise), n_images)] for _ in range(folds)]
+        found.append(Candidate(strength, trials, None, 0.9, 0))
     return found
 
 
@@ -147,29 +147,29 @@ def test_the_sentence_names_collapsed_trainings_and_dropped_strengths() -> None:
 
 def test_seeds_of_a_fold_are_averaged_before_the_folds() -> None:
     random = np.random.default_rng(0)
-    cells = [[_cell(random, 0.6), _cell(random, 0.8)], [_cell(random, 0.7), _cell(random, 0.7)]]
-    expected = [np.mean([np.nanmean(cell.class_iou()) for cell in seeds]) for seeds in cells]
-    assert ev.fold_scores(cells) == pytest.approx(expected)
+    trials = [[_trial(random, 0.6), _trial(random, 0.8)], [_trial(random, 0.7), _trial(random, 0.7)]]
+    expected = [np.mean([np.nanmean(trial.class_iou()) for trial in seeds]) for seeds in trials]
+    assert ev.fold_scores(trials) == pytest.approx(expected)
 
 
 def test_bootstrap_scores_equal_resampling_by_hand() -> None:
     random = np.random.default_rng(0)
-    cell = _cell(random, 0.7)
+    trial = _trial(random, 0.7)
     draws = ev.image_draws([N_IMAGES], 5, seed=2)
-    scores = ev.bootstrap_scores([[cell]], draws)
+    scores = ev.bootstrap_scores([[trial]], draws)
     for resample, score in zip(draws[0], scores, strict=True):
         index = np.repeat(np.arange(N_IMAGES), resample)
         assert len(index) == N_IMAGES
-        assert np.nanmean(cell.hit[index].sum(0) / cell.union[index].sum(0)) == pytest.approx(score)
+        assert np.nanmean(trial.hit[index].sum(0) / trial.union[index].sum(0)) == pytest.approx(score)
 
 
 def test_bootstrap_error_is_that_of_the_plain_formula_for_equal_images() -> None:
     # accuracy-like case: one class pair, IoU of sums; the bootstrap variance must match the delta method within noise
     random = np.random.default_rng(1)
-    cell = _cell(random, 0.7, n_images=400)
-    scores = ev.bootstrap_scores([[cell]], ev.image_draws([400], 4000, seed=3))
-    ratio = cell.hit.sum(0) / cell.union.sum(0)
-    residual = ((cell.hit - ratio * cell.union) / cell.union.mean(0)).mean(axis=1)
+    trial = _trial(random, 0.7, n_images=400)
+    scores = ev.bootstrap_scores([[trial]], ev.image_draws([400], 4000, seed=3))
+    ratio = trial.hit.sum(0) / trial.union.sum(0)
+    residual = ((trial.hit - ratio * trial.union) / trial.union.mean(0)).mean(axis=1)
     assert scores.std() == pytest.approx(residual.std() / math.sqrt(400), rel=0.08)
 
 
@@ -191,7 +191,7 @@ def _false_alarms(folds: int, strengths: int, repeats: int, seed: int) -> float:
     alarms = 0
     frame = _surface(np.zeros((strengths + 1, folds)), image_sd=0.009, seed=1)
     for _ in range(repeats):
-        # of the noise of a cell, .009 comes from its images and .008 from the luck of its training: .012 in all
+        # of the noise of a trial, .009 comes from its images and .008 from the luck of its training: .012 in all
         scores = random.normal(0, 0.03, folds) + random.normal(0, 0.012, (strengths + 1, folds))
         found = iv.difference_estimates(replace(frame, scores=scores), 0)
         best = int(np.nanargmax(found.means))
@@ -202,7 +202,7 @@ def _false_alarms(folds: int, strengths: int, repeats: int, seed: int) -> float:
 
 @pytest.mark.parametrize(("folds", "strengths"), [(3, 3), (3, 8), (5, 3), (5, 8), (10, 3)])
 def test_without_any_effect_the_best_is_seldom_called_better(folds: int, strengths: int) -> None:
-    # simulated: normal noise of .012 a cell, shared fold effects of .03
+    # simulated: normal noise of .012 a trial, shared fold effects of .03
     assert _false_alarms(folds, strengths, repeats=1000, seed=7) <= 0.1
 
 

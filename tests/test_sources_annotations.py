@@ -267,7 +267,7 @@ def test_faults_of_parts_are_named(tmp_path: Path) -> None:
 
 def test_parts_need_to_know_their_class(tmp_path: Path) -> None:
     root = zoo.instances(tmp_path / "set")
-    zoo.spec(root, (root / "dataset.yaml").read_text().replace("cell]", "cell, vessel]"))
+    zoo.spec(root, (root / "dataset.yaml").read_text().replace("trial]", "trial, vessel]"))
     with pytest.raises(ConfigError, match=r"does not say of which class a file is.*Put {class} into it"):
         zoo.findings(root)
 

@@ -82,7 +82,7 @@ def test_the_share_left_of_an_idle_weight_is_what_torch_leaves() -> None:
 
 
 def test_one_strength_is_the_same_by_lambda_timescale_total_decay_or_convention() -> None:
-    plan: dict[str, Any] = {"optimizer": {"name": "sgd", "lr": 0.02}, "decay": {"policy": "l2"}}
+    plan: dict[str, Any] = {"optimizer": {"name": "sgd", "lr": 0.02}, "decay": {"regularizer": "l2"}}
     first = report(StrengthRequest(lambda_=0.001), **plan)
     for asked in (
         StrengthRequest(timescale_epochs=first.timescale_epochs),
@@ -108,23 +108,23 @@ def test_batch_and_accumulation_of_the_training_reach_the_conventions() -> None:
 
 
 def test_coupled_through_adam_has_no_total_decay_and_says_why() -> None:
-    found = report(StrengthRequest(lambda_=1e-4), optimizer={"name": "adam"}, decay={"policy": "l2"})
+    found = report(StrengthRequest(lambda_=1e-4), optimizer={"name": "adam"}, decay={"regularizer": "l2"})
     assert (found.timescale_epochs, found.total_decay, found.remaining, found.largest_total_decay) == (None,) * 4
     assert "Σ η·λ predicts nothing" in found.reason
     assert value_of(found, "torch-adamw") is None
     assert value_of(found, "torch-adam") == 1e-4
 
 
-def _idle(policy: str, found: StrengthReport, optimizer: str, rates: list[float], start: float = 1.0) -> float:
-    """What the policy itself leaves of a weight without gradient, attached to torch's optimizer."""
-    norm = nn.LayerNorm(1) if policy == "corrected" else nn.Identity()
+def _idle(regularizer: str, found: StrengthReport, optimizer: str, rates: list[float], start: float = 1.0) -> float:
+    """What the regularizer itself leaves of a weight without gradient, attached to torch's optimizer."""
+    norm = nn.LayerNorm(1) if regularizer == "corrected" else nn.Identity()
     net = nn.Sequential(nn.Linear(1, 1, bias=False), norm, nn.Linear(1, 1, bias=False)).double()
     nn.init.constant_(net[0].get_parameter("weight"), start)
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
     trained = kind(net.parameters(), lr=max(rates), weight_decay=0.0)
-    partition = group_parameters(net, feeds_norm=["0.weight"] if policy == "corrected" else None)
-    attach(trained, net, policy=policy, strength=found.lambda_, learning_rates=rates, partition=partition)
-    if policy == "l2_sp":
+    partition = group_parameters(net, feeds_norm=["0.weight"] if regularizer == "corrected" else None)
+    attach(trained, net, regularizer=regularizer, strength=found.lambda_, learning_rates=rates, partition=partition)
+    if regularizer == "l2_sp":
         nn.init.constant_(net[0].get_parameter("weight"), start + 1.0)
     for rate in rates:
         trained.param_groups[0]["lr"] = rate
@@ -134,40 +134,41 @@ def _idle(policy: str, found: StrengthReport, optimizer: str, rates: list[float]
     return net[0].get_parameter("weight").item()
 
 
-@pytest.mark.parametrize(("policy", "shift"), [("cautious", 0.0), ("corrected", 0.0), ("l2_sp", 1.0)])
-def test_what_other_policies_leave_of_an_idle_weight_is_what_they_do(policy: str, shift: float) -> None:
-    plan: dict[str, Any] = {"optimizer": {"lr": 0.02}, "training": {"epochs": 3}, "decay": {"policy": policy}}
+@pytest.mark.parametrize(("regularizer", "shift"), [("cautious", 0.0), ("corrected", 0.0), ("l2_sp", 1.0)])
+def test_what_other_regularizers_leave_of_an_idle_weight_is_what_they_do(regularizer: str, shift: float) -> None:
+    plan: dict[str, Any] = {"optimizer": {"lr": 0.02}, "training": {"epochs": 3}, "decay": {"regularizer": regularizer}}
     found = report(StrengthRequest(lambda_=3.0), **plan)
     rates = list(learning_rates(parse_config({"data": {"path": "x"}}).schedule, 0.02, found.steps))
-    assert found.remaining == pytest.approx(_idle(policy, found, "adamw", rates) - shift, rel=1e-9)
+    assert found.remaining == pytest.approx(_idle(regularizer, found, "adamw", rates) - shift, rel=1e-9)
     assert report(StrengthRequest(total_decay=found.total_decay), **plan).lambda_ == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("policy", ["l1", "group_lasso"])
-def test_a_length_is_taken_off_by_l1_and_its_kin(policy: str) -> None:
-    decay = {"policy": policy}
+@pytest.mark.parametrize("regularizer", ["l1", "group_lasso"])
+def test_a_length_is_taken_off_by_l1_and_its_kin(regularizer: str) -> None:
+    decay = {"regularizer": regularizer}
     plan: dict[str, Any] = {"optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.0}, "decay": decay}
     found = report(StrengthRequest(lambda_=0.01), **plan)
     rates = list(learning_rates(parse_config({"data": {"path": "x"}}).schedule, 0.02, found.steps))
-    assert found.path == pytest.approx(9.0 - _idle(policy, found, "sgd", rates, 9.0), rel=1e-9)
+    assert found.path == pytest.approx(9.0 - _idle(regularizer, found, "sgd", rates, 9.0), rel=1e-9)
     assert (found.total_decay, found.timescale_epochs, found.largest_lambda) == (None, None, None)
 
 
-def test_other_policies_are_printed_with_their_rule_and_what_d_means(capsys: pytest.CaptureFixture[str]) -> None:
-    said = printed("strength --images 80 --policy cautious --lambda 0.5", capsys)
+def test_other_regularizers_are_printed_with_their_rule_and_what_d_means(capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed("strength --images 80 --regularizer cautious --lambda 0.5", capsys)
     assert "D bounds the decay from above" in said
     assert "which acts as θ ← " in said
-    said = printed("strength --images 80 --policy l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso", capsys)
+    said = printed("strength --images 80 --regularizer l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso", capsys)
     assert "= Σ η·λ/(1−μ) is taken off a weight that gets no gradient, whatever its size" in said
     assert "any η·λ is allowed" in said
     assert "sklearn-lasso       alpha = 0.005" in printed(
-        "strength --images 80 --policy l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso --reduction mean", capsys
+        "strength --images 80 --regularizer l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso --reduction mean",
+        capsys,
     )
 
 
-def test_where_the_first_order_fails_a_finding_says_so_for_both_policies() -> None:
+def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -> None:
     sgd = {"name": "sgd", "lr": 0.01, "momentum": 0.99}
-    (coupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd, decay={"policy": "l2"}).findings
+    (coupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd, decay={"regularizer": "l2"}).findings
     assert "is not far below (1−√μ)²" in coupled
     (decoupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd).findings
     assert decoupled == f"Written as coupled decay (torch-sgd and its like): {coupled}"
@@ -187,16 +188,24 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_policies() -> No
         ("--images 10 --total-decay 1e9", DecayError, "It must stay below 81"),
         ("--images 10 --from adamw-paper=1", DecayError, "must stay below 333.333"),
         ("--images 10 --from torch-adam=1e-4", DecayError, "no formula turns into 'decoupled' on adamw"),
-        ("--images 10 --policy l2 --total-decay 1", DecayError, "D has no meaning here: adamw divides"),
-        ("--images 10 --policy l2 --timescale 1", DecayError, "τ has no meaning here: adamw divides"),
-        ("--images 10 --policy none --lambda 0", ConfigError, "those of l2, decoupled, .*; saw policy 'none'"),
-        ("--images 10 --policy max_norm --lambda 1", ConfigError, "'max_norm' has none, as it bounds norms"),
-        ("--images 10 --policy cpr --lambda 1", ConfigError, "'cpr' has none, as it bounds Σ θ²"),
-        ("--images 10 --policy dropout --lambda 1", ConfigError, "'dropout' has none, as it zeroes features"),
-        ("--images 10 --policy group_lasso --total-decay 1", DecayError, "same length off a weight.*Give --lambda"),
-        ("--images 10 --policy l1 --timescale 1", DecayError, "τ has no meaning here: adamw gives each weight"),
-        ("--images 10 --policy scheduled --optimizer sgd --lambda 1", ConfigError, "second moment"),
-        ("--images 10 --policy cautious --lambda 1000", DecayError, "must stay below 333.333"),
+        ("--images 10 --regularizer l2 --total-decay 1", DecayError, "D has no meaning here: adamw divides"),
+        ("--images 10 --regularizer l2 --timescale 1", DecayError, "τ has no meaning here: adamw divides"),
+        (
+            "--images 10 --regularizer none --lambda 0",
+            ConfigError,
+            "those of l2, decoupled, .*; saw regularizer 'none'",
+        ),
+        ("--images 10 --regularizer max_norm --lambda 1", ConfigError, "'max_norm' has none, as it bounds norms"),
+        ("--images 10 --regularizer cpr --lambda 1", ConfigError, "'cpr' has none, as it bounds Σ θ²"),
+        ("--images 10 --regularizer dropout --lambda 1", ConfigError, "'dropout' has none, as it zeroes features"),
+        (
+            "--images 10 --regularizer group_lasso --total-decay 1",
+            DecayError,
+            "same length off a weight.*Give --lambda",
+        ),
+        ("--images 10 --regularizer l1 --timescale 1", DecayError, "τ has no meaning here: adamw gives each weight"),
+        ("--images 10 --regularizer scheduled --optimizer sgd --lambda 1", ConfigError, "second moment"),
+        ("--images 10 --regularizer cautious --lambda 1000", DecayError, "must stay below 333.333"),
         ("--images 10", ConfigError, "One strength is needed, by --lambda.*saw none"),
         ("--images 10 --lambda 1 --timescale 1", ConfigError, "saw --lambda, --timescale"),
         ("--lambda 1", ConfigError, "--images; saw none"),
@@ -214,7 +223,7 @@ def test_what_has_no_answer_is_refused_with_what_is_allowed(
 
 def test_all_faults_are_one_message_and_exit_code_2() -> None:
     command = [sys.executable, "-m", "segdecay.cli.main", "strength"]
-    options = "--optimizer adan --lr nan --policy decoupld --from torch-sdg=x --to keras"
+    options = "--optimizer adan --lr nan --regularizer decoupld --from torch-sdg=x --to keras"
     done = subprocess.run([*command, *options.split()], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

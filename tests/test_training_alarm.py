@@ -19,9 +19,9 @@ from segdecay.execution import Event
 from segdecay.report import build_report
 from segdecay.report.facts.run import CurveRow, Training
 from segdecay.report.figures.curves import learning_figure
-from segdecay.runs.records import CellRecord, Interval, Scores, Strength, Verdict
+from segdecay.runs.records import Interval, Scores, Strength, TrialRecord, Verdict
 from segdecay.training.dead_classes import Death, dead_classes, deaths_of, plain, tolls
-from segdecay.training.loop import run_cell
+from segdecay.training.loop import run_trial
 from segdecay.training.validate import Scored, score_images
 from segdecay.utils.files import read_json, to_json
 from segdecay.workflows.progress import ConsoleWatcher
@@ -67,14 +67,14 @@ def test_curves_of_older_versions_say_nothing() -> None:
     assert dead_classes([{"epoch": 1, "validation_miou": 0.4}], NAMES, SUPPORT) == ()
 
 
-def record(value: float, fold: int, *deaths: Death) -> CellRecord:
+def record(value: float, fold: int, *deaths: Death) -> TrialRecord:
     strength = Strength("total_decay", value, value)
     return replace(_template(strength, fold), extra={"died": plain(deaths)})
 
 
-def _template(strength: Strength, fold: int) -> CellRecord:
+def _template(strength: Strength, fold: int) -> TrialRecord:
     scores = Scores(0.5, (0.5, 0.5), (0.5, 0.5), 0.5, (4, 4), 1.0)
-    return CellRecord("s", strength, fold, 0, "finished", None, None, scores, 1, 1, 1.0, (1, 1))
+    return TrialRecord("s", strength, fold, 0, "finished", None, None, scores, 1, 1, 1.0, (1, 1))
 
 
 def test_the_toll_counts_the_trainings_of_a_strength() -> None:
@@ -92,9 +92,9 @@ def test_deaths_at_none_are_named_so() -> None:
     assert "died at none in 1 of 1 trainings" in toll.sentence
 
 
-def test_a_cell_keeps_the_iou_of_every_class_where_its_curve_is_scored(tmp_path: Path, shapes: Path) -> None:
-    task, dataset = small_task(tmp_path / "cell", small_config(shapes))
-    found = run_cell(task)
+def test_a_trial_keeps_the_iou_of_every_class_where_its_curve_is_scored(tmp_path: Path, shapes: Path) -> None:
+    task, dataset = small_task(tmp_path / "trial", small_config(shapes))
+    found = run_trial(task)
     lines = [json.loads(line) for line in (task.folder / "curve.jsonl").read_text().splitlines()]
     scored = [line for line in lines if line["validation_miou"] is not None]
     assert len(scored) >= 2
@@ -106,7 +106,7 @@ def test_a_cell_keeps_the_iou_of_every_class_where_its_curve_is_scored(tmp_path:
     assert found.extra["died"] == plain(expected)
 
 
-def test_a_class_that_dies_in_a_cell_is_in_its_record(
+def test_a_class_that_dies_in_a_trial_is_in_its_record(
     tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All is right on the way; at the last step everything is called background."""
@@ -119,18 +119,18 @@ def test_a_class_that_dies_in_a_cell_is_in_its_record(
         return replace(found, confusions=lost if options["with_boundaries"] else right)
 
     monkeypatch.setattr("segdecay.training.state.score_images", scripted)
-    task, dataset = small_task(tmp_path / "cell", small_config(shapes))
+    task, dataset = small_task(tmp_path / "trial", small_config(shapes))
     epochs = task.config.training.epochs
-    died = deaths_of(run_cell(task))
+    died = deaths_of(run_trial(task))
     assert [death.name for death in died] == list(dataset.classes[1:])
     assert {(death.best, death.epoch) for death in died} == {(1.0, epochs)}
 
 
-def test_a_line_of_the_terminal_names_the_class_once_a_cell(tmp_path: Path, shapes: Path) -> None:
-    task, _ = small_task(tmp_path / "cell", small_config(shapes))
+def test_a_line_of_the_terminal_names_the_class_once_a_trial(tmp_path: Path, shapes: Path) -> None:
+    task, _ = small_task(tmp_path / "trial", small_config(shapes))
     task.folder.mkdir(parents=True)
     dead = record(4, 0, Death("pole", 0.3, 4, 6))
-    (task.folder / "cell.json").write_text(to_json(dead))
+    (task.folder / "trial.json").write_text(to_json(dead))
     said = io.StringIO()
     with ConsoleWatcher(Console(file=said, width=200), quiet=False) as watcher:
         watcher.event(Event("finished", task))
@@ -166,8 +166,8 @@ def test_the_verdict_in_the_terminal_counts_the_dead(tmp_path: Path) -> None:
 
 
 def mark_dead(folder: Path, died: Any) -> Path:
-    """Write a death into one cell of a run at the compared strength."""
-    path = max(folder.glob("cells/*/0-0/cell.json"))
+    """Write a death into one trial of a run at the compared strength."""
+    path = max(folder.glob("trials/*/0-0/trial.json"))
     values = read_json(path)
     values["extra"]["died"] = died
     path.write_text(json.dumps(values))

@@ -1,4 +1,4 @@
-"""The second stage of a cell: only the head moves, by the stated rule; it resumes to the bit and tells both stages."""
+"""The second stage of a trial: only the head moves, by the stated rule; it resumes to the bit and tells both stages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from segdecay.models.zoo import build_model
 from segdecay.training.batches import generator
 from segdecay.training.checkpoint import FILE
 from segdecay.training.head import row_norms
-from segdecay.training.loop import Interrupted, run_cell
+from segdecay.training.loop import Interrupted, run_trial
 from segdecay.training.optim import learning_rates
-from segdecay.training.setup import CellTask, epoch_batches
+from segdecay.training.setup import TrialTask, epoch_batches
 from segdecay.training.validate import score_images
 
 HEAD = {"head.weight", "head.bias"}
@@ -39,21 +39,21 @@ def _config(data: Path, **sections: Any) -> RunConfig:
     return small_config(data, balancing=balancing, **sections)
 
 
-def _weights(task: CellTask) -> dict[str, Tensor]:
+def _weights(task: TrialTask) -> dict[str, Tensor]:
     return load_file(task.folder / "model.safetensors")
 
 
-def _curve(task: CellTask) -> list[dict[str, Any]]:
+def _curve(task: TrialTask) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (task.folder / "curve.jsonl").read_text().splitlines()]
 
 
-def _both(tmp_path: Path, config: RunConfig) -> tuple[CellTask, CellTask, Dataset]:
-    """The cell with both stages, and the same cell with the first alone; both are run."""
+def _both(tmp_path: Path, config: RunConfig) -> tuple[TrialTask, TrialTask, Dataset]:
+    """The trial with both stages, and the same trial with the first alone; both are run."""
     balanced, dataset = small_task(tmp_path / "balanced", config)
     first = config.model_copy(update={"balancing": config.balancing.model_copy(update={"epochs": 0})})
     alone = replace(balanced, folder=tmp_path / "alone", config=first)
-    run_cell(balanced)
-    run_cell(alone)
+    run_trial(balanced)
+    run_trial(alone)
     return balanced, alone, dataset
 
 
@@ -66,7 +66,9 @@ def test_the_second_stage_leaves_everything_but_the_head_as_the_first_left_it(
     assert {name for name in after if not torch.equal(after[name], before[name])} == HEAD
 
 
-def _plain_second_stage(task: CellTask, dataset: Dataset, start: dict[str, Tensor], extra: dict[str, Any]) -> nn.Module:
+def _plain_second_stage(
+    task: TrialTask, dataset: Dataset, start: dict[str, Tensor], extra: dict[str, Any]
+) -> nn.Module:
     """The second stage written with torch alone: AdamW on the head, effective numbers, rows scaled back by hand."""
     balancing, training = task.config.balancing, task.config.training
     model = build_model(task.config.model, in_channels=3, classes=3).to(memory_format=torch.channels_last)
@@ -108,7 +110,7 @@ def _plain_second_stage(task: CellTask, dataset: Dataset, start: dict[str, Tenso
 
 def test_the_second_stage_is_the_rule_written_plainly(tmp_path: Path, shapes: Path) -> None:
     balanced, alone, dataset = _both(tmp_path, _config(shapes))
-    extra = json.loads((balanced.folder / "cell.json").read_text())["extra"]
+    extra = json.loads((balanced.folder / "trial.json").read_text())["extra"]
     expected = _plain_second_stage(balanced, dataset, _weights(alone), extra).state_dict()
     found, before = _weights(balanced), _weights(alone)
     for name in HEAD:
@@ -121,7 +123,7 @@ def test_decay_acts_on_the_weights_of_the_head_and_not_on_its_bias(tmp_path: Pat
     for decay in (0.0, 19.9):
         config = _config(shapes, balancing={"decay": decay, "max_norm_share": None, "epochs": 1})
         tasks[decay], _ = small_task(tmp_path / f"{decay}", config)
-        run_cell(tasks[decay])
+        run_trial(tasks[decay])
     free, pulled = (_weights(tasks[decay]) for decay in (0.0, 19.9))
     # λ·Σ lr = 19.9·(.05 + .0375 + .0125) = 1.99: what is left of the start is next to nothing
     assert pulled["head.weight"].norm() < 0.8 * free["head.weight"].norm()
@@ -130,7 +132,7 @@ def test_decay_acts_on_the_weights_of_the_head_and_not_on_its_bias(tmp_path: Pat
 
 def test_the_record_tells_both_stages(tmp_path: Path, shapes: Path) -> None:
     balanced, alone, dataset = _both(tmp_path, _config(shapes))
-    record = json.loads((balanced.folder / "cell.json").read_text())
+    record = json.loads((balanced.folder / "trial.json").read_text())
     first, second = record["extra"]["stages"]
     assert (record["epochs"], record["steps"]) == (5, 15)
     assert [(stage["stage"], stage["epochs"]) for stage in (first, second)] == [(1, 3), (2, 2)]
@@ -142,7 +144,7 @@ def test_the_record_tells_both_stages(tmp_path: Path, shapes: Path) -> None:
     assert second["caps"] == {"head.weight": pytest.approx(cap)}
     assert max(second["row_norms"]["head.weight"]) <= cap * (1 + 1e-6)
     assert max(norms) > 1.05 * cap  # the cap had something to do
-    only = json.loads((alone.folder / "cell.json").read_text())
+    only = json.loads((alone.folder / "trial.json").read_text())
     assert first["validation"]["miou"] == only["validation"]["miou"]
     assert first["validation"]["iou"] == only["validation"]["iou"]
     assert only["extra"]["stages"] == [
@@ -171,8 +173,8 @@ def test_the_curve_tells_both_stages(tmp_path: Path, shapes: Path) -> None:
 
 
 def test_the_score_is_that_of_the_last_step_of_the_second_stage(tmp_path: Path, shapes: Path) -> None:
-    task, dataset = small_task(tmp_path / "cell", _config(shapes))
-    record = run_cell(task)
+    task, dataset = small_task(tmp_path / "trial", _config(shapes))
+    record = run_trial(task)
     model = build_model(task.config.model, in_channels=3, classes=3)
     model.load_state_dict(_weights(task))
     mean, deviation = (torch.tensor(record.extra[k]).view(1, 3, 1, 1) for k in ("mean", "deviation"))
@@ -184,15 +186,15 @@ def test_the_score_is_that_of_the_last_step_of_the_second_stage(tmp_path: Path, 
 
 
 def test_progress_is_told_over_both_stages(tmp_path: Path, shapes: Path) -> None:
-    task, _ = small_task(tmp_path / "cell", _config(shapes))
+    task, _ = small_task(tmp_path / "trial", _config(shapes))
     told: list[tuple[int, int]] = []
-    run_cell(task, report=lambda epoch, epochs: told.append((epoch, epochs)))
+    run_trial(task, report=lambda epoch, epochs: told.append((epoch, epochs)))
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
 def test_a_test_part_is_not_scored_between_the_stages(tmp_path: Path, shapes: Path) -> None:
-    task, _ = small_task(tmp_path / "cell", _config(shapes), scores_on_the_way=0)
-    record = run_cell(task)
+    task, _ = small_task(tmp_path / "trial", _config(shapes), scores_on_the_way=0)
+    record = run_trial(task)
     assert "validation" not in record.extra["stages"][0]
     assert [line["validation_miou"] is None for line in _curve(task)] == [True] * 4 + [False]
 
@@ -210,18 +212,18 @@ def _stop_after(calls: int) -> Callable[[], bool]:
 # an epoch asks three times: after two of its three steps, and at its end; the first stage ends at the ninth
 @pytest.mark.parametrize("stops", [[9], [10], [11, 2], [8, 1, 1, 1], [12, 1], [14]])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_cell_stopped_around_or_in_its_second_stage_goes_on_to_bitwise_the_same_result(
+def test_a_trial_stopped_around_or_in_its_second_stage_goes_on_to_bitwise_the_same_result(
     tmp_path: Path, shapes: Path, stops: list[int], optimizer: str
 ) -> None:
     config = _config(shapes, optimizer={"name": optimizer}, model={"width": 4, "depth": 2, "dropout": 0.2})
     unbroken, _ = small_task(tmp_path / "unbroken", config)
     broken = replace(unbroken, folder=tmp_path / "broken")
-    expected = run_cell(unbroken)
+    expected = run_trial(unbroken)
     for stop in stops:
         with pytest.raises(Interrupted):
-            run_cell(broken, stop=_stop_after(stop))
+            run_trial(broken, stop=_stop_after(stop))
         assert (broken.folder / "checkpoint" / FILE).exists()
-    record = run_cell(broken)
+    record = run_trial(broken)
     one, other = _weights(unbroken), _weights(broken)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert replace(record, seconds=0) == replace(expected, seconds=0)
@@ -233,12 +235,12 @@ def test_a_cell_stopped_around_or_in_its_second_stage_goes_on_to_bitwise_the_sam
 def test_a_damaged_checkpoint_of_the_second_stage_costs_time_and_no_result(tmp_path: Path, shapes: Path) -> None:
     unbroken, _ = small_task(tmp_path / "unbroken", _config(shapes))
     broken = replace(unbroken, folder=tmp_path / "broken")
-    run_cell(unbroken)
+    run_trial(unbroken)
     with pytest.raises(Interrupted):
-        run_cell(broken, stop=_stop_after(11))
+        run_trial(broken, stop=_stop_after(11))
     path = broken.folder / "checkpoint" / FILE
     path.write_bytes(path.read_bytes()[:-50])
-    run_cell(broken)
+    run_trial(broken)
     one, other = _weights(unbroken), _weights(broken)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -250,12 +252,12 @@ def test_a_loss_that_diverges_in_the_second_stage_says_so_and_keeps_the_first(tm
         optimizer={"name": "sgd"},
         balancing={"lr": 1e38, "decay": 0.0, "max_norm_share": None},
     )
-    task, _ = small_task(tmp_path / "cell", config)
-    record = run_cell(task)
+    task, _ = small_task(tmp_path / "trial", config)
+    record = run_trial(task)
     assert record.status == "diverged"
     assert record.reason is not None
     assert "epoch 4" in record.reason
-    kept = json.loads((task.folder / "cell.json").read_text())["extra"]["stages"]
+    kept = json.loads((task.folder / "trial.json").read_text())["extra"]["stages"]
     assert [stage["stage"] for stage in kept] == [1, 2]
     assert kept[0]["row_norms"]["head.weight"] == [
         pytest.approx(norm) for norm in record.extra["stages"][0]["row_norms"]["head.weight"]
@@ -263,21 +265,21 @@ def test_a_loss_that_diverges_in_the_second_stage_says_so_and_keeps_the_first(tm
 
 
 def test_without_a_cap_rows_grow_freely(tmp_path: Path, shapes: Path) -> None:
-    task, _ = small_task(tmp_path / "cell", _config(shapes, balancing={"max_norm_share": None, "lr": 0.5}))
-    first, second = run_cell(task).extra["stages"]
+    task, _ = small_task(tmp_path / "trial", _config(shapes, balancing={"max_norm_share": None, "lr": 0.5}))
+    first, second = run_trial(task).extra["stages"]
     assert second["caps"] == {}
     assert max(second["row_norms"]["head.weight"]) > max(first["row_norms"]["head.weight"])
     assert second["row_norms"]["head.weight"] == pytest.approx(row_norms(_weights(task)["head.weight"]))
 
 
-@pytest.mark.parametrize("policy", ["none", "l2", "decoupled"])
-def test_every_policy_of_the_first_stage_can_be_followed_by_the_second(
-    tmp_path: Path, shapes: Path, policy: str
+@pytest.mark.parametrize("regularizer", ["none", "l2", "decoupled"])
+def test_every_regularizer_of_the_first_stage_can_be_followed_by_the_second(
+    tmp_path: Path, shapes: Path, regularizer: str
 ) -> None:
-    task, _ = small_task(tmp_path / "cell", _config(shapes, decay={"policy": policy}), value=0.0)
-    assert run_cell(task).status == "finished"
+    task, _ = small_task(tmp_path / "trial", _config(shapes, decay={"regularizer": regularizer}), value=0.0)
+    assert run_trial(task).status == "finished"
 
 
 def test_mixed_precision_balances(tmp_path: Path, shapes: Path) -> None:
-    task, _ = small_task(tmp_path / "cell", _config(shapes, training={"precision": "bf16-mixed"}))
-    assert run_cell(task).status == "finished"
+    task, _ = small_task(tmp_path / "trial", _config(shapes, training={"precision": "bf16-mixed"}))
+    assert run_trial(task).status == "finished"

@@ -20,11 +20,11 @@ from segdecay.execution import Event, LocalExecutor, spread_over, work_on
 from segdecay.execution.process import worker_context
 from segdecay.execution.worker import work
 from segdecay.testing.executor_contract import kinds_of, reason_of
-from segdecay.testing.small_cells import small_cells
+from segdecay.testing.small_trials import small_trials
 from segdecay.training.distributed import Spread
-from segdecay.training.loop import run_cell
-from segdecay.training.preflight import try_cell
-from segdecay.training.setup import CellTask
+from segdecay.training.loop import run_trial
+from segdecay.training.preflight import run_preflight
+from segdecay.training.setup import TrialTask
 
 TWO = Spread(("cpu", "cpu"))
 ALIKE = {"model": {"norm": "group"}, "augment": {"flip": "none"}}  # batch norm and flips depend on the share
@@ -39,11 +39,11 @@ def _quiet(_epoch: int, _epochs: int) -> None:
     return
 
 
-def _losses(task: CellTask) -> list[float]:
+def _losses(task: TrialTask) -> list[float]:
     return [json.loads(line)["loss"] for line in (task.folder / "curve.jsonl").read_text().splitlines()]
 
 
-def _furthest(one: CellTask, other: CellTask) -> float:
+def _furthest(one: TrialTask, other: TrialTask) -> float:
     ours, theirs = (load_file(task.folder / "model.safetensors") for task in (one, other))
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
@@ -70,13 +70,13 @@ def test_two_devices_train_what_one_trains(tmp_path: Path, training: dict[str, i
     config = small_config(data, training={"epochs": 3, **training}, optimizer=optimizer, **ALIKE)
     one, _ = small_task(tmp_path / "one", config, value=0.5)
     two = replace(one, folder=tmp_path / "two", spread=TWO)
-    alone = run_cell(one)
+    alone = run_trial(one)
     told: list[tuple[int, int]] = []
     assert work_on(two, _never, lambda *epochs: told.append(epochs)).kind == "finished"
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert _losses(two) == pytest.approx(_losses(one), rel=1e-5)
     assert _furthest(one, two) < 1e-5
-    kept = json.loads((two.folder / "cell.json").read_text())
+    kept = json.loads((two.folder / "trial.json").read_text())
     assert kept["extra"]["devices"] == ["cpu", "cpu"]
     assert kept["steps"] == alone.steps
     assert kept["strength"]["total_decay"] == alone.strength.total_decay
@@ -92,7 +92,7 @@ def test_a_shared_training_that_stops_goes_on_to_the_same_bits(tmp_path: Path) -
     outcome = work_on(broken, lambda: bool(seen), lambda epoch, _epochs: seen.append(epoch))
     assert outcome.kind == "interrupted"
     assert (broken.folder / "checkpoint" / "state.safetensors").is_file()
-    assert not (broken.folder / "cell.json").exists()
+    assert not (broken.folder / "trial.json").exists()
     later: list[int] = []
     assert work_on(broken, _never, lambda epoch, _epochs: later.append(epoch)).kind == "finished"
     assert later
@@ -104,17 +104,17 @@ def test_a_shared_training_that_stops_goes_on_to_the_same_bits(tmp_path: Path) -
 
 def test_a_shared_training_may_go_on_alone(tmp_path: Path) -> None:
     config = small_config(write_shapes(tmp_path / "data"), training={"epochs": 4, "batch_size": 4})
-    shared, _ = small_task(tmp_path / "cell", config, spread=TWO)
+    shared, _ = small_task(tmp_path / "trial", config, spread=TWO)
     seen: list[int] = []
     assert work_on(shared, lambda: bool(seen), lambda epoch, _epochs: seen.append(epoch)).kind == "interrupted"
-    record = run_cell(replace(shared, spread=None))
+    record = run_trial(replace(shared, spread=None))
     assert (record.status, record.epochs, record.steps) == ("finished", 4, 12)
 
 
 def test_a_process_that_is_killed_ends_the_others_and_the_second_try_finishes() -> None:
     kills = ON_RANK_1 + "second and self.training and once() and os.kill(os.getpid(), signal.SIGKILL)"
-    with small_cells() as cells:
-        task = replace(cells.tasks("killed", 1, lines=kills)[0], spread=TWO)
+    with small_trials() as trials:
+        task = replace(trials.tasks("killed", 1, lines=kills)[0], spread=TWO)
         events: list[Event] = []
         LocalExecutor(1, ["cpu"]).run([task], events.append)
         kinds = [kind for kind in kinds_of(events, task) if kind != "progress"]
@@ -123,10 +123,10 @@ def test_a_process_that_is_killed_ends_the_others_and_the_second_try_finishes() 
     assert "the process of device 2 of 2 was killed by signal 9" in again
 
 
-def test_what_one_process_raises_is_the_reason_of_the_cell() -> None:
+def test_what_one_process_raises_is_the_reason_of_the_trial() -> None:
     wrong = ON_RANK_1 + "assert not (second and self.training), 'this share cannot'"
-    with small_cells() as cells:
-        task = replace(cells.tasks("wrong", 1, lines=wrong)[0], spread=TWO)
+    with small_trials() as trials:
+        task = replace(trials.tasks("wrong", 1, lines=wrong)[0], spread=TWO)
         events: list[Event] = []
         LocalExecutor(1, ["cpu"]).run([task], events.append)
         assert "this share cannot" in reason_of(events, task)
@@ -134,14 +134,14 @@ def test_what_one_process_raises_is_the_reason_of_the_cell() -> None:
 
 def test_when_who_started_them_is_killed_all_processes_end() -> None:
     notes = "(HERE / f'{os.getpid()}.times').touch(); time.sleep(0.05)"
-    with small_cells() as cells:
-        task = replace(cells.tasks("left", 1, lines=notes, epochs=1000)[0], spread=TWO)
+    with small_trials() as trials:
+        task = replace(trials.tasks("left", 1, lines=notes, epochs=1000)[0], spread=TWO)
         context = worker_context()
         ours, theirs = context.Pipe()
         starter = context.Process(target=work, args=(task, theirs))  # type: ignore[attr-defined]
         starter.start()
-        _wait_for(lambda: len(list(cells.root.glob("*.times"))) == 2)
-        shares = [int(path.stem) for path in cells.root.glob("*.times")]
+        _wait_for(lambda: len(list(trials.root.glob("*.times"))) == 2)
+        shares = [int(path.stem) for path in trials.root.glob("*.times")]
         starter.kill()
         starter.join()
         ours.close()
@@ -155,14 +155,14 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_network_with_a_layer_that_idles_is_found_in_the_trial_and_trains() -> None:
-    with small_cells() as cells:
-        plain, idle = cells.tasks("plain", 1)[0], cells.tasks("idle", 1)[0]
-        module = next(cells.root.glob("small_cells_*_idle.py"))
+def test_a_network_with_a_layer_that_idles_is_found_in_the_preflight_and_trains() -> None:
+    with small_trials() as trials:
+        plain, idle = trials.tasks("plain", 1)[0], trials.tasks("idle", 1)[0]
+        module = next(trials.root.glob("small_trials_*_idle.py"))
         layer = "nn.Conv2d(4, classes, 1)\n"
         module.write_text(module.read_text().replace(layer, f"{layer}        self.idle = nn.Linear(1, 1)\n"))
-        assert not try_cell(plain).has_idle
-        found = try_cell(replace(idle, spread=TWO)).has_idle
+        assert not run_preflight(plain).has_idle
+        found = run_preflight(replace(idle, spread=TWO)).has_idle
         assert found
         shared = replace(idle, spread=replace(TWO, has_idle=found))
         assert work_on(shared, _never, _quiet).kind == "finished"

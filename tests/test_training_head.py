@@ -20,7 +20,7 @@ from segdecay.decay.regularizers.max_norm import norm_cap
 from segdecay.errors import DecayError, ModelError
 from segdecay.training.class_weights import count_examples
 from segdecay.training.head import HeadWeight, RowCap, cap_rows_, head_weights, row_norms
-from segdecay.training.preflight import try_cell
+from segdecay.training.preflight import run_preflight
 from segdecay.workflows.steps import check_names
 
 
@@ -100,15 +100,15 @@ def test_ignored_pixels_are_no_example(tmp_path: Path) -> None:
     assert count_examples(dataset, (0,), "components").tolist() == [1, 1]
 
 
-def _trial(shapes: Path, **sections: Any) -> None:
+def _preflight(shapes: Path, **sections: Any) -> None:
     balancing = {"epochs": 1, **sections.pop("balancing", {})}
     task, _ = small_task(Path("unused"), small_config(shapes, balancing=balancing, **sections))
-    try_cell(task)
+    run_preflight(task)
 
 
 def test_a_model_without_a_head_is_refused_before_training(shapes: Path) -> None:
     with pytest.raises(ModelError, match=r"no weight of this model is in the group 'head'.*decay\.head"):
-        _trial(shapes, decay={"rules": {"head.*": "body"}})
+        _preflight(shapes, decay={"rules": {"head.*": "body"}})
 
 
 def test_a_parametrised_head_is_refused_before_training(shapes: Path, tmp_path: Path) -> None:
@@ -120,17 +120,17 @@ def test_a_parametrised_head_is_refused_before_training(shapes: Path, tmp_path: 
     )
     model = {"name": "normed_head:build", "width": None, "depth": None}
     with pytest.raises(ModelError, match="parametrization"):
-        _trial(shapes, model=model)
+        _preflight(shapes, model=model)
 
 
 def test_a_step_that_would_decay_past_zero_is_refused_before_training(shapes: Path) -> None:
     with pytest.raises(DecayError):
-        _trial(shapes, balancing={"lr": 0.5, "decay": 2.0})
+        _preflight(shapes, balancing={"lr": 0.5, "decay": 2.0})
 
 
-def test_a_trial_reports_the_partition_of_the_first_stage(shapes: Path) -> None:
+def test_a_preflight_reports_the_partition_of_the_first_stage(shapes: Path) -> None:
     task, _ = small_task(Path("unused"), small_config(shapes, balancing={"epochs": 1}))
-    assert "frozen" not in {row.group for row in try_cell(task).partition.rows}
+    assert "frozen" not in {row.group for row in run_preflight(task).partition.rows}
 
 
 def test_both_answers_to_class_frequencies_at_once_are_refused(shapes: Path) -> None:

@@ -1,4 +1,4 @@
-"""Policies in a whole run: bounds, options, dropout in the model, axes relative to sizes, state across a stop."""
+"""Regularizers in a whole run: bounds, options, dropout in the model, axes relative to sizes, state across a stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.config.schema import RunConfig, parse_config, to_plain, to_yaml
-from segdecay.decay import POLICIES, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
+from segdecay.decay import REGULARIZERS, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import ConfigError, DecayError
 from segdecay.execution.options import Execution
@@ -26,9 +26,9 @@ from segdecay.search.sentences import sentence_of
 from segdecay.search.study import next_strength, start_grid
 from segdecay.search.verdict import Decision
 from segdecay.training.checkpoint import FILE
-from segdecay.training.loop import Interrupted, run_cell
+from segdecay.training.loop import Interrupted, run_trial
 from segdecay.training.preflight import Preflight
-from segdecay.training.setup import CellTask, strength_of
+from segdecay.training.setup import TrialTask, strength_of
 from segdecay.utils.files import read_json
 from segdecay.utils.yaml import load_yaml
 from segdecay.workflows.progress import settings_table
@@ -72,7 +72,7 @@ def strict_json(path: Path) -> Any:
 
 
 def test_tune_with_max_norm_goes_from_no_bound_down_and_its_json_has_no_infinity(tmp_path: Path) -> None:
-    done = tuned(tmp_path, decay={"policy": "max_norm"}, search={"grid": [0.5, 2]})
+    done = tuned(tmp_path, decay={"regularizer": "max_norm"}, search={"grid": [0.5, 2]})
     kept = strict_json(done.run / "verdict.json")
     values = [row["strength"]["value"] for row in kept["settings"]]
     assert values[:3] == [None, 2.0, 0.5]
@@ -88,13 +88,13 @@ def test_tune_with_max_norm_goes_from_no_bound_down_and_its_json_has_no_infinity
     page = done.report.read_text(encoding="utf-8")
     assert "max norm c" in page
     assert "no bound (∞) placed at the left" in page
-    assert (done.run / "cells" / "max_norm=inf" / "0-0" / "cell.json").exists()
+    assert (done.run / "trials" / "max_norm=inf" / "0-0" / "trial.json").exists()
 
 
-def test_every_filter_of_a_cell_stays_inside_its_bound(tmp_path: Path) -> None:
-    config = small_config(write_shapes(tmp_path / "data"), decay={"policy": "max_norm"}, optimizer={"lr": 0.05})
-    task, _ = small_task(tmp_path / "cell", config, value=0.5)
-    record = run_cell(task)
+def test_every_filter_of_a_trial_stays_inside_its_bound(tmp_path: Path) -> None:
+    config = small_config(write_shapes(tmp_path / "data"), decay={"regularizer": "max_norm"}, optimizer={"lr": 0.05})
+    task, _ = small_task(tmp_path / "trial", config, value=0.5)
+    record = run_trial(task)
     assert record.strength == Strength("max_norm", 0.5)
     norms = [
         float(weight.flatten(1).norm(dim=1).max())
@@ -103,13 +103,13 @@ def test_every_filter_of_a_cell_stays_inside_its_bound(tmp_path: Path) -> None:
     ]
     assert max(norms) == pytest.approx(0.5, rel=1e-5)
     free, _ = small_task(tmp_path / "free", config, value=math.inf)
-    run_cell(free)
+    run_trial(free)
     loose = load_file(free.folder / "model.safetensors")
     assert max(float(w.flatten(1).norm(dim=1).max()) for w in loose.values() if w.ndim == 4) > 1
 
 
 def test_tune_with_l2_sp_takes_options_and_pastes_them(tmp_path: Path) -> None:
-    decay = {"policy": "l2_sp", "options": {"mode": "decoupled", "new": []}}
+    decay = {"regularizer": "l2_sp", "options": {"mode": "decoupled", "new": []}}
     done = tuned(tmp_path, decay=decay, search={"grid": [0, 1]})
     kept = strict_json(done.run / "verdict.json")
     assert kept["settings"][1]["strength"]["axis"] == "total_decay"
@@ -117,25 +117,25 @@ def test_tune_with_l2_sp_takes_options_and_pastes_them(tmp_path: Path) -> None:
     config = small_config(tmp_path / "data", decay=decay)
     taken = replace(done.verdict, strength=Strength("total_decay", 1.0))
     pasted = paste_of(config, taken, Preflight(group_parameters(UNet(3, 3, width=4, depth=2)), 0.0, 0), 12)
-    assert "policy='l2_sp'" in pasted
+    assert "regularizer='l2_sp'" in pasted
     assert "options={'mode': 'decoupled', 'new': []}" in pasted
     assert load_yaml((done.run / "run.yaml").read_text(encoding="utf-8"))["decay"]["options"] == decay["options"]
 
 
 def test_tune_with_dropout_builds_every_model_with_its_p_and_ships_it(tmp_path: Path) -> None:
-    done = tuned(tmp_path, decay={"policy": "dropout"}, search={"grid": [0.4], "rule": "one-se"})
+    done = tuned(tmp_path, decay={"regularizer": "dropout"}, search={"grid": [0.4], "rule": "one-se"})
     kept = strict_json(done.run / "verdict.json")
     assert [row["strength"]["value"] for row in kept["settings"]][:2] == [0.0, 0.4]
     assert done.model is not None
     card = read_json(done.model / "model.json")
     assert card["model"]["dropout"] == kept["strength"]["value"]
-    cells = [read_json(done.run / "cells" / f"dropout={p}" / "0-0" / "cell.json") for p in ("0", "0.4")]
-    assert cells[0]["train"]["loss"] != cells[1]["train"]["loss"]
+    trials = [read_json(done.run / "trials" / f"dropout={p}" / "0-0" / "trial.json") for p in ("0", "0.4")]
+    assert trials[0]["train"]["loss"] != trials[1]["train"]["loss"]
 
 
 def test_a_shipped_model_has_the_dropout_that_it_was_trained_with(tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "data")
-    config = small_config(data, decay={"policy": "dropout", "value": 0.25}, training={"epochs": 1})
+    config = small_config(data, decay={"regularizer": "dropout", "value": 0.25}, training={"epochs": 1})
     done = train(config, tmp_path / "run", Execution(workers=0, device="cpu", cache=tmp_path / "cache"), Silent())
     assert read_json(done.model / "model.json")["model"]["dropout"] == 0.25
     assert done.record.strength == Strength("dropout", 0.25)
@@ -143,24 +143,24 @@ def test_a_shipped_model_has_the_dropout_that_it_was_trained_with(tmp_path: Path
 
 def test_dropout_needs_the_built_in_network_and_a_free_model_dropout() -> None:
     def faults(**model: Any) -> list[str]:
-        return check_names(small_config("x", decay={"policy": "dropout"}, model=model))
+        return check_names(small_config("x", decay={"regularizer": "dropout"}, model=model))
 
     assert faults() == []
     (message,) = faults(name="smp:unet", width=None, depth=None)
     assert "sets the Dropout2d of the built-in U-Net (unet-tiny, unet-small); saw model.name=smp:unet" in message
     (message,) = faults(dropout=0.1)
-    assert "decay.policy=dropout searches model.dropout; saw it set to 0.1" in message
+    assert "decay.regularizer=dropout searches model.dropout; saw it set to 0.1" in message
 
 
 def test_options_are_checked_with_the_names() -> None:
-    (message,) = check_names(small_config("x", decay={"policy": "l2_sp", "options": {"mod": "coupled"}}))
+    (message,) = check_names(small_config("x", decay={"regularizer": "l2_sp", "options": {"mod": "coupled"}}))
     assert "Unknown option of 'l2_sp' 'mod'" in message
-    (message,) = check_names(small_config("x", decay={"policy": "decoupled", "options": {"mode": "coupled"}}))
-    assert "Policy 'decoupled' has no options; saw mode" in message
+    (message,) = check_names(small_config("x", decay={"regularizer": "decoupled", "options": {"mode": "coupled"}}))
+    assert "Regularizer 'decoupled' has no options; saw mode" in message
 
 
 def test_a_grid_with_infinity_survives_yaml() -> None:
-    config = small_config("x", decay={"policy": "max_norm"}, search={"grid": [math.inf, 2.0]})
+    config = small_config("x", decay={"regularizer": "max_norm"}, search={"grid": [math.inf, 2.0]})
     assert parse_config(load_yaml(to_yaml(config))) == config
     assert to_plain(config)["search"]["grid"] == [math.inf, 2.0]
     with pytest.raises(ConfigError, match="none below 0"):
@@ -178,15 +178,15 @@ def test_grids_where_less_is_stronger() -> None:
 
 
 def test_none_cannot_be_searched_and_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Policy 'none' has no strength to search\. Use `segdecay train`"):
-        tuned(tmp_path, decay={"policy": "none"})
+    with pytest.raises(ConfigError, match=r"Regularizer 'none' has no strength to search\. Use `segdecay train`"):
+        tuned(tmp_path, decay={"regularizer": "none"})
 
 
 def test_tables_and_sentence_of_a_bound_speak_of_no_decay(tmp_path: Path) -> None:
-    done = tuned(tmp_path, decay={"policy": "cpr", "options": {"kappa": "factor"}}, search={"grid": [1.0]})
+    done = tuned(tmp_path, decay={"regularizer": "cpr", "options": {"kappa": "factor"}}, search={"grid": [1.0]})
     page = done.report.read_text(encoding="utf-8")
     page = page[page.index("<body") : page.index('<section id="words"')]  # which explains every word there is
-    assert "The policy cpr adds no λR" in page
+    assert "The regularizer cpr adds no λR" in page
     for wrong in ("best with decay", "no decay", "decays harder", "total decay D", "τ, epochs"):
         assert wrong not in page, wrong
     columns = [str(column.header) for column in settings_table(done.verdict).columns]
@@ -194,15 +194,17 @@ def test_tables_and_sentence_of_a_bound_speak_of_no_decay(tmp_path: Path) -> Non
     assert "ecay" not in done.verdict.sentence
 
 
-@pytest.mark.parametrize(("policy", "grid"), [("max_norm", [0.0, 1.0]), ("dropout", [0.2, 1.0])])
-def test_a_grid_off_the_axis_is_refused_before_anything_runs(tmp_path: Path, policy: str, grid: list[float]) -> None:
+@pytest.mark.parametrize(("regularizer", "grid"), [("max_norm", [0.0, 1.0]), ("dropout", [0.2, 1.0])])
+def test_a_grid_off_the_axis_is_refused_before_anything_runs(
+    tmp_path: Path, regularizer: str, grid: list[float]
+) -> None:
     with pytest.raises(DecayError, match="must be"):
-        tuned(tmp_path, decay={"policy": policy}, search={"grid": grid})
+        tuned(tmp_path, decay={"regularizer": regularizer}, search={"grid": grid})
     assert not (tmp_path / "run").exists()
 
 
 def test_lambda_on_an_axis_without_one_is_refused_with_the_reason() -> None:
-    config = small_config("x", decay={"policy": "max_norm", "lambda": 0.1})
+    config = small_config("x", decay={"regularizer": "max_norm", "lambda": 0.1})
     with pytest.raises(ConfigError, match=r"max_norm has no λ: it bounds norms\. Give --strength on the axis"):
         value_of(config, 10)
 
@@ -238,7 +240,7 @@ def test_a_verdict_about_bounds_or_dropout_does_not_speak_of_decay() -> None:
     assert sentence_of(better, ()).startswith("max norm c = 2 beats no bound by +0.010 mIoU")
 
 
-# --- policies of other kinds, registered here -------------------------------------------------------------------------
+# --- regularizers of other kinds, registered here -------------------------------------------------------------------------
 
 
 class Sized(Decoupled):
@@ -277,42 +279,44 @@ class Remembering(Decoupled):
 
 
 def test_a_relative_axis_gets_its_size_from_the_fresh_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(POLICIES, "sized", Sized)
-    done = tuned(tmp_path, decay={"policy": "sized"}, search={"grid": [0, 0.5]})
+    monkeypatch.setitem(REGULARIZERS, "sized", Sized)
+    done = tuned(tmp_path, decay={"regularizer": "sized"}, search={"grid": [0, 0.5]})
     kept = strict_json(done.run / "verdict.json")["settings"][1]["strength"]
     assert kept["axis"] == "relative_shrinkage"
-    cell = read_json(done.run / "cells" / "relative_shrinkage=0.5" / "0-0" / "cell.json")["strength"]
-    config = small_config(tmp_path / "data", decay={"policy": "sized"}, training={"epochs": 2})
+    trial = read_json(done.run / "trials" / "relative_shrinkage=0.5" / "0-0" / "trial.json")["strength"]
+    config = small_config(tmp_path / "data", decay={"regularizer": "sized"}, training={"epochs": 2})
     unit = strength_of(config, 0.5, 6, size=1.0).lambda_
     assert unit is not None
     assert 0.01 < kept["lambda"] / unit < 1  # the median size of a weight
-    assert cell["lambda"] == pytest.approx(kept["lambda"], rel=0.2)
+    assert trial["lambda"] == pytest.approx(kept["lambda"], rel=0.2)
     assert strength_of(config, 0.5, 6).lambda_ is None
 
 
 def test_train_by_lambda_on_a_relative_axis_asks_for_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(POLICIES, "sized", Sized)
-    config = small_config("x", decay={"policy": "sized", "lambda": 0.3})
+    monkeypatch.setitem(REGULARIZERS, "sized", Sized)
+    config = small_config("x", decay={"regularizer": "sized", "lambda": 0.3})
     value = value_of(config, 12, lambda: 0.25)
     assert strength_of(config, value, 12, size=0.25).lambda_ == pytest.approx(0.3)
 
 
-def stopped_and_resumed(task: CellTask, after: int) -> None:
+def stopped_and_resumed(task: TrialTask, after: int) -> None:
     asked = iter(range(10_000))
     with pytest.raises(Interrupted):
-        run_cell(task, stop=lambda: next(asked) >= after)
+        run_trial(task, stop=lambda: next(asked) >= after)
     assert (task.folder / "checkpoint" / FILE).exists()
-    run_cell(task)
+    run_trial(task)
 
 
-@pytest.mark.parametrize("policy", ["l2_sp", "max_norm", "remembering"])
-def test_a_cell_that_was_stopped_ends_bitwise_as_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+@pytest.mark.parametrize("regularizer", ["l2_sp", "max_norm", "remembering"])
+def test_a_trial_that_was_stopped_ends_bitwise_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regularizer: str
 ) -> None:
-    monkeypatch.setitem(POLICIES, "remembering", Remembering)
-    config: RunConfig = small_config(write_shapes(tmp_path / "data"), decay={"policy": policy}, training={"epochs": 2})
+    monkeypatch.setitem(REGULARIZERS, "remembering", Remembering)
+    config: RunConfig = small_config(
+        write_shapes(tmp_path / "data"), decay={"regularizer": regularizer}, training={"epochs": 2}
+    )
     whole, _ = small_task(tmp_path / "whole", config, value=1.0)
-    run_cell(whole)
+    run_trial(whole)
     broken = replace(whole, folder=tmp_path / "broken")
     stopped_and_resumed(broken, 3)
     ours, theirs = (load_file(task.folder / "model.safetensors") for task in (broken, whole))

@@ -30,7 +30,7 @@ from segdecay.metrics.boundary import (
     write_boundaries,
 )
 from segdecay.metrics.confusion import image_confusions, scores_of
-from segdecay.runs.records import Scores, cell_from_json
+from segdecay.runs.records import Scores, trial_from_json
 from segdecay.training.validate import score_images
 from segdecay.utils.files import to_json
 
@@ -265,9 +265,9 @@ def test_a_record_of_an_older_version_lacks_the_new_scores() -> None:
         "setting": "total_decay=0", "strength": strength, "fold": 0, "seed": 0, "status": "finished", "reason": None,
         "train": None, "validation": scores, "epochs": 1, "steps": 1, "seconds": 1.0, "parts": [1, 1], "extra": {},
     }  # fmt: skip
-    found = cell_from_json(values).validation
+    found = trial_from_json(values).validation
     assert found is not None
     assert math.isnan(found.boundary_miou)
     assert all(math.isnan(value) for value in found.precision)
     assert len(found.precision) == len(found.boundary_iou) == 2
-    assert cell_from_json(json.loads(to_json(cell_from_json(values)))).validation == found
+    assert trial_from_json(json.loads(to_json(trial_from_json(values)))).validation == found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from segdecay.errors import ModelError
-from segdecay.testing.small_cells import small_cells
-from segdecay.training.preflight import try_cell
+from segdecay.testing.small_trials import small_trials
+from segdecay.training.preflight import run_preflight
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from segdecay.training.preflight import try_cell
     ids=["a class too many", "a dict as torchvision's", "a tuple"],
 )
 def test_what_is_no_logits_of_the_right_shape_is_told(lines: str, text: str) -> None:
-    with small_cells() as cells:
-        (task,) = cells.tasks("odd", 1, lines=lines)
+    with small_trials() as trials:
+        (task,) = trials.tasks("odd", 1, lines=lines)
         with pytest.raises(ModelError, match=text):
-            try_cell(task)
+            run_preflight(task)

@@ -13,7 +13,7 @@ from segdecay.config.schema import ModelConfig, RunConfig
 from segdecay.decay import group_parameters
 from segdecay.models.zoo import build_model, fresh_names
 from segdecay.training.preflight import Preflight, start_notes
-from segdecay.training.setup import attach_policy, partition_of, policy_options
+from segdecay.training.setup import attach_regularizer, partition_of, regularizer_options
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def _model(weights: Path | None) -> ModelConfig:
 
 
 def _config(weights: Path | None, options: Mapping[str, object] | None = None) -> RunConfig:
-    config = small_config("x", decay={"policy": "l2_sp", "options": dict(options or {})})
+    config = small_config("x", decay={"regularizer": "l2_sp", "options": dict(options or {})})
     return config.model_copy(update={"model": _model(weights)})
 
 
 def _new(config: RunConfig) -> object:
     model = build_model(config.model, in_channels=3, classes=4)
-    return policy_options(config, model, partition_of(config, model)).get("new")
+    return regularizer_options(config, model, partition_of(config, model)).get("new")
 
 
 def test_tensors_that_a_file_does_not_hold_are_fresh(encoder: Path) -> None:
@@ -57,8 +57,8 @@ def test_under_l2_sp_what_an_encoder_file_does_not_hold_is_new(encoder: Path) ->
 def test_the_encoder_is_pulled_and_the_rest_decays(encoder: Path) -> None:
     config = _config(encoder)
     model = build_model(config.model, in_channels=3, classes=4)
-    _, handle = attach_policy(config, model, 1.0, [0.1] * 10)
-    lines = handle.policy.summary().splitlines()[1:]
+    _, handle = attach_regularizer(config, model, 1.0, [0.1] * 10)
+    lines = handle.regularizer.summary().splitlines()[1:]
     sides = {line.split()[1]: line.split()[0] for line in lines}
     assert {sides[name] for name in sides if name.startswith("encoder.")} == {"pulled"}
     assert {sides[name] for name in sides if not name.startswith("encoder.")} == {"new"}
@@ -69,7 +69,7 @@ def test_what_was_asked_to_be_new_stays_so_and_without_a_file_nothing_is_named(e
     assert _new(_config(None)) is None
 
 
-def _trial(config: RunConfig) -> Preflight:
+def _preflight(config: RunConfig) -> Preflight:
     model = build_model(config.model, in_channels=3, classes=4)
     return Preflight(
         partition_of(config, model), 0.1, 1, None, fresh_names(config.model, model), len(model.state_dict())
@@ -78,17 +78,19 @@ def _trial(config: RunConfig) -> Preflight:
 
 def test_what_a_file_left_random_is_said(encoder: Path) -> None:
     config = _config(encoder)
-    trial = _trial(config)
-    (note,) = start_notes(config, trial)
-    given = trial.tensors - len(trial.fresh)
-    assert note.startswith(f"model.weights gives {given} of {trial.tensors} tensors; {len(trial.fresh)} begin with")
-    assert trial.fresh[0] in note
+    preflight = _preflight(config)
+    (note,) = start_notes(config, preflight)
+    given = preflight.tensors - len(preflight.fresh)
+    assert note.startswith(
+        f"model.weights gives {given} of {preflight.tensors} tensors; {len(preflight.fresh)} begin with"
+    )
+    assert preflight.fresh[0] in note
     assert note.endswith(", …")
 
 
-def test_l2_sp_from_a_random_start_is_warned_of_and_other_policies_are_not() -> None:
+def test_l2_sp_from_a_random_start_is_warned_of_and_other_regularizers_are_not() -> None:
     config = _config(None)
-    (note,) = start_notes(config, _trial(config))
+    (note,) = start_notes(config, _preflight(config))
     assert note.startswith("warning: l2_sp pulls weights to where they start, and here that is random")
-    plain = config.model_copy(update={"decay": config.decay.model_copy(update={"policy": "decoupled"})})
-    assert start_notes(plain, _trial(plain)) == []
+    plain = config.model_copy(update={"decay": config.decay.model_copy(update={"regularizer": "decoupled"})})
+    assert start_notes(plain, _preflight(plain)) == []

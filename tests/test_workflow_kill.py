@@ -66,12 +66,12 @@ def setup(
     return _command(data, tmp_path / "run", driver), tmp_path / "run", run, duration
 
 
-def _a_cell_runs(run: Path) -> bool:
-    return any(run.glob("cells/*/*/checkpoint/state.safetensors")) and any(run.glob("cells/*/*/cell.json"))
+def _a_trial_runs(run: Path) -> bool:
+    return any(run.glob("trials/*/*/checkpoint/state.safetensors")) and any(run.glob("trials/*/*/trial.json"))
 
 
 def _something_is_half_written(run: Path) -> bool:
-    return any(run.glob("cells/**/.*.part"))
+    return any(run.glob("trials/**/.*.part"))
 
 
 def _a_refit_runs(run: Path) -> bool:
@@ -82,17 +82,17 @@ def _the_report_is_next(run: Path) -> bool:
     return (run / "model" / "model.json").exists()
 
 
-@pytest.mark.parametrize("moment", [_a_cell_runs, _something_is_half_written, _a_refit_runs, _the_report_is_next])
+@pytest.mark.parametrize("moment", [_a_trial_runs, _something_is_half_written, _a_refit_runs, _the_report_is_next])
 def test_a_kill_at_a_named_moment_loses_nothing(
     setup: tuple[list[str], Path, Path, float], moment: Callable[[Path], bool]
 ) -> None:
     command, run, expected, _ = setup
     assert kill_when(command, lambda _seconds: moment(run)), "the run ended before the moment came"
-    finished = {path: path.stat().st_mtime_ns for path in run.glob("**/cell.json")}
+    finished = {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
     _finish(command)
     assert _verdict(run) == _verdict(expected)
     assert _same(run, expected)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # no finished cell ran twice
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # no finished trial ran twice
     assert (run / "report.html").exists()
     assert not list(run.rglob(".*.part"))
     assert not list(run.rglob("checkpoint"))
@@ -108,7 +108,7 @@ def test_kills_at_six_random_moments_lose_nothing(setup: tuple[list[str], Path, 
         if kill_when(command, lambda seconds, moment=moment: seconds >= moment):  # type: ignore[misc]
             landed += 1
             assert {path: path.stat().st_mtime_ns for path in finished} == finished
-            finished = {path: path.stat().st_mtime_ns for path in run.glob("**/cell.json")}
+            finished = {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
         else:  # it ended first, after kills that it survived; the kills that are left meet a fresh run
             assert _verdict(run) == _verdict(expected)
             assert _same(run, expected)
@@ -122,9 +122,9 @@ def test_kills_at_six_random_moments_lose_nothing(setup: tuple[list[str], Path, 
 
 def test_the_same_command_on_a_finished_run_trains_nothing(unbroken: tuple[Path, Path, Path, float]) -> None:
     data, driver, run, _ = unbroken
-    before = {path: path.stat().st_mtime_ns for path in run.glob("**/cell.json")}
+    before = {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
     verdict = _verdict(run)
     said = _finish(_command(data, run, driver))
     assert "4 of them finished" in said
-    assert {path: path.stat().st_mtime_ns for path in run.glob("**/cell.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")} == before
     assert _verdict(run) == verdict

@@ -91,19 +91,19 @@ def expected(data: Path) -> tuple[dict[str, Any], bytes]:
 
 
 @pytest.mark.parametrize(
-    ("name", "to_all", "workers", "after_cells"),
+    ("name", "to_all", "workers", "after_trials"),
     [("SIGINT", True, 2, 0), ("SIGTERM", False, 2, 1), ("SIGTERM", True, 1, 2), ("SIGHUP", True, 2, 1),
      ("SIGUSR1", False, 1, 0), ("SIGINT", True, 0, 1)],
 )  # fmt: skip
 def test_a_signal_stops_with_130_and_the_same_command_goes_on(
-    name: str, to_all: bool, workers: int, after_cells: int, data: Path, tmp_path: Path,
+    name: str, to_all: bool, workers: int, after_trials: int, data: Path, tmp_path: Path,
     expected: tuple[dict[str, Any], bytes],
 ) -> None:  # fmt: skip
     run = tmp_path / "run"
     command, environment = _command(data, run, "--workers", str(workers)), _environment(data)
     process = _start(command, environment)
     _wait_until(
-        process, lambda: len(list(run.glob("cells/*/*/cell.json"))) >= after_cells and any(run.glob("cells/*/*"))
+        process, lambda: len(list(run.glob("trials/*/*/trial.json"))) >= after_trials and any(run.glob("trials/*/*"))
     )
     sent = time.monotonic()
     (os.killpg if to_all else os.kill)(process.pid, getattr(signal, name))
@@ -113,7 +113,7 @@ def test_a_signal_stops_with_130_and_the_same_command_goes_on(
     assert "interrupted. Finished trainings are kept; the same command goes on." in said
     assert "Traceback" not in said
     assert not (run / ".lease.json").exists()
-    finished = {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*/cell.json")}
+    finished = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/*/trial.json")}
     assert len(finished) < 4
     _finish(command, environment)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
@@ -123,7 +123,7 @@ def test_a_signal_stops_with_130_and_the_same_command_goes_on(
 def test_signals_that_come_while_the_process_ends_leave_its_exit_code(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = _start(_command(data, run, "--workers", "1", "--epochs", "100000"), _environment(data))
-    _wait_until(process, lambda: any(run.glob("cells/*/*")))
+    _wait_until(process, lambda: any(run.glob("trials/*/*")))
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     assert any("interrupted." in line for line in iter(process.stderr.readline, ""))
@@ -139,7 +139,7 @@ def test_a_second_driver_is_refused_or_waits_until_the_first_has_gone(code: str,
     run, environment = tmp_path / "run", _environment(data, code)
     command = _command(data, run, "--workers", "1", "--epochs", "100000")
     first = _start(command, environment)
-    _wait_until(first, lambda: any(run.glob("cells/*/*")))
+    _wait_until(first, lambda: any(run.glob("trials/*/*")))
     waiting = _start([*command, "--wait"], environment)
     second = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=WITHIN_S, check=False)
     assert second.returncode == 2, second.stdout
@@ -167,5 +167,5 @@ def test_a_clock_that_jumps_by_years_changes_nothing(
     said = _finish(_command(data, run, "--workers", "2", "--budget", "10m"), _environment(data, JUMPING))
     assert _result(run) == expected
     assert "again" not in said
-    for path in run.glob("cells/*/*/cell.json"):
+    for path in run.glob("trials/*/*/trial.json"):
         assert 0 <= json.loads(path.read_text(encoding="utf-8"))["seconds"] < 200

@@ -1,7 +1,7 @@
 """The grid of a decay search as one writes it without segdecay: Optuna, PyTorch Lightning, segmentation-models-pytorch.
 
     python benchmarks/peers/optuna_grid.py --work /tmp/peer                 # 9 strengths x 5 folds on digits
-    python benchmarks/peers/optuna_grid.py --work /tmp/peer --cells 3       # time three trainings, extrapolate the rest
+    python benchmarks/peers/optuna_grid.py --work /tmp/peer --trials 3       # time three trainings, extrapolate the rest
 
 The data lies as PNG files in WORK/digits (written first, not timed). The network is segdecay's U-Net, so both sides
 train the same one; the rest is what these libraries' own examples do: a Dataset that opens files, a DataLoader, AdamW
@@ -129,7 +129,7 @@ class Search:
     folds: int
     epochs: int
     loaders: int
-    cells: int | None
+    trials: int | None
     seconds: list[float]
 
     def train(self, names: list[str], held_out: list[str], classes: int, weight_decay: float, fold: int) -> float:
@@ -169,7 +169,7 @@ class Search:
             scores.append(
                 self.train(names[train].tolist(), names[held_out].tolist(), len(index["classes"]), weight_decay, fold)
             )
-            if self.cells is not None and len(self.seconds) >= self.cells:
+            if self.trials is not None and len(self.seconds) >= self.trials:
                 trial.study.stop()
                 break
         return float(np.mean(scores))
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--loaders", type=int, default=0, help="worker processes of each DataLoader")
-    parser.add_argument("--cells", type=int, help="stop after so many trainings and extrapolate to the grid")
+    parser.add_argument("--trials", type=int, help="stop after so many trainings and extrapolate to the grid")
     asked = parser.parse_args()
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -191,23 +191,23 @@ def main() -> None:
     folder = asked.work / "digits"
     if not (folder / "index.json").exists():
         write_pngs(folder)
-    search = Search(folder, asked.folds, asked.epochs, asked.loaders, asked.cells, seconds=[])
+    search = Search(folder, asked.folds, asked.epochs, asked.loaders, asked.trials, seconds=[])
     started = time.perf_counter()
     sampler = optuna.samplers.GridSampler({"total_decay": list(STRENGTHS)}, seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.optimize(search.objective, n_trials=len(STRENGTHS))
-    taken, cells = time.perf_counter() - started, len(STRENGTHS) * asked.folds
+    taken, trials = time.perf_counter() - started, len(STRENGTHS) * asked.folds
     done = len(search.seconds)
     # the first training also warms up, so it does not speak for those that were left out
-    left = (cells - done) * statistics.median(search.seconds[1:] or search.seconds)
+    left = (trials - done) * statistics.median(search.seconds[1:] or search.seconds)
     print(
         json.dumps(
             {
-                "cells": cells,
+                "trials": trials,
                 "trained": done,
-                "extrapolated": done < cells,
+                "extrapolated": done < trials,
                 "seconds": round(taken + left, 1),
-                "seconds_a_cell": [round(one, 2) for one in search.seconds],
+                "seconds_a_trial": [round(one, 2) for one in search.seconds],
                 "best": study.best_params["total_decay"],
                 "miou": round(study.best_value, 4),
                 "threads": torch.get_num_threads(),

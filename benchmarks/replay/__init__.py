@@ -1,1 +1,1 @@
-"""Selectors replayed on recorded or simulated grids of cells, without training."""
+"""Selectors replayed on recorded or simulated grids of trials, without training."""

@@ -1,4 +1,4 @@
-"""What a choice was worth: regret on records the selector never saw, and the kind of verdict its cells allow.
+"""What a choice was worth: regret on records the selector never saw, and the kind of verdict its trials allow.
 
 Knows replays and the verdict's rules; nothing of how a selector came to its choice.
 """
@@ -44,7 +44,7 @@ class Judge:
 
 
 def kind_of(replay: Replay, chosen: int) -> str | None:
-    """The verdict's kind from the cells that were fully trained; None where none or the choice was not.
+    """The verdict's kind from the trials that were fully trained; None where none or the choice was not.
 
     A setting that lacks folds which none and the chosen share has dropped out: it keeps its intervals and cannot win.
     """

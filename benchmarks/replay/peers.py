@@ -1,7 +1,7 @@
 """Selectors as people write them with Optuna, on recorded points only.
 
 The sampler draws the position of a strength among the recorded ones, which are in order, so it may use that neighbours
-are alike. Each stands twice in the tables: as it is usually run, and stopped at the epochs that our race took. A cell
+are alike. Each stands twice in the tables: as it is usually run, and stopped at the epochs that our race took. A trial
 that was looked at before is free, which favours these selectors: a real run would train it again.
 """
 
@@ -58,7 +58,7 @@ def _reached(trial: FrozenTrial) -> float:
 def _look(replay: Replay, setting: int, fold: int, epochs: int | None = None) -> float:
     if not replay.affords(setting, fold, epochs):
         raise _Spent
-    return replay.cell(setting, fold, epochs)
+    return replay.trial(setting, fold, epochs)
 
 
 def over_epochs(pruner: Callable[[int], optuna.pruners.BasePruner], replay: Replay) -> Outcome:

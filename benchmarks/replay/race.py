@@ -1,4 +1,4 @@
-"""The race of `segdecay tune` on a replay: its plan asks for cells, the records answer.
+"""The race of `segdecay tune` on a replay: its plan asks for trials, the records answer.
 
 A block of the race is a fold of the replay.
 """
@@ -15,12 +15,12 @@ def race(replay: Replay) -> Outcome:
     x = curve_model.positions(replay.values, 0.0)
     plan = racing.Race(x=x, blocks=replay.n_folds, asked=len(x))
 
-    def look_up(cell: racing.Cell) -> curve_model.Seen:
-        setting, fold = cell
+    def look_up(trial: racing.Trial) -> curve_model.Seen:
+        setting, fold = trial
         return curve_model.Seen(
             setting,
             fold,
-            score=replay.cell(setting, fold),
+            score=replay.trial(setting, fold),
             resampled=replay.resampled(setting, fold),
             collapsed=replay.is_collapsed(setting, fold),
         )

@@ -1,4 +1,4 @@
-"""Recorded grids: every cell's matrices and curves, from benchmarks/records/NAME.npz (see record_grid.py).
+"""Recorded grids: every trial's matrices and curves, from benchmarks/records/NAME.npz (see record_grid.py).
 
 Knows files and counts; nothing of selectors.
 """
@@ -21,13 +21,13 @@ KEYS = ("values", "curves", "fold_of", "confusion_index", "confusion_count", "co
 
 @dataclass(frozen=True)
 class Grid:
-    """All cells of one data set: V strengths from none to the strongest, F folds, S seeds, E epochs."""
+    """All trials of one data set: V strengths from none to the strongest, F folds, S seeds, E epochs."""
 
     name: str
     values: tuple[float, ...]
     curves: F64  # (V, F, S, E) validation mIoU after every epoch
     counts: tuple[tuple[tuple[Counts, ...], ...], ...]  # [v][f][s], of the last step
-    collapsed: npt.NDArray[np.bool_]  # (V, F, S) whether a cell predicts a single class
+    collapsed: npt.NDArray[np.bool_]  # (V, F, S) whether a trial predicts a single class
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -40,9 +40,9 @@ class Grid:
         return np.array([[float(mean_present(fold[seed].class_iou())) for fold in setting] for setting in self.counts])
 
 
-def _dense(index: I64, count: I64, length: I64, n_cells: int) -> I64:
-    """(n_matrices, n_cells) counts from the kept pairs of index and count."""
-    flat = np.zeros((len(length), n_cells), dtype=np.int64)
+def _dense(index: I64, count: I64, length: I64, n_trials: int) -> I64:
+    """(n_matrices, n_trials) counts from the kept pairs of index and count."""
+    flat = np.zeros((len(length), n_trials), dtype=np.int64)
     flat[np.repeat(np.arange(len(length)), length), index] = count
     return flat
 
@@ -51,7 +51,7 @@ def read_grid(path: Path) -> Grid:
     """The grid in one file.
 
     Raises:
-        SystemExit: keys are missing, or the number of matrices is not that of cells times images.
+        SystemExit: keys are missing, or the number of matrices is not that of trials times images.
     """
     with np.load(path, allow_pickle=False) as kept:
         missing = [key for key in (*KEYS, "classes") if key not in kept]
@@ -74,16 +74,16 @@ def read_grid(path: Path) -> Grid:
         n_classes * n_classes,
     ).reshape(-1, n_classes, n_classes)
     curves = parts["curves"].astype(np.float64)
-    counts, collapsed = _cells(flat, (n_settings, n_folds, n_seeds), of_fold)
+    counts, collapsed = _trials(flat, (n_settings, n_folds, n_seeds), of_fold)
     return Grid(path.stem, tuple(float(value) for value in parts["values"]), curves, counts, collapsed)
 
 
-def _cells(
-    matrices: I64,  # (all cells and images, C, C)
+def _trials(
+    matrices: I64,  # (all trials and images, C, C)
     shape: tuple[int, int, int],
     of_fold: list[int],  # images
 ) -> tuple[tuple[tuple[tuple[Counts, ...], ...], ...], npt.NDArray[np.bool_]]:
-    """The matrices cell by cell: their counts, and whether a cell predicts a single class."""
+    """The matrices trial by trial: their counts, and whether a trial predicts a single class."""
     n_settings, n_folds, _ = shape
     counts: list[list[list[Counts]]] = [[[] for _ in range(n_folds)] for _ in range(n_settings)]
     collapsed = np.zeros(shape, dtype=bool)
@@ -94,4 +94,4 @@ def _cells(
         counts[v][f].append(Counts.of(own))
         total = own.sum(axis=0)
         collapsed[v, f, s] = (total.sum(axis=0) > 0).sum() <= 1 < (total.sum(axis=1) > 0).sum()
-    return tuple(tuple(tuple(cells) for cells in setting) for setting in counts), collapsed
+    return tuple(tuple(tuple(trials) for trials in setting) for setting in counts), collapsed

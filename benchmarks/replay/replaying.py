@@ -1,8 +1,8 @@
 """One repeat of a replay: what a selector may look at, and what it has paid for it.
 
 A repeat is one seed's records, some folds in some order, and a resample of the images of every fold; it is the same
-for every selector. A cell is paid by the epochs that were looked at, once: looking again is free, and going on from
-where a cell was stopped costs the rest only.
+for every selector. A trial is paid by the epochs that were looked at, once: looking again is free, and going on from
+where a trial was stopped costs the rest only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from replay.records import F64, I64, Grid
 from segdecay.metrics.bootstrap import Counts, bootstrap_scores, image_draws
 from segdecay.metrics.confusion import mean_present
 
-RESAMPLES = 200  # of a fold's images, for selectors that ask how sure a cell's score is
+RESAMPLES = 200  # of a fold's images, for selectors that ask how sure a trial's score is
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Repeat:
     @cached_property
     def scores(self) -> F64:
         """(V, J) mIoU after the last step."""
-        return np.array([[float(mean_present(cell.class_iou())) for cell in row] for row in self.counts])
+        return np.array([[float(mean_present(trial.class_iou())) for trial in row] for row in self.counts])
 
     @cached_property
     def curves(self) -> F64:
@@ -58,9 +58,9 @@ class Repeat:
         return image_draws([len(which) for which in self.images], RESAMPLES, seed=self.number)
 
 
-def _taken(cell: Counts, which: I64) -> Counts:
+def _taken(trial: Counts, which: I64) -> Counts:
     """The counts of chosen images."""
-    return Counts(cell.hit[which], cell.union[which], cell.true[which])
+    return Counts(trial.hit[which], trial.union[which], trial.true[which])
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Replay:
 
     repeat: Repeat
     budget: float = np.inf
-    paid: dict[tuple[int, int], int] = field(default_factory=dict)  # epochs of every cell that was looked at
+    paid: dict[tuple[int, int], int] = field(default_factory=dict)  # epochs of every trial that was looked at
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -92,28 +92,28 @@ class Replay:
         return sum(self.paid.values())
 
     def affords(self, setting: int, fold: int, epochs: int | None = None) -> bool:
-        """Whether looking at a cell up to an epoch stays within the budget."""
+        """Whether looking at a trial up to an epoch stays within the budget."""
         wanted = self.epochs if epochs is None else epochs
         return self.used + max(0, wanted - self.paid.get((setting, fold), 0)) <= self.budget
 
-    def cell(self, setting: int, fold: int, epochs: int | None = None) -> float:
-        """The validation mIoU of a cell after its last step, or after so many epochs."""
+    def trial(self, setting: int, fold: int, epochs: int | None = None) -> float:
+        """The validation mIoU of a trial after its last step, or after so many epochs."""
         wanted = self.epochs if epochs is None else epochs
         self.paid[setting, fold] = max(wanted, self.paid.get((setting, fold), 0))
         return float(self.repeat.curves[setting, fold, wanted - 1])
 
     def counts(self, setting: int, fold: int) -> Counts:
-        """Per-image counts of a fully trained cell."""
-        self.cell(setting, fold)
+        """Per-image counts of a fully trained trial."""
+        self.trial(setting, fold)
         return self.repeat.counts[setting][fold]
 
     def resampled(self, setting: int, fold: int) -> F64:
-        """(RESAMPLES,) mIoU of a fully trained cell in resamples of its images, the same images for all settings."""
+        """(RESAMPLES,) mIoU of a fully trained trial in resamples of its images, the same images for all settings."""
         return bootstrap_scores([[self.counts(setting, fold)]], [self.repeat.draws[fold]])
 
     def is_collapsed(self, setting: int, fold: int) -> bool:
-        """Whether a fully trained cell predicts a single class."""
-        self.cell(setting, fold)
+        """Whether a fully trained trial predicts a single class."""
+        self.trial(setting, fold)
         return bool(self.repeat.grid.collapsed[setting, self.repeat.folds[fold], self.repeat.seed])
 
     @property

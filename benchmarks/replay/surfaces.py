@@ -1,7 +1,7 @@
 """Simulated grids whose truth is known. Not recordings: no network was trained for them.
 
-score = curve(strength) + fold + cell noise, with images whose own difficulty all strengths share. Sizes are those of
-the project's first simulation: noise of a cell .012, fold effects .03. Scores on the way rise as epochs^a with a from
+score = curve(strength) + fold + trial noise, with images whose own difficulty all strengths share. Sizes are those of
+the project's first simulation: noise of a trial .012, fold effects .03. Scores on the way rise as epochs^a with a from
 .2 at none to .7 at the strongest, which is how decayed trainings lag at a half and a quarter of their schedule.
 """
 
@@ -20,7 +20,7 @@ from segdecay.metrics.bootstrap import Counts
 VALUES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 N_FOLDS, EPOCHS, IMAGES = 5, 40, 40
 LEVEL = 0.5
-CELL_NOISE, FOLD_EFFECT = 0.012, 0.03
+TRIAL_NOISE, FOLD_EFFECT = 0.012, 0.03
 IMAGE_EFFECT, IMAGE_NOISE = 0.1, 0.03  # difficulty that strengths share, and what they do not
 PIXELS = 10_000
 COLLAPSE_CHANCE, COLLAPSED_SCORE = 0.1, 0.05
@@ -35,7 +35,7 @@ def _peak(at: float, curvature: float) -> F64:
 
 @dataclass(frozen=True)
 class Surface:
-    """What is true of a simulated data set: curves (V, F), and how often a cell collapses."""
+    """What is true of a simulated data set: curves (V, F), and how often a trial collapses."""
 
     curves: F64
     collapse: float = 0.0
@@ -61,13 +61,13 @@ SURFACES: dict[str, Callable[[], Surface]] = {
         _everywhere(0.04 * np.exp(-0.5 * (X + 1.0) ** 2) + 0.05 * np.exp(-0.5 * (X - 4.0) ** 2))
     ),
     "a fold that differs": lambda: Surface(_one_differs()),
-    "cells that collapse": lambda: Surface(_everywhere(_peak(2.0, 0.006)), COLLAPSE_CHANCE),
+    "trials that collapse": lambda: Surface(_everywhere(_peak(2.0, 0.006)), COLLAPSE_CHANCE),
 }
 
 
 def truth_of(surface: Surface) -> Judge:
     """The true means over the folds; the unit is the paired standard error that a full grid would have."""
-    variance = 2 * (CELL_NOISE**2 + IMAGE_NOISE**2 / IMAGES)
+    variance = 2 * (TRIAL_NOISE**2 + IMAGE_NOISE**2 / IMAGES)
     return Judge(LEVEL + surface.curves.mean(axis=1), float(np.sqrt(variance / N_FOLDS)))
 
 
@@ -76,7 +76,7 @@ def draw_grid(name: str, surface: Surface, number: int) -> Grid:
     random = np.random.Generator(np.random.PCG64([number, len(name)]))
     shape = surface.curves.shape
     score = LEVEL + surface.curves + FOLD_EFFECT * random.standard_normal(N_FOLDS)
-    score += CELL_NOISE * random.standard_normal(shape)
+    score += TRIAL_NOISE * random.standard_normal(shape)
     collapsed = random.random(shape) < surface.collapse
     score[collapsed] = COLLAPSED_SCORE
     image = IMAGE_EFFECT * random.standard_normal((N_FOLDS, IMAGES))

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segdecay.api import load, train, tune
-    from segdecay.data.user_data import OwnData
+    from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
-    from segdecay.training.user_api import Axis, OwnFold, Setting
+    from segdecay.training.user_api import Axis, Setting, UserFold
     from segdecay.workflows.tune import Trained, Tuned
 
-__all__ = ["Axis", "Model", "OwnData", "OwnFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"]
+__all__ = ["Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "compare", "load", "train", "tune"]
 
 _HOMES = {
     "Axis": "segdecay.training.user_api",
     "Model": "segdecay.inference.model",
-    "OwnData": "segdecay.data.user_data",
-    "OwnFold": "segdecay.training.user_api",
+    "UserData": "segdecay.data.user_data",
+    "UserFold": "segdecay.training.user_api",
     "Setting": "segdecay.training.user_api",
     "Trained": "segdecay.workflows.tune",
     "Tuned": "segdecay.workflows.tune",

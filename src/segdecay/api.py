@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from segdecay.data.user_data import OwnData
+from segdecay.data.user_data import UserData
 from segdecay.errors import ConfigError, RunError
 from segdecay.execution import find_devices
 from segdecay.execution.options import Execution
@@ -29,11 +29,11 @@ from segdecay.workflows.request import (
 from segdecay.workflows.tune import Trained, Tuned
 from segdecay.workflows.tune import train as run_train
 from segdecay.workflows.tune import tune as run_tune
-from segdecay.workflows.user_training import OwnSearch, tune_own
+from segdecay.workflows.user_training import UserSearch, tune_user_function
 
 
 def tune(
-    data: str | Path | OwnData | None = None,
+    data: str | Path | UserData | None = None,
     *,
     out: str | Path | None = None,
     config: Config = None,
@@ -56,18 +56,18 @@ def tune(
 
     Args:
         data: what the command takes (a folder, a dataset.yaml, "digits", "cifar10:FOLDER"), or with `train` also an
-            `OwnData`; None takes `data.path` of the configuration.
+            `UserData`; None takes `data.path` of the configuration.
         out: the run's folder; default runs/NAME.
         config: a RunConfig, its values as a mapping, or a YAML file of them.
         set: any key to its value, as in {"search.race": False, "optimizer.lr": 0.01}.
         train: a function of your own, `train(setting, fold, seed)`, which trains `setting` (a `Setting`) on
-            `fold.train` (an `OwnFold`) and returns a confusion matrix of every image of `fold.validation`, in that
+            `fold.train` (an `UserFold`) and returns a confusion matrix of every image of `fold.validation`, in that
             order: (N, C, C) integers, rows the truth, columns the prediction, ignored pixels in no cell
             (docs/python.md).
-        axis: of `train`: an `Axis`, or the names of a policy and an optimizer of ours; default: of the configuration.
-        decay, grid, folds, epochs, seed: as decay.policy, search.grid (values on the axis), search.folds,
+        axis: of `train`: an `Axis`, or the names of a regularizer and an optimizer of ours; default: of the configuration.
+        decay, grid, folds, epochs, seed: as decay.regularizer, search.grid (values on the axis), search.folds,
             training.epochs and seed in `set`.
-        budget: a time or a number of trainings, as in "30m" or "20cells".
+        budget: a time or a number of trainings, as in "30m" or "20trials".
         keep_fold_models: keep the folds' weights.
         workers: trainings at a time; None: a core or GPU each; 0: in this process.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -85,24 +85,24 @@ def tune(
         >>> def pretend(setting, fold, seed):  # trains nothing: 60 % right, and 5 % more at smoothing 0.1
         ...     right = 60 + (5 if setting.value == 0.1 else 0) + fold.number
         ...     return [[[right, 100 - right], [100 - right, right]] for _ in fold.validation]
-        >>> images = OwnData([f"image {i}" for i in range(12)], ["cell", "rest"])
+        >>> images = UserData([f"image {i}" for i in range(12)], ["cell", "rest"])
         >>> axis = Axis("smoothing", [0.1, 0.5])
         >>> done = tune(images, train=pretend, axis=axis, folds=3, out=tempfile.mkdtemp(), workers=0, quiet=True)
         >>> done.verdict.kind, done.verdict.strength.value
         ('chosen', 0.1)
     """
     options = {
-        "decay.policy": decay,
+        "decay.regularizer": decay,
         "search.grid": None if grid is None else [float(value) for value in grid],
         "search.folds": folds,
         "training.epochs": epochs,
         "seed": seed,
     }
-    if train is None and isinstance(data, OwnData):
-        raise ConfigError("OwnData only describes images, so segdecay cannot train on them: give train=, or a folder.")
+    if train is None and isinstance(data, UserData):
+        raise ConfigError("UserData only describes images, so segdecay cannot train on them: give train=, or a folder.")
     built = config_from_keywords(data, config, set, options, function=train, axis=axis)
     run = _run_of(out, data, built.data.path)
-    seconds, cells = parse_budget(budget)
+    seconds, trials = parse_budget(budget)
     with watching(workers, quiet=quiet) as (possible, watcher):
         execution = Execution(
             workers=possible,
@@ -110,14 +110,14 @@ def tune(
             command=f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)",
             cache=None if cache is None else Path(cache),
             budget_s=seconds,
-            budget_cells=cells,
+            budget_trials=trials,
             keep_fold_models=keep_fold_models,
         )
         if train is None:
             done = run_tune(built, run, execution, watcher)
         else:
-            search = OwnSearch(train, data if isinstance(data, OwnData) else None)
-            done = tune_own(built, run, execution, watcher, search)
+            search = UserSearch(train, data if isinstance(data, UserData) else None)
+            done = tune_user_function(built, run, execution, watcher, search)
         if not quiet:
             watcher.conclude(done)
         return done
@@ -155,7 +155,7 @@ def train(
         SegdecayError: anything you can act on.
     """
     options = {
-        "decay.policy": decay,
+        "decay.regularizer": decay,
         "decay.lambda": lambda_,
         "decay.value": strength,
         "training.epochs": epochs,
@@ -194,7 +194,7 @@ def compare(
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Compared:
-    """Compare regularisers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
+    """Compare regularizers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
 
     Args:
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
@@ -247,11 +247,11 @@ def load(run: str | Path, *, model: str | None = None, device: str = "auto", tta
         ModelError: damaged, hostile or of a newer schema.
     """
     folder = Path(run)
-    _refuse_own(folder)
+    _refuse_user_function(folder)
     return Model(load_predictor([folder], tta=tta, model=model, device=find_devices(device)[0]))
 
 
-def _refuse_own(folder: Path) -> None:
+def _refuse_user_function(folder: Path) -> None:
     card = folder / "run.yaml"
     own = read_yaml(card).get("own") if card.is_file() else None
     if isinstance(own, dict) and own.get("function"):
@@ -262,7 +262,7 @@ def _refuse_own(folder: Path) -> None:
 
 
 def _named(data: Any, path: str) -> str:
-    return data.name if isinstance(data, OwnData) else path
+    return data.name if isinstance(data, UserData) else path
 
 
 def _run_of(out: str | Path | None, data: Any, path: str) -> Path:

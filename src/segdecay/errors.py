@@ -26,7 +26,7 @@ class DataError(SegdecayError):
 
 
 class DecayError(SegdecayError):
-    """A policy, strength or partition that has no meaning for this model or optimizer."""
+    """A regularizer, strength or partition that has no meaning for this model or optimizer."""
 
 
 class ModelError(SegdecayError):
@@ -88,8 +88,8 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 def unknown(kind: str, word: str, allowed: Iterable[str]) -> str:
     """One line for a name that does not exist.
 
-    >>> unknown("policy", "decouple", ["l2", "decoupled"])
-    "Unknown policy 'decouple'; allowed: l2, decoupled. Did you mean 'decoupled'?"
+    >>> unknown("regularizer", "decouple", ["l2", "decoupled"])
+    "Unknown regularizer 'decouple'; allowed: l2, decoupled. Did you mean 'decoupled'?"
     """
     names = list(allowed)
     return f"Unknown {kind} '{word}'; allowed: {', '.join(names)}.{did_you_mean(word, names)}"

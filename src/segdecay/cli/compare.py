@@ -44,13 +44,13 @@ def compare(
     cache_limit: opt.CacheLimit = None,
     executor: opt.Executor = "local",
     address: opt.Address = None,
-    gpus_per_cell: opt.GpusPerCell = 0.0,
+    gpus_per_trial: opt.GpusPerTrial = 0.0,
     device: opt.Device = "auto",
     wait: opt.Wait = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Compare regularisers at equal budget: the same folds, seeds and number of trainings for every arm.
+    """Compare regularizers at equal budget: the same folds, seeds and number of trainings for every arm.
 
     The same command on the same --out goes on where it stopped.
     """
@@ -81,7 +81,7 @@ def compare(
         executor=executor,
         wait=wait,
         address=address,
-        gpus_per_cell=gpus_per_cell,
+        gpus_per_trial=gpus_per_trial,
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_compare(built, out or default_out(data), execution, watcher)

@@ -37,7 +37,7 @@ def evaluate(
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
     batch: opt.Batch = None,
-    model: opt.OwnModel = None,
+    model: opt.UserModel = None,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,

@@ -56,9 +56,9 @@ def example(
     from segdecay.utils.files import to_json
     from segdecay.workflows.progress import build_watcher
 
-    seconds, cells = parse_budget(budget)
+    seconds, trials = parse_budget(budget)
     execution = Execution(
-        workers=workers, device=device, command=opt.repeat_command(), budget_s=seconds, budget_cells=cells
+        workers=workers, device=device, command=opt.repeat_command(), budget_s=seconds, budget_trials=trials
     )
     asked = Asked(folder, epochs, seed or 0, folds)
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:

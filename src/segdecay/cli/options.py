@@ -25,13 +25,13 @@ Folds = Annotated[
 ]
 Race = Annotated[
     str | None,
-    typer.Option("--race", metavar="on|off", help="Train only cells that may change the verdict, or the whole grid."),
+    typer.Option("--race", metavar="on|off", help="Train only trials that may change the verdict, or the whole grid."),
 ]
 Budget = Annotated[
     str | None,
     typer.Option(
         "--budget",
-        metavar="30m|20cells",
+        metavar="30m|20trials",
         help="Stop the search there with the best verdict so far; refits come on top.",
     ),
 ]
@@ -51,7 +51,7 @@ Search = Annotated[
         help="Search these together with λ: lr, head, encoder, dropout, class_weights, with commas between.",
     ),
 ]
-Trials = Annotated[int | None, typer.Option("--trials", help="With --search: points tried on every fold. Default: 24.")]
+Points = Annotated[int | None, typer.Option("--points", help="With --search: points tried on every fold. Default: 24.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[
@@ -68,9 +68,9 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="HOST:PORT", help="With --executor ray: its address. Default: one here."),
 ]
-GpusPerCell = Annotated[
+GpusPerTrial = Annotated[
     float,
-    typer.Option("--gpus-per-cell", help="With --executor ray: share of a GPU a training takes. Default: 0."),
+    typer.Option("--gpus-per-trial", help="With --executor ray: share of a GPU a training takes. Default: 0."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Devices = Annotated[
@@ -102,7 +102,7 @@ Tile = Annotated[
 ]
 Overlap = Annotated[int | None, typer.Option("--overlap", help="Pixels that windows share. Default: a quarter.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Windows at a time. Default: 1, 8 on a GPU.")]
-OwnModel = Annotated[
+UserModel = Annotated[
     str | None, typer.Option("--model", help="For a run of your own model: its package.module:build again.")
 ]
 

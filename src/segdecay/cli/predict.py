@@ -1,4 +1,4 @@
-"""`predict` and `policies`. Knows options and words; nothing of models."""
+"""`predict` and `regularizers`. Knows options and words; nothing of models."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SAVED = "mask,overlay"
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("predict", epilog="Example: segdecay predict runs/mine photos/ --out predicted")(predict)
-    app.command("policies", epilog="Example: segdecay policies decoupled")(policies)
+    app.command("regularizers", epilog="Example: segdecay regularizers decoupled")(regularizers)
 
 
 def predict(
@@ -101,7 +101,7 @@ def predict(
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
     batch: opt.Batch = None,
-    model: opt.OwnModel = None,
+    model: opt.UserModel = None,
     device: opt.Device = "auto",
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -167,21 +167,21 @@ def _label(
         raise typer.Exit(1)
 
 
-def policies(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One policy in full.")] = None,
+def regularizers(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One regularizer in full.")] = None,
     as_json: opt.Json = False,
 ) -> None:
-    """What policies there are, with their formulas; NAME for one in full."""
+    """What regularizers there are, with their formulas; NAME for one in full."""
     import json
 
-    from segdecay.decay import POLICIES, describe_policy, policy_names
+    from segdecay.decay import REGULARIZERS, describe_regularizer, regularizer_names
 
     if name is not None:
-        text = describe_policy(name)
+        text = describe_regularizer(name)
         typer.echo(json.dumps({name: text}, ensure_ascii=False) if as_json else text)
         return
     if as_json:
-        typer.echo(json.dumps({word: POLICIES[word].formula for word in policy_names()}, ensure_ascii=False))
+        typer.echo(json.dumps({word: REGULARIZERS[word].formula for word in regularizer_names()}, ensure_ascii=False))
         return
-    for word in policy_names():
-        typer.echo(f"{word:<12}{POLICIES[word].formula}")
+    for word in regularizer_names():
+        typer.echo(f"{word:<12}{REGULARIZERS[word].formula}")

@@ -24,9 +24,9 @@ _TOOLS: dict[str, Any] = {"rich_help_panel": "Other tools"}
 Images = Annotated[int | None, typer.Option("--images", help="Number of training images. Needed.", **_PLAN)]
 Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw, adam or sgd. Default: adamw.", **_PLAN)]
 Momentum = Annotated[float | None, typer.Option("--momentum", help="μ of sgd. Default: 0.9.", **_PLAN)]
-Policy = Annotated[
+Regularizer = Annotated[
     str | None,
-    typer.Option("--policy", help="Any with a λ: l2 (coupled), l1 … Default: decoupled.", **_PLAN),
+    typer.Option("--regularizer", help="Any with a λ: l2 (coupled), l1 … Default: decoupled.", **_PLAN),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: 0.003.", **_PLAN)]
 Schedule = Annotated[str | None, typer.Option("--schedule", help="cosine, poly or constant. Default: cosine.", **_PLAN)]
@@ -66,7 +66,7 @@ def strength(
     images: Images = None,
     optimizer: Optimizer = None,
     momentum: Momentum = None,
-    policy: Policy = None,
+    regularizer: Regularizer = None,
     lr: Lr = None,
     schedule: Schedule = None,
     warmup: Warmup = None,
@@ -90,19 +90,19 @@ def strength(
     from dataclasses import asdict
 
     from segdecay.decay import Numbers
-    from segdecay.training.strength_units import StrengthRequest, check_policy, check_request, report_strength
+    from segdecay.training.strength_units import StrengthRequest, check_regularizer, check_request, report_strength
 
     asked = StrengthRequest(lambda_, timescale, total_decay, from_)
     plan = {"optimizer.name": optimizer, "optimizer.momentum": momentum, "optimizer.lr": lr, "schedule.name": schedule,
             "schedule.warmup": warmup, "training.epochs": epochs, "training.batch_size": batch_size,
-            "training.accumulate": accumulate, "decay.policy": policy}  # fmt: skip
+            "training.accumulate": accumulate, "decay.regularizer": regularizer}  # fmt: skip
     try:
         built = build_config("any", config, assignments, plan)
     except ConfigError as error:
         lines = [line.removeprefix("- ") for line in str(error).splitlines()]
         gather(ConfigError, [*lines, *check_request(images, asked, to or ())])
         raise
-    gather(ConfigError, [*check_request(images, asked, to or ()), *check_policy(built.decay.policy)])
+    gather(ConfigError, [*check_request(images, asked, to or ()), *check_regularizer(built.decay.regularizer)])
     numbers = Numbers(n_samples=samples, reduction=reduction, weight_sum=weight_sum)
     report = report_strength(built, images or 0, asked, numbers=numbers, names=to or ())
     typer.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else "\n".join(_lines(report)))
@@ -110,7 +110,7 @@ def strength(
 
 def _lines(report: StrengthReport) -> list[str]:
     """The report as text; a unit without meaning says why."""
-    acts = ACTS.get(report.policy, f"acts as {report.formula}")
+    acts = ACTS.get(report.regularizer, f"acts as {report.formula}")
     below = "any η·λ is allowed: no step goes past zero"
     if report.largest_lambda is not None:
         below = f"η·λ must stay below 1: λ below {report.largest_lambda:.6g}"
@@ -119,7 +119,7 @@ def _lines(report: StrengthReport) -> list[str]:
     momentum = f" with μ = {report.momentum:g}" if report.momentum else ""
     schedule = f"{report.steps:,} steps in {report.epochs} epochs, {report.schedule} from lr {report.peak_lr:.6g}"
     return [
-        f"{report.policy} on {report.optimizer}{momentum}: {schedule}",
+        f"{report.regularizer} on {report.optimizer}{momentum}: {schedule}",
         f"λ      {report.lambda_:.6g}, which {acts}",
         f"η·λ    {report.peak_shrinkage:.6g} at the peak; {below}",
         *_decay_lines(report),
@@ -133,14 +133,14 @@ def _lines(report: StrengthReport) -> list[str]:
 def _decay_lines(report: StrengthReport) -> list[str]:
     if report.path is not None:
         total = "Σ η·λ/(1−μ)" if report.momentum and report.optimizer == "sgd" else "Σ η·λ"
-        whole = " (of a filter's norm: times the root of its numbers)" if report.policy == "group_lasso" else ""
+        whole = " (of a filter's norm: times the root of its numbers)" if report.regularizer == "group_lasso" else ""
         return [
             f"path   {report.path:.6g} = {total} is taken off a weight that gets no gradient{whole}, whatever its size",
             f"D, τ   have no meaning here: {total} over the median initial size is the axis relative_shrinkage",
         ]
     if report.total_decay is None or report.remaining is None:
         return [f"D, τ   have no meaning here: {report.reason}"]
-    what = IDLE.get(report.policy, "a weight")
+    what = IDLE.get(report.regularizer, "a weight")
     tau = "without end" if report.timescale_epochs is None else f"{report.timescale_epochs:.4g} epochs"
     return [
         f"D      {report.total_decay:.6g}{'' if report.exact else ', to first order'}",

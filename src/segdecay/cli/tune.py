@@ -27,10 +27,10 @@ def tune(
     out: opt.Out = None,
     config: opt.ConfigFile = None,
     assignments: opt.Set = None,
-    decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="The regularizer. Default: decoupled.")] = None,
     rule: Annotated[str | None, typer.Option("--rule", help="best, or one-se.")] = None,
     search: opt.Search = None,
-    trials: opt.Trials = None,
+    points: opt.Points = None,
     race: opt.Race = None,
     budget: opt.Budget = None,
     honest: opt.Honest = None,
@@ -47,7 +47,7 @@ def tune(
     workers: opt.Workers = None,
     executor: opt.Executor = "local",
     address: opt.Address = None,
-    gpus_per_cell: opt.GpusPerCell = 0.0,
+    gpus_per_trial: opt.GpusPerTrial = 0.0,
     device: opt.Device = "auto",
     cache_limit: opt.CacheLimit = None,
     wait: opt.Wait = False,
@@ -64,10 +64,10 @@ def tune(
         config,
         assignments,
         {
-            "decay.policy": decay,
+            "decay.regularizer": decay,
             "search.rule": rule,
             "search.joint": opt.parse_names(search),
-            "search.trials": trials,
+            "search.points": points,
             "search.race": opt.parse_switch("--race", race),
             "search.honest": honest,
             "model.name": model,
@@ -79,7 +79,7 @@ def tune(
             "search.allow_missing": allow_missing,
         },
     )
-    seconds, cells = parse_budget(budget)
+    seconds, trials = parse_budget(budget)
     limit = parse_limit(cache_limit)
     # late, so that a fault of the options is told before torch is imported
     from segdecay.execution.options import Execution
@@ -94,11 +94,11 @@ def tune(
         command=opt.repeat_command(),
         executor=executor,
         address=address,
-        gpus_per_cell=gpus_per_cell,
+        gpus_per_trial=gpus_per_trial,
         cache_limit=limit,
         wait=wait,
         budget_s=seconds,
-        budget_cells=cells,
+        budget_trials=trials,
         keep_fold_models=keep_fold_models,
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
@@ -118,7 +118,7 @@ def train(
     out: opt.Out = None,
     config: opt.ConfigFile = None,
     assignments: opt.Set = None,
-    decay: Annotated[str | None, typer.Option("--decay", help="The policy. Default: decoupled.")] = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="The regularizer. Default: decoupled.")] = None,
     lambda_: Annotated[
         float | None, typer.Option("--lambda", help="λ as the optimizer takes it: weights shrink by 1 - lr·λ a step.")
     ] = None,
@@ -144,7 +144,7 @@ def train(
         config,
         assignments,
         {
-            "decay.policy": decay,
+            "decay.regularizer": decay,
             "decay.lambda": lambda_,
             "decay.value": strength,
             "model.name": model,

@@ -67,7 +67,7 @@ class AxisConfig(Section):
         return tuple(value) if isinstance(value, list) else value
 
 
-class OwnConfig(Section):
+class UserConfig(Section):
     """A training of the caller's own, in Python (docs/python.md)."""
 
     function: str | None = Field(None, description="name of the function that trains; null: segdecay trains")
@@ -81,7 +81,7 @@ class SearchConfig(Section):
     """Which settings see which folds, and by which rule one of them is taken."""
 
     grid: tuple[float, ...] | None = Field(None, description="strengths on the axis; null takes the axis' own")
-    race: bool = Field(True, description="train only the cells that may change the verdict; false: the whole grid")
+    race: bool = Field(True, description="train only the trials that may change the verdict; false: the whole grid")
     folds: int | None = Field(
         None, ge=2, le=100, description="null: 5, or as many down to 3 as the groups and classes allow"
     )
@@ -94,7 +94,7 @@ class SearchConfig(Section):
     joint: tuple[str, ...] = Field(
         (), description="searched together with the strength: lr, head, encoder, dropout, class_weights (docs/joint.md)"
     )
-    trials: int = Field(24, ge=6, le=10_000, description="joint only: settings tried, a third of them at none")
+    points: int = Field(24, ge=6, le=10_000, description="joint only: settings tried, a third of them at none")
     sampler: Literal["tpe", "gp", "qmc", "random"] = Field("tpe", description="joint only: Optuna's sampler")
     ranges: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="joint only: from and to of what is searched; default in docs/joint.md"
@@ -266,7 +266,7 @@ class AugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How long and in which portions one cell trains."""
+    """How long and in which portions one trial trains."""
 
     epochs: int = Field(80, ge=1, le=100_000)
     batch_size: int = Field(8, ge=1, le=4096)
@@ -279,8 +279,10 @@ class TrainingConfig(Section):
 class DecayConfig(Section):
     """Which rule, on which parameters, how hard relative to the searched strength."""
 
-    policy: str = Field("decoupled", description="see: segdecay policies")
-    options: dict[str, Any] = Field(default_factory=dict, description="of the policy, see: segdecay policies NAME")
+    regularizer: str = Field("decoupled", description="see: segdecay regularizers")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the regularizer, see: segdecay regularizers NAME"
+    )
     groups: dict[str, float] = Field(
         default_factory=dict, description="multiplier of the strength by group; default body 1, head 1, norm 0, bias 0"
     )
@@ -324,7 +326,7 @@ class RunConfig(Section):
     decay: DecayConfig = DecayConfig()
     balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
-    own: OwnConfig = OwnConfig()
+    own: UserConfig = UserConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 
 

@@ -33,7 +33,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class OwnData:
+class UserData:
     """A description of images that the caller's own training reads.
 
     Attributes:
@@ -50,7 +50,7 @@ class OwnData:
         DataError: naming all faults.
 
     Example:
-        >>> data = OwnData(["a", "b", "c"], ["sky", "tree"], groups=["north", "north", "south"])
+        >>> data = UserData(["a", "b", "c"], ["sky", "tree"], groups=["north", "north", "south"])
         >>> [item.group for item in data.dataset(Path("runs/own"))[0].items]
         ['north', 'north', 'south']
     """
@@ -64,7 +64,7 @@ class OwnData:
     task: Task = "segmentation"
 
     def __post_init__(self) -> None:
-        gather(DataError, self._faults(), headline="OwnData cannot be used:")
+        gather(DataError, self._faults(), headline="UserData cannot be used:")
 
     def _faults(self) -> list[str]:
         faults = [

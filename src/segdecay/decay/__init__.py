@@ -1,4 +1,4 @@
-"""Weight decay under control, for any torch optimizer: groups, strengths, policies.
+"""Weight decay under control, for any torch optimizer: groups, strengths, regularizers.
 
 Stands alone: needs torch and `segdecay.errors`, nothing else of the package.
 """
@@ -31,15 +31,15 @@ from segdecay.decay.conventions import (
     translate,
 )
 from segdecay.decay.diagnostics.layers import (
-    ActivationGauge,
+    ActivationDiagnostics,
     ActivationWatch,
-    HeadGauge,
+    HeadDiagnostics,
     equilibrium_angle,
     spearman,
     stable_rank,
     watch_activations,
 )
-from segdecay.decay.diagnostics.monitor import GaugeReading, Gauges, GroupGauge, LayerGauge
+from segdecay.decay.diagnostics.monitor import Diagnostics, DiagnosticsReading, GroupDiagnostics, LayerDiagnostics
 from segdecay.decay.groups import (
     DEFAULT_MULTIPLIERS,
     GROUPS,
@@ -51,17 +51,17 @@ from segdecay.decay.groups import (
     optimizer_groups,
 )
 from segdecay.decay.handle import Handle, Objective, handle_of, handles_of
-from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.dropout import Dropout, ridge_of_dropout
 from segdecay.decay.regularizers.max_norm import max_norm_of
 from segdecay.decay.regularizers.registry import (
-    POLICIES,
+    REGULARIZERS,
     axis_of,
-    build_policy,
-    describe_policy,
+    build_regularizer,
+    describe_regularizer,
     may_combine,
     option_names,
-    policy_names,
+    regularizer_names,
 )
 from segdecay.decay.snippets import paste_lines
 from segdecay.decay.strength import (
@@ -78,8 +78,8 @@ __all__ = [
     "CONVENTIONS",
     "DEFAULT_MULTIPLIERS",
     "GROUPS",
-    "POLICIES",
-    "ActivationGauge",
+    "REGULARIZERS",
+    "ActivationDiagnostics",
     "ActivationWatch",
     "Audit",
     "AuditRow",
@@ -90,35 +90,35 @@ __all__ = [
     "Coupling",
     "Decay",
     "Described",
+    "Diagnostics",
+    "DiagnosticsReading",
     "Dropout",
     "Finding",
     "Form",
-    "GaugeReading",
-    "Gauges",
-    "GroupGauge",
+    "GroupDiagnostics",
     "Handle",
-    "HeadGauge",
-    "LayerGauge",
+    "HeadDiagnostics",
+    "LayerDiagnostics",
     "LossReport",
     "Numbers",
     "Objective",
     "OptimizerTraits",
     "ParameterRow",
     "Partition",
-    "Policy",
+    "Regularizer",
     "attach",
     "audit",
     "axis_of",
     "bare_module",
     "bound_axis",
-    "build_policy",
+    "build_regularizer",
     "check_first_order",
     "check_translation",
     "convention_names",
     "convention_of",
     "corrected_axis",
     "decoupled_axis",
-    "describe_policy",
+    "describe_regularizer",
     "describe_strength",
     "equilibrium_angle",
     "from_convention",
@@ -135,7 +135,7 @@ __all__ = [
     "optimizer_groups",
     "option_names",
     "paste_lines",
-    "policy_names",
+    "regularizer_names",
     "relative_axis",
     "ridge_of_dropout",
     "sgd_axis",

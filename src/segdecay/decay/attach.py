@@ -1,4 +1,4 @@
-"""Attaching a policy to an optimizer, and refusing what would go wrong in silence.
+"""Attaching a regularizer to an optimizer, and refusing what would go wrong in silence.
 
 Knows optimizers, models and partitions; nothing of losses, data, loops or files.
 """
@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from segdecay.decay.axes import Axis
 from segdecay.decay.groups import FROZEN, Partition, group_multipliers, group_parameters
 from segdecay.decay.handle import Handle, Schedule, refuse_pair
-from segdecay.decay.regularizers.base import Policy, bare_optimizer
-from segdecay.decay.regularizers.registry import axis_of, build_policy
+from segdecay.decay.regularizers.base import Regularizer, bare_optimizer
+from segdecay.decay.regularizers.registry import axis_of, build_regularizer
 from segdecay.decay.strength import lambda_of_timescale
 from segdecay.errors import DecayError, gather
 
@@ -42,7 +42,7 @@ class Asked:
             raise DecayError(f"Give the strength in exactly one way: {', '.join(ways)}; saw {saw}.")
 
     def multipliers(
-        self, policy: Policy, partition: Partition, given: Mapping[str, float] | None
+        self, regularizer: Regularizer, partition: Partition, given: Mapping[str, float] | None
     ) -> tuple[Strength | None, dict[str, float]]:
         """The strength without groups (None: it comes from the axis), and the multiplier of every group.
 
@@ -53,13 +53,13 @@ class Asked:
             return self.strength, group_multipliers(partition, given)
         if given is not None:
             raise DecayError("Strengths by group and multipliers say the same thing twice. Give one of them.")
-        acting = {group: value for group, value in self.strength.items() if value != policy.none}
+        acting = {group: value for group, value in self.strength.items() if value != regularizer.none}
         for value in acting.values():
-            policy.validate(value, 0.0)
-        base = max(acting.values(), default=policy.none)
+            regularizer.validate(value, 0.0)
+        base = max(acting.values(), default=regularizer.none)
         factors = dict.fromkeys(partition.groups, 0.0)
         factors |= dict.fromkeys(self.strength, 0.0)
-        factors |= {group: policy.multiplier(value, base) for group, value in acting.items()}
+        factors |= {group: regularizer.multiplier(value, base) for group, value in acting.items()}
         return base, group_multipliers(partition, factors)
 
     def strength_on(self, axis: Axis, plain: Strength | None) -> Strength:
@@ -102,7 +102,7 @@ def attach(
     optimizer: Optimizer,
     model: nn.Module,
     *,
-    policy: str,
+    regularizer: str,
     strength: float | Schedule | Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
     partition: Partition | None = None,
@@ -114,45 +114,45 @@ def attach(
     learning_rates: Sequence[float] | None = None,
     steps_per_epoch: float | None = None,
 ) -> Handle:
-    """Let a policy act in every step of an optimizer. Learning rates are read at each step and never scale λ.
+    """Let a regularizer act in every step of an optimizer. Learning rates are read at each step and never scale λ.
 
     Args:
         optimizer: any torch optimizer but LBFGS, bare or wrapped by Fabric, Lightning or Accelerate.
         model: the module whose parameters it holds, bare, compiled or wrapped.
-        policy: a name in POLICIES. `decoupled` and `max_norm` may both be attached; no other pair.
-        strength: what the policy's formula calls λ (c for max_norm): a number, a function of the step counted from 0,
+        regularizer: a name in REGULARIZERS. `decoupled` and `max_norm` may both be attached; no other pair.
+        strength: what the regularizer's formula calls λ (c for max_norm): a number, a function of the step counted from 0,
             or one number for each group, where groups that are not named are left alone.
-        options: of the policy, by keyword; see `describe_policy`.
+        options: of the regularizer, by keyword; see `describe_regularizer`.
         partition: of this model; default `group_parameters(model)`.
         multipliers: of the strength by group; default 1 for encoder, body and head, 0 for norm and bias.
         take_over: set the optimizer's own weight_decay to 0 until `detach`.
-        axis_value: instead of strength: a value on the policy's axis (`axis_of`), such as a verdict's.
+        axis_value: instead of strength: a value on the regularizer's axis (`axis_of`), such as a verdict's.
         total_decay: instead of strength: D = Σ η·λ; needs learning_rates.
         timescale_epochs: instead of strength: τ in epochs, above 0; needs learning_rates and steps_per_epoch.
-        learning_rates: of all steps to come. Policies that compare with the peak rate use them too.
+        learning_rates: of all steps to come. Regularizers that compare with the peak rate use them too.
         steps_per_epoch: optimizer steps.
 
     Raises:
         DecayError: unknown names, an optimizer that decays already, is refused, or holds other parameters, a partition
-            of another model, sharded weights where the policy needs whole ones, a strength out of range (says the
-            largest allowed) or given twice, or a policy attached before.
+            of another model, sharded weights where the regularizer needs whole ones, a strength out of range (says the
+            largest allowed) or given twice, or a regularizer attached before.
 
     Example:
         >>> import torch
         >>> net = nn.Linear(1, 1, bias=False); _ = nn.init.constant_(net.weight, 2.0)
         >>> sgd = torch.optim.SGD(net.parameters(), lr=0.5)
-        >>> handle = attach(sgd, net, policy="decoupled", strength=0.1)
+        >>> handle = attach(sgd, net, regularizer="decoupled", strength=0.1)
         >>> net.weight.grad = torch.zeros(1, 1); sgd.step(); round(net.weight.item(), 6)
         1.9
     """
     optimizer = bare_optimizer(optimizer)
-    axis = axis_of(policy, optimizer, options=options)  # refuses what is unknown or has no meaning
-    refuse_pair(optimizer, policy)
+    axis = axis_of(regularizer, optimizer, options=options)  # refuses what is unknown or has no meaning
+    refuse_pair(optimizer, regularizer)
     partition = partition or group_parameters(model)
     _validate_parameters(optimizer, model, partition)
-    rule = build_policy(policy, options)
+    rule = build_regularizer(regularizer, options)
     if rule.whole_tensors:
-        _refuse_shards(policy, partition)
+        _refuse_shards(regularizer, partition)
     asked = Asked(strength, axis_value, total_decay, timescale_epochs, learning_rates, steps_per_epoch)
     taken, by_group = asked.multipliers(rule, partition, multipliers)
     handle = Handle(optimizer, partition, rule, by_group, take_over=take_over, learning_rates=learning_rates)
@@ -164,22 +164,22 @@ def attach(
     return handle
 
 
-def _refuse_shards(policy: str, partition: Partition) -> None:
-    """What fully_shard (FSDP2) or tensor parallelism spread over processes: a policy here sees one piece of it."""
+def _refuse_shards(regularizer: str, partition: Partition) -> None:
+    """What fully_shard (FSDP2) or tensor parallelism spread over processes: a regularizer here sees one piece of it."""
     placed = ((row.name, getattr(parameter, "placements", ())) for row, parameter in partition.named_parameters())
     sharded = [name for name, placements in placed if any(placement.is_shard() for placement in placements)]
     if sharded:
         raise DecayError(
-            f"Policy '{policy}' needs whole weights, and {len(sharded)} are sharded over processes (FSDP): "
+            f"Regularizer '{regularizer}' needs whole weights, and {len(sharded)} are sharded over processes (FSDP): "
             f"{', '.join(sharded[:3])}{', …' if len(sharded) > 3 else ''}. Use DistributedDataParallel, or a "
-            f"policy that acts on every number alone, such as 'decoupled'."
+            f"regularizer that acts on every number alone, such as 'decoupled'."
         )
 
 
 def _validate_parameters(optimizer: Optimizer, model: nn.Module, partition: Partition) -> None:
     if any(group.get("differentiable") for group in optimizer.param_groups):
         raise DecayError(
-            "A differentiable optimizer is refused: policies act outside autograd. Set differentiable=False."
+            "A differentiable optimizer is refused: regularizers act outside autograd. Set differentiable=False."
         )
     faults = partition.check_fits(model)
     gather(DecayError, faults[:10], "The partition is not of this model as it is now:" if faults else "")

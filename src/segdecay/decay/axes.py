@@ -1,4 +1,4 @@
-"""Axes: what a policy on an optimizer is tuned along, and how a value on it becomes the optimizer's λ and back.
+"""Axes: what a regularizer on an optimizer is tuned along, and how a value on it becomes the optimizer's λ and back.
 
 Pure arithmetic: knows nothing of torch, models, optimizers' state or data.
 """
@@ -36,7 +36,7 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Axis:
-    """What a policy on an optimizer is tuned along.
+    """What a regularizer on an optimizer is tuned along.
 
     `exact` says whether D is exact (decoupled) or first order (coupled L2 under SGD, valid while η·λ is far below
     (1−√μ)²: see `check_first_order`). On the axis `lambda` there is no D, and `reason` says why. Names: total_decay,
@@ -84,7 +84,9 @@ class Axis:
         if value >= self.below:
             raise DecayError(f"{self.name} must be from 0 to below {self.below:g}; saw {value:g}.")
         if self.only_none and value != self.none:
-            raise DecayError(f"Policy 'none' has no strength; saw {value:g}, allowed: 0. Choose another policy.")
+            raise DecayError(
+                f"Regularizer 'none' has no strength; saw {value:g}, allowed: 0. Choose another regularizer."
+            )
 
     def to_lambda(self, value: float, learning_rates: Sequence[float]) -> float:
         """The optimizer's λ for a value on this axis and the learning rates of all steps to come.

@@ -2,7 +2,7 @@
 
 Ours is the optimizer's λ: `l2` adds λ·w to the gradient of the loss, `decoupled` multiplies w by 1 − η·λ, `l1` and
 `elastic_net` add λ·Σ|w| and λ·(ratio·Σ|w| + (1−ratio)·½Σw²) to the loss. Knows numbers and names only; whether a
-convention has a meaning beside a policy and an optimizer is the business of translation.py.
+convention has a meaning beside a regularizer and an optimizer is the business of translation.py.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Form:
 class Convention:
     """How one tool writes a strength.
 
-    `rules` names the policies that act as the tool does, each with the optimizers on which it does; no optimizers: on
+    `rules` names the regularizers that act as the tool does, each with the optimizers on which it does; no optimizers: on
     all. `forms` has one formula a reduction of the loss, or a single one under "".
     """
 
@@ -88,7 +88,7 @@ class Convention:
         return [f"{self.name} needs reduction ({MEANINGS['reduction']}): {', '.join(each)}."]
 
     def to_ours(self, value: float, numbers: Numbers | None = None) -> float:
-        """Our λ, under a policy in `rules`.
+        """Our λ, under a regularizer in `rules`.
 
         Raises:
             DecayError: the value is negative, NaN or infinite (or 0 where it stands below the line), or numbers are
@@ -297,22 +297,22 @@ CONVENTIONS: Mapping[str, Convention] = {convention.name: convention for convent
 
 
 SIBLING = {"l2": "decoupled", "decoupled": "l2"}
-FAMILY = {"adamw": "adam", "sgdw": "sgd"}  # the same update where the decay is the policy's
+FAMILY = {"adamw": "adam", "sgdw": "sgd"}  # the same update where the decay is the regularizer's
 
 
-def check_translation(name: str, *, policy: str, optimizer: torch.optim.Optimizer | str) -> tuple[str, ...]:
-    """Why a convention has no meaning for a policy on an optimizer; empty where it has one.
+def check_translation(name: str, *, regularizer: str, optimizer: torch.optim.Optimizer | str) -> tuple[str, ...]:
+    """Why a convention has no meaning for a regularizer on an optimizer; empty where it has one.
 
     Raises:
         DecayError: the convention or the optimizer is unknown.
 
     Example:
-        >>> check_translation("torch-adamw", policy="decoupled", optimizer="adamw")
+        >>> check_translation("torch-adamw", regularizer="decoupled", optimizer="adamw")
         ()
-        >>> check_translation("sklearn-lasso", policy="l2", optimizer="sgd")[0]
+        >>> check_translation("sklearn-lasso", regularizer="l2", optimizer="sgd")[0]
         "sklearn-lasso is a strength of 'l1', which no formula turns into 'l2'."
     """
-    reason = _reason(convention_of(name), policy, traits_of(optimizer))
+    reason = _reason(convention_of(name), regularizer, traits_of(optimizer))
     return (reason,) if reason else ()
 
 
@@ -320,16 +320,16 @@ def from_convention(
     name: str,
     value: float,
     *,
-    policy: str,
+    regularizer: str,
     optimizer: torch.optim.Optimizer | str,
     numbers: Numbers | None = None,
 ) -> float:
-    """Our λ under a policy on an optimizer, for a value in a convention.
+    """Our λ under a regularizer on an optimizer, for a value in a convention.
 
     Args:
         name: of the convention, see `convention_names`.
         value: as the other tool takes it.
-        policy: that our λ is for; `l2` and `decoupled` meet under SGD, where the momentum is needed.
+        regularizer: that our λ is for; `l2` and `decoupled` meet under SGD, where the momentum is needed.
         optimizer: the optimizer, or the name of its class in any case.
         numbers: what the convention needs, and the momentum where only the optimizer's name is given.
 
@@ -338,12 +338,12 @@ def from_convention(
 
     Example:
         >>> at = Numbers(base_lr=0.001, momentum=0.5)
-        >>> from_convention("adamw-paper", 0.0005, policy="decoupled", optimizer="adamw", numbers=at)
+        >>> from_convention("adamw-paper", 0.0005, regularizer="decoupled", optimizer="adamw", numbers=at)
         0.5
-        >>> from_convention("torch-sgd", 0.25, policy="decoupled", optimizer="sgd", numbers=at)
+        >>> from_convention("torch-sgd", 0.25, regularizer="decoupled", optimizer="sgd", numbers=at)
         0.5
     """
-    convention, gain = _convention_and_gain(name, policy, optimizer, numbers)
+    convention, gain = _convention_and_gain(name, regularizer, optimizer, numbers)
     return convention.to_ours(value, numbers) * gain
 
 
@@ -351,16 +351,16 @@ def to_convention(
     name: str,
     lambda_: float,
     *,
-    policy: str,
+    regularizer: str,
     optimizer: torch.optim.Optimizer | str,
     numbers: Numbers | None = None,
 ) -> float:
     """The value in a convention for our λ; the inverse of `from_convention`, with the same arguments and errors.
 
-    >>> to_convention("torch-sgd", 0.5, policy="decoupled", optimizer="sgd", numbers=Numbers(momentum=0.5))
+    >>> to_convention("torch-sgd", 0.5, regularizer="decoupled", optimizer="sgd", numbers=Numbers(momentum=0.5))
     0.25
     """
-    convention, gain = _convention_and_gain(name, policy, optimizer, numbers)
+    convention, gain = _convention_and_gain(name, regularizer, optimizer, numbers)
     return convention.from_ours(lambda_ / gain, numbers)
 
 
@@ -369,68 +369,68 @@ def translate(
     source: str,
     target: str,
     *,
-    policy: str,
+    regularizer: str,
     optimizer: torch.optim.Optimizer | str,
     numbers: Numbers | None = None,
 ) -> float:
-    """A value in one convention as that in another, both for the same policy on the same optimizer.
+    """A value in one convention as that in another, both for the same regularizer on the same optimizer.
 
     Raises:
         DecayError: as `from_convention`, for either of the two.
 
     Example:
-        >>> translate(0.25, "keras-l2", "torch-sgd", policy="l2", optimizer="sgd")
+        >>> translate(0.25, "keras-l2", "torch-sgd", regularizer="l2", optimizer="sgd")
         0.5
     """
     faults = [
-        reason for name in (source, target) for reason in check_translation(name, policy=policy, optimizer=optimizer)
+        reason
+        for name in (source, target)
+        for reason in check_translation(name, regularizer=regularizer, optimizer=optimizer)
     ]
     gather(DecayError, faults)
-    lambda_ = from_convention(source, value, policy=policy, optimizer=optimizer, numbers=numbers)
-    return to_convention(target, lambda_, policy=policy, optimizer=optimizer, numbers=numbers)
+    lambda_ = from_convention(source, value, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
+    return to_convention(target, lambda_, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
 
 
 def _convention_and_gain(
-    name: str, policy: str, optimizer: torch.optim.Optimizer | str, numbers: Numbers | None
+    name: str, regularizer: str, optimizer: torch.optim.Optimizer | str, numbers: Numbers | None
 ) -> tuple[Convention, float]:
-    """The convention, and our λ divided by the λ of the convention's own policy."""
+    """The convention, and our λ divided by the λ of the convention's own regularizer."""
     convention, numbers = convention_of(name), numbers or Numbers()
     momentum = numbers.momentum
     traits = traits_of(optimizer, momentum=momentum or 0.0)
-    reason = _reason(convention, policy, traits)
+    reason = _reason(convention, regularizer, traits)
     if reason:
         raise DecayError(reason)
-    if _acts_as(convention, policy, traits):
+    if _acts_as(convention, regularizer, traits):
         return convention, 1.0
     if isinstance(optimizer, str) and momentum is None:
-        missing = (
-            f"From {name} to '{policy}' needs momentum ({MEANINGS['momentum']}): λ of 'decoupled' = λ of 'l2' / (1−μ)."
-        )
+        missing = f"From {name} to '{regularizer}' needs momentum ({MEANINGS['momentum']}): λ of 'decoupled' = λ of 'l2' / (1−μ)."
         gather(DecayError, [missing, *convention.check_numbers(numbers)])
     gain = traits.coupling.gain
-    return convention, gain if policy == "decoupled" else 1.0 / gain
+    return convention, gain if regularizer == "decoupled" else 1.0 / gain
 
 
-def _acts_as(convention: Convention, policy: str, traits: OptimizerTraits) -> bool:
-    """Whether the tool does to the weights what the policy does on this optimizer."""
-    optimizers = convention.rules.get(policy)
+def _acts_as(convention: Convention, regularizer: str, traits: OptimizerTraits) -> bool:
+    """Whether the tool does to the weights what the regularizer does on this optimizer."""
+    optimizers = convention.rules.get(regularizer)
     return optimizers is not None and (not optimizers or FAMILY.get(traits.name, traits.name) in optimizers)
 
 
-def _reason(convention: Convention, policy: str, traits: OptimizerTraits) -> str:
+def _reason(convention: Convention, regularizer: str, traits: OptimizerTraits) -> str:
     """Why there is no formula; empty where there is one."""
-    sibling = SIBLING.get(policy, "")
-    if _acts_as(convention, policy, traits) or (traits.is_sgd and _acts_as(convention, sibling, traits)):
+    sibling = SIBLING.get(regularizer, "")
+    if _acts_as(convention, regularizer, traits) or (traits.is_sgd and _acts_as(convention, sibling, traits)):
         return ""
     rules = " or ".join(f"'{rule}'" for rule in convention.rules)
-    if policy not in convention.rules and sibling not in convention.rules:
-        return f"{convention.name} is a strength of {rules}, which no formula turns into '{policy}'."
+    if regularizer not in convention.rules and sibling not in convention.rules:
+        return f"{convention.name} is a strength of {rules}, which no formula turns into '{regularizer}'."
     if _acts_as(convention, sibling, traits):
         return (
-            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{policy}' on {traits.name}: "
+            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{regularizer}' on {traits.name}: "
             f"it divides what is in the gradient by its own size, but not what multiplies the weights. Choose λ again."
         )
     of = ", ".join(dict.fromkeys(name for names in convention.rules.values() for name in names))
-    has_total_decay = (policy == "decoupled" or traits.is_sgd) and ("decoupled" in convention.rules or of == "sgd")
+    has_total_decay = (regularizer == "decoupled" or traits.is_sgd) and ("decoupled" in convention.rules or of == "sgd")
     remedy = "Keep D there" if has_total_decay else "Choose λ again"
     return f"{convention.name} is of {of}, whose learning rates do not compare with those of {traits.name}. {remedy}."

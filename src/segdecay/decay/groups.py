@@ -1,7 +1,7 @@
 """Which parameter is in which group, and why: the partition of a model's parameters.
 
 A parameter is placed by the type of the module that owns it **and** its dimension **and** its name; any one of the
-three alone is known to fail. Knows modules and parameters; nothing of learning rates, policies, data or files.
+three alone is known to fail. Knows modules and parameters; nothing of learning rates, regularizers, data or files.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ class Partition:
 
     def table(self) -> str:
         """The rows as text: group, name, shape, module, reason; then tensors and numbers per group."""
-        cells = [("group", "parameter", "shape", "module", "why")]
-        cells += [(row.group, row.name, _size(row.shape), row.module, _why(row)) for row in self.rows]
-        widths = [max(len(line[column]) for line in cells) for column in range(4)]
+        trials = [("group", "parameter", "shape", "module", "why")]
+        trials += [(row.group, row.name, _size(row.shape), row.module, _why(row)) for row in self.rows]
+        widths = [max(len(line[column]) for line in trials) for column in range(4)]
         lines = [
-            "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[4]]) for line in cells
+            "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[4]]) for line in trials
         ]
         for group in (*self.groups, FROZEN):
             members = self.parameters(group)
@@ -329,7 +329,7 @@ def optimizer_groups(
     Args:
         partition: of the model.
         multipliers: of the strength, by group.
-        strength: λ of the optimizer's own weight decay; 0 where a policy is attached instead.
+        strength: λ of the optimizer's own weight decay; 0 where a regularizer is attached instead.
 
     Returns:
         One dict a group that is not empty: params, weight_decay = strength times multiplier, name.

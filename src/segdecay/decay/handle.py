@@ -1,6 +1,6 @@
-"""A policy attached to an optimizer: the hooks, the handle that holds them, and what it can tell.
+"""A regularizer attached to an optimizer: the hooks, the handle that holds them, and what it can tell.
 
-The policy acts once per optimizer step, through torch's own step hooks, after backward and clipping and before the
+The regularizer acts once per optimizer step, through torch's own step hooks, after backward and clipping and before the
 update. Knows optimizers and partitions; nothing of losses, data, loops or files. With a closure the pre-hook runs
 *before* backward, so the closure is wrapped; a fused optimizer under a GradScaler sees scaled gradients and also fires
 on steps that are skipped for inf; an optimizer whose `step` calls its parent's fires twice.
@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.groups import FROZEN, Partition
-from segdecay.decay.regularizers.base import Binding, Bucket, Policy, bare_optimizer, traits_of
+from segdecay.decay.regularizers.base import Binding, Bucket, Regularizer, bare_optimizer, traits_of
 from segdecay.decay.regularizers.registry import may_combine
 from segdecay.errors import DecayError, did_you_mean, gather
 
@@ -33,7 +33,7 @@ def warn_when_copied_(optimizer: Optimizer) -> None:
 
     def copied(memo: dict[int, Any]) -> Optimizer:
         warnings.warn(
-            "A copy of an optimizer has lost its hooks: no policy acts on it. Call segdecay.decay.attach on the copy, "
+            "A copy of an optimizer has lost its hooks: no regularizer acts on it. Call segdecay.decay.attach on the copy, "
             "with the model whose parameters it holds.",
             UserWarning,
             stacklevel=3,
@@ -53,25 +53,23 @@ def let_be_copied_(optimizer: Optimizer) -> None:
 
 
 KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
-REMEDY = (
-    "Beside a policy that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until detach()."
-)
+REMEDY = "Beside a regularizer that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until detach()."
 
 
 @dataclass(frozen=True)
 class OwnDecay:
-    """What an optimizer's groups decayed by before a policy took over; given back on detach."""
+    """What an optimizer's groups decayed by before a regularizer took over; given back on detach."""
 
     taken_over: bool
     values: tuple[tuple[int, str, float], ...]  # index of the group, key, value
-    beside: bool = False  # left alone: the policy only bounds weights
+    beside: bool = False  # left alone: the regularizer only bounds weights
 
     @classmethod
     def take_(cls, optimizer: Optimizer, *, take_over: bool, beside: bool = False) -> OwnDecay:
         """Set the optimizer's decay to 0 in place and remember it; beside a bound only when asked to take over.
 
         Raises:
-            DecayError: it decays, take_over is False, and the policy is no bound.
+            DecayError: it decays, take_over is False, and the regularizer is no bound.
         """
         if beside and not take_over:
             return cls(taken_over=False, values=(), beside=True)
@@ -91,7 +89,7 @@ class OwnDecay:
             return
         found = _decaying(optimizer)
         if found and not self.taken_over:
-            raise DecayError(f"{_what(optimizer)} It did not when the policy was attached. {REMEDY}")
+            raise DecayError(f"{_what(optimizer)} It did not when the regularizer was attached. {REMEDY}")
         _set_to_zero(optimizer, found)
 
     def restore_(self, optimizer: Optimizer) -> None:
@@ -126,7 +124,7 @@ class Actor(Protocol):
 
 
 class Closure:
-    """A closure after which a policy acts."""
+    """A closure after which a regularizer acts."""
 
     def __init__(self, actor: Actor, optimizer: Optimizer, closure: Callable[[], Any]) -> None:
         self.actor, self.optimizer, self.closure = actor, optimizer, closure
@@ -144,7 +142,7 @@ class Closure:
 
 @dataclass(frozen=True)
 class Firing:
-    """What a policy acted on last. An optimizer whose `step` calls its parent's fires its hooks twice a step."""
+    """What a regularizer acted on last. An optimizer whose `step` calls its parent's fires its hooks twice a step."""
 
     parameter: Parameter
     gradient: Tensor
@@ -176,13 +174,13 @@ def gradient_scale(optimizer: Optimizer) -> float:
     return 1.0 if scale is None else float(scale)
 
 
-def validate_step(policy: Policy, strength: float, lr: float | Tensor) -> None:
-    """Let the policy check η·λ.
+def validate_step(regularizer: Regularizer, strength: float, lr: float | Tensor) -> None:
+    """Let the regularizer check η·λ.
 
     A learning rate on a device is not read, as that would wait for the device at every step.
     """
     if not isinstance(lr, Tensor) or lr.device.type == "cpu":
-        policy.validate(strength, float(lr))
+        regularizer.validate(strength, float(lr))
 
 
 def _versions(parameter: Tensor, gradient: Tensor) -> tuple[int, int]:
@@ -203,23 +201,23 @@ class Objective:
 
 
 class Handle:
-    """A policy on one optimizer, until `detach`. Made by `attach`."""
+    """A regularizer on one optimizer, until `detach`. Made by `attach`."""
 
     def __init__(
         self,
         optimizer: Optimizer,
         partition: Partition,
-        policy: Policy,
+        regularizer: Regularizer,
         multipliers: Mapping[str, float],
         *,
         take_over: bool,
         learning_rates: Sequence[float] | None = None,
     ) -> None:
-        self.policy, self.partition = policy, partition
+        self.regularizer, self.partition = regularizer, partition
         self.steps = 0  # optimizer steps that were not skipped
-        self._strength: float | Schedule = policy.none
+        self._strength: float | Schedule = regularizer.none
         self._optimizer = optimizer
-        self._own_decay = OwnDecay.take_(optimizer, take_over=take_over, beside=policy.bounds)
+        self._own_decay = OwnDecay.take_(optimizer, take_over=take_over, beside=regularizer.bounds)
         self._multiplier = {row.name: multipliers.get(row.group, 0.0) for row in partition.rows}
         self._frozen = {row.name for row in partition.rows if row.group == FROZEN}
         self._name = {id(parameter): row.name for row, parameter in partition.named_parameters()}
@@ -228,7 +226,7 @@ class Handle:
         self._firing: Firing | None = None
         self._hooks: list[Any] = []
         try:
-            policy.bind(self._binding(optimizer, learning_rates))
+            regularizer.bind(self._binding(optimizer, learning_rates))
         except DecayError:
             self._own_decay.restore_(optimizer)
             raise
@@ -261,12 +259,12 @@ class Handle:
         """
         optimizer = self._attached_optimizer()
         value = float(strength(self.steps)) if callable(strength) else strength
-        self.policy.validate(value, 0.0)
+        self.regularizer.validate(value, 0.0)
         for group in optimizer.param_groups:
             for multiplier in {self._multiplier[self._name_of(parameter)] for parameter in group["params"]}:
-                scaled = self.policy.scaled(value, multiplier)
+                scaled = self.regularizer.scaled(value, multiplier)
                 if scaled is not None:
-                    validate_step(self.policy, scaled, group["lr"])
+                    validate_step(self.regularizer, scaled, group["lr"])
         self._strength = strength if callable(strength) else float(strength)
 
     def strengths(self) -> dict[str, float | None]:
@@ -274,12 +272,12 @@ class Handle:
         return {name: self._strength_of(name) for name in self._multiplier}
 
     def is_attached(self, optimizer: Optimizer | None = None) -> bool:
-        """Whether the policy acts on this optimizer (default: its own). A copied or unpickled optimizer lost it."""
+        """Whether the regularizer acts on this optimizer (default: its own). A copied or unpickled optimizer lost it."""
         other = self._optimizer if optimizer is None else bare_optimizer(optimizer)
         return other is self._optimizer and any(handle is self for handle in handles_of(other))
 
     def penalty(self) -> float:
-        """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the policy has another; 0 for bounds.
+        """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the regularizer has another; 0 for bounds.
 
         Computed without autograd; waits for the device. With `decoupled` it is shown, not minimised.
         """
@@ -289,12 +287,12 @@ class Handle:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 name = self._name_of(parameter)
-                strength = self.policy.scaled(now, self._multiplier[name])
+                strength = self.regularizer.scaled(now, self._multiplier[name])
                 if strength is not None:
                     names, tensors = present.setdefault(strength, ([], []))
                     names.append(name)
                     tensors.append(parameter)
-        return sum(strength * self.policy.penalty(*members) for strength, members in present.items())
+        return sum(strength * self.regularizer.penalty(*members) for strength, members in present.items())
 
     def objective(self, original: float | Tensor) -> Objective:
         """L_original, λR and L, for a log."""
@@ -303,8 +301,8 @@ class Handle:
         return Objective(loss, penalty, loss + penalty)
 
     def size(self) -> float | None:
-        """The median size of what the policy shrinks, where its axis is relative to it; else None."""
-        return self.policy.size(self._binding(self._attached_optimizer(), None))
+        """The median size of what the regularizer shrinks, where its axis is relative to it; else None."""
+        return self.regularizer.size(self._binding(self._attached_optimizer(), None))
 
     def detach(self) -> None:
         """Remove the hooks and give the optimizer its own weight decay back, if it was taken over. Twice is once."""
@@ -316,33 +314,33 @@ class Handle:
             self._own_decay.restore_(self._optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Policy, strength, multipliers by parameter name and steps taken, as plain values; and the policy's state.
+        """Regularizer, strength, multipliers by parameter name and steps taken, as plain values; and the regularizer's state.
 
         Of a schedule, only its present value: attach the same schedule again, it goes on at `steps`.
         """
         return {
-            "policy": self.policy.name,
+            "regularizer": self.regularizer.name,
             "strength": self.strength,
             "multipliers": dict(self._multiplier),
             "steps": self.steps,
-            "state": self.policy.state_dict(),
+            "state": self.regularizer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over strength, multipliers and steps from `state_dict` of a handle on the same model and policy.
+        """Take over strength, multipliers and steps from `state_dict` of a handle on the same model and regularizer.
 
         Raises:
-            DecayError: another policy, or parameter names that differ (both lists' differences are shown).
+            DecayError: another regularizer, or parameter names that differ (both lists' differences are shown).
         """
-        missing = [key for key in ("policy", "strength", "multipliers", "steps", "state") if key not in state]
+        missing = [key for key in ("regularizer", "strength", "multipliers", "steps", "state") if key not in state]
         if missing:
             raise DecayError(
                 f"This is no state of a decay handle: {', '.join(missing)} missing; saw {', '.join(state)}."
             )
-        if state["policy"] != self.policy.name:
+        if state["regularizer"] != self.regularizer.name:
             raise DecayError(
-                f"The state is of policy '{state['policy']}', this handle's is '{self.policy.name}'. "
-                f"Attach the same policy."
+                f"The state is of regularizer '{state['regularizer']}', this handle's is '{self.regularizer.name}'. "
+                f"Attach the same regularizer."
             )
         theirs = state["multipliers"]
         faults = [
@@ -352,15 +350,15 @@ class Handle:
         ]
         faults += [f"{name} is in the model, not in the state." for name in self._multiplier if name not in theirs]
         gather(DecayError, faults, "The state does not fit this model by parameter names:" if faults else "")
-        self.policy.validate(state["strength"], 0.0)
-        self.policy.load_state_dict(state["state"])
+        self.regularizer.validate(state["strength"], 0.0)
+        self.regularizer.load_state_dict(state["state"])
         self.steps = int(state["steps"])
         if not callable(self._strength):
             self._strength = float(state["strength"])
         self._multiplier = {name: float(theirs[name]) for name in self._multiplier}
 
     def restore_gradients_(self) -> None:
-        """Put the gradients back that the policy replaced for the step."""
+        """Put the gradients back that the regularizer replaced for the step."""
         for parameter, original, replaced in self._put_back:
             if parameter.grad is replaced:
                 parameter.grad = original
@@ -368,18 +366,18 @@ class Handle:
 
     @torch.no_grad()
     def act_(self, optimizer: Optimizer) -> None:
-        """The policy's part before the update: after backward and clipping, once per step."""
+        """The regularizer's part before the update: after backward and clipping, once per step."""
         if is_skipped(optimizer):
             self._buckets = None
             return
         first = self._buckets is None
         self._buckets = self._collect(optimizer)
         if first:
-            self.policy.begin_step(self._buckets)
+            self.regularizer.begin_step(self._buckets)
         for bucket in self._buckets:
             if first:
-                self.policy.before_update_(bucket)
-            shifted = self.policy.shifted_gradients(bucket)
+                self.regularizer.before_update_(bucket)
+            shifted = self.regularizer.shifted_gradients(bucket)
             if shifted is not None:
                 self._replace_gradients_(bucket, shifted)
         self._firing = Firing.of(self._buckets)
@@ -412,14 +410,14 @@ class Handle:
         if self._buckets is None:
             return
         for bucket in self._buckets:
-            self.policy.after_update_(bucket)
+            self.regularizer.after_update_(bucket)
         self._buckets, self._firing = None, None
         self.steps += 1
 
     def _collect(self, optimizer: Optimizer) -> list[Bucket]:
         """Decaying parameters with gradients, by strength, optimizer group, device and data type."""
         scale, now = gradient_scale(optimizer), self.strength
-        strengths = {factor: self.policy.scaled(now, factor) for factor in set(self._multiplier.values())}
+        strengths = {factor: self.regularizer.scaled(now, factor) for factor in set(self._multiplier.values())}
         buckets: dict[tuple[Any, ...], Bucket] = {}
         for index, group in enumerate(optimizer.param_groups):
             for parameter in group["params"]:
@@ -433,7 +431,7 @@ class Handle:
                 key = (index, strength, parameter.device, parameter.dtype, gradient.dtype)
                 bucket = buckets.get(key)
                 if bucket is None:
-                    validate_step(self.policy, strength, group["lr"])
+                    validate_step(self.regularizer, strength, group["lr"])
                     maximize = bool(group.get("maximize", False))
                     bucket = Bucket([], [], [], strength, group["lr"], maximize, optimizer, group, scale)
                     buckets[key] = bucket
@@ -444,7 +442,7 @@ class Handle:
 
     def _strength_of(self, name: str) -> float | None:
         """Strength of a parameter; None where nothing acts on it."""
-        return self.policy.scaled(self.strength, self._multiplier[name])
+        return self.regularizer.scaled(self.strength, self._multiplier[name])
 
     def _name_of(self, parameter: Parameter) -> str:
         name = self._name.get(id(parameter))
@@ -488,21 +486,21 @@ def handle_of(optimizer: Optimizer) -> Handle | None:
 
 
 def handles_of(optimizer: Optimizer) -> list[Handle]:
-    """All handles attached to an optimizer; more than one where policies combine."""
+    """All handles attached to an optimizer; more than one where regularizers combine."""
     references = _handles.get(bare_optimizer(optimizer), [])
     return [handle for reference in references if (handle := reference()) is not None]
 
 
-def refuse_pair(optimizer: Optimizer, policy: str) -> None:
-    """Refuse a policy beside those that are attached.
+def refuse_pair(optimizer: Optimizer, regularizer: str) -> None:
+    """Refuse a regularizer beside those that are attached.
 
     Raises:
-        DecayError: they would regularise the same weights twice.
+        DecayError: they would regularize the same weights twice.
     """
     for present in handles_of(optimizer):
-        if not may_combine(present.policy.name, policy):
+        if not may_combine(present.regularizer.name, regularizer):
             raise DecayError(
-                f"Policy '{present.policy.name}' is attached to this optimizer already; '{policy}' beside it would "
-                f"regularise the same weights twice. Only decoupled and max_norm combine. Call detach() on its handle "
+                f"Regularizer '{present.regularizer.name}' is attached to this optimizer already; '{regularizer}' beside it would "
+                f"regularize the same weights twice. Only decoupled and max_norm combine. Call detach() on its handle "
                 f"first."
             )

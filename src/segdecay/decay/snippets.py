@@ -11,12 +11,12 @@ from typing import Any
 from segdecay.decay.axes import Axis, validate_strength
 from segdecay.decay.groups import DEFAULT_MULTIPLIERS, Partition, group_multipliers
 from segdecay.decay.regularizers.base import OptimizerTraits, traits_of
-from segdecay.decay.regularizers.registry import build_policy
+from segdecay.decay.regularizers.registry import build_regularizer
 from segdecay.decay.strength import total_decay
 from segdecay.errors import DecayError
 
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-# Which optimizer of torch does what the policy does on ours: the decay of Adam is coupled, that of AdamW decoupled.
+# Which optimizer of torch does what the regularizer does on ours: the decay of Adam is coupled, that of AdamW decoupled.
 NATIVE = {
     ("l2", "sgd"): "SGD",
     ("l2", "adam"): "Adam",
@@ -31,7 +31,7 @@ MEAN_LOSS = "a mean over the valid pixels"
 
 
 def paste_lines(
-    policy: str,
+    regularizer: str,
     optimizer_name: str,
     lambda_: float,
     lr: float,
@@ -40,13 +40,13 @@ def paste_lines(
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
     learning_rates: Sequence[float] | None = None,
-    policy_options: Mapping[str, Any] | None = None,
+    regularizer_options: Mapping[str, Any] | None = None,
     loss: str = MEAN_LOSS,
 ) -> str:
     """Parameter groups and optimizer for a `model`, with explicit weight_decay, as Python to paste.
 
     Args:
-        policy: a name in POLICIES.
+        regularizer: a name in REGULARIZERS.
         optimizer_name: sgd, adam or adamw.
         lambda_: the optimizer's λ; c of max_norm, p of dropout.
         lr: the peak learning rate.
@@ -55,7 +55,7 @@ def paste_lines(
             two and more dimensions decay.
         multipliers: of the strength by group; needs the partition.
         learning_rates: of all steps, to state D.
-        policy_options: of the policy, as `attach` takes them.
+        regularizer_options: of the regularizer, as `attach` takes them.
         loss: the original loss whose scale the strength belongs to, for "a loss that is …".
 
     Raises:
@@ -67,7 +67,7 @@ def paste_lines(
     """
     options = dict(options or {})
     traits = traits_of(optimizer_name, momentum=float(options.get("momentum", 0.0)))
-    rule = build_policy(policy, policy_options)
+    rule = build_regularizer(regularizer, regularizer_options)
     axis = rule.axis(traits)
     if axis.has_lambda:
         validate_strength(lambda_, "λ")
@@ -82,18 +82,18 @@ def paste_lines(
         return "\n".join(
             [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d after the two deepest blocks)."]
         )
-    native = NATIVE.get((policy if lambda_ != rule.none else "none", traits.name))
+    native = NATIVE.get((regularizer if lambda_ != rule.none else "none", traits.name))
     if native is None:
-        attach_options = dict(policy_options or {})
-        if policy == "corrected":
+        attach_options = dict(regularizer_options or {})
+        if regularizer == "corrected":
             attach_options.setdefault("peak_lr", lr)
         given = "" if not attach_options else f", options={attach_options!r}"
-        lines = _attach_lines(policy, CLASSES[traits.name], lambda_, arguments, multipliers, given)
+        lines = _attach_lines(regularizer, CLASSES[traits.name], lambda_, arguments, multipliers, given)
     elif lambda_ == rule.none:
         lines = _undecayed_lines(native, arguments)
     else:
         lines = _native_lines(native, lambda_, arguments, _exceptions(lambda_, partition, multipliers))
-    return "\n".join([*lines, *_validity(policy, axis, traits, lambda_, learning_rates, loss)])
+    return "\n".join([*lines, *_validity(regularizer, axis, traits, lambda_, learning_rates, loss)])
 
 
 def _exceptions(
@@ -135,7 +135,7 @@ def _native_lines(native: str, lambda_: float, arguments: str, exceptions: Mappi
 
 
 def _attach_lines(
-    policy: str, name: str, lambda_: float, arguments: str, multipliers: Mapping[str, float] | None, options: str
+    regularizer: str, name: str, lambda_: float, arguments: str, multipliers: Mapping[str, float] | None, options: str
 ) -> list[str]:
     given = options + (
         ""
@@ -147,12 +147,12 @@ def _attach_lines(
         "from segdecay.decay import attach",
         f"optimizer = torch.optim.{name}(model.parameters(){arguments}, weight_decay=0.0)",
         f"# torch has no {name} with decay of this kind",
-        f"handle = attach(optimizer, model, policy={policy!r}, strength={lambda_!r}{given})",
+        f"handle = attach(optimizer, model, regularizer={regularizer!r}, strength={lambda_!r}{given})",
     ]
 
 
 def _validity(
-    policy: str,
+    regularizer: str,
     axis: Axis,
     traits: OptimizerTraits,
     lambda_: float,
@@ -160,7 +160,7 @@ def _validity(
     loss: str,
 ) -> list[str]:
     """Comments that say when the lines stop being valid, and what to keep then."""
-    if policy == "none" or lambda_ in (0, axis.none):
+    if regularizer == "none" or lambda_ in (0, axis.none):
         return ["# Nothing decays. Keep weight_decay=0.0 explicit: AdamW's default is 0.01."]
     if not axis.has_lambda:
         return [f"# {axis.name} = {lambda_:.6g} does not depend on schedule, epochs or batch size."]

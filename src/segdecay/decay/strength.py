@@ -1,6 +1,6 @@
 """How hard: the axis along which a strength is tuned, and λ, τ and D in both directions.
 
-λ is always the optimizer's: coupled policies add λ·w to the gradient, decoupled ones multiply w by 1 − η·λ.
+λ is always the optimizer's: coupled regularizers add λ·w to the gradient, decoupled ones multiply w by 1 − η·λ.
 D = Σ η_t·λ over all steps is total decay: exp(−D) is left of a weight that gets no gradient. τ = 1/(η_peak·λ·steps an
 epoch) is the timescale in epochs. Pure arithmetic: knows nothing of torch, models, optimizers' state or data.
 """

@@ -27,7 +27,7 @@ from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.intervals import difference_estimates, own_estimates
 from segdecay.report import build_report
 from segdecay.runs.folder import open_run
-from segdecay.runs.records import CellRecord, Interval
+from segdecay.runs.records import Interval, TrialRecord
 from segdecay.training.setup import count_steps
 from segdecay.training.validate import score_images
 from segdecay.utils.files import read_json, write_json
@@ -78,8 +78,8 @@ def difference_of(one: I64, other: I64, index: int | None = None) -> Interval:
     0.5
     """
     criterion = ACCURACY if index is None else _recall(index, "")
-    cells: list[dict[int, Any]] = [{0: [Counts.of(other)]}, {0: [Counts.of(one)]}]
-    surface, _ = surface_of(cells, ["other", "one"], criterion=criterion, resamples=RESAMPLES, seed=SEED)
+    trials: list[dict[int, Any]] = [{0: [Counts.of(other)]}, {0: [Counts.of(one)]}]
+    surface, _ = surface_of(trials, ["other", "one"], criterion=criterion, resamples=RESAMPLES, seed=SEED)
     return _finite(difference_estimates(surface, 0).interval(1, 1 - CONFIDENCE))
 
 
@@ -88,8 +88,8 @@ def _recall(index: int, name: str) -> Criterion:
 
 
 def _own(matrices: I64, criterion: Criterion) -> Interval:
-    cells: list[dict[int, Any]] = [{0: [Counts.of(matrices)]}]
-    surface, _ = surface_of(cells, ["one"], criterion=criterion, resamples=RESAMPLES, seed=SEED)
+    trials: list[dict[int, Any]] = [{0: [Counts.of(matrices)]}]
+    surface, _ = surface_of(trials, ["one"], criterion=criterion, resamples=RESAMPLES, seed=SEED)
     found = _finite(own_estimates(surface).interval(0, 1 - CONFIDENCE))
     if found.interval is None:
         return found
@@ -141,7 +141,7 @@ def fetch_cifar(folder: Path) -> Path:
 LAMBDA, LEARNING_RATE = 5e-4, 1e-3
 EPOCHS, BATCH, PAD_PX = 10, 128, 4
 GRID = (0.0, 5e-5, 5e-4, 5e-3)  # the well-known value in the middle; a best at the strong edge extends it
-MECHANISM = "L2 on weights alone, added to the gradient as λθ (policy l2)"
+MECHANISM = "L2 on weights alone, added to the gradient as λθ (regularizer l2)"
 
 
 def recipe_config(folder: Path, *, epochs: int, seed: int) -> RunConfig:
@@ -150,13 +150,13 @@ def recipe_config(folder: Path, *, epochs: int, seed: int) -> RunConfig:
     The recipe says L2: minimise L + λ·½Σθ². That is λθ in the gradient, here through Adam. The other reading of the
     same number, decoupled as in AdamW, would be total decay D = Σ η·λ, about 1e-4 in 200 steps: no decay at all.
     """
-    return parse_config({**_common(folder, epochs, seed), "decay": {"policy": "l2", "lambda": LAMBDA}})
+    return parse_config({**_common(folder, epochs, seed), "decay": {"regularizer": "l2", "lambda": LAMBDA}})
 
 
 def search_config(folder: Path, *, epochs: int, seed: int, folds: int | None) -> RunConfig:
     """The same recipe with λ chosen by cross-validation."""
     search = {"grid": list(GRID), "folds": folds}
-    return parse_config({**_common(folder, epochs, seed), "decay": {"policy": "l2"}, "search": search})
+    return parse_config({**_common(folder, epochs, seed), "decay": {"regularizer": "l2"}, "search": search})
 
 
 def total_decay_if_decoupled(steps: int) -> float:
@@ -262,7 +262,7 @@ def _opening(dataset: Dataset, asked: Asked) -> list[str]:
 
 def _tell_recipe(
     config: RunConfig, dataset: Dataset, folder: Path, execution: Execution, watcher: Watcher
-) -> tuple[I64, CellRecord]:
+) -> tuple[I64, TrialRecord]:
     """Part 1: the matrices of the test images, and the record of the training."""
     steps = count_steps(config, len(dataset.part("train")))
     say_all(
@@ -353,7 +353,7 @@ def _data_facts(dataset: Dataset, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _recipe_facts(config: RunConfig, dataset: Dataset, record: CellRecord, right: I64) -> dict[str, Any]:
+def _recipe_facts(config: RunConfig, dataset: Dataset, record: TrialRecord, right: I64) -> dict[str, Any]:
     steps = count_steps(config, len(dataset.part("train")))
     train_scores = record.train
     recall = () if train_scores is None else zip(train_scores.recall, train_scores.support, strict=True)

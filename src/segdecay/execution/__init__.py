@@ -1,4 +1,4 @@
-"""Who runs cells: this process, processes of this machine."""
+"""Who runs trials: this process, processes of this machine."""
 
 from segdecay.execution.base import Event, Executor, Source, source_of
 from segdecay.execution.devices import default_workers, find_devices, spread_over

@@ -19,7 +19,7 @@ from typing import Any
 
 from segdecay.execution.outcome import Outcome, outcome_of
 from segdecay.execution.process import line_to_driver, settle_signals, worker_context
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 LOOK_EVERY_S = 0.2
 CAUSE_WITHIN_S = 1.0  # a process that was killed is seen as ended by then
@@ -34,9 +34,9 @@ class _Member:
     outcome: Outcome | None = None
 
 
-def run_spread(task: CellTask, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
-    """Train a cell on all its devices, to an outcome; arguments as of `work_on`."""
-    if (task.folder / "cell.json").exists():
+def run_spread(task: TrialTask, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
+    """Train a trial on all its devices, to an outcome; arguments as of `work_on`."""
+    if (task.folder / "trial.json").exists():
         return Outcome("finished")
     with tempfile.TemporaryDirectory(prefix="segdecay-") as folder:
         members = _start(task, Path(folder) / "meeting")
@@ -49,7 +49,7 @@ def run_spread(task: CellTask, stop: Callable[[], bool], report: Callable[[int, 
                 one.connection.close()
 
 
-def _start(task: CellTask, meeting_point: Path) -> list[_Member]:
+def _start(task: TrialTask, meeting_point: Path) -> list[_Member]:
     context, members = worker_context(), list[_Member]()
     devices = task.spread.devices if task.spread else (task.device,)
     for rank, device in enumerate(devices):
@@ -107,7 +107,7 @@ def _died(members: Sequence[_Member], one: _Member) -> Outcome:
     return Outcome("killed", f"the process of device {members.index(one) + 1} of {len(members)} was {how}")
 
 
-def _share(task: CellTask, rank: int, meeting_point: Path, connection: Connection) -> None:
+def _share(task: TrialTask, rank: int, meeting_point: Path, connection: Connection) -> None:
     """Body of one process: train its share, and say in one JSON line how it ended."""
     if Path("/sys/class/net", LOOPBACK).exists():
         for name in INTERFACES:
@@ -124,7 +124,7 @@ def _share(task: CellTask, rank: int, meeting_point: Path, connection: Connectio
 
 
 def _train(
-    task: CellTask, rank: int, meeting_point: Path, stop: Callable[[], bool], report: Callable[[int, int], None]
+    task: TrialTask, rank: int, meeting_point: Path, stop: Callable[[], bool], report: Callable[[int, int], None]
 ) -> Outcome:
     from segdecay.training.distributed import Ranks, join_group, leave_group
     from segdecay.training.loop import Interrupted, run_share

@@ -1,4 +1,4 @@
-"""Which devices cells may use, and how many cells at a time."""
+"""Which devices trials may use, and how many trials at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_devices(wanted: str) -> list[str]:
-    """The devices cells may use: every GPU for "auto" where there is one, else the CPU.
+    """The devices trials may use: every GPU for "auto" where there is one, else the CPU.
 
     Raises:
         SegdecayError: a device that is not there.

@@ -1,4 +1,4 @@
-"""Cells one after the other in this process: for debugging and for tests of what surrounds them."""
+"""Trials one after the other in this process: for debugging and for tests of what surrounds them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 from segdecay.execution.base import Listener, Source
 from segdecay.execution.retries import Attempts
 from segdecay.execution.run_task import work_on
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 
 class InlineExecutor:
-    """One cell at a time, here; one that hangs hangs everything."""
+    """One trial at a time, here; one that hangs hangs everything."""
 
     @property
     def workers(self) -> int:
         """One."""
         return 1
 
-    def expect(self, cell_s: float) -> None:
+    def expect(self, trial_s: float) -> None:
         """Nobody watches here."""
 
-    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+    def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
         """Run every task here; Ctrl-C keeps the state of the running one."""
         attempts = Attempts(tasks, on_event, workers=1)
         while (task := attempts.start(running=0)) is not None:
             with _postponed_interrupt() as asked:
 
-                def report(epoch: int, _epochs: int, task: CellTask = task) -> None:
+                def report(epoch: int, _epochs: int, task: TrialTask = task) -> None:
                     attempts.progress(task, epoch)
 
                 outcome = work_on(task, asked.is_set, report)

@@ -1,6 +1,6 @@
-"""Cells in processes of their own: one thread each on a CPU, one process for each GPU otherwise.
+"""Trials in processes of their own: one thread each on a CPU, one process for each GPU otherwise.
 
-A worker that dies takes only its cell with it, and one that is silent for too long is ended. Workers watch the driver:
+A worker that dies takes only its trial with it, and one that is silent for too long is ended. Workers watch the driver:
 when it is gone, they go too. Knows tasks and processes; nothing of settings, statistics or pages.
 """
 
@@ -22,7 +22,7 @@ from segdecay.execution.outcome import Outcome
 from segdecay.execution.process import worker_context
 from segdecay.execution.retries import Attempts, AwakeClock, Patience
 from segdecay.execution.worker import work
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
@@ -58,7 +58,7 @@ SERVER_GONE = 255  # the exit code that multiprocessing gives a worker whose for
 class _Running:
     process: Any
     connection: Connection
-    task: CellTask
+    task: TrialTask
     slot: str
     since: float  # on the monotonic clock
     heard: float  # awake seconds at its last sign of life
@@ -74,12 +74,12 @@ class _Running:
 
 
 class LocalExecutor:
-    """Up to `workers` cells at a time on this machine, each in a process of its own."""
+    """Up to `workers` trials at a time on this machine, each in a process of its own."""
 
     def __init__(self, workers: int, devices: Sequence[str], patience: Patience | None = None) -> None:
         self._slots = [devices[i % len(devices)] for i in range(workers)]
         self._context = worker_context()
-        self.work: Callable[[CellTask, Connection], None] = work  # the body of a worker
+        self.work: Callable[[TrialTask, Connection], None] = work  # the body of a worker
         self._patience = patience or Patience()
         self._clock = AwakeClock(time.monotonic())
 
@@ -88,11 +88,11 @@ class LocalExecutor:
         """As many as asked for."""
         return len(self._slots)
 
-    def expect(self, cell_s: float) -> None:
-        """What a cell should take, from a trial: bounds the silence of workers before any cell has ended."""
-        self._patience.estimate_s = cell_s
+    def expect(self, trial_s: float) -> None:
+        """What a trial should take, from the preflight: bounds the silence of workers before any trial has ended."""
+        self._patience.estimate_s = trial_s
 
-    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+    def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
         """Run every task; Ctrl-C, or a full disk, keeps the state of the running ones before it goes on its way."""
         attempts = Attempts(tasks, on_event, len(self._slots))
         free, running = list(reversed(self._slots)), dict[int, _Running]()
@@ -112,7 +112,7 @@ class LocalExecutor:
         finally:
             _stop(list(running.values()))
 
-    def _start(self, task: CellTask, slot: str) -> _Running:
+    def _start(self, task: TrialTask, slot: str) -> _Running:
         ours, theirs = self._context.Pipe()
         on_slot = task if task.device == slot else replace(task, device=slot)
         process = self._context.Process(target=self.work, args=(on_slot, theirs), daemon=False)  # type: ignore[attr-defined]

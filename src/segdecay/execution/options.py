@@ -1,4 +1,4 @@
-"""How a run is carried out: who runs its cells, where, and for how long. Not part of what makes a run the same."""
+"""How a run is carried out: who runs its trials, where, and for how long. Not part of what makes a run the same."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ class Execution:
     checkpoint_every_s: float = 5.0
     executor: str = "local"  # or "ray"
     address: str | None = None  # of a Ray cluster; None: one on this machine
-    gpus_per_cell: float = 0.0  # ray only
-    budget_s: float | None = None  # of the search, from its first cell
-    budget_cells: int | None = None
+    gpus_per_trial: float = 0.0  # ray only
+    budget_s: float | None = None  # of the search, from its first trial
+    budget_trials: int | None = None
     wait: bool = False  # for another process that works on the run
     keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
 
 
 def build_executor(execution: Execution, devices: list[str], *, at_most: int | None = None) -> Executor:
-    """Who runs the cells: this process (0 workers), processes of this machine, or a Ray cluster.
+    """Who runs the trials: this process (0 workers), processes of this machine, or a Ray cluster.
 
     Raises:
         ConfigError: a name that is none, or options of a cluster without one.
         MissingPartError, RunError: no Ray, or no cluster that can do.
     """
     faults = [] if execution.executor in EXECUTORS else [unknown("--executor", execution.executor, EXECUTORS)]
-    cluster = {"--address": execution.address, "--gpus-per-cell": execution.gpus_per_cell}
+    cluster = {"--address": execution.address, "--gpus-per-trial": execution.gpus_per_trial}
     if execution.executor == "local":
         given = [name for name, value in cluster.items() if value]
         faults += [f"{name} belongs to --executor ray; saw --executor local." for name in given]
-    if execution.gpus_per_cell < 0:
-        faults.append(f"--gpus-per-cell takes 0 or more, as in 0.25; saw {execution.gpus_per_cell:g}.")
+    if execution.gpus_per_trial < 0:
+        faults.append(f"--gpus-per-trial takes 0 or more, as in 0.25; saw {execution.gpus_per_trial:g}.")
     gather(ConfigError, faults)
     workers = execution.workers if at_most is None else min(at_most, execution.workers or at_most)
     if execution.executor == "ray" and workers != 0:
         from segdecay.execution.ray import RayExecutor
 
-        return RayExecutor(execution.address, workers=workers, gpus_per_cell=execution.gpus_per_cell)
+        return RayExecutor(execution.address, workers=workers, gpus_per_trial=execution.gpus_per_trial)
     if execution.workers == 0:
         return InlineExecutor()
     return LocalExecutor(workers or default_workers(devices), devices)

@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 # How torch says on a CPU, and CUDA and its libraries on a GPU, that there was no memory: as RuntimeError.
 NO_MEMORY = (
@@ -23,7 +23,7 @@ NO_MEMORY = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt at a cell ended.
+    """How an attempt at a trial ended.
 
     "finished"; "failed" (it would fail again); "memory" (there was too little); "full" (the disk, at `path`);
     "interrupted" (asked to stop, its state is kept). Said by the executor, not the worker: "killed" (its process
@@ -35,8 +35,8 @@ class Outcome:
     path: str = ""
 
 
-def outcome_of(error: Exception, task: CellTask) -> Outcome:
-    """What an exception from a cell means: our own errors say it themselves, files with their path, the rest as is."""
+def outcome_of(error: Exception, task: TrialTask) -> Outcome:
+    """What an exception from a trial means: our own errors say it themselves, files with their path, the rest as is."""
     if DiskFullError.is_told_by(error):
         path = getattr(error, "filename", None) or getattr(error, "path", task.folder)
         return Outcome("full", str(error), str(path))
@@ -70,7 +70,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
-def what_to_lower(task: CellTask, workers: int) -> str:
+def what_to_lower(task: TrialTask, workers: int) -> str:
     """The values that memory depends on as they are now, and how to lower each."""
     training, data, augment = task.config.training, task.config.data, task.config.augment
     size = "as the images are" if data.size is None else f"{data.size[0]}x{data.size[1]}"

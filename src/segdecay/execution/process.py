@@ -21,7 +21,7 @@ def line_to_driver(connection: Connection, asked: threading.Event) -> Callable[[
         try:
             connection.recv_bytes()
         except (EOFError, OSError):
-            os._exit(1)  # nobody waits for this cell, its checkpoint stays
+            os._exit(1)  # nobody waits for this trial, its checkpoint stays
         asked.set()
 
     def say(values: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def worker_context() -> BaseContext:
     """Processes forked from a small server that has imported torch but never used it; fresh ones elsewhere.
 
     The server imports what the driver has of this package as well: a worker imports the script that began the run,
-    which for the command line took 25 ms a cell.
+    which for the command line took 25 ms a trial.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

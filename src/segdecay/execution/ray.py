@@ -1,6 +1,6 @@
-"""Cells as tasks of a Ray cluster: data travels through its object store, the ledger stays with the driver.
+"""Trials as tasks of a Ray cluster: data travels through its object store, the ledger stays with the driver.
 
-A machine that goes repeats only its cells; one that joins is used. Knows Ray, tasks and outcomes; nothing of settings,
+A machine that goes repeats only its trials; one that joins is used. Knows Ray, tasks and outcomes; nothing of settings,
 statistics or pages.
 """
 
@@ -27,15 +27,15 @@ from segdecay.execution.ray_remote import (
     Errand,
     differing,
     look_around,
-    pack_cell,
     pack_data,
+    pack_trial,
     run_errand,
     start_mailbox,
-    unpack_cell,
+    unpack_trial,
     versions_here,
 )
 from segdecay.execution.retries import Attempts, AwakeClock, Patience
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 ANSWER_WITHIN_S = 5.0
 LOOK_WITHIN_S = 60.0
@@ -135,20 +135,20 @@ def use_token() -> None:
         Config.initialize("")  # it has read the environment already, when it was imported
 
 
-def check_cluster(ray: Any, gpus_per_cell: float) -> None:
-    """Refuse a cluster without room for one cell, or whose machines have other versions than this one.
+def check_cluster(ray: Any, gpus_per_trial: float) -> None:
+    """Refuse a cluster without room for one trial, or whose machines have other versions than this one.
 
     Raises:
         RunError: with what there is; all machines that differ are named.
     """
     there = ray.cluster_resources()
-    if gpus_per_cell and there.get("GPU", 0) < min(1.0, gpus_per_cell):
+    if gpus_per_trial and there.get("GPU", 0) < min(1.0, gpus_per_trial):
         raise RunError(
-            f"--gpus-per-cell {gpus_per_cell:g}: the cluster has {there.get('GPU', 0):g} GPUs. Start machines with "
+            f"--gpus-per-trial {gpus_per_trial:g}: the cluster has {there.get('GPU', 0):g} GPUs. Start machines with "
             "ray start --num-gpus, or leave the option out to train on CPUs."
         )
     if there.get("CPU", 0) < 1:
-        raise RunError("The cluster has no CPU free for cells. Start a machine with ray start --num-cpus.")
+        raise RunError("The cluster has no CPU free for trials. Start a machine with ray start --num-cpus.")
     own, faults = versions_here(), []
     for name, seen in _look(ray, Path()).items():
         differ = differing(own, seen["versions"])
@@ -208,12 +208,12 @@ def _look(ray: Any, root: Path) -> dict[str, dict[str, Any]]:
 
 STOP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.2
-CELLS_A_PROCESS = 32  # then a worker's process is replaced, so that nothing it leaked grows
+TRIALS_A_PROCESS = 32  # then a worker's process is replaced, so that nothing it leaked grows
 
 
 @dataclass
 class _Away:
-    task: CellTask
+    task: TrialTask
     reference: Any
     since: float
     node: str | None = None  # once it has begun
@@ -222,18 +222,18 @@ class _Away:
 
 
 class RayExecutor:
-    """As many cells at a time as the cluster has room for.
+    """As many trials at a time as the cluster has room for.
 
     Args:
         address: of the cluster, HOST:PORT, ray://HOST:PORT, auto (one that runs here) or local; None is
             that of RAY_ADDRESS, or a new one on this machine alone.
-        workers: cells at a time at most; None: as many as there is room for, machines that join later among them.
-        gpus_per_cell: share of a GPU that a cell takes; 0 trains on CPUs.
+        workers: trials at a time at most; None: as many as there is room for, machines that join later among them.
+        gpus_per_trial: share of a GPU that a trial takes; 0 trains on CPUs.
         patience: how long a worker may be silent.
 
     Raises:
         MissingPartError: Ray is not installed.
-        RunError: nobody answers at the address, there is no room for a cell, or versions differ.
+        RunError: nobody answers at the address, there is no room for a trial, or versions differ.
     """
 
     def __init__(
@@ -241,26 +241,26 @@ class RayExecutor:
         address: str | None = None,
         *,
         workers: int | None = None,
-        gpus_per_cell: float = 0.0,
+        gpus_per_trial: float = 0.0,
         patience: Patience | None = None,
     ) -> None:
         self._ray = need("ray", extra="ray")
-        self._workers, self._gpus = workers, gpus_per_cell
+        self._workers, self._gpus = workers, gpus_per_trial
         self._patience = patience or Patience()
         self._clock = AwakeClock(time.monotonic())
         join_cluster(self._ray, address)
-        check_cluster(self._ray, gpus_per_cell)
+        check_cluster(self._ray, gpus_per_trial)
         self._parcels: dict[Path, Any] = {}
-        options = {"num_cpus": 1, "max_retries": 0, "max_calls": CELLS_A_PROCESS}
-        if gpus_per_cell:
-            options["num_gpus"] = gpus_per_cell  # type: ignore[assignment]
+        options = {"num_cpus": 1, "max_retries": 0, "max_calls": TRIALS_A_PROCESS}
+        if gpus_per_trial:
+            options["num_gpus"] = gpus_per_trial  # type: ignore[assignment]
         self._remote = self._ray.remote(**options)(run_errand)
 
-    def expect(self, cell_s: float) -> None:
-        """What a cell should take, from a trial: bounds the silence of workers before any cell has ended."""
-        self._patience.estimate_s = cell_s
+    def expect(self, trial_s: float) -> None:
+        """What a trial should take, from the preflight: bounds the silence of workers before any trial has ended."""
+        self._patience.estimate_s = trial_s
 
-    def run(self, tasks: Sequence[CellTask] | Source, on_event: Listener) -> None:
+    def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
         """Run every task; Ctrl-C, or a full disk, brings the state of the running ones home before it goes on its way.
 
         Raises:
@@ -292,7 +292,7 @@ class RayExecutor:
 
     @contextlib.contextmanager
     def _cluster_told(self) -> Iterator[None]:
-        """What Ray raises when the cluster itself is gone, in words; a cell's own errors never come so far."""
+        """What Ray raises when the cluster itself is gone, in words; a trial's own errors never come so far."""
         try:
             yield
         except (self._ray.exceptions.RayError, ConnectionError) as error:
@@ -304,18 +304,18 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """Cells that the cluster has room for now."""
+        """Trials that the cluster has room for now."""
         there = self._ray.cluster_resources()
         room = int(there.get("CPU", 0))
         if self._gpus:
             room = min(room, int(there.get("GPU", 0) / self._gpus))
         return max(1, room if self._workers is None else min(room, self._workers))
 
-    def _send(self, task: CellTask, number: int, mailbox: Any) -> _Away:
+    def _send(self, task: TrialTask, number: int, mailbox: Any) -> _Away:
         if task.dataset not in self._parcels:
             self._parcels[task.dataset] = parcel_for(self._ray, task.dataset)
         errand = Errand(
-            task, number, pack_cell(task.folder), versions_here(), on_gpu=self._gpus > 0, path=tuple(sys.path)
+            task, number, pack_trial(task.folder), versions_here(), on_gpu=self._gpus > 0, path=tuple(sys.path)
         )
         reference = self._remote.remote(errand, self._parcels[task.dataset], mailbox)
         return _Away(task, reference, time.monotonic())
@@ -350,7 +350,7 @@ class RayExecutor:
         errors = self._ray.exceptions
         try:
             said, files = self._ray.get(one.reference)
-            unpack_cell(files, one.task.folder)
+            unpack_trial(files, one.task.folder)
         except OSError as error:
             return outcome_of(error, one.task)
         except errors.OutOfMemoryError as error:
@@ -374,7 +374,7 @@ class RayExecutor:
     def _stop(self, left: Sequence[_Away], mailbox: Any) -> None:
         """Ask workers to keep their state, bring it home, and end those that do not answer in time.
 
-        A cell of which nothing was heard is never cancelled: Ray 2.60 ends the whole driver ("Tried to complete task
+        A trial of which nothing was heard is never cancelled: Ray 2.60 ends the whole driver ("Tried to complete task
         that was not pending") when a task is cancelled while it is on its way. Without its mailbox it ends by itself.
         """
         if left:

@@ -1,6 +1,6 @@
-"""What happens on another machine: the data set is unpacked there once, a cell is worked on, its files are sent back.
+"""What happens on another machine: the data set is unpacked there once, a trial is worked on, its files are sent back.
 
-Imported by Ray's workers. Knows parcels and `work_on`; nothing of who gives out cells.
+Imported by Ray's workers. Knows parcels and `work_on`; nothing of who gives out trials.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from segdecay.data.cache import default_cache
 from segdecay.execution.outcome import Outcome
 from segdecay.execution.run_task import work_on
 from segdecay.runs.folder import package_versions
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_bytes
 
 U8 = npt.NDArray[np.uint8]
-LAST = "cell.json"  # says that a cell is whole
+LAST = "trial.json"  # says that a trial is whole
 Files = Mapping[str, bytes]  # by path inside a folder
 
 
@@ -63,8 +63,8 @@ def unpack_data(parcel: Mapping[str, U8], folder: Path) -> Path:
     return folder
 
 
-def pack_cell(folder: Path) -> dict[str, bytes]:
-    """All files of a cell, its checkpoint among them; nothing where there is no folder."""
+def pack_trial(folder: Path) -> dict[str, bytes]:
+    """All files of a trial, its checkpoint among them; nothing where there is no folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -72,8 +72,8 @@ def pack_cell(folder: Path) -> dict[str, bytes]:
     }
 
 
-def unpack_cell(files: Files, folder: Path) -> None:
-    """Write a cell's files, each whole or not at all; cell.json comes last, and then its checkpoint goes.
+def unpack_trial(files: Files, folder: Path) -> None:
+    """Write a trial's files, each whole or not at all; trial.json comes last, and then its checkpoint goes.
 
     Raises:
         OSError: there is no room.
@@ -131,9 +131,9 @@ def start_mailbox(ray: Any) -> Any:
 
 @dataclass(frozen=True)
 class Errand:
-    """One try at a cell, as it travels. files: what the driver has of it, such as its checkpoint."""
+    """One try at a trial, as it travels. files: what the driver has of it, such as its checkpoint."""
 
-    task: CellTask
+    task: TrialTask
     number: int
     files: Mapping[str, bytes]
     versions: Mapping[str, str]
@@ -166,7 +166,7 @@ def differing(driver: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 def run_errand(
     errand: Errand, parcel: Mapping[str, U8] | None, mailbox: Any
 ) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Work on a cell in a folder of this machine; how it ended, and the files to bring home.
+    """Work on a trial in a folder of this machine; how it ended, and the files to bring home.
 
     parcel: the decoded data; None where all machines see it under the same path.
     """
@@ -177,18 +177,18 @@ def run_errand(
         return asdict(Outcome("failed", f"this machine has other versions: {', '.join(wrong)}")), {}
     sys.path.extend(place for place in errand.path if place not in sys.path)
     ray.get(mailbox.tell.remote(number=errand.number, node=ray.get_runtime_context().get_node_id()))
-    home = Path(tempfile.mkdtemp(prefix="segdecay-cell-"))
+    home = Path(tempfile.mkdtemp(prefix="segdecay-trial-"))
     try:
         root = errand.task.dataset
         if parcel is not None and not (root / "dataset.json").is_file():
             root = unpack_data(parcel, default_cache() / root.name)
         folder = home / errand.task.folder.name
-        unpack_cell(errand.files, folder)
+        unpack_trial(errand.files, folder)
         device = "cuda:0" if errand.on_gpu else "cpu"
         task = replace(errand.task, folder=folder, dataset=root, device=device)
         with _watched(mailbox) as asked:
             outcome = work_on(task, asked.is_set, _reporter(mailbox, errand.number))
-        kept = pack_cell(folder) if outcome.kind in ("finished", "interrupted") else {}
+        kept = pack_trial(folder) if outcome.kind in ("finished", "interrupted") else {}
         return asdict(outcome), kept
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -216,7 +216,7 @@ def _watched(mailbox: Any) -> Iterator[threading.Event]:
                     return
             except ray.exceptions.RayError:
                 if not done.is_set():
-                    os._exit(1)  # nobody waits for this cell
+                    os._exit(1)  # nobody waits for this trial
             done.wait(ASK_EVERY_S)
 
     thread = threading.Thread(target=watch, daemon=True)

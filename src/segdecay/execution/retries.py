@@ -1,6 +1,6 @@
-"""Which cell is tried next, which once more, and which is given up: the same for every executor.
+"""Which trial is tried next, which once more, and which is given up: the same for every executor.
 
-A cell goes on from its checkpoint, so a second try repeats little. One that may have lacked memory is tried again
+A trial goes on from its checkpoint, so a second try repeats little. One that may have lacked memory is tried again
 alone, when nothing runs beside it. Knows tasks and outcomes; nothing of processes.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from segdecay.errors import DiskFullError
 from segdecay.execution.base import Event, Listener, Source, source_of
 from segdecay.execution.outcome import Outcome, what_to_lower
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 TRIES = {
     "memory": 2,
@@ -23,22 +23,22 @@ TRIES = {
     "hung": 2,
     "interrupted": 2,
     "lost": 10,
-}  # a machine that goes is not the cell's fault
+}  # a machine that goes is not the trial's fault
 ALONE = ("memory", "killed")  # the system kills a process of its choice where memory ends
 
 
 class Attempts:
-    """The cells of one `Executor.run`: those of the source, and those that are tried once more."""
+    """The trials of one `Executor.run`: those of the source, and those that are tried once more."""
 
-    def __init__(self, tasks: Sequence[CellTask] | Source, on_event: Listener, workers: int) -> None:
+    def __init__(self, tasks: Sequence[TrialTask] | Source, on_event: Listener, workers: int) -> None:
         self._source, self._on_event, self._workers = source_of(tasks), on_event, workers
-        self._again: deque[CellTask] = deque()
-        self._alone: deque[CellTask] = deque()
-        self._holds: Path | None = None  # the folder of the cell that runs alone
+        self._again: deque[TrialTask] = deque()
+        self._alone: deque[TrialTask] = deque()
+        self._holds: Path | None = None  # the folder of the trial that runs alone
         self._tries: dict[tuple[Path, str], int] = {}
 
-    def start(self, running: int) -> CellTask | None:
-        """The cell to start now beside so many running ones, already announced; None: none now."""
+    def start(self, running: int) -> TrialTask | None:
+        """The trial to start now beside so many running ones, already announced; None: none now."""
         if self._holds is not None or (self._alone and running):
             return None
         if self._alone:
@@ -52,11 +52,11 @@ class Attempts:
         self._on_event(Event("started", task))
         return task
 
-    def progress(self, task: CellTask, epoch: int) -> None:
+    def progress(self, task: TrialTask, epoch: int) -> None:
         """Tell that an epoch ended."""
         self._on_event(Event("progress", task, epoch))
 
-    def conclude(self, task: CellTask, outcome: Outcome) -> None:
+    def conclude(self, task: TrialTask, outcome: Outcome) -> None:
         """Take note of how a try ended, and tell.
 
         Raises:
@@ -73,7 +73,7 @@ class Attempts:
         else:
             self._try_again(task, outcome)
 
-    def _try_again(self, task: CellTask, outcome: Outcome) -> None:
+    def _try_again(self, task: TrialTask, outcome: Outcome) -> None:
         tries = self._tries[task.folder, outcome.kind] = self._tries.get((task.folder, outcome.kind), 0) + 1
         if tries >= TRIES[outcome.kind]:
             self._on_event(Event("failed", task, reason=self._given_up(task, outcome, tries)))
@@ -83,7 +83,7 @@ class Attempts:
         how = ", alone" if alone and self._workers > 1 else ""
         self._on_event(Event("again", task, reason=f"{_what_happened(outcome)}; it is tried once more{how}"))
 
-    def _given_up(self, task: CellTask, outcome: Outcome, tries: int) -> str:
+    def _given_up(self, task: TrialTask, outcome: Outcome, tries: int) -> str:
         times = f"{_what_happened(outcome)}, {tries} times"
         if outcome.kind == "memory":
             return f"{times}, the last time alone: {what_to_lower(task, self._workers)}"
@@ -98,18 +98,18 @@ def _what_happened(outcome: Outcome) -> str:
     return outcome.reason or outcome.kind
 
 
-MEDIANS = 5.0  # cells of median length that a worker may be silent
-ESTIMATES = 20.0  # before any cell has ended: of the time that the trial step promises for a cell
+MEDIANS = 5.0  # trials of median length that a worker may be silent
+ESTIMATES = 20.0  # before any trial has ended: of the time that the preflight promises for a trial
 LEAST_S = 300.0  # silent for less is never hung: starting, compiling and scoring take their time
 LONGEST_LOOK_S = 5.0  # between two looks at the clock; a driver that slept longer was itself stopped
 
 
 @dataclass
 class Patience:
-    """The bound on silence, from the cells that have ended.
+    """The bound on silence, from the trials that have ended.
 
     Args:
-        estimate_s: of a cell, from the trial step; None: no bound until a cell has ended.
+        estimate_s: of a trial, from the preflight; None: no bound until a trial has ended.
         least_s: the bound is never below.
 
     >>> patience = Patience(estimate_s=60.0)
@@ -125,7 +125,7 @@ class Patience:
     _took: list[float] = field(default_factory=list)
 
     def note(self, seconds: float) -> None:
-        """A cell has finished, after so many seconds."""
+        """A trial has finished, after so many seconds."""
         self._took.append(seconds)
 
     @property

@@ -1,4 +1,4 @@
-"""One cell worked on, wherever that is: it always ends with an outcome of plain values that can be sent.
+"""One trial worked on, wherever that is: it always ends with an outcome of plain values that can be sent.
 
 Knows a task and how it may end; nothing of who waits for it.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from segdecay.execution.outcome import Outcome, outcome_of
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 
-def work_on(task: CellTask, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
-    """Train a cell, or go on with it, to one of the first five outcomes.
+def work_on(task: TrialTask, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
+    """Train a trial, or go on with it, to one of the first five outcomes.
 
     Args:
         task: what to train.
@@ -29,6 +29,6 @@ def work_on(task: CellTask, stop: Callable[[], bool], report: Callable[[int, int
         run_task(task, stop=stop, report=report)
     except Interrupted:
         return Outcome("interrupted")
-    except Exception as error:  # noqa: BLE001 - whatever a cell raises is its own failure, told to the driver
+    except Exception as error:  # noqa: BLE001 - whatever a trial raises is its own failure, told to the driver
         return outcome_of(error, task)
     return Outcome("finished")

@@ -1,4 +1,4 @@
-"""The process of one cell. Knows its task and the line to its driver; nothing of other cells."""
+"""The process of one trial. Knows its task and the line to its driver; nothing of other trials."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from segdecay.execution.process import line_to_driver, settle_signals
 from segdecay.execution.run_task import work_on
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 FIRST_TO_GO = "500"  # of 1000: where memory ends, the system kills a worker rather than its driver
 
 
-def work(task: CellTask, connection: Connection) -> None:
+def work(task: TrialTask, connection: Connection) -> None:
     """Body of a worker process: train, and say in one JSON line how it ended."""
     asked = threading.Event()
     settle_signals(asked)

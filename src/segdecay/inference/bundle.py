@@ -97,13 +97,13 @@ def find_bundle(path: Path) -> Path:
 
 def _unfinished(run: Path) -> str:
     """How far a run without a model is, and the command that goes on with it."""
-    done = len(list(run.glob("cells/*/*/cell.json")))
+    done = len(list(run.glob("trials/*/*/trial.json")))
     try:
         environment = read_json(run / "environment.json")
-        total, command = int(environment["cells"]), str(environment["command"])
+        total, command = int(environment["trials"]), str(environment["command"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"{run} is not finished: it has no model yet. Run the command that made it again; it goes on."
-    return f"{run} is not finished: {done} of at most {total} cells done, no model yet. To go on, run: {command}"
+    return f"{run} is not finished: {done} of at most {total} trials done, no model yet. To go on, run: {command}"
 
 
 def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") -> Bundle:

@@ -21,7 +21,7 @@ from segdecay.inference.bundle import Bundle, load_bundle
 from segdecay.inference.image_io import ArraySource, open_image
 from segdecay.inference.predictor import Predictor, build_predictor, check_tta
 from segdecay.inference.sliding_window import OVERLAP
-from segdecay.runs.records import CellRecord, Strength
+from segdecay.runs.records import Strength, TrialRecord
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.utils.files import read_json
 
@@ -102,7 +102,7 @@ class Model:
         return np.array(values)
 
 
-KEPT = "model.safetensors"  # what a cell that keeps its model leaves
+KEPT = "model.safetensors"  # what a trial that keeps its model leaves
 
 
 def load_predictor(
@@ -135,10 +135,10 @@ def load_predictor(
 
 
 def _fold_bundles(run: Path, whole: Bundle) -> list[Bundle]:
-    """The shipped bundle with the weights and normalisation of every fold's cell at the chosen strength.
+    """The shipped bundle with the weights and normalisation of every fold's trial at the chosen strength.
 
     Raises:
-        RunError: the path is no run of tune, or its cells kept no weights.
+        RunError: the path is no run of tune, or its trials kept no weights.
         ModelError: weights that are damaged.
     """
     try:
@@ -149,30 +149,30 @@ def _fold_bundles(run: Path, whole: Bundle) -> list[Bundle]:
             "or average whole runs with --with."
         ) from error
     ledger = Ledger(run)
-    folder = run / "cells" / setting_name(strength.axis, strength.value)
+    folder = run / "trials" / setting_name(strength.axis, strength.value)
     kept = [path.parent for path in sorted(folder.glob(f"*/{KEPT}"))]
-    cells = [path.parent for path in sorted(folder.glob("*/cell.json"))]
-    if not kept or len(kept) < len(cells):
+    trials = [path.parent for path in sorted(folder.glob("*/trial.json"))]
+    if not kept or len(kept) < len(trials):
         raise RunError(
-            f"--ensemble averages the models of folds; {len(kept)} of {len(cells)} cells in {folder} kept their "
+            f"--ensemble averages the models of folds; {len(kept)} of {len(trials)} trials in {folder} kept their "
             "weights. Tune again into a new folder with --keep-fold-models, or average whole runs with --with."
         )
     found = []
-    for cell in kept:
-        record = ledger.record(cell)
+    for trial in kept:
+        record = ledger.record(trial)
         if record is not None:
-            found.append(_fold_bundle(cell, record, whole))
+            found.append(_fold_bundle(trial, record, whole))
     return found
 
 
-def _fold_bundle(cell: Path, record: CellRecord, whole: Bundle) -> Bundle:
+def _fold_bundle(trial: Path, record: TrialRecord, whole: Bundle) -> Bundle:
     net = copy.deepcopy(whole.model)
     try:
-        net.load_state_dict(load_tensors((cell / KEPT).read_bytes()))
+        net.load_state_dict(load_tensors((trial / KEPT).read_bytes()))
         mean, deviation = tuple(record.extra["mean"]), tuple(record.extra["deviation"])
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{cell / KEPT} does not fit the model of its run: {error}. Remove {cell} and tune again."
+            f"{trial / KEPT} does not fit the model of its run: {error}. Remove {trial} and tune again."
         ) from error
     return replace(whole, model=net.eval(), mean=mean, deviation=deviation)
 

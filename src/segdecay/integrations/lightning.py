@@ -1,4 +1,4 @@
-"""A Lightning callback that lets a policy act in every optimizer step of a Trainer.
+"""A Lightning callback that lets a regularizer act in every optimizer step of a Trainer.
 
 Knows Lightning's hooks; what is attached and how is `attaching`'s matter. Works with `lightning` and, where that is not
 installed, with `pytorch_lightning`.
@@ -26,14 +26,14 @@ else:
 
 
 class Decay(Callback):
-    """Attach a policy to every optimizer at the start of `fit`, go on from checkpoints, detach at the end.
+    """Attach a regularizer to every optimizer at the start of `fit`, go on from checkpoints, detach at the end.
 
     Acts once per optimizer step: after backward and clipping, whatever the accumulation, in automatic and manual
     optimization. The LightningModule is what is grouped, so a `partition` must be of it and not of a part. The
     strength in a checkpoint replaces the one asked for.
 
     Args:
-        policy: a name in `segdecay.decay.POLICIES`.
+        regularizer: a name in `segdecay.decay.REGULARIZERS`.
         options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
             it depends on the learning rates to come, they are read from a copy of the schedulers, unless
             `learning_rates` are given.
@@ -49,8 +49,8 @@ class Decay(Callback):
         []
     """
 
-    def __init__(self, policy: str, **options: Any) -> None:
-        self._attachments = Attachments(policy, options)
+    def __init__(self, regularizer: str, **options: Any) -> None:
+        self._attachments = Attachments(regularizer, options)
         self._saved: dict[str, Any] | None = None
 
     @property

@@ -218,8 +218,8 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
     """Semantic segmentation with the weight decay that cross-validation takes, none included.
 
     Args:
-        strengths: on the policy's axis (D = Σ η·λ for decoupled); None takes the axis' own grid. None (0) is always in.
-        policy: the rule of decay, see `segdecay policies`.
+        strengths: on the regularizer's axis (D = Σ η·λ for decoupled); None takes the axis' own grid. None (0) is always in.
+        regularizer: the rule of decay, see `segdecay regularizers`.
         cv: number of folds; None: 5, or as many down to 3 as groups and classes allow.
         epochs, batch_size, learning_rate: of every training.
         model: unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.
@@ -256,7 +256,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         self,
         strengths: Sequence[float] | None = None,
         *,
-        policy: str = "decoupled",
+        regularizer: str = "decoupled",
         cv: int | None = None,
         epochs: int = 80,
         batch_size: int = 8,
@@ -271,7 +271,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         verbose: bool = False,
     ) -> None:
         self.strengths = strengths
-        self.policy = policy
+        self.regularizer = regularizer
         self.cv = cv
         self.epochs = epochs
         self.batch_size = batch_size
@@ -379,7 +379,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
                 "epochs": taken.whole("epochs", self.epochs),
                 "batch_size": taken.whole("batch_size", self.batch_size),
             },
-            "decay": {"policy": self.policy},
+            "decay": {"regularizer": self.regularizer},
             "search": {"folds": None if self.cv is None else taken.whole("cv", self.cv, folds)},
             "seed": taken.whole("random_state", self.random_state),
         }

@@ -1,4 +1,4 @@
-"""One policy on all optimizers of a trainer: attaching, taking up a checkpoint, detaching.
+"""One regularizer on all optimizers of a trainer: attaching, taking up a checkpoint, detaching.
 
 Knows optimizers, models and handles; nothing of Lightning or transformers.
 """
@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segdecay.decay import POLICIES, Handle, attach, axis_of, handle_of
+from segdecay.decay import REGULARIZERS, Handle, attach, axis_of, handle_of
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, gather, unknown
 
@@ -107,16 +107,16 @@ TARGETS = ("total_decay", "timescale_epochs", "axis_value")  # what may need the
 
 
 class Attachments:
-    """A policy and its options, and the handles made from them.
+    """A regularizer and its options, and the handles made from them.
 
     Raises:
-        DecayError: an unknown policy or option, or not exactly one of strength, axis_value, total_decay and
+        DecayError: an unknown regularizer or option, or not exactly one of strength, axis_value, total_decay and
             timescale_epochs.
     """
 
-    def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
-        gather(DecayError, _check_options(policy, options))
-        self.policy, self.options = policy, dict(options)
+    def __init__(self, regularizer: str, options: Mapping[str, Any]) -> None:
+        gather(DecayError, _check_options(regularizer, options))
+        self.regularizer, self.options = regularizer, dict(options)
         self.handles: list[Handle] = []
 
     def attach_(
@@ -142,7 +142,7 @@ class Attachments:
             for number, (optimizer, state) in enumerate(zip(optimizers, states, strict=True), start=1):
                 try:
                     options = self._attach_options(optimizer, ahead, state)
-                    self.handles.append(attach(optimizer, model, policy=self.policy, **options))
+                    self.handles.append(attach(optimizer, model, regularizer=self.regularizer, **options))
                     if state is not None:
                         self.handles[-1].load_state_dict(state)
                 except DecayError as error:
@@ -210,7 +210,7 @@ class Attachments:
         if target is None:
             return dict(self.options)
         options = dict(self.options)
-        axis = axis_of(self.policy, optimizer, options=options.get("options"))
+        axis = axis_of(self.regularizer, optimizer, options=options.get("options"))
         if target != "axis_value" and axis.name != "total_decay":
             raise DecayError(f"{target} has no meaning here: {axis.reason} Give strength=λ, or use 'decoupled'.")
         if state is not None:
@@ -233,10 +233,10 @@ class Attachments:
             )
 
 
-def _check_options(policy: str, options: Mapping[str, Any]) -> list[str]:
-    faults = [] if policy in POLICIES else [unknown("policy", policy, POLICIES)]
+def _check_options(regularizer: str, options: Mapping[str, Any]) -> list[str]:
+    faults = [] if regularizer in REGULARIZERS else [unknown("regularizer", regularizer, REGULARIZERS)]
     ours = inspect.signature(attach).parameters.values()
-    allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY and one.name != "policy"]
+    allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY and one.name != "regularizer"]
     faults += [unknown("option", name, allowed) for name in options if name not in allowed]
     strengths = [name for name in ("strength", *TARGETS) if options.get(name) is not None]
     if len(strengths) != 1:

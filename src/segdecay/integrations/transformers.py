@@ -1,4 +1,4 @@
-"""A callback for transformers.Trainer that lets a policy act in every optimizer step.
+"""A callback for transformers.Trainer that lets a regularizer act in every optimizer step.
 
 Knows transformers' callbacks; what is attached and how is `attaching`'s matter. Its state travels in the checkpoint's
 trainer_state.json.
@@ -44,7 +44,9 @@ def to_json(value: Any) -> Any:
         return {key: to_json(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(one) for one in value]
-    raise DecayError(f"A policy's state holds a {type(value).__name__}; only plain values and tensors can be saved.")
+    raise DecayError(
+        f"A regularizer's state holds a {type(value).__name__}; only plain values and tensors can be saved."
+    )
 
 
 def from_json(value: Any) -> Any:
@@ -67,14 +69,14 @@ else:
 
 
 class Decay(TrainerCallback, ExportableState):
-    """Attach a policy to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the end.
+    """Attach a regularizer to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the end.
 
     Acts once per optimizer step: after backward and clipping, whatever the accumulation. The strength in a checkpoint
     replaces the one asked for. TrainingArguments' `weight_decay` is 0 by default; where it is not, pass
-    take_over=True. When `train` raises, the policy stays attached until the next `train` or `detach`.
+    take_over=True. When `train` raises, the regularizer stays attached until the next `train` or `detach`.
 
     Args:
-        policy: a name in `segdecay.decay.POLICIES`.
+        regularizer: a name in `segdecay.decay.REGULARIZERS`.
         options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
             it depends on the learning rates to come, they are read from a copy of the scheduler, unless
             `learning_rates` are given.
@@ -90,8 +92,8 @@ class Decay(TrainerCallback, ExportableState):
         []
     """
 
-    def __init__(self, policy: str, **options: Any) -> None:
-        self._attachments = Attachments(policy, options)
+    def __init__(self, regularizer: str, **options: Any) -> None:
+        self._attachments = Attachments(regularizer, options)
         self._own_decay: list[dict[str, float]] = []
         self.lost: list[str] = []  # options that a callback rebuilt from JSON has not got
         self.checkpointed: dict[str, Any] = {}
@@ -102,7 +104,7 @@ class Decay(TrainerCallback, ExportableState):
         return self._attachments.handles
 
     def detach(self) -> None:
-        """Remove the policy; needed only after a `train` that raised. Twice is once."""
+        """Remove the regularizer; needed only after a `train` that raised. Twice is once."""
         self._attachments.detach_()
 
     def on_train_begin(
@@ -138,7 +140,7 @@ class Decay(TrainerCallback, ExportableState):
         kept = {key: value for key, value in options.items() if _survives_json(value)}
         saved = {**self._attachments.state_dict(), "own_decay": self._own_decay}
         return {
-            "args": {"policy": self._attachments.policy, **kept},
+            "args": {"regularizer": self._attachments.regularizer, **kept},
             "attributes": {
                 "lost": [key for key in options if key not in kept],
                 "checkpointed": to_json(saved) if self.handles else {},

@@ -25,7 +25,7 @@ LEAST_GROUPS = 8  # in a fold; with fewer, resampling groups says nothing about 
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of one cell by unit: true positives, unions and true pixels of every class, each (N, C)."""
+    """Counts of one trial by unit: true positives, unions and true pixels of every class, each (N, C)."""
 
     hit: I64
     union: I64
@@ -84,13 +84,13 @@ def resampled_by(groups: Sequence[Sequence[object]] | None) -> str:
 def fold_class_iou(setting: Setting, criterion: Criterion = MIOU) -> F64:
     """(J, C) IoU (or recall) of every fold and class, mean over seeds; NaN where a class is absent."""
     return np.stack(
-        [mean_present(np.stack([cell.class_iou(criterion) for cell in seeds]), axis=0) for seeds in setting]
+        [mean_present(np.stack([trial.class_iou(criterion) for trial in seeds]), axis=0) for seeds in setting]
     )
 
 
 def fold_scores(setting: Setting, criterion: Criterion = MIOU) -> F64:
     """(J,) score of every fold, mean over seeds."""
-    return np.array([np.mean([cell.score(criterion) for cell in seeds]) for seeds in setting])
+    return np.array([np.mean([trial.score(criterion) for trial in seeds]) for seeds in setting])
 
 
 def image_draws(n_images: Sequence[int], resamples: int, seed: int) -> list[I64]:
@@ -103,39 +103,39 @@ def _draws(random: np.random.Generator, n: int, resamples: int) -> I64:
     return random.multinomial(n, np.full(n, 1 / n), size=resamples) if n else np.zeros((resamples, 0), np.int64)
 
 
-def content_draws(cells: Sequence[Counts], resamples: int, seed: int) -> list[I64]:
-    """Like `image_draws`, each fold seeded by a cell of it: the order of the folds changes nothing.
+def content_draws(trials: Sequence[Counts], resamples: int, seed: int) -> list[I64]:
+    """Like `image_draws`, each fold seeded by a trial of it: the order of the folds changes nothing.
 
     Folds of equal content are told apart by a count, so that copies are draws of their own.
     """
     seen: dict[int, int] = {}
     found = []
-    for cell in cells:
-        content = np.concatenate([cell.hit, cell.union, cell.true], axis=1)
+    for trial in trials:
+        content = np.concatenate([trial.hit, trial.union, trial.true], axis=1)
         mark = zlib.crc32(np.ascontiguousarray(content, dtype="<i8").tobytes())
         seen[mark] = seen.get(mark, -1) + 1
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, mark, seen[mark]])))
-        found.append(_draws(random, len(cell.true), resamples))
+        found.append(_draws(random, len(trial.true), resamples))
     return found
 
 
 def bootstrap_class_iou(setting: Setting, draws: Sequence[I64], criterion: Criterion = MIOU) -> list[list[F64]]:
     """For each fold and seed (R, C): the IoU (or recall) of every class in every resample of the units."""
     return [
-        [_resampled(cell, draw, criterion)[0] for cell in seeds] for seeds, draw in zip(setting, draws, strict=True)
+        [_resampled(trial, draw, criterion)[0] for trial in seeds] for seeds, draw in zip(setting, draws, strict=True)
     ]
 
 
-def _resampled(cell: Counts, draw: I64, criterion: Criterion) -> tuple[F64, F64]:
+def _resampled(trial: Counts, draw: I64, criterion: Criterion) -> tuple[F64, F64]:
     """Scores of every class and true pixels, each (R, C). In float, exact below 2**53, since BLAS is faster."""
-    counts = np.concatenate([cell.hit, cell.union, cell.true], axis=1).astype(np.float64)
+    counts = np.concatenate([trial.hit, trial.union, trial.true], axis=1).astype(np.float64)
     hit, union, true = np.split(draw.astype(np.float64) @ counts, 3, axis=1)
     return criterion.class_scores(hit, union, true), true
 
 
 def fold_bootstrap(seeds: Sequence[Counts], draw: I64, criterion: Criterion = MIOU) -> F64:
     """(R,) score of one fold in every resample of its units, mean over seeds."""
-    return np.asarray(np.mean([criterion.score(*_resampled(cell, draw, criterion)) for cell in seeds], axis=0))
+    return np.asarray(np.mean([criterion.score(*_resampled(trial, draw, criterion)) for trial in seeds], axis=0))
 
 
 def bootstrap_scores(setting: Setting, draws: Sequence[I64], criterion: Criterion = MIOU) -> F64:
@@ -147,11 +147,11 @@ def bootstrap_scores(setting: Setting, draws: Sequence[I64], criterion: Criterio
 def influence(seeds: Sequence[Counts], criterion: Criterion = MIOU) -> F64:
     """(N,) jackknife influence of every unit on a fold's score: (N - 1)(mean - score without it), mean over seeds."""
     rows = []
-    for cell in seeds:
+    for trial in seeds:
         hit, union, true = (
-            cell.hit.sum(axis=0) - cell.hit,
-            cell.union.sum(axis=0) - cell.union,
-            cell.support - cell.true,
+            trial.hit.sum(axis=0) - trial.hit,
+            trial.union.sum(axis=0) - trial.union,
+            trial.support - trial.true,
         )
         without = criterion.score(criterion.class_scores(hit, union, true), true.astype(np.float64))
         rows.append((len(without) - 1) * (mean_present(without) - without))
@@ -175,7 +175,7 @@ class Surface:
 
     @property
     def has(self) -> npt.NDArray[np.bool_]:
-        """(V, F) which cells there are."""
+        """(V, F) which trials there are."""
         return np.isfinite(self.scores)
 
 
@@ -189,20 +189,20 @@ def surface_of(
     groups: Sequence[Sequence[object]] | None = None,  # by fold, of every image, where images are the units
 ) -> tuple[Surface, dict[int, I64]]:
     """The surface of settings that may lack folds, and the draws of every fold."""
-    folds = sorted({fold for cells in settings for fold in cells})
-    firsts = [next(cells[fold] for cells in settings if fold in cells)[0] for fold in folds]
+    folds = sorted({fold for trials in settings for fold in trials})
+    firsts = [next(trials[fold] for trials in settings if fold in trials)[0] for fold in folds]
     draws = content_draws(firsts, resamples, seed)
     scores = np.full((len(settings), len(folds)), np.nan)
     deviations = np.zeros((*scores.shape, resamples))
-    influences = [np.zeros((len(settings), len(cell.true))) for cell in firsts]
-    for v, cells in enumerate(settings):
+    influences = [np.zeros((len(settings), len(trial.true))) for trial in firsts]
+    for v, trials in enumerate(settings):
         for column, fold in enumerate(folds):
-            if fold not in cells:
+            if fold not in trials:
                 continue
-            scores[v, column] = np.mean([cell.score(criterion) for cell in cells[fold]])
-            resampled, n = fold_bootstrap(cells[fold], draws[column], criterion), len(firsts[column].true)
+            scores[v, column] = np.mean([trial.score(criterion) for trial in trials[fold]])
+            resampled, n = fold_bootstrap(trials[fold], draws[column], criterion), len(firsts[column].true)
             deviations[v, column] = np.nan_to_num(resampled - mean_present(resampled)) * np.sqrt(n / max(1, n - 1))
-            influences[column][v] = influence(cells[fold], criterion)
+            influences[column][v] = influence(trials[fold], criterion)
     marks = [zlib.crc32(name.encode()) for name in names]
     noise = [np.random.Generator(np.random.PCG64([seed, mark])).standard_normal(resamples) for mark in marks]
     draws_of_luck = np.array(noise).reshape(len(settings), resamples)
@@ -222,8 +222,8 @@ def _cluster_influences(
     for fold in folds:
         absent = np.zeros(len(set(groups[fold])))
         rows = [
-            influence([cell.by_group(groups[fold]) for cell in cells[fold]], criterion) if fold in cells else absent
-            for cells in settings
+            influence([trial.by_group(groups[fold]) for trial in trials[fold]], criterion) if fold in trials else absent
+            for trials in settings
         ]
         found.append(np.stack(rows))
     return tuple(found)

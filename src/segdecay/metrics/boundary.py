@@ -153,6 +153,6 @@ def read_boundaries(path: Path) -> BoundaryCounts | None:
         if found.hit.shape != found.union.shape or found.hit.ndim != 2:
             raise ValueError("hit and union differ in shape")
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        message = f"{path} is damaged: {error}. Remove its folder; the same command trains that cell again."
+        message = f"{path} is damaged: {error}. Remove its folder; the same command trains that trial again."
         raise RunError(message) from error
     return found

@@ -154,6 +154,6 @@ def read_confusions(path: Path) -> I64:
             flat = np.zeros((n, classes * classes), dtype=np.int64)
             flat[kept["image"], kept["cell"]] = kept["count"]
     except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        message = f"{path} is damaged: {error}. Remove its folder; the same command trains that cell again."
+        message = f"{path} is damaged: {error}. Remove its folder; the same command trains that trial again."
         raise RunError(message) from error
     return flat.reshape(n, classes, classes)

@@ -86,7 +86,7 @@ def image_freedom(
 def pooled_freedom(n_folds: int, n_settings: int) -> float:
     """Degrees of freedom of a fold spread that is half its own and half the pool of `n_settings`.
 
-    Satterthwaite's rule; the settings share the cells of none and the data, so the pool is counted as half of what
+    Satterthwaite's rule; the settings share the trials of none and the data, so the pool is counted as half of what
     independence would give.
 
     >>> pooled_freedom(3, 1), round(pooled_freedom(3, 3), 2)

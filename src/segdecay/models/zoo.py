@@ -131,7 +131,7 @@ def import_build(name: str, option: str = "--model") -> Callable[..., Any]:
     return function
 
 
-def _build_own(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
+def _build_user_model(config: ModelConfig, in_channels: int, classes: int) -> nn.Module:
     build = import_build(config.name)
     try:
         model = build(in_channels=in_channels, classes=classes)
@@ -171,7 +171,7 @@ def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Mo
     elif config.name.startswith("smp:"):
         model = _build_smp(config, in_channels, classes)
     else:
-        model = _build_own(config, in_channels, classes)
+        model = _build_user_model(config, in_channels, classes)
     if config.weights is not None:
         load_weights(model, Path(config.weights))
     return model

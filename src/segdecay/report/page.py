@@ -10,7 +10,7 @@ from segdecay.report.facts.tables import class_curves, class_table, findings_by_
 from segdecay.report.figures.classes import build_multiples, multiples_csv
 from segdecay.report.pages.classes import balancing_table, confusion_section
 from segdecay.report.pages.compare import build_compare_report
-from segdecay.report.pages.diagnostics import gauge_section
+from segdecay.report.pages.diagnostics import diagnostics_section
 from segdecay.report.pages.evaluation import build_evaluation_report
 from segdecay.report.pages.example import build_example_report
 from segdecay.report.pages.images import read_label_sheets, read_sheets
@@ -21,7 +21,7 @@ from segdecay.report.pages.strength import (
     distinct,
     first_words,
     joint_section,
-    policy_text,
+    regularizer_text,
     strength_panels,
 )
 from segdecay.report.text.glossary import Wording
@@ -73,11 +73,11 @@ def render(run: Run) -> str:
         "verdict": verdict,
         "kinds": KINDS,
         "compared": compared_word(verdict) if verdict else "",
-        "policy_text": policy_text(run.policy),
+        "regularizer_text": regularizer_text(run.regularizer),
         "sheets": read_sheets(run.folder / "examples", run.examples.cases, run.data.palette),
         "shown": run.examples.shown or (verdict.strength if verdict else None),
         "classes": classes,
-        "died": tolls(run.cells or tuple(training.record for training in run.compared)),
+        "died": tolls(run.trials or tuple(training.record for training in run.compared)),
         "multiples": build_multiples(verdict, curves, classes.lines, measure) if verdict and curves else (),
         "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes, wording.class_score))
         if verdict
@@ -90,7 +90,7 @@ def render(run: Run) -> str:
         "findings": findings_by_level(run.data.findings),
         "panels": strength_panels(verdict, run, curves),
         "curve_pairs": curve_pairs(run),
-        "gauges": gauge_section(run, distinct(run)),
+        "diagnostics": diagnostics_section(run, distinct(run)),
         "balancing": balancing_table(run),
         "joint": joint_section(run.joint, verdict.evidence.get("joint") if verdict else None),
     }

@@ -265,7 +265,7 @@ def _is_readable(path: Path) -> bool:
         return False
 
 
-def write_environment(run: Path, command: str, devices: list[str], workers: int, cells: int) -> None:
+def write_environment(run: Path, command: str, devices: list[str], workers: int, trials: int) -> None:
     """Where and with what a run was started; kept from its first start, written anew where it is damaged."""
     path = run / "environment.json"
     if path.exists() and _is_readable(path):
@@ -277,7 +277,7 @@ def write_environment(run: Path, command: str, devices: list[str], workers: int,
         "machine": f"{platform.system()} {platform.machine()}",
         "device": ", ".join(devices),
         "workers": workers,
-        "cells": cells,  # trainings at most, refits not among them
+        "trials": trials,  # trainings at most, refits not among them
         "segdecay": package_versions().get("segdecay", "unknown"),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }

@@ -128,7 +128,7 @@ def kind_of(axis: str) -> str:
 
 @dataclass(frozen=True)
 class Strength:
-    """One strength in every unit that it has; None where the unit has no meaning for the policy.
+    """One strength in every unit that it has; None where the unit has no meaning for the regularizer.
 
     A value of inf (no bound) is null in JSON, where infinity cannot be said.
 
@@ -159,7 +159,7 @@ class Strength:
 
     @property
     def is_none(self) -> bool:
-        """Whether it regularises nothing.
+        """Whether it regularizes nothing.
 
         >>> Strength("total_decay", 0.0, 0.0).is_none, Strength("max_norm", 4.0).is_none
         (True, False)
@@ -168,7 +168,7 @@ class Strength:
 
 
 @dataclass(frozen=True)
-class CellRecord:
+class TrialRecord:
     """One finished training: (setting, fold, seed)."""
 
     setting: str  # folder name, for example "total_decay=4"
@@ -190,14 +190,14 @@ class CellRecord:
 
 
 
-def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
-    """The record that `to_json` wrote to a cell.json.
+def trial_from_json(values: Mapping[str, Any]) -> TrialRecord:
+    """The record that `to_json` wrote to a trial.json.
 
     Raises:
         ValueError, KeyError, TypeError: the values are others; the first is named.
     """
-    plain = {item.name: values[item.name] for item in dataclasses.fields(CellRecord)}
-    record = CellRecord(
+    plain = {item.name: values[item.name] for item in dataclasses.fields(TrialRecord)}
+    record = TrialRecord(
         **{
             **plain,
             "strength": Strength.from_json(values["strength"]),
@@ -210,7 +210,7 @@ def cell_from_json(values: Mapping[str, Any]) -> CellRecord:
     return record
 
 
-def _check_kinds(record: CellRecord) -> None:
+def _check_kinds(record: TrialRecord) -> None:
     """Refuse a record that somebody edited: a number that is none would fail far from its file."""
     try:
         _kinds().validate_python(record.__dict__ | {"strength": record.strength.__dict__})
@@ -220,8 +220,8 @@ def _check_kinds(record: CellRecord) -> None:
 
 
 @cache
-def _kinds() -> pydantic.TypeAdapter[CellRecord]:
-    return pydantic.TypeAdapter(CellRecord)
+def _kinds() -> pydantic.TypeAdapter[TrialRecord]:
+    return pydantic.TypeAdapter(TrialRecord)
 
 
 
@@ -243,7 +243,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class SettingSummary:
-    """What the cells of one setting say together."""
+    """What the trials of one setting say together."""
 
     strength: Strength
     folds: tuple[float | None, ...] | None  # mIoU of each fold, mean over seeds
@@ -253,7 +253,7 @@ class SettingSummary:
     train_mean: float | None
     gap: float | None  # train minus validation mIoU
     classes: tuple[float | None, ...] | None  # IoU of each class, mean over folds that hold it
-    collapsed: int  # cells that predict a single class
+    collapsed: int  # trials that predict a single class
     difference: Interval | None  # to none, paired, all strengths at once; None for none itself
     interval: tuple[float, float] | None = None  # of the mean, as if this setting had been named beforehand
     difference_named: tuple[float, float] | None = None  # of the difference, as if it had been named beforehand
@@ -278,7 +278,7 @@ class Verdict:
 
     kind: str  # "chosen", "zero", "flat" or "edge"
     criterion: str
-    policy: str
+    regularizer: str
     strength: Strength
     one_se: Strength
     selection: Interval

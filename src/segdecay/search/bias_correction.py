@@ -17,13 +17,13 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import Fold, FoldPlan, make_plan
 from segdecay.errors import ConfigError, DataError, RunError, gather
 from segdecay.metrics import bootstrap as ev
-from segdecay.runs.records import CellRecord, Strength, Verdict
+from segdecay.runs.records import Strength, TrialRecord, Verdict
 from segdecay.search.ledger import Ledger
 from segdecay.search.race_runner import Budget
-from segdecay.search.study import Study, criterion_of, grid_of, known_cells, run_study
+from segdecay.search.study import Study, criterion_of, grid_of, known_trials, run_study
 from segdecay.search.verdict import Candidate, Scored, by_group
 from segdecay.training.batches import derive_seed
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 PROCEDURE = "the whole procedure, selection included, on images that it never saw"
 LEAST_OUTER = 3  # nested: without one fold there are two left to select by
@@ -35,7 +35,7 @@ def check_honest(config: RunConfig, *, has_time_budget: bool) -> list[str]:
         return []
     message = (
         f"--honest {config.search.honest} repeats the search, and what fits into a time does not repeat. "
-        "Give --budget in trainings, as in 20cells, or take --honest bbc-cv."
+        "Give --budget in trainings, as in 20trials, or take --honest bbc-cv."
     )
     return [message]
 
@@ -118,13 +118,13 @@ class Outer:
     taken: list[Strength] = field(default_factory=list)
     counts: list[list[ev.Counts]] = field(default_factory=list)
     groups: list[list[str]] = field(default_factory=list)
-    records: list[CellRecord] = field(default_factory=list)
+    records: list[TrialRecord] = field(default_factory=list)
 
 
 def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> dict[str, Any]:
     """The verdict's `honest` by nested cross-validation.
 
-    whole: what the search over all folds took. say: is told of damaged cells, which are trained again.
+    whole: what the search over all folds took. say: is told of damaged trials, which are trained again.
 
     Raises:
         DataError: as `check_nested`.
@@ -134,11 +134,11 @@ def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> d
     trained = 0
     for number, fold in enumerate(study.folds.folds):
         inner = _inner_study(study, number)
-        for line in inner.ledger.forget_damaged(known_cells(inner)):
+        for line in inner.ledger.forget_damaged(known_trials(inner)):
             say(f"warning: without fold {number + 1}: {line}")
         verdict, decision = run_study(inner)
         inner.ledger.forget_predictions()
-        trained += int(verdict.cost["cells"])
+        trained += int(verdict.cost["trials"])
         taken = decision.settings[decision.taken].strength
         tasks = [task for task in study.tasks(taken.value) if task.fold == number]
         _score_outer(study, tasks, taken, fold, found)
@@ -185,7 +185,7 @@ def _inner_study(study: Study, outer: int) -> Study:
         study,
         folds=without_fold(study.folds, outer, study.dataset),
         ledger=Ledger(study.ledger.run / "nested" / f"without-{outer}"),
-        budget=Budget(study.budget.cells),
+        budget=Budget(study.budget.trials),
         keep_models=False,
         failures={},
     )
@@ -193,7 +193,7 @@ def _inner_study(study: Study, outer: int) -> Study:
     return inner
 
 
-def _score_outer(study: Study, tasks: Sequence[CellTask], taken: Strength, fold: Fold, found: Outer) -> None:
+def _score_outer(study: Study, tasks: Sequence[TrialTask], taken: Strength, fold: Fold, found: Outer) -> None:
     missing = [task for task in tasks if study.ledger.record(task.folder) is None]
     if missing:
         study.executor.run(missing, study.note)

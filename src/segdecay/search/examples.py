@@ -1,6 +1,6 @@
 """Validation images to look at: best, median, worst and rare-class cases, picked by rule from the kept matrices.
 
-Predictions are those of the cells that never saw the image. Knows the ledger and decoded images; nothing of pages.
+Predictions are those of the trials that never saw the image. Knows the ledger and decoded images; nothing of pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segdecay.metrics.counts import intersection_union, mean_present
 from segdecay.search.study import Study
 from segdecay.search.verdict import Decision
 from segdecay.training.artifacts import read_predictions
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_bytes, write_json
 
 
@@ -109,20 +109,20 @@ RARE_CLASSES = 2
 
 @dataclass(frozen=True)
 class Case:
-    """One validation image with the two cells that predicted it."""
+    """One validation image with the two trials that predicted it."""
 
     kind: str
     index: int  # in the data set
     fold: int
     miou_chosen: float
     miou_zero: float
-    zero: CellTask
-    chosen: CellTask
+    zero: TrialTask
+    chosen: TrialTask
 
 
 def pick_cases(study: Study, shown: float, none: float) -> list[Case]:
     """Best, median and worst image by mIoU at the shown strength, and the images richest in each rare class."""
-    every: list[tuple[float, float, int, CellTask, CellTask, npt.NDArray[np.int64]]] = []
+    every: list[tuple[float, float, int, TrialTask, TrialTask, npt.NDArray[np.int64]]] = []
     for zero, chosen in zip(study.tasks(none), study.tasks(shown), strict=True):
         if zero.seed != study.config.search.seeds[0] or not (chosen.folder / "predictions.npz").exists():
             continue
@@ -149,7 +149,7 @@ def pick_cases(study: Study, shown: float, none: float) -> list[Case]:
 
 
 def write_examples(study: Study, decision: Decision, folder: Path) -> None:
-    """Draw the cases into `folder` as PNG files and examples.json; then the cells' predictions are forgotten.
+    """Draw the cases into `folder` as PNG files and examples.json; then the trials' predictions are forgotten.
 
     Where none is taken, the best positive strength is shown beside it.
     """

@@ -1,4 +1,4 @@
-"""The ledger is the run's folder: a cell is finished when its cell.json exists.
+"""The ledger is the run's folder: a trial is finished when its trial.json exists.
 
 Knows file names; nothing of training, statistics or processes.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from segdecay.errors import RunError
 from segdecay.metrics.confusion import I64, read_confusions
-from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.runs.records import TrialRecord, trial_from_json
 from segdecay.training.checkpoint import checkpoint_setting, validate_weights
 from segdecay.utils.files import read_json
 
@@ -30,43 +30,43 @@ def setting_name(axis: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the cells of a run lie, and what they hold."""
+    """Where the trials of a run lie, and what they hold."""
 
     run: Path
 
-    def cell(self, setting: str, fold: int, seed: int) -> Path:
-        """The folder of one cell."""
-        return self.run / "cells" / setting / f"{fold}-{seed}"
+    def trial(self, setting: str, fold: int, seed: int) -> Path:
+        """The folder of one trial."""
+        return self.run / "trials" / setting / f"{fold}-{seed}"
 
-    def trial(self, name: str, fold: int, seed: int) -> Path:
+    def point(self, name: str, fold: int, seed: int) -> Path:
         """The folder of one training of a joint search."""
-        return self.run / "trials" / name / f"{fold}-{seed}"
+        return self.run / "points" / name / f"{fold}-{seed}"
 
     def refit(self, role: str) -> Path:
         """The folder of a final training: "chosen" or "zero"."""
         return self.run / "refit" / role
 
-    def record(self, folder: Path) -> CellRecord | None:
-        """The record of a finished cell, or None.
+    def record(self, folder: Path) -> TrialRecord | None:
+        """The record of a finished trial, or None.
 
         Raises:
-            RunError: cell.json is damaged.
+            RunError: trial.json is damaged.
         """
-        path = folder / "cell.json"
+        path = folder / "trial.json"
         if not path.exists():
             return None
         try:
-            return cell_from_json(read_json(path))
+            return trial_from_json(read_json(path))
         except (ValueError, KeyError, TypeError, OSError) as error:
-            message = f"{path} is damaged ({error}). Remove {folder}; the same command trains that cell again."
+            message = f"{path} is damaged ({error}). Remove {folder}; the same command trains that trial again."
             raise RunError(message) from error
 
     def confusions(self, folder: Path) -> I64:
-        """The per-image matrices (N, C, C) of a finished cell."""
+        """The per-image matrices (N, C, C) of a finished trial."""
         return read_confusions(folder / "confusion.npz")
 
     def curve(self, folder: Path) -> list[dict[str, Any]]:
-        """The lines of a cell's curve."""
+        """The lines of a trial's curve."""
         return [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
 
     def forget_other_setting(self, folder: Path, setting: str) -> None:
@@ -80,31 +80,33 @@ class Ledger:
             shutil.rmtree(folder)
 
     def forget_predictions(self) -> None:
-        """Remove the predicted masks that cells kept for the examples: they are drawn."""
-        for place in ("cells", "trials"):
+        """Remove the predicted masks that trials kept for the examples: they are drawn."""
+        for place in ("trials", "points"):
             for path in self.run.glob(f"{place}/*/*/predictions.npz"):
                 path.unlink(missing_ok=True)
 
     def forget_models(self, *, but: str) -> None:
-        """Remove the weights that cells kept for an ensemble, except those of one setting."""
-        for place in ("cells", "trials"):
+        """Remove the weights that trials kept for an ensemble, except those of one setting."""
+        for place in ("trials", "points"):
             for path in self.run.glob(f"{place}/*/*/model.safetensors"):
-                if place == "trials" or path.parent.parent.name != but:
+                if place == "points" or path.parent.parent.name != but:
                     path.unlink(missing_ok=True)
 
     def forget_damaged(self, known: Collection[Path], *, ships: bool = False) -> list[str]:
-        """Remove finished cells that cannot be read, so that they are trained again; what was found, a line each.
+        """Remove finished trials that cannot be read, so that they are trained again; what was found, a line each.
 
         Args:
-            known: folders of the search's own cells; any other folder is named and left alone.
+            known: folders of the search's own trials; any other folder is named and left alone.
             ships: final trainings must have their weights.
         """
         found, foreign = [], []
-        for folder in sorted(path for place in ("cells/*/*", "trials/*/*", "refit/*") for path in self.run.glob(place)):
-            if folder not in known and folder.parent.parent.name == "cells":
+        for folder in sorted(
+            path for place in ("trials/*/*", "points/*/*", "refit/*") for path in self.run.glob(place)
+        ):
+            if folder not in known and folder.parent.parent.name == "trials":
                 foreign.append(folder.relative_to(self.run).as_posix())
                 continue
-            if not (folder / "cell.json").exists():
+            if not (folder / "trial.json").exists():
                 continue
             try:
                 self._validate(folder, ships=ships)
@@ -117,7 +119,7 @@ class Ledger:
         return found
 
     def _validate(self, folder: Path, *, ships: bool) -> None:
-        """Read a finished cell as far as the search and its model will.
+        """Read a finished trial as far as the search and its model will.
 
         Raises:
             RunError, OSError, ValueError: a file is damaged.
@@ -131,9 +133,9 @@ class Ledger:
             validate_weights(weights)
 
     def forget_leftovers(self) -> None:
-        """Remove checkpoints of finished cells, and half-written files that a kill left beside their names."""
-        for place in ("cells/*/*", "trials/*/*", "refit/*"):
-            for path in self.run.glob(f"{place}/cell.json"):
+        """Remove checkpoints of finished trials, and half-written files that a kill left beside their names."""
+        for place in ("trials/*/*", "points/*/*", "refit/*"):
+            for path in self.run.glob(f"{place}/trial.json"):
                 shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)
         for path in self.run.rglob(".*.part"):
             path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Which cell is trained next, and who drops out: the race. A pure function of the cells so far, so it can be replayed.
+"""Which trial is trained next, and who drops out: the race. A pure function of the trials so far, so it can be replayed.
 
 A block is one fold under one seed; blocks are run one after another, always with the full schedule (early scores rank
 decay in reverse). In the first block a coarse half of the strengths is tried, then where the curve through them says
 the best may lie. Every later block is run by none, the leader, and whoever may still beat it; the rest has dropped out.
-So what is compared in the end has been trained on the same blocks. The race ends when the leader is clear or the cells
+So what is compared in the end has been trained on the same blocks. The race ends when the leader is clear or the trials
 are spent. Knows settings and blocks by index; nothing of files, processes, or of what a verdict makes of it.
 """
 
@@ -34,10 +34,10 @@ REMEMBERED = 256  # beliefs: one a block, and those of guesses ahead; 144 kB eac
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One finished cell: setting and block by index, its score, and its scores in resamples of the block's images.
+    """One finished trial: setting and block by index, its score, and its scores in resamples of the block's images.
 
-    `score` is None where the training diverged or failed. All cells of a block share the resamples' images. Equal to
-    itself alone, so that what was believed after these very cells is remembered.
+    `score` is None where the training diverged or failed. All trials of a block share the resamples' images. Equal to
+    itself alone, so that what was believed after these very trials is remembered.
     """
 
     setting: int
@@ -51,7 +51,7 @@ class Seen:
 class Belief:
     """Draws (DRAWS, S) of the curve at every position, and their mean and deviation.
 
-    Answers are remembered with the belief: the plan asks the same of every earlier block after each cell.
+    Answers are remembered with the belief: the plan asks the same of every earlier block after each trial.
     """
 
     draws: F64
@@ -99,11 +99,11 @@ def _image_covariance(seen: Sequence[Seen]) -> F64:
     """(n, n) covariance of the scores from resampling images; zero between blocks."""
     found = np.zeros((len(seen), len(seen)))
     by_block: dict[int, list[tuple[int, F64]]] = {}
-    for i, cell in enumerate(seen):
-        if cell.resampled is None:
+    for i, trial in enumerate(seen):
+        if trial.resampled is None:
             continue
-        centred = cell.resampled - cell.resampled.mean()
-        shared = by_block.setdefault(cell.block, [])
+        centred = trial.resampled - trial.resampled.mean()
+        shared = by_block.setdefault(trial.block, [])
         shared.append((i, centred))
         for j, other in shared:
             found[i, j] = found[j, i] = float(np.mean(centred * other))
@@ -125,24 +125,24 @@ def _log_prior(amplitude: float, noise: float) -> float:
 
 
 def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
-    """The curve at positions `x`, given finished cells; those without a score say nothing.
+    """The curve at positions `x`, given finished trials; those without a score say nothing.
 
     Raises:
-        ValueError: no cell has a score.
+        ValueError: no trial has a score.
     """
-    scored = tuple(cell for cell in seen if cell.score is not None)
+    scored = tuple(trial for trial in seen if trial.score is not None)
     if not scored:
-        raise ValueError("no cell has a score")
+        raise ValueError("no trial has a score")
     return _believed(scored, tuple(x))
 
 
-@lru_cache(maxsize=REMEMBERED)  # the plan asks again after every cell, with the same earlier blocks
+@lru_cache(maxsize=REMEMBERED)  # the plan asks again after every trial, with the same earlier blocks
 def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
-    y = np.array([cell.score for cell in scored], dtype=float)
-    where = np.array([x[cell.setting] for cell in scored])
-    same_block = np.equal.outer([cell.block for cell in scored], [cell.block for cell in scored])
+    y = np.array([trial.score for trial in scored], dtype=float)
+    where = np.array([x[trial.setting] for trial in scored])
+    same_block = np.equal.outer([trial.block for trial in scored], [trial.block for trial in scored])
     shared = LEVEL_DEVIATION**2 + BLOCK_DEVIATION**2 * same_block + _image_covariance(scored)
-    shared += np.diag([COLLAPSED_DEVIATION**2 * cell.collapsed for cell in scored])
+    shared += np.diag([COLLAPSED_DEVIATION**2 * trial.collapsed for trial in scored])
     at = np.array(x, dtype=float)
     near, cross, prior = _kernel(where, where), _kernel(where, at), _kernel(at, at)
     sides = np.column_stack([y - y.mean(), cross])
@@ -177,46 +177,46 @@ def _mixed_draws(log_weights: F64, means: Sequence[F64], covariances: Sequence[F
     return draws
 
 
-NONE = 0  # the index of the setting that does not regularise
+NONE = 0  # the index of the setting that does not regularize
 
 SHARE = 5  # a race costs at most one part in so many of the full grid,
 LEAST_BLOCKS = 5  # but may always bring none and the leader through so many blocks
 SMALL_GRID = 4  # settings, none among them: all are tried in the first block
-ZOOMS = 1  # cells of the first block beside the coarse ones; more only beyond the strong edge
+ZOOMS = 1  # trials of the first block beside the coarse ones; more only beyond the strong edge
 ZOOM_CHANCE = 0.15  # of being the best, for a strength that was not tried yet
 CHALLENGE_CHANCE = 0.25  # of being the best, to run beside the leader
-CLEAR_BLOCKS = 3  # no race ends before, but for its cells
+CLEAR_BLOCKS = 3  # no race ends before, but for its trials
 CLEAR = 3.0  # deviations between leader and none that end it then
 NONE_CLEAR = 0.95  # chance of none to be the best that ends it then
 
-Cell = tuple[int, int]  # setting, block
+Trial = tuple[int, int]  # setting, block
 
 
 @dataclass(frozen=True)
 class Race:
-    """The fixed part of a race: where strengths stand, how many blocks there are, how many cells it may cost."""
+    """The fixed part of a race: where strengths stand, how many blocks there are, how many trials it may cost."""
 
     x: tuple[float, ...]  # positions in octaves from none to the strongest, the extensions last
     blocks: int
     asked: int  # settings of the grid; those after it are tried only when the best lies at the strong edge
-    most: int | None = None  # cells; None: one in SHARE of the grid, or enough for LEAST_BLOCKS
+    most: int | None = None  # trials; None: one in SHARE of the grid, or enough for LEAST_BLOCKS
 
     @property
-    def cells_at_most(self) -> int:
-        """How many cells the race may cost."""
+    def trials_at_most(self) -> int:
+        """How many trials the race may cost."""
         if self.most is not None:
             return self.most
         enough = len(self.coarse) + ZOOMS + 2 * (min(self.blocks, LEAST_BLOCKS) - 1)
         return max(enough, 2 * self.blocks if self.asked == 2 else 0, math.ceil(self.asked * self.blocks / SHARE))
 
     @property
-    def cells_at_least(self) -> int:
+    def trials_at_least(self) -> int:
         """What the race costs when its leader is clear as soon as the rules allow it.
 
-        >>> Race(x=tuple(range(9)), blocks=5, asked=9).cells_at_least
+        >>> Race(x=tuple(range(9)), blocks=5, asked=9).trials_at_least
         7
         """
-        return min(self.cells_at_most, len(self.coarse) + 2 * (min(self.blocks, CLEAR_BLOCKS) - 1))
+        return min(self.trials_at_most, len(self.coarse) + 2 * (min(self.blocks, CLEAR_BLOCKS) - 1))
 
     @property
     def coarse(self) -> tuple[int, ...]:
@@ -243,25 +243,25 @@ class Standing:
     finalists: tuple[int, ...]
     blocks: tuple[int, ...]
     dropped: dict[int, str]  # those that lost a training (diverged, failed) are not among them
-    leader: int | None  # the finalist with the best expected score, by the model of all cells
+    leader: int | None  # the finalist with the best expected score, by the model of all trials
 
 
-def next_cell(race: Race, seen: Sequence[Seen]) -> Cell | None:
-    """The cell that the plan wants after these; None when the race is over."""
-    if len(seen) >= race.cells_at_most:
+def next_trial(race: Race, seen: Sequence[Seen]) -> Trial | None:
+    """The trial that the plan wants after these; None when the race is over."""
+    if len(seen) >= race.trials_at_most:
         return None
-    done = {(cell.setting, cell.block) for cell in seen}
-    lost = {cell.setting for cell in seen if cell.score is None}
+    done = {(trial.setting, trial.block) for trial in seen}
+    lost = {trial.setting for trial in seen if trial.score is None}
     for setting in race.coarse:
         if (setting, 0) not in done:
             return setting, 0
-    if not any(cell.score is not None for cell in seen):
+    if not any(trial.score is not None for trial in seen):
         return None
     found = _zoom(race, seen, done, lost)
     if found is not None:
         return found, 0
     for block in range(1, race.blocks):
-        before = [cell for cell in seen if cell.block < block]
+        before = [trial for trial in seen if trial.block < block]
         if _is_clear(race, before, block, lost):
             return None
         missing = _runners_missing(race, before, block, done, lost)
@@ -271,18 +271,18 @@ def next_cell(race: Race, seen: Sequence[Seen]) -> Cell | None:
 
 
 def _alive(seen: Sequence[Seen], lost: set[int]) -> list[int]:
-    return sorted({cell.setting for cell in seen} - lost)
+    return sorted({trial.setting for trial in seen} - lost)
 
 
-def _zoom(race: Race, seen: Sequence[Seen], done: set[Cell], lost: set[int]) -> int | None:
+def _zoom(race: Race, seen: Sequence[Seen], done: set[Trial], lost: set[int]) -> int | None:
     """A strength that joins the first block: where the best may lie, or beyond the strong edge."""
-    first = [cell for cell in seen if cell.block == 0]
+    first = [trial for trial in seen if trial.block == 0]
     alive = _alive(first, lost)
     if not alive:
         return None
     now = belief(first, race.x)
     leader = _leader(now, alive)
-    tried = {cell.setting for cell in first}
+    tried = {trial.setting for trial in first}
     if leader == max(tried) and leader + 1 < len(race.x) and leader != NONE:
         return leader + 1
     climbed = len([setting for setting in tried if setting > max(race.coarse)])
@@ -330,7 +330,7 @@ def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int
     return sorted(rivals, key=lambda setting: -chances[setting])
 
 
-def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Cell], lost: set[int]) -> list[Cell]:
+def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Trial], lost: set[int]) -> list[Trial]:
     """What a block still needs: its runners there, and where a runner came late, its earlier blocks."""
     alive = _alive(before, lost)
     now = belief(before, race.x)
@@ -338,63 +338,63 @@ def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[C
     runners = [setting for setting in (NONE, leader, other) if setting is not None and setting in alive]
     is_sure = leader != NONE and other == NONE and now.signal(leader, NONE) >= CLEAR
     reserved = 0 if is_sure else 2 * (min(race.blocks, LEAST_BLOCKS) - block)
-    room = race.cells_at_most - len(before) - reserved
+    room = race.trials_at_most - len(before) - reserved
     rivals = _rivals(race, now, runners, alive, lost)
     runners += [rival for rival in rivals[:1] if _late(rival, before, block) <= room]
     wanted = [(setting, at) for at in range(block + 1) for setting in dict.fromkeys(runners)]
-    missing = [cell for cell in wanted if cell not in done]
-    if len(done) + len(missing) > race.cells_at_most:
+    missing = [trial for trial in wanted if trial not in done]
+    if len(done) + len(missing) > race.trials_at_most:
         return []  # a block that cannot be finished would compare nothing
     return missing
 
 
 def _late(rival: int, before: Sequence[Seen], block: int) -> int:
-    """Cells that a rival costs: this block, and those that it was not in."""
-    return block + 1 - len({cell.block for cell in before if cell.setting == rival})
+    """Trials that a rival costs: this block, and those that it was not in."""
+    return block + 1 - len({trial.block for trial in before if trial.setting == rival})
 
 
 def walk(
-    race: Race, look_up: Callable[[Cell], Seen | None], reached: Sequence[Seen] = ()
-) -> tuple[list[Seen], Cell | None]:
-    """Follow the plan through the records: the cells it has reached, and the first that is not finished yet.
+    race: Race, look_up: Callable[[Trial], Seen | None], reached: Sequence[Seen] = ()
+) -> tuple[list[Seen], Trial | None]:
+    """Follow the plan through the records: the trials it has reached, and the first that is not finished yet.
 
     `reached`: where an earlier walk ended. The plan is a function of what was seen, so it goes on from there.
     """
     seen = list(reached)
-    while (cell := next_cell(race, seen)) is not None:
-        record = look_up(cell)
+    while (trial := next_trial(race, seen)) is not None:
+        record = look_up(trial)
         if record is None:
-            return seen, cell
+            return seen, trial
         seen.append(record)
     return seen, None
 
 
-def likely_cells(
+def likely_trials(
     race: Race,
     seen: Sequence[Seen],
-    running: Sequence[Cell],
+    running: Sequence[Trial],
     count: int,
-    look_up: Callable[[Cell], Seen | None] = lambda _cell: None,
-) -> list[Cell]:
-    """Cells that the plan will probably ask for after those that run now, each taken to score as the model expects."""
+    look_up: Callable[[Trial], Seen | None] = lambda _trial: None,
+) -> list[Trial]:
+    """Trials that the plan will probably ask for after those that run now, each taken to score as the model expects."""
     guessed, pending = list(seen), set(running)
-    found: list[Cell] = []
-    while len(found) < count and (cell := next_cell(race, guessed)) is not None:
-        record = look_up(cell)
-        if record is None and cell not in pending:
-            found.append(cell)
-        guessed.append(record or Seen(*cell, score=_expected(race, guessed, cell[0])))
+    found: list[Trial] = []
+    while len(found) < count and (trial := next_trial(race, guessed)) is not None:
+        record = look_up(trial)
+        if record is None and trial not in pending:
+            found.append(trial)
+        guessed.append(record or Seen(*trial, score=_expected(race, guessed, trial[0])))
     return found
 
 
 def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
     """A stand-in score: the model's curve at the setting, on the level of what was seen."""
-    scored = [cell for cell in seen if cell.score is not None]
+    scored = [trial for trial in seen if trial.score is not None]
     if not scored:
         return 0.5
-    level = sum(cell.score for cell in scored if cell.score is not None) / len(scored)
+    level = sum(trial.score for trial in scored if trial.score is not None) / len(scored)
     mean = belief(scored, race.x).mean
-    return float(level + mean[setting] - sum(mean[cell.setting] for cell in scored) / len(scored))
+    return float(level + mean[setting] - sum(mean[trial.setting] for trial in scored) / len(scored))
 
 
 def standing(race: Race, seen: Sequence[Seen]) -> Standing:
@@ -403,10 +403,10 @@ def standing(race: Race, seen: Sequence[Seen]) -> Standing:
     The finalists are those who ran on as many blocks together as possible: none and the leader at least. With a search
     that was stopped early, blocks that were not finished do not count.
     """
-    lost = {cell.setting for cell in seen if cell.score is None}
+    lost = {trial.setting for trial in seen if trial.score is None}
     ran: dict[int, set[int]] = {}
-    for cell in seen:
-        ran.setdefault(cell.setting, set()).add(cell.block)
+    for trial in seen:
+        ran.setdefault(trial.setting, set()).add(trial.block)
     alive = _alive(seen, lost)
     dropped: dict[int, str] = {}
     if not alive:

@@ -1,6 +1,6 @@
-"""A search from its plan to its verdict: cells in the ledger, more of them at a strong edge, then the decision.
+"""A search from its plan to its verdict: trials in the ledger, more of them at a strong edge, then the decision.
 
-Knows cells and records; nothing of refits, bundles or pages.
+Knows trials and records; nothing of refits, bundles or pages.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from segdecay.errors import ConfigError, RunError
 from segdecay.execution import Event, Executor
 from segdecay.metrics.bootstrap import MIOU, Counts, known_groups, resampled_by
 from segdecay.metrics.criteria import Criterion, build_criterion
-from segdecay.runs.records import CellRecord, Strength, Verdict
+from segdecay.runs.records import Strength, TrialRecord, Verdict
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
 from segdecay.search.sentences import sentence_of
 from segdecay.search.verdict import STATISTIC, Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
-from segdecay.training.setup import CellTask, axis_for, largest_value, strength_of
-from segdecay.training.user_api import Own, policy_of
+from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
+from segdecay.training.user_api import UserFunction, regularizer_of
 
 MOST_EXTENSIONS = 2
 LONE_RATIO = 4.0  # the step of a grid with a single positive strength
@@ -86,13 +86,13 @@ class Study:
     executor: Executor
     on_event: Callable[[Event], None]
     checkpoint_every_s: float = 5.0
-    keep_models: bool = False  # of all cells, until the verdict says which
+    keep_models: bool = False  # of all trials, until the verdict says which
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     budget: Budget = field(default_factory=Budget)
     failures: dict[Path, str] = field(default_factory=dict)
     configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
     names: dict[float, str] = field(default_factory=dict)  # of these points
-    own: Own | None = None  # cells are trained by the caller's function
+    own: UserFunction | None = None  # trials are trained by the caller's function
 
     def note(self, event: Event) -> None:
         """Remember what failed, and tell the watcher."""
@@ -113,12 +113,12 @@ class Study:
         """What a strength is trained with, as a name: equal names are equal trainings."""
         return self.names.get(value) or setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
 
-    def tasks(self, value: float) -> list[CellTask]:
-        """All cells of one setting."""
+    def tasks(self, value: float) -> list[TrialTask]:
+        """All trials of one setting."""
         setting = setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
         return [
-            CellTask(
-                folder=self.ledger.cell(setting, number, seed),
+            TrialTask(
+                folder=self.ledger.trial(setting, number, seed),
                 dataset=self.dataset.root,
                 config=self.config_at(value),
                 setting=setting,
@@ -146,8 +146,8 @@ def grid_of(study: Study) -> list[float]:
     axis = axis_for(study.config.decay, study.config.optimizer)
     if axis.only_none:
         raise ConfigError(
-            f"Policy '{study.config.decay.policy}' has no strength to search. Use `segdecay train` for one training, "
-            "or search another policy: none is in every search."
+            f"Regularizer '{study.config.decay.regularizer}' has no strength to search. Use `segdecay train` for one training, "
+            "or search another regularizer: none is in every search."
         )
     largest = _largest(study)
     for value in study.config.search.grid or ():
@@ -181,16 +181,16 @@ def race_of(study: Study) -> tuple[Race, list[float]]:
     axis = axis_for(study.config.decay, study.config.optimizer)
     values, asked = possible_strengths(study)
     blocks = len(study.folds.folds) * len(study.config.search.seeds)
-    return build_race(values, axis.none, blocks=blocks, asked=asked, most=study.budget.cells), values
+    return build_race(values, axis.none, blocks=blocks, asked=asked, most=study.budget.trials), values
 
 
-def known_cells(study: Study) -> set[Path]:
-    """The folders of all cells that the search may train."""
+def known_trials(study: Study) -> set[Path]:
+    """The folders of all trials that the search may train."""
     return {task.folder for value in possible_strengths(study)[0] for task in study.tasks(value)}
 
 
 def run_study(study: Study) -> tuple[Verdict, Decision]:
-    """Run the cells that the search needs, in a race or the whole grid, then decide.
+    """Run the trials that the search needs, in a race or the whole grid, then decide.
 
     Raises:
         RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
@@ -200,7 +200,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
 
 
 def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
-    """Decide on the cells that a search left.
+    """Decide on the trials that a search left.
 
     Raises:
         RunError: no setting could be scored, with the reasons.
@@ -274,7 +274,7 @@ def groups_of(study: Study) -> list[list[str]] | None:
 
 
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
-    """Run cells fold by fold, so that an unfinished search has whole rows to compare."""
+    """Run trials fold by fold, so that an unfinished search has whole rows to compare."""
     tasks = [task for value in grid for task in study.tasks(value)]
     order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
     missing = [tasks[i] for i in order if study.ledger.record(tasks[i].folder) is None]
@@ -283,16 +283,16 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
-    """One setting from its records; a diverged or failed cell takes it out, as does the race, which keeps its folds."""
+    """One setting from its records; a diverged or failed trial takes it out, as does the race, which keeps its folds."""
     strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
     every = study.tasks(value)
     tasks = [every[block] for block in searched.blocks[value]]
     return candidate_from(study, strength, tasks, searched.dropped.get(value))
 
 
-def candidate_from(study: Study, strength: Strength, tasks: Sequence[CellTask], out: str | None = None) -> Candidate:
-    """A setting from the records of its cells; out: why the search left it out."""
-    records: list[CellRecord] = []
+def candidate_from(study: Study, strength: Strength, tasks: Sequence[TrialTask], out: str | None = None) -> Candidate:
+    """A setting from the records of its trials; out: why the search left it out."""
+    records: list[TrialRecord] = []
     for task in tasks:
         record = study.ledger.record(task.folder)
         if record is None:
@@ -331,7 +331,7 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
     return Verdict(
         kind=decision.kind,
         criterion="miou" if decision.criterion == MIOU else decision.criterion.name,
-        policy=policy_of(config),
+        regularizer=regularizer_of(config),
         strength=settings[decision.taken].strength,
         one_se=settings[decision.one_se].strength,
         selection=decision.selection,
@@ -346,7 +346,7 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
         honest=decision.honest,
         test=None,
         cost={
-            "cells": len(records),
+            "trials": len(records),
             "epochs": sum(record.epochs for record in records),
             "seconds": round(sum(record.seconds for record in records), 1),
         },
@@ -361,7 +361,7 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
             "folds": decision.n_folds,
             "fold_method": study.folds.method,
             "strengths_looked_at": decision.looked_at,
-            "cells_of_plan": searched.cells,
+            "trials_of_plan": searched.trials,
             "best": settings[decision.best].strength,
             "best_difference": difference,
         },

@@ -1,6 +1,6 @@
 """What a search means: `chosen`, `zero`, `flat` or `edge`, decided first against none.
 
-Pure: scores in, decision out. Knows nothing of files, training or how cells were run.
+Pure: scores in, decision out. Knows nothing of files, training or how trials were run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting with the counts of its cells, or the reason why it is out.
+    """One setting with the counts of its trials, or the reason why it is out.
 
     A setting that a race dropped has both: it takes part in the intervals over the folds that it has, and cannot win.
     """
@@ -37,7 +37,7 @@ class Candidate:
     folds: tuple[int, ...] | None = None  # which folds `counts` are of; None: 0, 1, 2 ...
 
     @property
-    def cells(self) -> dict[int, Sequence[ev.Counts]]:
+    def trials(self) -> dict[int, Sequence[ev.Counts]]:
         """The seeds of every fold that there is."""
         counts = self.counts or ()
         return dict(zip(self.folds if self.folds is not None else range(len(counts)), counts, strict=True))
@@ -54,8 +54,8 @@ def by_group(candidate: Candidate, groups: Sequence[Sequence[object]]) -> Candid
     """The same candidate with the images of a group summed."""
     if candidate.counts is None:
         return candidate
-    counts = [[cell.by_group(groups[fold]) for cell in seeds] for fold, seeds in candidate.cells.items()]
-    return replace(candidate, counts=counts, folds=tuple(candidate.cells))
+    counts = [[trial.by_group(groups[fold]) for trial in seeds] for fold, seeds in candidate.trials.items()]
+    return replace(candidate, counts=counts, folds=tuple(candidate.trials))
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,18 @@ class Scored:
         groups: Sequence[Sequence[object]] | None = None,
         class_names: Sequence[str] = (),
     ) -> Scored:
-        cells = [candidate.cells for candidate in candidates]
+        trials = [candidate.trials for candidate in candidates]
         names = [f"{candidate.strength.value:.12g}" for candidate in candidates]
-        surface, draws = ev.surface_of(cells, names, criterion=criterion, resamples=resamples, seed=seed, groups=groups)
+        surface, draws = ev.surface_of(
+            trials, names, criterion=criterion, resamples=resamples, seed=seed, groups=groups
+        )
         own, to_none = iv.own_estimates(surface), iv.difference_estimates(surface, 0)
         complete = surface.has.all(axis=1)
         means = np.where(complete | ~np.isfinite(to_none.means), own.means, own.means[0] + to_none.means)
-        reasons = _forbidden(cells, criterion, class_names)
+        reasons = _forbidden(trials, criterion, class_names)
         may = [c.dropped is None and r is None for c, r in zip(candidates, reasons, strict=True)]
         rivals = np.array(may) & np.isfinite(means)
-        allowed = None if criterion.most_loss is None else _allowed_in_resamples(cells, criterion, draws)
+        allowed = None if criterion.most_loss is None else _allowed_in_resamples(trials, criterion, draws)
         return cls(surface, own, to_none, means, rivals, reasons, allowed)
 
     @property
@@ -117,23 +119,23 @@ class Scored:
         return np.where(is_better, best, 0)
 
 
-def class_means(cells: dict[int, Sequence[ev.Counts]], folds: Sequence[int], criterion: Criterion = ev.MIOU) -> ev.F64:
+def class_means(trials: dict[int, Sequence[ev.Counts]], folds: Sequence[int], criterion: Criterion = ev.MIOU) -> ev.F64:
     """(C,) IoU (or recall) of every class, mean over the folds that hold it."""
-    return mean_present(ev.fold_class_iou([cells[fold] for fold in folds], criterion), axis=0)
+    return mean_present(ev.fold_class_iou([trials[fold] for fold in folds], criterion), axis=0)
 
 
 def _forbidden(
-    cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, class_names: Sequence[str]
+    trials: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, class_names: Sequence[str]
 ) -> tuple[str | None, ...]:
     """Why the limit on losses of classes forbids a setting, over the folds that it shares with none."""
     reasons: list[str | None] = []
-    for own in cells:
-        common = sorted(set(own) & set(cells[0]))
-        if criterion.most_loss is None or not common or own is cells[0]:
+    for own in trials:
+        common = sorted(set(own) & set(trials[0]))
+        if criterion.most_loss is None or not common or own is trials[0]:
             reasons.append(None)
             continue
         by_class = criterion.by_class
-        loss = class_means(cells[0], common, by_class) - class_means(own, common, by_class)
+        loss = class_means(trials[0], common, by_class) - class_means(own, common, by_class)
         is_over = not criterion.is_allowed(-loss[None], np.zeros_like(loss))[0]
         if not is_over:
             reasons.append(None)
@@ -145,7 +147,7 @@ def _forbidden(
 
 
 def _allowed_in_resamples(
-    cells: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, draws: dict[int, ev.I64]
+    trials: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, draws: dict[int, ev.I64]
 ) -> Bools:
     """(V, R) what the limit allows when the units are resampled."""
 
@@ -154,12 +156,12 @@ def _allowed_in_resamples(
         return mean_present(np.stack([mean_present(np.stack(seeds), axis=0) for seeds in by_fold]), axis=0)
 
     rows = []
-    for own in cells:
-        common = sorted(set(own) & set(cells[0]))
+    for own in trials:
+        common = sorted(set(own) & set(trials[0]))
         if not common:
             rows.append(np.ones(len(next(iter(draws.values()))), dtype=np.bool_))
             continue
-        rows.append(criterion.is_allowed(classes(own, common)[:, None], classes(cells[0], common))[:, 0])
+        rows.append(criterion.is_allowed(classes(own, common)[:, None], classes(trials[0], common))[:, 0])
     return np.array(rows)
 
 
@@ -243,7 +245,7 @@ def decide(
     None is best: `zero`. Not told apart from none: `flat`. Better, and the strongest of a grid that could not be
     extended: `edge`. Otherwise `chosen`. groups: for each fold the group of every validation image, in the order of
     the counts; None where images are on their own. best_value: the strength of the best, where something knows it
-    better than the means do, as a race does, which saw more than the cells that the finalists share.
+    better than the means do, as a race does, which saw more than the trials that the finalists share.
     """
     candidates = from_none_to_strongest(candidates)
     resampled = ev.resampled_by(groups)
@@ -281,7 +283,7 @@ def decide(
             candidates, shown, class_names, confidence, resamples, seed, groups, criterion.by_class
         ),
         indistinguishable=_indistinguishable(candidates, scored, differences),
-        looked_at=max(1, sum(bool(one.cells) for one in candidates) - 1),
+        looked_at=max(1, sum(bool(one.trials) for one in candidates) - 1),
         n_folds=scored.surface.scores.shape[1],
         honest=honest,
         resampled=resampled,
@@ -371,9 +373,9 @@ def _class_summaries(
     by_class: Criterion,
 ) -> tuple[ClassSummary, ...]:
     """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
-    none, other = candidates[0].cells, candidates[shown].cells
+    none, other = candidates[0].trials, candidates[shown].trials
     absent = np.full(len(names), np.nan)
-    means = [class_means(cells, list(cells), by_class) if cells else absent for cells in (other, none)]
+    means = [class_means(trials, list(trials), by_class) if trials else absent for trials in (other, none)]
     summaries = []
     for index, name in enumerate(names):
         support = sum(int(seeds[0].support[index]) for seeds in (other or none).values())

@@ -2,7 +2,7 @@
 
 from segdecay.testing.executor_contract import ExecutorContract, WorkersContract
 from segdecay.testing.loss_contract import LossContract
-from segdecay.testing.policy_contract import PolicyContract
+from segdecay.testing.regularizer_contract import RegularizerContract
 from segdecay.testing.source_contract import SourceContract
 
-__all__ = ["ExecutorContract", "LossContract", "PolicyContract", "SourceContract", "WorkersContract"]
+__all__ = ["ExecutorContract", "LossContract", "RegularizerContract", "SourceContract", "WorkersContract"]

@@ -1,6 +1,6 @@
-"""The contract that everyone who runs cells keeps, for us and for third parties: subclass it in a test module.
+"""The contract that everyone who runs trials keeps, for us and for third parties: subclass it in a test module.
 
-Knows executors as things that turn tasks into finished cells; needs no test framework: a broken promise is an
+Knows executors as things that turn tasks into finished trials; needs no test framework: a broken promise is an
 AssertionError, and pytest collects the methods that begin with `test_`.
 """
 
@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 
 from segdecay.errors import DiskFullError
 from segdecay.execution import Event, Executor, InlineExecutor
-from segdecay.testing import small_cells as small
-from segdecay.testing.small_cells import EPOCHS, SmallCells, result_of, small_cells
+from segdecay.testing import small_trials as small
 from segdecay.testing.small_runs import expect
-from segdecay.training.setup import CellTask
+from segdecay.testing.small_trials import EPOCHS, SmallTrials, result_of, small_trials
+from segdecay.training.setup import TrialTask
 
 STOP_WITHIN_S = 20.0
 
@@ -27,11 +27,11 @@ STOP_WITHIN_S = 20.0
 class ExecutorContract:
     """What every executor must do; say in `build` which one.
 
-    Promises: a list and a source of tasks are run to their end; every cell starts once and ends once, with an event
+    Promises: a list and a source of tasks are run to their end; every trial starts once and ends once, with an event
     for each epoch; neither the executor, nor the order of tasks, nor the number of workers changes a bit of a result;
-    a cell that cannot work is an event with its reason, and the others go on; one that found too little memory is
+    a trial that cannot work is an event with its reason, and the others go on; one that found too little memory is
     tried once more, alone, and is then given up with advice; a full disk raises; Ctrl-C keeps the state of what runs,
-    and the next run goes on from it; a finished cell is not trained again.
+    and the next run goes on from it; a finished trial is not trained again.
 
     Example:
         >>> class TestInline(ExecutorContract):
@@ -46,24 +46,24 @@ class ExecutorContract:
 
     # --- the promises -------------------------------------------------------------------------------------------------
 
-    def test_every_cell_starts_once_ends_once_and_tells_every_epoch(self) -> None:
-        with small_cells() as cells:
-            tasks = cells.tasks("plain", 3)
+    def test_every_trial_starts_once_ends_once_and_tells_every_epoch(self) -> None:
+        with small_trials() as trials:
+            tasks = trials.tasks("plain", 3)
             events = self._run(tasks)
             for task in tasks:
                 kinds = kinds_of(events, task)
-                expect(kinds == ["started", *["progress"] * EPOCHS, "finished"], f"A cell's events were {kinds}.")
-                expect((task.folder / "cell.json").exists(), "A finished cell has no cell.json.")
+                expect(kinds == ["started", *["progress"] * EPOCHS, "finished"], f"A trial's events were {kinds}.")
+                expect((task.folder / "trial.json").exists(), "A finished trial has no trial.json.")
 
     def test_a_source_is_asked_until_it_has_none(self) -> None:
-        with small_cells() as cells:
-            left = list(cells.tasks("source", 2))
+        with small_trials() as trials:
+            left = list(trials.tasks("source", 2))
             events = self._run(lambda: left.pop() if left else None)
             expect([event.kind for event in events].count("finished") == 2, "Not every task of a source was run.")
 
     def test_neither_executor_nor_order_nor_workers_change_a_bit(self) -> None:
-        with small_cells() as cells:
-            tasks = cells.tasks("same", 2)
+        with small_trials() as trials:
+            tasks = trials.tasks("same", 2)
             InlineExecutor().run(tasks, lambda _event: None)
             expected = [result_of(task) for task in tasks]
             for workers, ordered in ((1, tasks), (2, tasks[::-1])):
@@ -72,18 +72,20 @@ class ExecutorContract:
                 self.build(workers).run(ordered, lambda _event: None)
                 expect([result_of(task) for task in tasks] == expected, f"Results differ with {workers} workers.")
 
-    def test_a_cell_that_cannot_work_is_an_event_and_the_others_go_on(self) -> None:
-        with small_cells() as cells:
-            (bad,), (good,) = cells.tasks("bad", 1, lines=small.WRONG), cells.tasks("good", 1)
+    def test_a_trial_that_cannot_work_is_an_event_and_the_others_go_on(self) -> None:
+        with small_trials() as trials:
+            (bad,), (good,) = trials.tasks("bad", 1, lines=small.WRONG), trials.tasks("good", 1)
             events = self._run([bad, good])
-            expect(kinds_of(events, bad) == ["started", "failed"], f"A bad cell's events were {kinds_of(events, bad)}.")
+            expect(
+                kinds_of(events, bad) == ["started", "failed"], f"A bad trial's events were {kinds_of(events, bad)}."
+            )
             expect("this network cannot" in reason_of(events, bad), f"The reason was {reason_of(events, bad)!r}.")
-            expect(kinds_of(events, good)[-1] == "finished", "The cell after a bad one did not finish.")
-            expect(not (bad.folder / "cell.json").exists(), "A failed cell has a record.")
+            expect(kinds_of(events, good)[-1] == "finished", "The trial after a bad one did not finish.")
+            expect(not (bad.folder / "trial.json").exists(), "A failed trial has a record.")
 
     def test_too_little_memory_once_is_tried_again_and_changes_no_bit(self) -> None:
-        with small_cells() as cells:
-            (task,) = cells.tasks("large", 1, lines=small.TOO_LARGE_ONCE)
+        with small_trials() as trials:
+            (task,) = trials.tasks("large", 1, lines=small.TOO_LARGE_ONCE)
             events = self._run([task])
             expect(kinds_of(events, task)[:3] == ["started", "again", "started"], f"{kinds_of(events, task)}")
             first = result_of(task)
@@ -92,8 +94,8 @@ class ExecutorContract:
             expect(result_of(task) == first, "A second try ended with other bits.")
 
     def test_too_little_memory_twice_is_given_up_with_advice_and_the_others_go_on(self) -> None:
-        with small_cells() as cells:
-            (bad,), good = cells.tasks("huge", 1, lines=small.TOO_LARGE), cells.tasks("beside", 2)
+        with small_trials() as trials:
+            (bad,), good = trials.tasks("huge", 1, lines=small.TOO_LARGE), trials.tasks("beside", 2)
             events = self._run([bad, *good])
             expect(kinds_of(events, bad) == ["started", "again", "started", "failed"], f"{kinds_of(events, bad)}")
             said = reason_of(events, bad)
@@ -102,10 +104,10 @@ class ExecutorContract:
             expect(all(kinds_of(events, task)[-1] == "finished" for task in good), "The others did not finish.")
 
     def test_the_second_try_for_memory_runs_alone(self) -> None:
-        with small_cells() as cells:
+        with small_trials() as trials:
             lines = f"{small.TOO_LARGE_ONCE}\n        {small.NOTES_TIMES}"
-            (bad,) = cells.tasks("alone", 1, lines=lines)
-            others = cells.tasks("many", 4)
+            (bad,) = trials.tasks("alone", 1, lines=lines)
+            others = trials.tasks("many", 4)
             events = self._run([bad, *others], workers=2)
             order = [(event.kind, event.task.folder) for event in events if event.kind != "progress"]
             second = len(order) - 1 - order[::-1].index(("started", bad.folder))
@@ -114,30 +116,32 @@ class ExecutorContract:
             for kind, key in before:
                 if kind in ("finished", "failed", "again"):
                     running.remove(key)
-            expect(not running, f"{len(running)} cells ran when it was tried alone.")
-            expect(order[second + 1] == ("finished", bad.folder), "Another cell began beside the one that runs alone.")
+            expect(not running, f"{len(running)} trials ran when it was tried alone.")
+            expect(order[second + 1] == ("finished", bad.folder), "Another trial began beside the one that runs alone.")
 
     def test_a_full_disk_raises_and_the_next_run_goes_on(self) -> None:
-        with small_cells() as cells:
-            tasks = cells.tasks("full", 3, lines=f"if once(): raise OSError({errno.ENOSPC}, 'No space left on device')")
+        with small_trials() as trials:
+            tasks = trials.tasks(
+                "full", 3, lines=f"if once(): raise OSError({errno.ENOSPC}, 'No space left on device')"
+            )
             events: list[Event] = []
             try:
                 self.build(1).run(tasks, events.append)
             except DiskFullError:
-                expect("failed" not in [event.kind for event in events], "A full disk counts as no cell's failure.")
-                expect([event.kind for event in events].count("started") == 1, "Every cell found out for itself.")
+                expect("failed" not in [event.kind for event in events], "A full disk counts as no trial's failure.")
+                expect([event.kind for event in events].count("started") == 1, "Every trial found out for itself.")
             else:
                 raise AssertionError("A full disk raised no DiskFullError.")
             after = self._run(tasks)
-            expect(all(kinds_of(after, task)[-1] == "finished" for task in tasks), "With room again, a cell failed.")
+            expect(all(kinds_of(after, task)[-1] == "finished" for task in tasks), "With room again, a trial failed.")
 
     def test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same(self) -> None:
-        with small_cells() as cells:
-            task = cells.tasks("stopped", 1, epochs=300)[0]
+        with small_trials() as trials:
+            task = trials.tasks("stopped", 1, epochs=300)[0]
             seconds = interrupted(self.build(1), task, at_epoch=3)
             expect(seconds < STOP_WITHIN_S, f"Ctrl-C took {seconds:.1f} s.")
             expect((task.folder / "checkpoint" / "state.safetensors").exists(), "Ctrl-C kept no state.")
-            expect(not (task.folder / "cell.json").exists(), "A stopped cell has a record.")
+            expect(not (task.folder / "trial.json").exists(), "A stopped trial has a record.")
             events = self._run([task])
             first = next(event.epoch for event in events if event.kind == "progress")
             expect(first > 1, "The next run began from the start.")
@@ -146,62 +150,62 @@ class ExecutorContract:
             InlineExecutor().run([task], lambda _event: None)
             expect(result_of(task) == after, "A stop changed the result.")
 
-    def test_a_finished_cell_is_not_trained_again(self) -> None:
-        with small_cells() as cells:
-            tasks = cells.tasks("twice", 1)
+    def test_a_finished_trial_is_not_trained_again(self) -> None:
+        with small_trials() as trials:
+            tasks = trials.tasks("twice", 1)
             self._run(tasks)
-            before = tasks[0].folder.joinpath("cell.json").read_bytes()
+            before = tasks[0].folder.joinpath("trial.json").read_bytes()
             events = self._run(tasks)
-            expect("progress" not in [event.kind for event in events], "A finished cell was trained again.")
-            expect(tasks[0].folder.joinpath("cell.json").read_bytes() == before, "A finished cell changed.")
+            expect("progress" not in [event.kind for event in events], "A finished trial was trained again.")
+            expect(tasks[0].folder.joinpath("trial.json").read_bytes() == before, "A finished trial changed.")
 
     # --- how they are looked at ---------------------------------------------------------------------------------------
 
-    def _run(self, tasks: Sequence[CellTask] | Callable[[], CellTask | None], workers: int = 2) -> list[Event]:
+    def _run(self, tasks: Sequence[TrialTask] | Callable[[], TrialTask | None], workers: int = 2) -> list[Event]:
         events: list[Event] = []
         self.build(workers).run(tasks, events.append)
         return events
 
 
 class WorkersContract(ExecutorContract):
-    """What an executor whose cells have processes of their own promises beside: a process takes only its cell with it.
+    """What an executor whose trials have processes of their own promises beside: a process takes only its trial with it.
 
-    Promises: a cell whose process is killed is tried again, goes on from its checkpoint and ends with the same bits;
+    Promises: a trial whose process is killed is tried again, goes on from its checkpoint and ends with the same bits;
     one whose process is always killed is given up, and the others go on; no two processes work on what runs alone.
     """
 
-    def test_a_cell_whose_process_is_killed_is_tried_again_and_changes_no_bit(self) -> None:
-        with small_cells() as cells:
-            (task,) = cells.tasks("killed", 1, lines=small.KILLED_ONCE)
+    def test_a_trial_whose_process_is_killed_is_tried_again_and_changes_no_bit(self) -> None:
+        with small_trials() as trials:
+            (task,) = trials.tasks("killed", 1, lines=small.KILLED_ONCE)
             events = self._run([task])
             kinds = [kind for kind in kinds_of(events, task) if kind != "progress"]
-            expect(kinds == ["started", "again", "started", "finished"], f"A killed cell's events were {kinds}.")
+            expect(kinds == ["started", "again", "started", "finished"], f"A killed trial's events were {kinds}.")
             after = result_of(task)
             shutil.rmtree(task.folder)
             InlineExecutor().run([task], lambda _event: None)
             expect(result_of(task) == after, "A kill changed the result.")
 
-    def test_a_cell_whose_process_is_always_killed_is_given_up_and_the_others_go_on(self) -> None:
-        with small_cells() as cells:
-            (bad,), good = cells.tasks("doomed", 1, lines=small.KILLED_ALWAYS), cells.tasks("spared", 2)
+    def test_a_trial_whose_process_is_always_killed_is_given_up_and_the_others_go_on(self) -> None:
+        with small_trials() as trials:
+            (bad,), good = trials.tasks("doomed", 1, lines=small.KILLED_ALWAYS), trials.tasks("spared", 2)
             events = self._run([bad, *good])
-            expect(kinds_of(events, bad)[-1] == "failed", "A cell that is always killed did not fail.")
+            expect(kinds_of(events, bad)[-1] == "failed", "A trial that is always killed did not fail.")
             expect(all(kinds_of(events, task)[-1] == "finished" for task in good), "The others did not finish.")
             expect("memory" in reason_of(events, bad), f"No advice: {reason_of(events, bad)}")
 
 
-def kinds_of(events: Sequence[Event], task: CellTask) -> list[str]:
-    """What happened to one cell, in order."""
+def kinds_of(events: Sequence[Event], task: TrialTask) -> list[str]:
+    """What happened to one trial, in order."""
     return [event.kind for event in events if event.task.folder == task.folder]
 
 
-def reason_of(events: Sequence[Event], task: CellTask) -> str:
-    """The last reason that was told of a cell."""
+def reason_of(events: Sequence[Event], task: TrialTask) -> str:
+    """The last reason that was told of a trial."""
     return [event.reason or "" for event in events if event.task.folder == task.folder][-1]
 
 
-def interrupted(executor: Executor, task: CellTask, *, at_epoch: int) -> float:
-    """Run a cell, send SIGINT at the end of an epoch; the seconds from there until the run ended."""
+def interrupted(executor: Executor, task: TrialTask, *, at_epoch: int) -> float:
+    """Run a trial, send SIGINT at the end of an epoch; the seconds from there until the run ended."""
     sent: list[float] = []
 
     def send(event: Event) -> None:
@@ -219,4 +223,4 @@ def interrupted(executor: Executor, task: CellTask, *, at_epoch: int) -> float:
     raise AssertionError("SIGINT did not interrupt the run.")
 
 
-__all__ = ["ExecutorContract", "SmallCells", "WorkersContract", "interrupted", "kinds_of", "reason_of"]
+__all__ = ["ExecutorContract", "SmallTrials", "WorkersContract", "interrupted", "kinds_of", "reason_of"]

@@ -1,6 +1,6 @@
-"""What a cell leaves when its last step is done: scores, predictions, weights, and the record that makes it finished.
+"""What a trial leaves when its last step is done: scores, predictions, weights, and the record that makes it finished.
 
-Knows one trained cell; nothing of how it was trained.
+Knows one trained trial; nothing of how it was trained.
 """
 
 from __future__ import annotations
@@ -26,45 +26,47 @@ from segdecay.errors import RunError
 from segdecay.metrics.boundary import FILE as BOUNDARY_FILE
 from segdecay.metrics.boundary import write_boundaries
 from segdecay.metrics.confusion import curve_scores, write_confusions
-from segdecay.runs.records import CellRecord, Scores
+from segdecay.runs.records import Scores, TrialRecord
 from segdecay.training.dead_classes import dead_classes, plain
-from segdecay.training.setup import CellTask, Parts, count_batches, count_epochs, count_steps
-from segdecay.training.state import Cell
+from segdecay.training.setup import Parts, TrialTask, count_batches, count_epochs, count_steps
+from segdecay.training.state import Trial
 from segdecay.training.weight_balancing import log_frequencies
 from segdecay.utils.files import write_bytes, write_json
 
-READINGS = 8  # per training, as far as CellTask.gauge_steps allows, beside the last of each stage
+READINGS = 8  # per training, as far as TrialTask.diagnostics_steps allows, beside the last of each stage
 
 
-def is_gauged(task: CellTask, epoch: int) -> bool:
+def is_diagnosed(task: TrialTask, epoch: int) -> bool:
     """Whether an epoch, counted from 0, ends with a reading; the last one of each stage always does."""
     epochs, done = task.config.training.epochs, epoch + 1
     if done in (epochs, count_epochs(task.config)):
         return True
-    apart = -(-task.gauge_steps // count_steps(task.config, len(task.train), epochs=1))
+    apart = -(-task.diagnostics_steps // count_steps(task.config, len(task.train), epochs=1))
     return done % max(1, epochs // READINGS, apart) == 0
 
 
-def build_gauges(task: CellTask, parts: Parts, epoch: int) -> decay.Gauges | None:
-    """The gauges of an epoch; None where it ends without a reading."""
-    if not is_gauged(task, epoch):
+def build_diagnostics(task: TrialTask, parts: Parts, epoch: int) -> decay.Diagnostics | None:
+    """The diagnostics of an epoch; None where it ends without a reading."""
+    if not is_diagnosed(task, epoch):
         return None
-    return decay.Gauges(
+    return decay.Diagnostics(
         parts.bare, parts.optimizer, partition=parts.handle.partition, class_counts=parts.pixels.counts.tolist()
     )
 
 
-def watched(gauges: decay.Gauges | None, *, is_last_step: bool) -> AbstractContextManager[None]:
+def watched(diagnostics: decay.Diagnostics | None, *, is_last_step: bool) -> AbstractContextManager[None]:
     """What an optimizer step runs in: watched if it is the last of an epoch that is read."""
-    return gauges.watched() if gauges is not None and is_last_step else nullcontext()
+    return diagnostics.watched() if diagnostics is not None and is_last_step else nullcontext()
 
 
-def kept_gauges(curve: Sequence[dict[str, Any]], on_validation: decay.ActivationWatch | None) -> dict[str, Any] | None:
-    """What the cell's record keeps: the last reading, and dead activations over all validation images."""
-    last = next((line["gauges"] for line in reversed(curve) if line.get("gauges")), None)
+def kept_diagnostics(
+    curve: Sequence[dict[str, Any]], on_validation: decay.ActivationWatch | None
+) -> dict[str, Any] | None:
+    """What the trial's record keeps: the last reading, and dead activations over all validation images."""
+    last = next((line["diagnostics"] for line in reversed(curve) if line.get("diagnostics")), None)
     if last is None:
         return None
-    seen = [] if on_validation is None else [dataclasses.asdict(line) for line in on_validation.gauges()]
+    seen = [] if on_validation is None else [dataclasses.asdict(line) for line in on_validation.diagnostics()]
     return {**last, "validation_activations": seen}
 
 
@@ -107,7 +109,7 @@ def write_predictions(folder: Path, indices: Sequence[int], predictions: Sequenc
 
 
 def read_predictions(folder: Path, index: int) -> U8:
-    """One predicted mask (H, W) that a cell kept, by its index in the data set.
+    """One predicted mask (H, W) that a trial kept, by its index in the data set.
 
     Raises:
         RunError: the file is missing or damaged.
@@ -122,30 +124,30 @@ def read_predictions(folder: Path, index: int) -> U8:
         ) from error
 
 
-def finish(cell: Cell, reason: str | None) -> CellRecord:
-    """Score at the last step and write everything; cell.json comes last and makes the cell finished."""
-    task, progress = cell.task, cell.progress
+def finish(trial: Trial, reason: str | None) -> TrialRecord:
+    """Score at the last step and write everything; trial.json comes last and makes the trial finished."""
+    task, progress = trial.task, trial.progress
     train = validation = watch = None
     extra: dict[str, Any] = {
-        "task": cell.dataset.task,
-        "mean": list(cell.parts.pixels.mean),
-        "deviation": list(cell.parts.pixels.deviation),
+        "task": trial.dataset.task,
+        "mean": list(trial.parts.pixels.mean),
+        "deviation": list(trial.parts.pixels.deviation),
         "batches": count_batches(len(task.train), task.config.training.batch_size),
-        "log_frequencies": log_frequencies(cell.parts.pixels.counts),
-        "stages": [*progress.stages, cell.facts_of_stage()],
+        "log_frequencies": log_frequencies(trial.parts.pixels.counts),
+        "stages": [*progress.stages, trial.facts_of_stage()],
     }
     if task.spread is not None:
         extra["devices"] = list(task.spread.devices)
     if reason is None:
-        train, validation, watch, more = _final_scores(cell)
+        train, validation, watch, more = _final_scores(trial)
         extra |= more
         if task.keep_model:
-            write_weights(task.folder, cell.parts.bare)
-    extra["gauges"] = kept_gauges(progress.curve, watch)
+            write_weights(task.folder, trial.parts.bare)
+    extra["diagnostics"] = kept_diagnostics(progress.curve, watch)
     write_curve(task.folder, progress.curve)
-    record = CellRecord(
+    record = TrialRecord(
         setting=task.setting,
-        strength=cell.parts.strength,
+        strength=trial.parts.strength,
         fold=task.fold,
         seed=task.seed,
         status="finished" if reason is None else "diverged",
@@ -154,29 +156,29 @@ def finish(cell: Cell, reason: str | None) -> CellRecord:
         validation=validation,
         epochs=progress.epoch,
         steps=progress.step,
-        seconds=cell.elapsed(),
+        seconds=trial.elapsed(),
         parts=(len(task.train), len(task.scored)),
         extra=extra,
     )
-    write_json(task.folder / "cell.json", record)
+    write_json(task.folder / "trial.json", record)
     return record
 
 
-def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | None, dict[str, Any]]:
+def _final_scores(trial: Trial) -> tuple[Scores, Scores | None, ActivationWatch | None, dict[str, Any]]:
     """Train and validation scores alike, after the last step; matrices and predictions are kept beside."""
-    task, progress = cell.task, cell.progress
-    on_train = cell.score(task.train)
+    task, progress = trial.task, trial.progress
+    on_train = trial.score(task.train)
     train = on_train.scores
-    progress.curve[-1] |= curve_scores(train, "train", cell.dataset.task)
+    progress.curve[-1] |= curve_scores(train, "train", trial.dataset.task)
     if not task.scored:
         return train, None, None, {}
-    of_masks = cell.dataset.task == "segmentation"  # a matrix of one label says which it was
+    of_masks = trial.dataset.task == "segmentation"  # a matrix of one label says which it was
     keeps = of_masks and not task.is_refit
-    with watch_activations(cell.parts.bare) as watch:
-        on_validation = cell.score(task.scored, keep_predictions=keeps, with_boundaries=of_masks)
+    with watch_activations(trial.parts.bare) as watch:
+        on_validation = trial.score(task.scored, keep_predictions=keeps, with_boundaries=of_masks)
     matrix = on_validation.confusions.sum(axis=0)
     validation = on_validation.scores
-    progress.curve[-1] |= validation_line(validation) | curve_scores(validation, "validation", cell.dataset.task)
+    progress.curve[-1] |= validation_line(validation) | curve_scores(validation, "validation", trial.dataset.task)
     write_confusions(task.folder / "confusion.npz", on_validation.confusions)
     if on_validation.boundary is not None:
         write_boundaries(task.folder / BOUNDARY_FILE, on_validation.boundary)
@@ -184,6 +186,6 @@ def _final_scores(cell: Cell) -> tuple[Scores, Scores | None, ActivationWatch | 
         write_predictions(task.folder, task.scored, on_validation.predictions)
     predicted = int((matrix.sum(axis=0) > 0).sum())
     present = int((matrix.sum(axis=1) > 0).sum())
-    died = dead_classes(progress.curve, cell.dataset.classes, validation.support)
+    died = dead_classes(progress.curve, trial.dataset.classes, validation.support)
     more = {"collapsed": predicted <= 1 < present, "classes_predicted": predicted, "died": plain(died)}
     return train, validation, watch, more

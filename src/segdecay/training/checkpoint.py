@@ -1,4 +1,4 @@
-"""The state of an unfinished cell in one file without pickle: tensors by name, the rest as JSON.
+"""The state of an unfinished trial in one file without pickle: tensors by name, the rest as JSON.
 
 One file, written beside, synced and renamed: a kill leaves the old state or the new one. Knows models and optimizers;
 nothing of data or scores.
@@ -21,7 +21,7 @@ from segdecay.errors import DecayError, RunError
 from segdecay.utils.files import write_bytes
 
 FILE = "state.safetensors"
-POLICY = "policy"  # in the JSON: the state of the policy, its tensors replaced by their names
+REGULARIZER = "regularizer"  # in the JSON: the state of the regularizer, its tensors replaced by their names
 KEY = "progress"  # one metadata key with sorted JSON: several keys would differ in order from process to process
 
 
@@ -35,13 +35,13 @@ def pack_tensors(tensors: dict[str, Tensor], progress: dict[str, Any]) -> bytes:
 def write_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, handle: Handle, progress: dict[str, Any]
 ) -> None:
-    """Keep model, optimizer, policy state and progress in `folder`/state.safetensors."""
+    """Keep model, optimizer, regularizer state and progress in `folder`/state.safetensors."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{key}"] = value
-    progress = {**progress, POLICY: _lift(handle.state_dict(), "policy", tensors)}
+    progress = {**progress, REGULARIZER: _lift(handle.state_dict(), "regularizer", tensors)}
     # cloned: tensors that share memory (tied weights) may not be saved as views of each other
     tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,10 @@ def validate_weights(path: Path) -> None:
 def read_checkpoint(
     folder: Path, model: nn.Module, parts_at: Callable[[dict[str, Any]], tuple[torch.optim.Optimizer, Handle]]
 ) -> dict[str, Any] | None:
-    """Load what `write_checkpoint` kept into model, optimizer and policy, in place; None when nothing is usable.
+    """Load what `write_checkpoint` kept into model, optimizer and regularizer, in place; None when nothing is usable.
 
     `parts_at` is told the progress, once the model's weights are loaded, and gives optimizer and handle that were in
-    use. A damaged file counts as nothing: the cell then starts anew, which costs time and loses no result; build the
+    use. A damaged file counts as nothing: the trial then starts anew, which costs time and loses no result; build the
     model anew for that, as it may hold a part of the file.
     """
     path = folder / FILE
@@ -87,7 +87,7 @@ def read_checkpoint(
         with safe_open(path, framework="pt") as kept:
             tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a mapping
             progress: dict[str, Any] = json.loads((kept.metadata() or {})[KEY])
-        policy = _lower(progress.pop(POLICY), tensors)
+        regularizer = _lower(progress.pop(REGULARIZER), tensors)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
         return None
     own = model.state_dict()
@@ -97,7 +97,7 @@ def read_checkpoint(
     model.load_state_dict(weights)
     optimizer, handle = parts_at(progress)
     try:
-        handle.load_state_dict(policy)
+        handle.load_state_dict(regularizer)
     except DecayError:
         return None
     state: dict[int, dict[str, Tensor]] = {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from segdecay.runs.records import CellRecord, Strength, axis_names
+from segdecay.runs.records import Strength, TrialRecord, axis_names
 
 LIVED = 0.05  # IoU that a class must have reached to have been found at all
 DEAD = 0.001  # IoU at or below which it is lost: a handful of pixels
@@ -57,7 +57,7 @@ def plain(deaths: Sequence[Death]) -> list[dict[str, Any]]:
     return [asdict(death) for death in deaths]
 
 
-def deaths_of(record: CellRecord) -> tuple[Death, ...]:
+def deaths_of(record: TrialRecord) -> tuple[Death, ...]:
     """What `plain` left in a record; none in records of older versions."""
     return tuple(Death(**one) for one in record.extra.get("died", ()))
 
@@ -97,7 +97,7 @@ class Toll:
         )
 
 
-def tolls(records: Sequence[CellRecord]) -> tuple[Toll, ...]:
+def tolls(records: Sequence[TrialRecord]) -> tuple[Toll, ...]:
     """Every strength and class that died there, by strength in the order of the records, then as classes died."""
     found = []
     for value in dict.fromkeys(record.strength.value for record in records):

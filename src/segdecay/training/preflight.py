@@ -1,6 +1,6 @@
 """One real step before a search: does everything work together, and how long does a step take?
 
-Knows one cell's parts; writes nothing.
+Knows one trial's parts; writes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segdecay.models.zoo import fresh_names, is_own
 from segdecay.training.batches import check_draws, generator
 from segdecay.training.distributed import validate_spread
 from segdecay.training.head import cap_rows_
-from segdecay.training.setup import CellTask, Parts, apply_in_training, build_parts, count_batches, partition_of
+from segdecay.training.setup import Parts, TrialTask, apply_in_training, build_parts, count_batches, partition_of
 from segdecay.training.weight_balancing import begin_second_stage_, head_norms
 
 TIMED_STEPS = 3
@@ -32,7 +32,7 @@ SHOWN_TENSORS = 5
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the trial found."""
+    """What the preflight found."""
 
     partition: Partition
     seconds_a_batch: float
@@ -51,21 +51,21 @@ class Preflight:
         return 2 * workers * self.checkpoint_bytes + 2 * refits * (self.checkpoint_bytes // 3) + PAGE_BYTES
 
 
-def try_cell(task: CellTask) -> Preflight:
+def run_preflight(task: TrialTask) -> Preflight:
     """Train a few batches of the smallest size that will occur, on a throw-away model.
 
     Raises:
         ConfigError: class-aware crops or copy-paste can do nothing with these data, or name what is not there; a
-            training is too short for its policy to act.
+            training is too short for its regularizer to act.
         ModelError: the model cannot be applied, or its output does not fit the masks.
-        DecayError: the partition or the policy has no meaning for it.
+        DecayError: the partition or the regularizer has no meaning for it.
     """
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     dataset = open_dataset(task.dataset)
-    trial = replace(task, folder=Path(tempfile.gettempdir()))
+    preflight = replace(task, folder=Path(tempfile.gettempdir()))
     try:
-        parts = build_parts(trial, dataset)
+        parts = build_parts(preflight, dataset)
         gather(ConfigError, check_draws(task.config.augment, dataset, task.train, parts.draws))
         _refuse_idle(task.config, parts)
         batches = count_batches(len(task.train), task.config.training.batch_size)
@@ -89,7 +89,7 @@ def try_cell(task: CellTask) -> Preflight:
         size = sum(value.numel() * value.element_size() for value in parts.bare.state_dict().values())
         partition = partition_of(task.config, parts.bare)
         if task.config.balancing.epochs:
-            begin_second_stage_(parts, trial, dataset, head_norms(partition))
+            begin_second_stage_(parts, preflight, dataset, head_norms(partition))
             parts.model.eval()
             _step(parts, apply_in_training(parts.model, normal), masks)
     finally:
@@ -111,31 +111,31 @@ def _validate_logits(logits: torch.Tensor, images: torch.Tensor, dataset: Datase
 
 
 def _refuse_idle(config: RunConfig, parts: Parts) -> None:
-    idle, steps = parts.handle.policy.idle_steps(), len(parts.rates)
+    idle, steps = parts.handle.regularizer.idle_steps(), len(parts.rates)
     if 0 < steps <= idle:
-        name = config.decay.policy
-        options = parts.handle.policy.state_dict().get("options")
+        name = config.decay.regularizer
+        options = parts.handle.regularizer.state_dict().get("options")
         raise ConfigError(
-            f"Policy '{name}' cannot act in the first {idle} steps (options {options}), and a training here has "
+            f"Regularizer '{name}' cannot act in the first {idle} steps (options {options}), and a training here has "
             f"{steps}: every strength would be none. Train longer (training.epochs, or a smaller batch), or choose "
             "options that act at once, for cpr decay.options={kappa: factor}; in a comparison leave the arm out."
         )
 
 
-def start_notes(config: RunConfig, trial: Preflight) -> list[str]:
+def start_notes(config: RunConfig, preflight: Preflight) -> list[str]:
     """What a person should know of the values that training starts from.
 
     Which tensors model.weights left random; and that l2_sp would pull to a random start.
     """
-    notes, left = [], len(trial.fresh)
+    notes, left = [], len(preflight.fresh)
     if config.model.weights is not None and left:
-        shown = ", ".join(trial.fresh[:SHOWN_TENSORS]) + (", …" if left > SHOWN_TENSORS else "")
+        shown = ", ".join(preflight.fresh[:SHOWN_TENSORS]) + (", …" if left > SHOWN_TENSORS else "")
         notes.append(
-            f"model.weights gives {trial.tensors - left} of {trial.tensors} tensors; {left} begin with random values: "
+            f"model.weights gives {preflight.tensors - left} of {preflight.tensors} tensors; {left} begin with random values: "
             f"{shown}"
         )
     is_ours = not is_own(config.model.name)
-    if config.decay.policy == L2SP.name and is_ours and left == trial.tensors:
+    if config.decay.regularizer == L2SP.name and is_ours and left == preflight.tensors:
         notes.append(
             "warning: l2_sp pulls weights to where they start, and here that is random: no pretrained weights are "
             "given. Set model.weights, or model.pretrained=true for an smp model, or use decoupled."

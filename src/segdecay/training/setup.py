@@ -1,6 +1,6 @@
-"""What a cell trains with, built from its task: device, model, optimizer, decay, normalisation, batches.
+"""What a trial trains with, built from its task: device, model, optimizer, decay, normalisation, batches.
 
-Knows configuration and decoded data; nothing of other cells.
+Knows configuration and decoded data; nothing of other trials.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from segdecay.training.distributed import Fabric, Ranks, Spread, build_fabric, s
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
-from segdecay.training.user_api import Own, own_axis
+from segdecay.training.user_api import UserFunction, user_axis
 
 ALONE = Ranks()
 
 
 @dataclass(frozen=True)
-class CellTask:
-    """One training to do. Indices point into the decoded data set; nothing here depends on other cells."""
+class TrialTask:
+    """One training to do. Indices point into the decoded data set; nothing here depends on other trials."""
 
     folder: Path
     dataset: Path
     config: RunConfig
     setting: str
-    value: float  # on the policy's axis
+    value: float  # on the regularizer's axis
     fold: int
     seed: int
     train: tuple[int, ...]
@@ -51,13 +51,13 @@ class CellTask:
     is_refit: bool = False
     scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
-    gauge_steps: int = 100  # between two readings of the gauges, at least; one costs about half a step
-    own: Own | None = None  # trained by the caller's function, not by our loop
+    diagnostics_steps: int = 100  # between two readings of the diagnostics, at least; one costs about half a step
+    own: UserFunction | None = None  # trained by the caller's function, not by our loop
     spread: Spread | None = None  # over several devices; None: on `device` alone
 
     @property
     def drawn_from(self) -> int:
-        """What every random draw of this cell depends on: the run's seed and the cell's, added."""
+        """What every random draw of this trial depends on: the run's seed and the trial's, added."""
         return self.config.seed + self.seed
 
 
@@ -73,11 +73,11 @@ def count_steps(config: RunConfig, n_images: int, *, epochs: int | None = None) 
 
 
 def count_epochs(config: RunConfig) -> int:
-    """Epochs of a whole cell, both stages."""
+    """Epochs of a whole trial, both stages."""
     return config.training.epochs + config.balancing.epochs
 
 
-def epoch_batches(task: CellTask, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+def epoch_batches(task: TrialTask, epoch: int) -> Iterator[npt.NDArray[np.int64]]:
     """The training indices of every batch of one epoch: the same for every setting of a fold and seed."""
     order = torch.randperm(len(task.train), generator=generator(task.drawn_from, task.fold, "order", epoch)).numpy()
     indices = np.asarray(task.train, dtype=np.int64)[order]
@@ -85,36 +85,36 @@ def epoch_batches(task: CellTask, epoch: int) -> Iterator[npt.NDArray[np.int64]]
 
 
 def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
-    """The axis that this policy and optimizer are tuned along.
+    """The axis that this regularizer and optimizer are tuned along.
 
     Raises:
-        DecayError: unknown policy or option, or a pair that has no meaning.
+        DecayError: unknown regularizer or option, or a pair that has no meaning.
     """
     if config.axis is not None:
-        return own_axis(config.axis)
-    return decay.axis_of(config.policy, optimizer.name, momentum=momentum_of(optimizer), options=config.options)
+        return user_axis(config.axis)
+    return decay.axis_of(config.regularizer, optimizer.name, momentum=momentum_of(optimizer), options=config.options)
 
 
 def check_dropout(config: RunConfig) -> list[str]:
     """Faults of a configuration that searches dropout."""
-    if config.decay.policy != decay.Dropout.name:
+    if config.decay.regularizer != decay.Dropout.name:
         return []
     faults = []
     if config.model.name not in PRESETS:
         faults.append(
-            f"decay.policy=dropout sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); saw "
+            f"decay.regularizer=dropout sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); saw "
             f"model.name={config.model.name}. Give your own model its dropout, one run for each p."
         )
     if config.model.dropout:
         faults.append(
-            f"decay.policy=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave it out."
+            f"decay.regularizer=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave it out."
         )
     return faults
 
 
 def model_at(config: RunConfig, value: float) -> ModelConfig:
     """The model of a setting: with its dropout, where that is what the axis is about."""
-    if config.decay.policy != decay.Dropout.name:
+    if config.decay.regularizer != decay.Dropout.name:
         return config.model
     return config.model.model_copy(update={"dropout": value})
 
@@ -155,12 +155,12 @@ def multipliers_of(config: DecayConfig) -> dict[str, float]:
 
 
 def initial_size(config: RunConfig, dataset: Dataset) -> float | None:
-    """The median initial size of what a fresh model's policy shrinks, where the axis is relative to it; else None."""
+    """The median initial size of what a fresh model's regularizer shrinks, where the axis is relative to it; else None."""
     if axis_for(config.decay, config.optimizer).name != "relative_shrinkage":
         return None
     torch.manual_seed(config.seed)
     model = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
-    _, handle = attach_policy(config, model, 0.0, [config.optimizer.lr])
+    _, handle = attach_regularizer(config, model, 0.0, [config.optimizer.lr])
     return handle.size()
 
 
@@ -197,8 +197,8 @@ def prepare_torch(config: RunConfig, device: str) -> None:
     torch.use_deterministic_algorithms(config.training.deterministic, warn_only=device != "cpu")
 
 
-def build_parts(task: CellTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts:
-    """Everything fresh for one cell; the same initial weights for every setting of a fold and seed."""
+def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts:
+    """Everything fresh for one trial; the same initial weights for every setting of a fold and seed."""
     config = task.config
     prepare_torch(config, task.device)
     fabric = build_fabric(config.training.precision, task.device, ranks, task.spread)
@@ -206,7 +206,7 @@ def build_parts(task: CellTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts
     bare = build_model(model_at(config, task.value), in_channels=dataset.bands, classes=len(dataset.classes))
     bare = bare.to(memory_format=torch.channels_last)
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
-    optimizer, handle = attach_policy(config, bare, task.value, rates)
+    optimizer, handle = attach_regularizer(config, bare, task.value, rates)
     strength = strength_of(config, task.value, len(task.train), size=handle.size())
     model, wrapped = fabric.setup(bare, optimizer)
     pixels = pixel_statistics(dataset, task.train)
@@ -237,22 +237,22 @@ def build_parts(task: CellTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts
     )
 
 
-def attach_policy(
+def attach_regularizer(
     config: RunConfig, model: nn.Module, value: float, rates: Sequence[float]
 ) -> tuple[torch.optim.Optimizer, decay.Handle]:
-    """The optimizer of a model, with the policy at an axis value; dropout, which is in the model, attaches nothing.
+    """The optimizer of a model, with the regularizer at an axis value; dropout, which is in the model, attaches nothing.
 
     Raises:
-        DecayError: the policy does not fit the model, or the value the learning rates.
+        DecayError: the regularizer does not fit the model, or the value the learning rates.
     """
     partition = partition_of(config, model)
     optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))
-    in_model = decay.POLICIES[config.decay.policy].in_model
+    in_model = decay.REGULARIZERS[config.decay.regularizer].in_model
     handle = decay.attach(
         optimizer,
         model,
-        policy="none" if in_model else config.decay.policy,
-        options=None if in_model else policy_options(config, model, partition),
+        regularizer="none" if in_model else config.decay.regularizer,
+        options=None if in_model else regularizer_options(config, model, partition),
         axis_value=0.0 if in_model else value,
         partition=partition,
         multipliers=multipliers_of(config.decay),
@@ -261,11 +261,11 @@ def attach_policy(
     return optimizer, handle
 
 
-def policy_options(config: RunConfig, model: nn.Module, partition: decay.Partition) -> dict[str, Any]:
-    """The policy's options; under l2_sp, where a file or the hub gave a part of the model, the rest is new."""
+def regularizer_options(config: RunConfig, model: nn.Module, partition: decay.Partition) -> dict[str, Any]:
+    """The regularizer's options; under l2_sp, where a file or the hub gave a part of the model, the rest is new."""
     options = config.decay.options
     has_start = config.model.weights is not None or config.model.pretrained
-    if config.decay.policy != L2SP.name or "new" in options or not has_start:
+    if config.decay.regularizer != L2SP.name or "new" in options or not has_start:
         return options
     fresh, factors = set(fresh_names(config.model, model)), multipliers_of(config.decay)
     decayed = [row.name for row in partition.rows if row.trainable and factors.get(row.group)]

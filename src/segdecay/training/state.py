@@ -1,4 +1,4 @@
-"""One running cell: its task, data, moving parts and progress, and what all steps of its life ask of it.
+"""One running trial: its task, data, moving parts and progress, and what all steps of its life ask of it.
 
 Knows one training; nothing of the order of steps or of files.
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segdecay.data.dataset import Dataset
-from segdecay.training.setup import CellTask, Parts
+from segdecay.training.setup import Parts, TrialTask
 from segdecay.training.validate import Scored, score_images
 from segdecay.training.weight_balancing import stage_facts
 
 
 @dataclass
 class Progress:
-    """Where an unfinished cell stands; plain values only."""
+    """Where an unfinished trial stands; plain values only."""
 
     setting: str = ""
     epoch: int = 0
@@ -33,10 +33,10 @@ class Progress:
 
 
 @dataclass
-class Cell:
-    """One running cell."""
+class Trial:
+    """One running trial."""
 
-    task: CellTask
+    task: TrialTask
     dataset: Dataset
     parts: Parts
     progress: Progress
@@ -47,7 +47,7 @@ class Cell:
     is_asked: bool = False  # to stop, by what all processes agreed on
 
     def elapsed(self) -> float:
-        """Seconds spent on this cell, before and since it was opened."""
+        """Seconds spent on this trial, before and since it was opened."""
         return self.progress.seconds + time.monotonic() - self.started
 
     def score(

@@ -56,7 +56,7 @@ class Translated:
 class StrengthReport:
     """A strength in every unit; None where the unit has no meaning (`reason` says why) or τ is infinite."""
 
-    policy: str
+    regularizer: str
     optimizer: str
     momentum: float  # μ of SGD, else 0
     schedule: str
@@ -64,7 +64,7 @@ class StrengthReport:
     steps: int
     peak_lr: float
     lambda_: float
-    formula: str  # of the policy
+    formula: str  # of the regularizer
     timescale_epochs: float | None
     total_decay: float | None
     remaining: float | None  # share left of a weight that gets no gradient; l2_sp: of its distance to the start
@@ -92,15 +92,15 @@ def check_conventions(names: Sequence[str]) -> list[str]:
     return [unknown("convention", name, decay.CONVENTIONS) for name in names if name not in decay.CONVENTIONS]
 
 
-def check_policy(name: str) -> list[str]:
-    """Faults of a policy without λ: none, and those that bound weights or act in the model."""
-    axes = {known: decay.axis_of(known, "adamw") for known in decay.POLICIES}
+def check_regularizer(name: str) -> list[str]:
+    """Faults of a regularizer without λ: none, and those that bound weights or act in the model."""
+    axes = {known: decay.axis_of(known, "adamw") for known in decay.REGULARIZERS}
     with_lambda = [known for known, axis in axes.items() if axis.has_lambda and not axis.only_none]
     if name in with_lambda:
         return []
     reason = f"'{name}' has none, as {axes[name].reason} " if name in axes and axes[name].reason else ""
     return [
-        f"λ, τ and D are those of {', '.join(with_lambda)}; saw policy '{name}'. {reason}See: segdecay policies {name}"
+        f"λ, τ and D are those of {', '.join(with_lambda)}; saw regularizer '{name}'. {reason}See: segdecay regularizers {name}"
     ]
 
 
@@ -115,7 +115,7 @@ def report_strength(
     """A strength on the training that this configuration asks for, and in the named conventions (none: in all).
 
     Args:
-        config: optimizer, schedule, epochs, batch size, accumulation and policy are read; `n_images` is of training.
+        config: optimizer, schedule, epochs, batch size, accumulation and regularizer are read; `n_images` is of training.
         numbers: those of conventions that the configuration does not hold: n_samples, weight_sum, reduction.
 
     Raises:
@@ -127,16 +127,19 @@ def report_strength(
         >>> report_strength(config, 80, StrengthRequest(lambda_=0.5)).timescale_epochs
         20.0
     """
-    gather(ConfigError, [*check_request(n_images, asked, names), *check_policy(config.decay.policy)])
+    gather(ConfigError, [*check_request(n_images, asked, names), *check_regularizer(config.decay.regularizer)])
     axis, steps = axis_for(config.decay, config.optimizer).with_size(1.0), count_steps(config, n_images)
-    policy, is_path = decay.build_policy(config.decay.policy, config.decay.options), axis.name == "relative_shrinkage"
+    regularizer, is_path = (
+        decay.build_regularizer(config.decay.regularizer, config.decay.options),
+        axis.name == "relative_shrinkage",
+    )
     rates, per_epoch = learning_rates(config.schedule, config.optimizer.lr, steps), steps / config.training.epochs
     numbers = _fill(numbers, config)
     lambda_ = _lambda_of(asked, axis, rates, per_epoch, config, numbers)
-    policy.validate(lambda_, max(rates))
+    regularizer.validate(lambda_, max(rates))
     described = decay.describe_strength(axis, axis.from_lambda(lambda_, rates), rates, per_epoch)
     return StrengthReport(
-        policy=config.decay.policy,
+        regularizer=config.decay.regularizer,
         optimizer=config.optimizer.name,
         momentum=momentum_of(config.optimizer),
         schedule=config.schedule.name,
@@ -144,13 +147,13 @@ def report_strength(
         steps=steps,
         peak_lr=max(rates),
         lambda_=lambda_,
-        formula=policy.formula,
+        formula=regularizer.formula,
         timescale_epochs=described.timescale_epochs,
         total_decay=described.total_decay,
         remaining=described.remaining,
-        path=axis.from_lambda(lambda_, rates) * getattr(policy, "l1_ratio", 1.0) if is_path else None,
+        path=axis.from_lambda(lambda_, rates) * getattr(regularizer, "l1_ratio", 1.0) if is_path else None,
         peak_shrinkage=max(rates) * lambda_,
-        largest_lambda=_largest_lambda(policy, max(rates)),
+        largest_lambda=_largest_lambda(regularizer, max(rates)),
         largest_total_decay=axis.largest(rates) if axis.name == "total_decay" else None,
         exact=axis.exact,
         reason=axis.reason,
@@ -159,10 +162,10 @@ def report_strength(
     )
 
 
-def _largest_lambda(policy: decay.Policy, peak_lr: float) -> float | None:
-    """1/η where the policy refuses η·λ = 1; None where every λ is allowed."""
+def _largest_lambda(regularizer: decay.Regularizer, peak_lr: float) -> float | None:
+    """1/η where the regularizer refuses η·λ = 1; None where every λ is allowed."""
     try:
-        policy.validate(1.0 / peak_lr, peak_lr)
+        regularizer.validate(1.0 / peak_lr, peak_lr)
     except DecayError:
         return 1.0 / peak_lr
     return None
@@ -180,7 +183,7 @@ def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float],
     """Where D is not exact: of this strength itself, or of its coupled counterparts under SGD."""
     if axis.name == "total_decay" and axis.coupling is not None:
         return decay.check_first_order(axis, lambda_, rates)
-    if config.decay.policy != "decoupled" or config.optimizer.name != "sgd":
+    if config.decay.regularizer != "decoupled" or config.optimizer.name != "sgd":
         return ()
     coupled = decay.sgd_axis(decay.Coupling(momentum_of(config.optimizer)))
     findings = decay.check_first_order(coupled, lambda_ / coupled.gain, rates)
@@ -213,11 +216,11 @@ def _lambda_of(
     if asked.convention is not None:
         name, _, value = asked.convention.partition("=")
         return decay.from_convention(
-            name, float(value), policy=config.decay.policy, optimizer=config.optimizer.name, numbers=numbers
+            name, float(value), regularizer=config.decay.regularizer, optimizer=config.optimizer.name, numbers=numbers
         )
     if axis.name == "relative_shrinkage" and asked.lambda_ is None:
         raise DecayError(
-            f"'{config.decay.policy}' takes the same length off a weight whatever its size, so no share of it is left "
+            f"'{config.decay.regularizer}' takes the same length off a weight whatever its size, so no share of it is left "
             f"by τ or D. Give --lambda; the axis value of a search depends on the model's initial weights."
         )
     if asked.timescale_epochs is not None:
@@ -230,11 +233,11 @@ def _lambda_of(
 
 def _translate(name: str, lambda_: float, config: RunConfig, numbers: decay.Numbers) -> Translated:
     convention = decay.convention_of(name)
-    policy, optimizer = config.decay.policy, config.optimizer.name
-    value, reason = None, " ".join(decay.check_translation(name, policy=policy, optimizer=optimizer))
+    regularizer, optimizer = config.decay.regularizer, config.optimizer.name
+    value, reason = None, " ".join(decay.check_translation(name, regularizer=regularizer, optimizer=optimizer))
     if not reason:
         try:
-            value = decay.to_convention(name, lambda_, policy=policy, optimizer=optimizer, numbers=numbers)
+            value = decay.to_convention(name, lambda_, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
         except DecayError as error:
             reason = " ".join(line.removeprefix("- ") for line in str(error).splitlines())
     return Translated(name, convention.symbol, value, convention.formula(numbers), reason)

@@ -1,6 +1,6 @@
 """A training that is the caller's own: its axis, and what it is told of the setting, fold and seed it is to train.
 
-Knows values and names; nothing of files of a run or other cells.
+Knows values and names; nothing of files of a run or other trials.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Axis:
         name: what is set, as in "label_smoothing": letters, digits and underscores; it names folders and is shown.
         grid: the strengths of the search; none is added where it is missing.
         unit: of the values, for people.
-        none: the value that regularises nothing: 0 where higher is stronger, inf where lower is.
-        stronger: which end of the axis regularises harder, "higher" or "lower".
+        none: the value that regularizes nothing: 0 where higher is stronger, inf where lower is.
+        stronger: which end of the axis regularizes harder, "higher" or "lower".
 
     Raises:
         ConfigError: naming all faults.
@@ -66,7 +66,7 @@ class Axis:
         if self.none is not None and self.none != (math.inf if lower else 0):
             own = "inf where lower is stronger" if lower else "0 where higher is stronger"
             faults.append(
-                f"axis: none is {own}; saw {self.none!r}. Count the axis from what regularises nothing, for example as "
+                f"axis: none is {own}; saw {self.none!r}. Count the axis from what regularizes nothing, for example as "
                 "a distance from it."
             )
         try:
@@ -86,7 +86,7 @@ class Axis:
         return AxisConfig(name=self.name, unit=self.unit, grid=tuple(grid), stronger=self.stronger)
 
 
-def own_axis(config: AxisConfig) -> decay.Axis:
+def user_axis(config: AxisConfig) -> decay.Axis:
     """An axis of the caller's own as a search sees it: without any λ."""
     none = math.inf if config.stronger == "lower" else 0.0
     return decay.Axis(
@@ -101,9 +101,9 @@ def own_axis(config: AxisConfig) -> decay.Axis:
     )
 
 
-def policy_of(config: RunConfig) -> str:
-    """How the rule is called that is searched: a policy's name, or "own" along an axis of the caller's own."""
-    return config.decay.policy if config.decay.axis is None else OWN
+def regularizer_of(config: RunConfig) -> str:
+    """How the rule is called that is searched: a regularizer's name, or "own" along an axis of the caller's own."""
+    return config.decay.regularizer if config.decay.axis is None else OWN
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ class Setting:
     """The setting that a call trains.
 
     Attributes:
-        name: of the axis: the caller's own, or "total_decay", "lambda", ... of a policy.
+        name: of the axis: the caller's own, or "total_decay", "lambda", ... of a regularizer.
         value: on that axis.
-        is_none: whether it regularises nothing.
-        policy: to attach, where the axis is a policy's; None on an axis of one's own.
+        is_none: whether it regularizes nothing.
+        regularizer: to attach, where the axis is a regularizer's; None on an axis of one's own.
         lambda_, total_decay, timescale_epochs: the value in the units that it has, for the images of this fold.
         learning_rates: of all optimizer steps, by the configuration's schedule; empty on an axis of one's own.
         config: what else was asked for.
@@ -123,7 +123,7 @@ class Setting:
     name: str
     value: float
     is_none: bool
-    policy: str | None
+    regularizer: str | None
     lambda_: float | None
     total_decay: float | None
     timescale_epochs: float | None
@@ -132,7 +132,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class OwnFold:
+class UserFold:
     """The images that a call trains and validates on, and where it is run.
 
     Attributes:
@@ -166,16 +166,16 @@ class OwnFold:
             RunError: `data` was only described, so that there is nothing to open.
         """
         if self.root is None:
-            raise RunError("fold.open(): data was described by OwnData, so only you know where its images are.")
+            raise RunError("fold.open(): data was described by UserData, so only you know where its images are.")
         return open_dataset(self.root)
 
 
-Function = Callable[[Setting, OwnFold, int], Any]
+Function = Callable[[Setting, UserFold, int], Any]
 
 
 @dataclass(frozen=True)
-class Own:
-    """What a cell needs in order to be trained by the caller's function."""
+class UserFunction:
+    """What a trial needs in order to be trained by the caller's function."""
 
     function: Function
     names: tuple[str, ...]  # of all images

@@ -1,6 +1,6 @@
-"""One cell by the caller's function: told what to train, asked for counts, recorded as any other cell.
+"""One trial by the caller's function: told what to train, asked for counts, recorded as any other trial.
 
-Knows one training; nothing of other cells but the truth of their fold.
+Knows one training; nothing of other trials but the truth of their fold.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from segdecay.errors import DiskFullError, RunError, gather
 from segdecay.metrics.confusion import scores_of, write_confusions
-from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.runs.records import TrialRecord, trial_from_json
 from segdecay.training.artifacts import write_curve
 from segdecay.training.optim import learning_rates
-from segdecay.training.setup import CellTask, axis_for, count_steps, strength_of
-from segdecay.training.user_api import Own, OwnFold, Setting, name_of
+from segdecay.training.setup import TrialTask, axis_for, count_steps, strength_of
+from segdecay.training.user_api import Setting, UserFold, UserFunction, name_of
 from segdecay.utils.files import read_json, write_bytes, write_json
 
 I64 = npt.NDArray[np.int64]
@@ -139,16 +139,16 @@ TRACEBACK = "failed.txt"
 POLL_S = 0.1
 
 
-def run_own_cell(task: CellTask, own: Own, *, stop: Callable[[], bool] = lambda: False) -> CellRecord:
-    """Have the caller's function train one cell; a finished cell is only read.
+def run_user_trial(task: TrialTask, own: UserFunction, *, stop: Callable[[], bool] = lambda: False) -> TrialRecord:
+    """Have the caller's function train one trial; a finished trial is only read.
 
     Nothing of an unfinished training is kept, so a worker that is asked to stop ends at once.
 
     Raises:
-        RunError: the function raised (its traceback is kept in the cell's folder), or returned what cannot be scored.
+        RunError: the function raised (its traceback is kept in the trial's folder), or returned what cannot be scored.
     """
-    if (task.folder / "cell.json").exists():
-        return cell_from_json(read_json(task.folder / "cell.json"))
+    if (task.folder / "trial.json").exists():
+        return trial_from_json(read_json(task.folder / "trial.json"))
     task.folder.mkdir(parents=True, exist_ok=True)
     _end_when_asked(stop)
     start = time.monotonic()
@@ -160,7 +160,7 @@ def run_own_cell(task: CellTask, own: Own, *, stop: Callable[[], bool] = lambda:
     predicted, present = int((total.sum(axis=0) > 0).sum()), int((total.sum(axis=1) > 0).sum())
     write_confusions(task.folder / "confusion.npz", matrices)
     write_curve(task.folder, [])
-    record = CellRecord(
+    record = TrialRecord(
         setting=task.setting,
         strength=strength_of(task.config, task.value, len(task.train)),
         fold=task.fold,
@@ -176,36 +176,36 @@ def run_own_cell(task: CellTask, own: Own, *, stop: Callable[[], bool] = lambda:
         extra={
             "collapsed": predicted <= 1 < present,
             "classes_predicted": predicted,
-            "trained_by": name_of(own.function),
+            "trained_by": name_of(user.function),
         },
     )
-    write_json(task.folder / "cell.json", record)
+    write_json(task.folder / "trial.json", record)
     (task.folder / TRACEBACK).unlink(missing_ok=True)
     return record
 
 
-def setting_of(task: CellTask) -> Setting:
-    """What the caller's function is told of the setting of a cell."""
+def setting_of(task: TrialTask) -> Setting:
+    """What the caller's function is told of the setting of a trial."""
     config = task.config
     strength = strength_of(config, task.value, len(task.train))
-    of_policy = config.decay.axis is None
+    of_regularizer = config.decay.axis is None
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
     return Setting(
         name=strength.axis,
         value=task.value,
         is_none=task.value == axis_for(config.decay, config.optimizer).none,
-        policy=config.decay.policy if of_policy else None,
+        regularizer=config.decay.regularizer if of_regularizer else None,
         lambda_=strength.lambda_,
         total_decay=strength.total_decay,
         timescale_epochs=strength.timescale_epochs,
-        learning_rates=tuple(rates) if of_policy else (),
+        learning_rates=tuple(rates) if of_regularizer else (),
         config=config,
     )
 
 
-def fold_of(task: CellTask, own: Own) -> OwnFold:
-    """What the caller's function is told of the images of a cell."""
-    return OwnFold(
+def fold_of(task: TrialTask, own: UserFunction) -> UserFold:
+    """What the caller's function is told of the images of a trial."""
+    return UserFold(
         number=task.fold,
         train=task.train,
         validation=task.scored,
@@ -218,29 +218,29 @@ def fold_of(task: CellTask, own: Own) -> OwnFold:
     )
 
 
-def truth_path(task: CellTask) -> Path:
-    """Where the truth of a cell's images is remembered: once a fold."""
+def truth_path(task: TrialTask) -> Path:
+    """Where the truth of a trial's images is remembered: once a fold."""
     run = task.folder.parents[1 if task.is_refit else 2]
     return run / TRUTH / f"{'test' if task.is_refit else task.fold}.json"
 
 
-def _call(own: Own, setting: Setting, fold: OwnFold, task: CellTask) -> Any:
+def _call(own: UserFunction, setting: Setting, fold: UserFold, task: TrialTask) -> Any:
     try:
-        return own.function(setting, fold, task.drawn_from)
+        return user.function(setting, fold, task.drawn_from)
     except (Exception, SystemExit) as error:
         if DiskFullError.is_told_by(error):
             raise
         write_bytes(task.folder / TRACEBACK, traceback.format_exc().encode("utf-8", errors="replace"))
         said = str(error).strip().splitlines()
         raise RunError(
-            f"{name_of(own.function)} raised {type(error).__name__}: {said[0] if said else 'no message'} "
+            f"{name_of(user.function)} raised {type(error).__name__}: {said[0] if said else 'no message'} "
             f"(the traceback is in {task.folder / TRACEBACK})"
         ) from error
 
 
-def _checked(found: Any, own: Own, fold: OwnFold, task: CellTask) -> npt.NDArray[np.int64]:
+def _checked(found: Any, own: UserFunction, fold: UserFold, task: TrialTask) -> npt.NDArray[np.int64]:
     """The counts, where they can be scored and are of the truth that other settings were scored by."""
-    told = f"{name_of(own.function)} returned what cannot be scored:"
+    told = f"{name_of(user.function)} returned what cannot be scored:"
     matrices, faults = check_matrices(found, fold.validation_names, len(own.classes))
     if matrices is None:
         gather(RunError, faults, headline=told)

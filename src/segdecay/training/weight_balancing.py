@@ -1,7 +1,7 @@
-"""The second stage of a cell, for rare classes: the head alone, on features that no longer move.
+"""The second stage of a trial, for rare classes: the head alone, on features that no longer move.
 
 Class-balanced loss, decay and MaxNorm on the head. Knows the parts of one training; nothing of epochs, files or other
-cells.
+trials.
 
 Source: Alshammari et al., CVPR 2022; differs in: classes are counted in images or components, decay is decoupled, rows
 are capped after every step instead of every epoch, norm statistics stand still, the last step is taken instead of the
@@ -26,7 +26,7 @@ from segdecay.training.class_weights import count_examples
 from segdecay.training.head import RowCap, head_weights, row_norms
 from segdecay.training.losses import build_loss, effective_number_weights
 from segdecay.training.optim import build_optimizer, learning_rates
-from segdecay.training.setup import CellTask, Parts, count_steps
+from segdecay.training.setup import Parts, TrialTask, count_steps
 
 
 def check_balancing(config: RunConfig) -> list[str]:
@@ -46,14 +46,14 @@ def head_norms(partition: decay.Partition) -> dict[str, list[float]]:
     return {weight.name: row_norms(weight.parameter, weight.dim) for weight in head_weights(partition)}
 
 
-def begin_second_stage_(parts: Parts, task: CellTask, dataset: Dataset, norms: Mapping[str, Sequence[float]]) -> None:
+def begin_second_stage_(parts: Parts, task: TrialTask, dataset: Dataset, norms: Mapping[str, Sequence[float]]) -> None:
     """Turn the parts of the first stage into those of the second, in place.
 
     Trained are the group `head` and the biases beside it; λ and the cap act on the weights of the head.
 
     Args:
-        parts: of a cell, with the weights that the first stage ended with or a checkpoint of the second.
-        task: the cell.
+        parts: of a trial, with the weights that the first stage ended with or a checkpoint of the second.
+        task: the trial.
         dataset: its data.
         norms: row norms of the head at the end of the first stage, by name of the weight.
 
@@ -75,7 +75,7 @@ def begin_second_stage_(parts: Parts, task: CellTask, dataset: Dataset, norms: M
     parts.handle = decay.attach(
         parts.optimizer,
         parts.bare,
-        policy="decoupled",
+        regularizer="decoupled",
         strength=config.decay,
         partition=partition,
         multipliers=multipliers,
@@ -116,8 +116,8 @@ def _trained_names(partition: decay.Partition) -> set[str]:
     return names | beside
 
 
-def stage_facts(parts: Parts, task: CellTask, epochs: int) -> dict[str, Any]:
-    """What a stage leaves in the cell's record, as plain JSON: row norms of the head, and in the second what acted."""
+def stage_facts(parts: Parts, task: TrialTask, epochs: int) -> dict[str, Any]:
+    """What a stage leaves in the trial's record, as plain JSON: row norms of the head, and in the second what acted."""
     facts: dict[str, Any] = {"stage": parts.stage, "epochs": epochs, "row_norms": head_norms(parts.handle.partition)}
     facts["loss"] = parts.loss.words
     if parts.weight is not None:

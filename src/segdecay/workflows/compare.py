@@ -1,4 +1,4 @@
-"""A comparison of regularisers at equal budget, in the order in which things happen: data, folds, cells, judgement.
+"""A comparison of regularizers at equal budget, in the order in which things happen: data, folds, trials, judgement.
 
 Knows every room by its front door; computes nothing itself.
 """
@@ -21,12 +21,12 @@ from segdecay.report import build_report
 from segdecay.report.text.format import duration
 from segdecay.runs.comparison_record import Comparison
 from segdecay.runs.folder import check_folder, check_same, open_run, write_environment
-from segdecay.search.comparison.arm_trials import ArmCells, ArmSetting
+from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials
 from segdecay.search.comparison.arms import ARMS, NONE, strengths_of
 from segdecay.search.comparison.conclude import conclude, criterion_of
 from segdecay.search.ledger import Ledger
-from segdecay.training.preflight import Preflight, try_cell
-from segdecay.training.setup import CellTask, count_batches, count_epochs
+from segdecay.training.preflight import Preflight, run_preflight
+from segdecay.training.setup import TrialTask, count_batches, count_epochs
 from segdecay.utils.files import write_json
 from segdecay.workflows.steps import (
     Watcher,
@@ -60,7 +60,7 @@ def prepared(config: CompareConfig) -> CompareConfig:
     if "class_weights" not in loss.model_fields_set:
         loss = loss.model_copy(update={"class_weights": NONE})
     faults = [*_check_shared(shared), *_check_section(config)]
-    plain = shared.decay.model_copy(update={"policy": NONE, "options": {}})
+    plain = shared.decay.model_copy(update={"regularizer": NONE, "options": {}})
     shared = shared.model_copy(update={"decay": plain, "loss": loss})
     faults += [fault for name in section.arms if name in ARMS for fault in ARMS[name].faults(shared)]
     names = check_names(shared)
@@ -75,8 +75,10 @@ def _check_shared(shared: RunConfig) -> list[str]:
     """Keys that have no meaning where arms are compared."""
     faults = []
     given = shared.decay.model_fields_set
-    if "policy" in given and shared.decay.policy != NONE:
-        faults.append(f"decay.policy={shared.decay.policy}: the arms say which policies run. Leave it out.")
+    if "regularizer" in given and shared.decay.regularizer != NONE:
+        faults.append(
+            f"decay.regularizer={shared.decay.regularizer}: the arms say which regularizers run. Leave it out."
+        )
     faults += [
         f"decay.{key}: an arm has its own. Leave it out."
         for key in ("value", "lambda_", "options")
@@ -118,38 +120,38 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
     config = prepared(config.model_copy(update={"model": fitted.model}))
     check_folder(run, config, "compare")
     devices = find_devices(execution.device)
-    cells, notes = _plan(config, run, execution, watcher)
-    dataset = cells.dataset
-    trials = _try_arms(cells, devices[0])
-    trial = trials[NONE]
+    trials, notes = _plan(config, run, execution, watcher)
+    dataset = trials.dataset
+    preflights = _try_arms(trials, devices[0])
+    preflight = preflights[NONE]
     executor = build_executor(execution, devices)
     workers = executor.workers
     with open_run(run, config, "compare", wait=execution.wait, say=watcher.say) as opened:
-        opened.room_bytes = trial.room_bytes(workers, refits=1)
+        opened.room_bytes = preflight.room_bytes(workers, refits=1)
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
-        check_same(run, "folds.json", "fingerprint", cells.folds.fingerprint, "folds")
-        tasks = cells.all_tasks()
-        cells.ledger.forget_leftovers()
-        say_all([f"warning: {line}" for line in cells.ledger.forget_damaged({t.folder for t in tasks})], watcher)
-        write_facts(run, cells.config, dataset, notes, cells.folds, trial)
+        check_same(run, "folds.json", "fingerprint", trials.folds.fingerprint, "folds")
+        tasks = trials.all_tasks()
+        trials.ledger.forget_leftovers()
+        say_all([f"warning: {line}" for line in trials.ledger.forget_damaged({t.folder for t in tasks})], watcher)
+        write_facts(run, trials.config, dataset, notes, trials.folds, preflight)
         write_environment(run, execution.command, devices, workers, len(tasks))
-        missing = [task for task in tasks if cells.ledger.record(task.folder) is None]
-        say_all(plan_lines(cells, trials, tasks, missing, workers), watcher)
-        watcher.begin(criterion_of(cells), len(tasks), len(tasks) - len(missing), workers)
+        missing = [task for task in tasks if trials.ledger.record(task.folder) is None]
+        say_all(plan_lines(trials, preflights, tasks, missing, workers), watcher)
+        watcher.begin(criterion_of(trials), len(tasks), len(tasks) - len(missing), workers)
 
         def note(event: Event) -> None:
-            cells.note(event)
+            trials.note(event)
             watcher.event(event)
 
         if missing:
             executor.run(missing, note)
-        comparison = conclude(cells, config)
+        comparison = conclude(trials, config)
         write_json(run / "comparison.json", comparison)
         watcher.say(comparison.sentence)
         return Compared(run, comparison, build_report(run))
 
 
-def _plan(config: CompareConfig, run: Path, execution: Execution, watcher: Watcher) -> tuple[ArmCells, CheckReport]:
+def _plan(config: CompareConfig, run: Path, execution: Execution, watcher: Watcher) -> tuple[ArmTrials, CheckReport]:
     """The data, its folds and the strengths of every arm; whatever is wrong with these is told here."""
     shared = config.shared
     dataset, checks = load_dataset(config.data, cache=execution.cache)
@@ -167,40 +169,40 @@ def _plan(config: CompareConfig, run: Path, execution: Execution, watcher: Watch
         except SegdecayError as error:
             faults.append(str(error))
     gather(ConfigError, faults)
-    cells = ArmCells(shared, dataset, folds, Ledger(run), strengths, execution.checkpoint_every_s)
-    gather(ConfigError, _check_settings(cells))
-    return cells, checks
+    trials = ArmTrials(shared, dataset, folds, Ledger(run), strengths, execution.checkpoint_every_s)
+    gather(ConfigError, _check_settings(trials))
+    return trials, checks
 
 
-def _check_settings(cells: ArmCells) -> list[str]:
+def _check_settings(trials: ArmTrials) -> list[str]:
     """Faults of the configurations that strengths become, and strengths that become the same training."""
     faults = []
-    for name, values in cells.strengths.items():
+    for name, values in trials.strengths.items():
         seen = set()
         for value in values:
-            config = cells.settle(ArmSetting(name, value), cells.folds.folds[0].train).config
+            config = trials.settle(ArmSetting(name, value), trials.folds.folds[0].train).config
             faults += [f"{name}: {fault}" for fault in check_names(config)]
-            if config.training.epochs in seen or (name == "early_stopping" and config == cells.config):
+            if config.training.epochs in seen or (name == "early_stopping" and config == trials.config):
                 faults.append(
                     f"early_stopping: {len(values)} different lengths below training.epochs="
-                    f"{cells.config.training.epochs} are needed; give more epochs or fewer --strengths."
+                    f"{trials.config.training.epochs} are needed; give more epochs or fewer --strengths."
                 )
             if name == "early_stopping":
                 seen.add(config.training.epochs)
     return list(dict.fromkeys(faults))
 
 
-def _try_arms(cells: ArmCells, device: str) -> dict[str, Preflight]:
+def _try_arms(trials: ArmTrials, device: str) -> dict[str, Preflight]:
     """A few real steps of every arm at its strongest, on a throw-away model.
 
     Raises:
         ConfigError: with what every arm that fails says.
     """
     found, faults = {}, []
-    for name, values in cells.strengths.items():
-        task = cells.tasks(ArmSetting(name, values[-1] if values else None))[0]
+    for name, values in trials.strengths.items():
+        task = trials.tasks(ArmSetting(name, values[-1] if values else None))[0]
         try:
-            found[name] = try_cell(replace(task, device=device))
+            found[name] = run_preflight(replace(task, device=device))
         except SegdecayError as error:
             faults.append(f"{name}: {error}")
     gather(ConfigError, faults)
@@ -208,26 +210,26 @@ def _try_arms(cells: ArmCells, device: str) -> dict[str, Preflight]:
 
 
 def plan_lines(
-    cells: ArmCells,
-    trials: dict[str, Preflight],
-    tasks: Sequence[CellTask],
-    missing: Sequence[CellTask],
+    trials: ArmTrials,
+    preflights: dict[str, Preflight],
+    tasks: Sequence[TrialTask],
+    missing: Sequence[TrialTask],
     workers: int,
 ) -> list[str]:
     """What will be trained, and about how long it takes."""
     seconds = 0.0
     for task in missing:
-        trial = trials[task.setting.partition("-")[0]]
+        preflight = preflights[task.setting.partition("-")[0]]
         batches = count_batches(len(task.train), task.config.training.batch_size)
-        seconds += trial.seconds_a_batch * batches * count_epochs(task.config)
-    n_folds, n_seeds = len(cells.folds.folds), len(cells.config.search.seeds)
-    n_each = max(len(values) for values in cells.strengths.values())
-    grids = [f"{name}: {', '.join(f'{v:.6g}' for v in values)}" for name, values in cells.strengths.items() if values]
+        seconds += preflight.seconds_a_batch * batches * count_epochs(task.config)
+    n_folds, n_seeds = len(trials.folds.folds), len(trials.config.search.seeds)
+    n_each = max(len(values) for values in trials.strengths.values())
+    grids = [f"{name}: {', '.join(f'{v:.6g}' for v in values)}" for name, values in trials.strengths.items() if values]
     done = f", {len(tasks) - len(missing)} of them finished" if len(missing) < len(tasks) else ""
     of_none, of_each = n_folds * n_seeds, n_each * n_folds * n_seeds
     head = (
-        f"{cells.dataset.name}: {len(cells.strengths)} arms, {n_each} strength{'s' if n_each > 1 else ''} each beside "
-        f"none, {n_folds} folds by {cells.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+        f"{trials.dataset.name}: {len(trials.strengths)} arms, {n_each} strength{'s' if n_each > 1 else ''} each beside "
+        f"none, {n_folds} folds by {trials.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     )
     left = f"about {duration(seconds / workers)} left" if missing else "nothing is left to train"
     foot = (

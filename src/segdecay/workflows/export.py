@@ -13,13 +13,13 @@ from segdecay.data import Dataset
 from segdecay.data.images.bit_depth import depth_to_json
 from segdecay.inference.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
 from segdecay.runs.folder import package_versions
-from segdecay.runs.records import CellRecord, Scores, Verdict
+from segdecay.runs.records import Scores, TrialRecord, Verdict
 from segdecay.training.class_weights import loss_in_words
 from segdecay.training.setup import model_at
 
 
 def card_of(
-    config: RunConfig, dataset: Dataset, record: CellRecord, data: Mapping[str, Any], verdict: Verdict | None
+    config: RunConfig, dataset: Dataset, record: TrialRecord, data: Mapping[str, Any], verdict: Verdict | None
 ) -> Card:
     """The card of a final training.
 
@@ -46,7 +46,7 @@ def card_of(
         chosen_bands=dataset.chosen_bands,
         model=model_at(config, record.strength.value).model_dump(mode="json"),
         made_by={
-            "policy": config.decay.policy,
+            "regularizer": config.decay.regularizer,
             "strength": record.strength.to_json(),
             "epochs": record.epochs,
             "loss": loss_in_words(config.loss),

@@ -1,6 +1,6 @@
-"""What a person sees while a run goes on: a live table on a terminal, a plain line a cell otherwise.
+"""What a person sees while a run goes on: a live table on a terminal, a plain line a trial otherwise.
 
-Knows events; nothing of how cells are run.
+Knows events; nothing of how trials are run.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from segdecay.data.splits.folds import FoldPlan
 from segdecay.execution import Event
 from segdecay.metrics.criteria import Criterion
 from segdecay.runs.comparison_record import ComparedArm, Comparison
-from segdecay.runs.records import Scores, SettingSummary, Strength, Verdict, axis_names, cell_from_json
-from segdecay.search.costs import CellCount, Estimate, count_cells, seconds_of_cell
+from segdecay.runs.records import Scores, SettingSummary, Strength, Verdict, axis_names, trial_from_json
+from segdecay.search.costs import Estimate, TrialCount, count_trials, seconds_of_trial
 from segdecay.search.study import criterion_of
 from segdecay.training.dead_classes import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
-from segdecay.training.user_api import policy_of
+from segdecay.training.user_api import regularizer_of
 from segdecay.utils.files import read_json
 
 COLOURS = {"wrong": "bold red", "warning": "yellow", "note": "cyan"}
@@ -55,7 +55,9 @@ def strength_cells(strength: Strength) -> tuple[str, str, str]:
 
 def settings_table(verdict: Verdict) -> Table:
     """Every strength with its scores."""
-    table = Table(title=f"{_first_upper(verdict.criterion_name)} by strength ({verdict.policy})", title_justify="left")
+    table = Table(
+        title=f"{_first_upper(verdict.criterion_name)} by strength ({verdict.regularizer})", title_justify="left"
+    )
     shown = _strength_columns(verdict)
     titles = (axis_names(verdict.strength.axis)[1], "τ epochs", "λ")
     for name in (
@@ -68,7 +70,7 @@ def settings_table(verdict: Verdict) -> Table:
     ):
         table.add_column(name, justify="right")
     for row in verdict.settings:
-        cells = strength_cells(row.strength)
+        trials = strength_cells(row.strength)
         table.add_row(*(cells[index] for index in shown), *_scores(row), style=_style(row, verdict))
     return table
 
@@ -236,10 +238,10 @@ def show_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def show_cells(count: CellCount) -> str:
+def show_trials(count: TrialCount) -> str:
     """How many trainings a search takes, beside its whole grid.
 
-    >>> show_cells(CellCount(7, 12, 45)), show_cells(CellCount(8, 8, 27)), show_cells(CellCount(6, 6, 6))
+    >>> show_trials(TrialCount(7, 12, 45)), show_trials(TrialCount(8, 8, 27)), show_trials(TrialCount(6, 6, 6))
     ("7 to 12 of the grid's 45", "at most 8 of the grid's 27", '6')
     """
     if count.most == count.whole:
@@ -253,16 +255,16 @@ def show_cells(count: CellCount) -> str:
 
 def show_estimate(found: Estimate) -> str:
     """A search's cost for people, beforehand."""
-    cells = found.cells
-    honest = f", up to {cells.honest} more for the honest score" if cells.honest else ""
+    trials = found.trials
+    honest = f", up to {trials.honest} more for the honest score" if trials.honest else ""
     already = f", {found.finished} of them finished" if found.finished else ""
     least, most = show_duration(found.seconds_least), show_duration(found.seconds_most)
     times = most if least == most else f"{least} to {most}"
     refits = f"up to {found.refits} refit{'s' if found.refits > 1 else ''}"
     whole, kept, cache = (f"{size / 1e6:.0f} MB" for size in (found.disk_bytes, found.kept_bytes, found.cache_bytes))
     lines = (
-        f"trainings: {show_cells(cells)}{already}{honest}, then {refits}, {found.workers} at a time",
-        f"time: {times}, at {found.seconds_a_cell:.1f} s a training by a few trial steps here",
+        f"trainings: {show_trials(trials)}{already}{honest}, then {refits}, {found.workers} at a time",
+        f"time: {times}, at {found.seconds_a_trial:.1f} s a training by a few steps on a throw-away model here",
         f"disk: up to {whole} in the run's folder, {kept} of them kept; the decoded data take {cache} in the cache",
         "Nothing was trained, and nothing written to the run's folder.",
     )
@@ -286,14 +288,14 @@ def show_honest(honest: Mapping[str, Any]) -> str:
     return f"{HONEST[honest['method']]}: {honest['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _estimate(study: Study, trial: Preflight | None, left: int, workers: int) -> str:
+def _estimate(study: Study, preflight: Preflight | None, left: int, workers: int) -> str:
     """About how long so many trainings and a refit take, and what they write; nothing where nothing was tried."""
-    if trial is None:
+    if preflight is None:
         return ""
     size, epochs = study.config.training.batch_size, count_epochs(study.config)
     pool = count_batches(len(study.dataset.part("train", "val")), size) * epochs
-    seconds = seconds_of_cell(study, trial.seconds_a_batch) * left / workers + trial.seconds_a_batch * pool
-    disk = (workers * trial.checkpoint_bytes + 2 * trial.checkpoint_bytes) / 1e6
+    seconds = seconds_of_trial(study, preflight.seconds_a_batch) * left / workers + preflight.seconds_a_batch * pool
+    disk = (workers * preflight.checkpoint_bytes + 2 * preflight.checkpoint_bytes) / 1e6
     return f": about {show_duration(seconds)}, up to {disk:.0f} MB for weights"
 
 
@@ -309,7 +311,7 @@ class ConsoleWatcher:
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}  {task.fields[left]}"),
             console=console,
         )
-        self._cells: dict[str, TaskID] = {}
+        self._trials: dict[str, TaskID] = {}
         self._all: TaskID | None = None
         self._total = self._done = 0
         self._epochs_done = 0.0
@@ -332,13 +334,13 @@ class ConsoleWatcher:
         if not self._quiet:
             self._console.print(escape(line), highlight=False, soft_wrap=True)
 
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
-        """What will be run: cells, refits, an estimate of time and disk where our loop trains."""
+    def plan(self, study: Study, grid: Sequence[float], preflight: Preflight | None, refits: int, workers: int) -> None:
+        """What will be run: trials, refits, an estimate of time and disk where our loop trains."""
         self._criterion = criterion_of(study)
-        count = count_cells(study, grid)
-        n_cells = count.most + count.honest
+        count = count_trials(study, grid)
+        n_trials = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
-        self._total, self._workers = n_cells + refits, workers
+        self._total, self._workers = n_trials + refits, workers
         strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
         label = axis_names(strengths[0].axis)[1]
         shown = ", ".join(
@@ -347,14 +349,14 @@ class ConsoleWatcher:
         )
         self.say(
             f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
-            f"{study.folds.method}; {policy_of(study.config)}, {label} = {shown}"
+            f"{study.folds.method}; {regularizer_of(study.config)}, {label} = {shown}"
         )
         already = f", {finished} of them finished" if finished else ""
         final = f"then up to {refits} refit{'s' if refits > 1 else ''}, " if refits else ""
         honest = f", up to {count.honest} for the honest score" if count.honest else ""
         self.say(
-            f"{show_cells(count)} trainings{already}{honest}, {final}"
-            f"{workers} at a time{_estimate(study, trial, n_cells - finished, workers)}; more if the best is the "
+            f"{show_trials(count)} trainings{already}{honest}, {final}"
+            f"{workers} at a time{_estimate(study, preflight, n_trials - finished, workers)}; more if the best is the "
             "strongest."
         )
         self._done = finished
@@ -368,7 +370,7 @@ class ConsoleWatcher:
             self._all = self._bars.add_task("all", total=trainings, completed=finished, unit="trainings", left="")
 
     def event(self, event: Event) -> None:
-        """Move the bars, or print a line for a cell that ended."""
+        """Move the bars, or print a line for a trial that ended."""
         task, epochs = event.task, count_epochs(event.task.config)
         name = f"{task.setting} {'refit' if task.fold < 0 else f'fold {task.fold + 1}'}"
         if len(task.config.search.seeds) > 1:
@@ -376,20 +378,20 @@ class ConsoleWatcher:
         if event.kind == "started":
             self._epochs_of.setdefault(name, 0)
             if self._live:
-                self._cells[name] = self._bars.add_task(escape(name), total=epochs, unit="epochs", left="")
+                self._trials[name] = self._bars.add_task(escape(name), total=epochs, unit="epochs", left="")
         elif event.kind == "progress":
             self._epochs_done += 1
             self._epochs_of[name] = event.epoch
-            if name in self._cells:
-                self._bars.update(self._cells[name], completed=event.epoch)
+            if name in self._trials:
+                self._bars.update(self._trials[name], completed=event.epoch)
         elif event.kind == "again":
-            if name in self._cells:
-                self._bars.remove_task(self._cells.pop(name))
+            if name in self._trials:
+                self._bars.remove_task(self._trials.pop(name))
             self.say(f"warning: {name}: {event.reason}")
         else:
             self._done += 1
-            if name in self._cells:
-                self._bars.remove_task(self._cells.pop(name))
+            if name in self._trials:
+                self._bars.remove_task(self._trials.pop(name))
             self.say(f"[{self._done}/{max(self._total, self._done)}] {name}: {self._ending(event)}{self._left(epochs)}")
             self._alarm(event, name)
         if self._all is not None:
@@ -399,8 +401,8 @@ class ConsoleWatcher:
 
     def _alarm(self, event: Event, name: str) -> None:
         """One line about the classes that a training found and lost."""
-        path = event.task.folder / "cell.json"
-        died = deaths_of(cell_from_json(read_json(path))) if event.kind == "finished" and path.exists() else ()
+        path = event.task.folder / "trial.json"
+        died = deaths_of(trial_from_json(read_json(path))) if event.kind == "finished" and path.exists() else ()
         if died:
             self.say(f"warning: {name}: died: {', '.join(death_text(death) for death in died)}")
 
@@ -415,7 +417,7 @@ class ConsoleWatcher:
     def _ending(self, event: Event) -> str:
         if event.kind == "failed":
             return f"failed: {event.reason}"
-        record = cell_from_json(read_json(event.task.folder / "cell.json"))
+        record = trial_from_json(read_json(event.task.folder / "trial.json"))
         if record.status == "diverged":
             return f"diverged: {record.reason}"
         label = record.extra.get("task", "segmentation")
@@ -440,8 +442,8 @@ class ConsoleWatcher:
             console.print(settings_table(verdict))
             console.print(classes_table(verdict))
         console.print(f"\n[bold]{verdict.kind}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
-        paths = sorted(done.run.glob("cells/*/*/cell.json"))
-        for toll in tolls([cell_from_json(read_json(path)) for path in paths]):
+        paths = sorted(done.run.glob("trials/*/*/trial.json"))
+        for toll in tolls([trial_from_json(read_json(path)) for path in paths]):
             console.print(f"warning: {escape(toll.sentence)}", highlight=False, soft_wrap=True)
         if verdict.honest is not None:
             console.print(show_honest(verdict.honest), highlight=False, soft_wrap=True)

@@ -35,9 +35,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_budget(text: str | None) -> tuple[float | None, int | None]:
-    """Seconds or cells; one of the two is None.
+    """Seconds or trials; one of the two is None.
 
-    >>> parse_budget("30m"), parse_budget("1.5h"), parse_budget("20cells"), parse_budget(None)
+    >>> parse_budget("30m"), parse_budget("1.5h"), parse_budget("20trials"), parse_budget(None)
     ((1800.0, None), (5400.0, None), (None, 20), (None, None))
 
     Raises:
@@ -45,11 +45,13 @@ def parse_budget(text: str | None) -> tuple[float | None, int | None]:
     """
     if text is None:
         return None, None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|cells)", text.strip().lower())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|trials)", text.strip().lower())
     amount = float(found[1]) if found else 0.0
-    if not found or amount <= 0 or (found[2] == "cells" and amount != int(amount)):
-        raise ConfigError(f"--budget takes a time or a number of trainings, as in 90s, 30m, 2h, 20cells; saw '{text}'.")
-    if found[2] == "cells":
+    if not found or amount <= 0 or (found[2] == "trials" and amount != int(amount)):
+        raise ConfigError(
+            f"--budget takes a time or a number of trainings, as in 90s, 30m, 2h, 20trials; saw '{text}'."
+        )
+    if found[2] == "trials":
         return None, int(amount)
     return amount * {"s": 1, "m": 60, "h": 3600}[found[2]], None
 
@@ -184,7 +186,7 @@ def _faulty_names(values: dict[str, Any]) -> list[str]:
     """Faults of names in values that are not a configuration yet, so that all are told at once."""
     from segdecay.workflows.steps import check_names
 
-    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "policy"}
+    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "regularizer"}
     kept: dict[str, Any] = {"data": {"path": "x"}}
     for section, key in names.items():
         given = values.get(section)
@@ -207,17 +209,17 @@ def config_from_keywords(
     Raises:
         ConfigError: listing all faults.
     """
-    from segdecay.data.user_data import OwnData
+    from segdecay.data.user_data import UserData
     from segdecay.training.user_api import name_of
 
     faults, given = _faults_of_keywords(data, config, changes), dict(options)
     if function is not None:
         faults += [] if callable(function) else [f"train= takes a function of (setting, fold, seed); saw {function!r}."]
-        given |= {"own.function": name_of(function), **_axis_keys(axis, faults)}
+        given |= {"user.function": name_of(function), **_axis_keys(axis, faults)}
     elif axis is not None:
         faults.append("axis= goes with train=, a function of your own. Choose ours by decay= and optimizer.name.")
     gather(ConfigError, faults)
-    path = f"({data.name}, described)" if isinstance(data, OwnData) else None if data is None else str(data)
+    path = f"({data.name}, described)" if isinstance(data, UserData) else None if data is None else str(data)
     return build_config(path, config, changes, given)
 
 
@@ -250,7 +252,7 @@ def _faults_of_keywords(data: Any, config: Config, changes: Any) -> list[str]:
 
 
 def _axis_keys(axis: Any, faults: list[str]) -> dict[str, Any]:
-    """The keys of an axis: the caller's own, or that of a policy and an optimizer of ours."""
+    """The keys of an axis: the caller's own, or that of a regularizer and an optimizer of ours."""
     from segdecay.training.user_api import Axis
 
     if axis is None:
@@ -258,9 +260,9 @@ def _axis_keys(axis: Any, faults: list[str]) -> dict[str, Any]:
     if isinstance(axis, Axis):
         return {"decay.axis": axis.to_config().model_dump(mode="json")}
     if isinstance(axis, Sequence) and len(axis) == 2 and all(isinstance(one, str) for one in axis) and len(axis[0]) > 1:
-        return {"decay.policy": axis[0], "optimizer.name": axis[1]}
+        return {"decay.regularizer": axis[0], "optimizer.name": axis[1]}
     faults.append(
-        "axis= takes segdecay.Axis(name, grid), or a policy and an optimizer as in ('decoupled', 'adamw'); saw "
+        "axis= takes segdecay.Axis(name, grid), or a regularizer and an optimizer as in ('decoupled', 'adamw'); saw "
         f"{axis!r}."
     )
     return {}

@@ -21,8 +21,8 @@ from segdecay.execution import Event
 from segdecay.inference.bundle import write_bundle
 from segdecay.metrics.criteria import Criterion
 from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
-from segdecay.runs.records import CellRecord, Verdict
-from segdecay.search.costs import seconds_of_cell
+from segdecay.runs.records import TrialRecord, Verdict
+from segdecay.search.costs import seconds_of_trial
 from segdecay.search.joint.space import check_joint
 from segdecay.search.study import Study, race_of
 from segdecay.training.class_weights import check_learnable, check_weight_list, check_weight_names, loss_to_paste
@@ -44,14 +44,14 @@ class Watcher(Protocol):
     def say(self, line: str) -> None:
         """One line for a person."""
 
-    def plan(self, study: Study, grid: Sequence[float], trial: Preflight | None, refits: int, workers: int) -> None:
-        """Before the first cell: what will be run, and how long it may take."""
+    def plan(self, study: Study, grid: Sequence[float], preflight: Preflight | None, refits: int, workers: int) -> None:
+        """Before the first trial: what will be run, and how long it may take."""
 
     def begin(self, criterion: Criterion, trainings: int, finished: int, workers: int) -> None:
-        """Before the first cell, where a plan was said already."""
+        """Before the first trial, where a plan was said already."""
 
     def event(self, event: Event) -> None:
-        """A cell started, moved, finished or failed."""
+        """A trial started, moved, finished or failed."""
 
 
 def check_names(config: RunConfig) -> list[str]:
@@ -140,10 +140,10 @@ def refuse_unlearnable(
     gather(ConfigError, [*faults, *lacking])
 
 
-def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: float | None) -> None:
+def refuse_small_budget(study: Study, preflight: Preflight, workers: int, budget_s: float | None) -> None:
     """Refuse a time in which not even the first fold can be trained.
 
-    The trial's step is an estimate, so only what is surely too little is refused.
+    The preflight's step is an estimate, so only what is surely too little is refused.
 
     Raises:
         ConfigError: with the time that the first fold takes.
@@ -151,13 +151,13 @@ def refuse_small_budget(study: Study, trial: Preflight, workers: int, budget_s: 
     if budget_s is None or not study.config.search.race or study.config.search.joint:
         return
     race, values = race_of(study)
-    cells = [study.tasks(values[setting])[0] for setting in race.coarse]
-    left = sum(study.ledger.record(task.folder) is None for task in cells)
-    one_s = seconds_of_cell(study, trial.seconds_a_batch)
+    trials = [study.tasks(values[setting])[0] for setting in race.coarse]
+    left = sum(study.ledger.record(task.folder) is None for task in trials)
+    one_s = seconds_of_trial(study, preflight.seconds_a_batch)
     first_s = one_s * math.ceil(left / workers)
     if left and budget_s < SURELY * first_s:
         raise ConfigError(
-            f"--budget {budget_s:g}s is below one fold: the search begins with {len(cells)} trainings, {left} of them "
+            f"--budget {budget_s:g}s is below one fold: the search begins with {len(trials)} trainings, {left} of them "
             f"left, of about {one_s:.0f} s each, {workers} at a time. Give at least {math.ceil(first_s)}s, "
             "or fewer epochs or smaller images."
         )
@@ -175,7 +175,7 @@ def pool_of(dataset: Dataset) -> tuple[int, ...]:
 
 
 def ship(
-    run: Path, config: RunConfig, dataset: Dataset, record: CellRecord, folder: Path, verdict: Verdict | None = None
+    run: Path, config: RunConfig, dataset: Dataset, record: TrialRecord, folder: Path, verdict: Verdict | None = None
 ) -> None:
     """Make the bundle from a final training; verdict: of the search before it."""
     write_bundle(
@@ -185,32 +185,37 @@ def ship(
     )
 
 
-def paste_of(config: RunConfig, verdict: Verdict, trial: Preflight, n_images: int) -> str:
+def paste_of(config: RunConfig, verdict: Verdict, preflight: Preflight, n_images: int) -> str:
     """Lines for the user's own training at the taken strength, for a training on the whole pool."""
-    strength = strength_of(config, verdict.strength.value, n_images, size=trial.size)
+    strength = strength_of(config, verdict.strength.value, n_images, size=preflight.size)
     has_lambda = axis_for(config.decay, config.optimizer).has_lambda
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
     options: dict[str, Any] = (
         {"momentum": config.optimizer.momentum} if config.optimizer.name == "sgd" else {"betas": config.optimizer.betas}
     )
     return decay.paste_lines(
-        config.decay.policy,
+        config.decay.regularizer,
         config.optimizer.name,
         (strength.lambda_ or 0.0) if has_lambda else strength.value,
         config.optimizer.lr,
         options=options,
-        partition=trial.partition,
+        partition=preflight.partition,
         multipliers=multipliers_of(config.decay),
         learning_rates=rates,
-        policy_options=config.decay.options,
+        regularizer_options=config.decay.options,
         loss=loss_to_paste(config.loss),
     )
 
 
 def write_facts(
-    run: Path, config: RunConfig, dataset: Dataset, checks: CheckReport, folds: FoldPlan | None, trial: Preflight | None
+    run: Path,
+    config: RunConfig,
+    dataset: Dataset,
+    checks: CheckReport,
+    folds: FoldPlan | None,
+    preflight: Preflight | None,
 ) -> None:
-    """What the run rests on, before any training; without a trial the model, and so its groups, are not known."""
+    """What the run rests on, before any training; without a preflight the model, and so its groups, are not known."""
     write_json(
         run / "data.json",
         {
@@ -228,8 +233,10 @@ def write_facts(
     )
     if folds is not None:
         write_json(run / "folds.json", plan_to_json(folds, dataset))
-    rows = trial.partition.rows if trial is not None else ()
-    multipliers = decay.group_multipliers(trial.partition, multipliers_of(config.decay)) if trial is not None else {}
+    rows = preflight.partition.rows if preflight is not None else ()
+    multipliers = (
+        decay.group_multipliers(preflight.partition, multipliers_of(config.decay)) if preflight is not None else {}
+    )
     write_json(
         run / "partition.json",
         {
@@ -256,7 +263,7 @@ def value_of(config: RunConfig, n_images: int, size: Callable[[], float | None] 
     """
     value, lambda_ = config.decay.value, config.decay.lambda_
     axis = axis_for(config.decay, config.optimizer)
-    if config.decay.policy == "none" and value is None and lambda_ is None:
+    if config.decay.regularizer == "none" and value is None and lambda_ is None:
         return axis.none
     if (value is None) == (lambda_ is None):
         seen = "both" if value is not None else "neither"
@@ -265,7 +272,7 @@ def value_of(config: RunConfig, n_images: int, size: Callable[[], float | None] 
         return value
     if not axis.has_lambda:
         raise ConfigError(
-            f"decay.policy={config.decay.policy} has no λ: {axis.reason} Give --strength on the axis ({axis.name})."
+            f"decay.regularizer={config.decay.regularizer} has no λ: {axis.reason} Give --strength on the axis ({axis.name})."
         )
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
     return axis.with_size(size()).from_lambda(lambda_ or 0.0, rates)

@@ -1,4 +1,4 @@
-"""The main path, in the order in which things happen: data, folds, cells, verdict, refit, bundle, report.
+"""The main path, in the order in which things happen: data, folds, trials, verdict, refit, bundle, report.
 
 Knows every room by its front door; computes nothing itself.
 """
@@ -22,17 +22,17 @@ from segdecay.inference.model import Model, load_predictor
 from segdecay.metrics.criteria import Criterion, build_criterion
 from segdecay.report import build_report
 from segdecay.runs.folder import check_folder, check_same, check_same_mean, open_run, write_environment
-from segdecay.runs.records import CellRecord, Verdict
+from segdecay.runs.records import TrialRecord, Verdict
 from segdecay.search.bias_correction import check_honest, hold_out, honest_score, validate_nested, with_honest
-from segdecay.search.costs import Estimate, count_cells, estimate_of, seconds_of_cell
+from segdecay.search.costs import Estimate, count_trials, estimate_of, seconds_of_trial
 from segdecay.search.examples import write_examples
 from segdecay.search.joint.search import run_joint
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.search.race_runner import Budget
-from segdecay.search.study import Study, criterion_of, grid_of, known_cells, race_of, run_study
+from segdecay.search.study import Study, criterion_of, grid_of, known_trials, race_of, run_study
 from segdecay.training.class_weights import loss_in_words
-from segdecay.training.preflight import Preflight, start_notes, try_cell
-from segdecay.training.setup import CellTask, axis_for, initial_size
+from segdecay.training.preflight import Preflight, run_preflight, start_notes
+from segdecay.training.setup import TrialTask, axis_for, initial_size
 from segdecay.utils.files import write_json
 from segdecay.workflows.steps import (
     Watcher,
@@ -71,7 +71,7 @@ def plan_search(
     checks: CheckReport,
     executor: Executor,
 ) -> tuple[Study, Fold | None]:
-    """What is searched over these data, and the fold that is held out; whoever trains its cells.
+    """What is searched over these data, and the fold that is held out; whoever trains its trials.
 
     Raises:
         DataError, ConfigError: folds, criterion or budget that cannot be; nothing is written.
@@ -93,7 +93,7 @@ def plan_search(
         executor,
         on_event=watcher.event,
         checkpoint_every_s=execution.checkpoint_every_s,
-        budget=Budget(execution.budget_cells),
+        budget=Budget(execution.budget_trials),
         keep_models=execution.keep_fold_models,
     )
     if config.search.honest == "nested":
@@ -111,7 +111,7 @@ class Prepared:
     study: Study
     checks: CheckReport
     held: Fold | None
-    trial: Preflight
+    preflight: Preflight
     devices: list[str]
 
     @property
@@ -132,28 +132,28 @@ def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher
     check_folder(run, config, "tune")
     devices = find_devices(execution.device)
     study, checks, held = _plan(config, run, execution, watcher, devices)
-    trial = try_cell(replace(study.tasks(grid_of(study)[-1])[0], device=devices[0]))
-    study.size = trial.size
-    study.executor.expect(seconds_of_cell(study, trial.seconds_a_batch))
-    say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
-    return Prepared(config, study, checks, held, trial, devices)
+    preflight = run_preflight(replace(study.tasks(grid_of(study)[-1])[0], device=devices[0]))
+    study.size = preflight.size
+    study.executor.expect(seconds_of_trial(study, preflight.seconds_a_batch))
+    say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, preflight)], watcher)
+    return Prepared(config, study, checks, held, preflight, devices)
 
 
 def estimate(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Estimate:
-    """Cells, time and disk of a search, beforehand: nothing is trained but a few trial steps, nothing written to `run`.
+    """Trials, time and disk of a search, beforehand: nothing is trained but a few steps on a throw-away model, nothing written to `run`.
 
     Raises:
-        SegdecayError: whatever would stop the search before its first cell.
+        SegdecayError: whatever would stop the search before its first trial.
     """
     found = prepare(config, run, execution, watcher)
     study = found.study
-    return estimate_of(study, grid_of(study), found.trial, found.refits, study.executor.workers)
+    return estimate_of(study, grid_of(study), found.preflight, found.refits, study.executor.workers)
 
 
 REFIT_FOLD = -1  # the number that a final training draws its seeds with
 
 
-def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecord]:
+def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, TrialRecord]:
     """Train on the whole pool at the taken axis value, and at none when there is a test part to compare on.
 
     The test part is scored once, after the last step of each.
@@ -167,7 +167,7 @@ def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecor
     if test and verdict.strength.value != none:
         values["zero"] = none
     tasks = {role: _refit_task(study, role, value, test) for role, value in values.items()}
-    for task in tasks.values():  # a cell that failed before may have changed the verdict
+    for task in tasks.values():  # a trial that failed before may have changed the verdict
         study.ledger.forget_other_setting(task.folder, task.setting)
     failures: dict[Path, str] = {}
 
@@ -179,7 +179,7 @@ def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecor
     missing = [task for task in tasks.values() if study.ledger.record(task.folder) is None]
     if missing:
         study.executor.run(missing, note)
-    records: dict[str, CellRecord] = {}
+    records: dict[str, TrialRecord] = {}
     for role, task in tasks.items():
         record = study.ledger.record(task.folder)
         if record is None or record.status != "finished":
@@ -188,7 +188,7 @@ def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, CellRecor
     return records
 
 
-def _refit_failed(value: float, record: CellRecord | None, failure: str, study: Study) -> str:
+def _refit_failed(value: float, record: TrialRecord | None, failure: str, study: Study) -> str:
     if record is None:
         remedy = "Remove the cause and run the same command again: only the refit is left to do."
     else:
@@ -197,8 +197,8 @@ def _refit_failed(value: float, record: CellRecord | None, failure: str, study: 
     return f"The refit at {value:g} did not succeed: {reason}. The verdict is in {study.ledger.run}. {remedy}"
 
 
-def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) -> CellTask:
-    return CellTask(
+def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) -> TrialTask:
+    return TrialTask(
         folder=study.ledger.refit(role),
         dataset=study.dataset.root,
         config=study.config_at(value),
@@ -212,11 +212,11 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
         is_refit=True,
         scores_on_the_way=0,
         checkpoint_every_s=study.checkpoint_every_s,
-        own=study.own,
+        own=study.user,
     )
 
 
-def scores_on_test(refits: dict[str, CellRecord], dataset: Dataset, criterion: Criterion) -> dict[str, Any] | None:
+def scores_on_test(refits: dict[str, TrialRecord], dataset: Dataset, criterion: Criterion) -> dict[str, Any] | None:
     """The test scores of the refits by their names; none's are those of "chosen" when none was taken.
 
     `score` is by the criterion, and `classes` by what it scores classes with.
@@ -237,10 +237,10 @@ def scores_on_test(refits: dict[str, CellRecord], dataset: Dataset, criterion: C
     return scores
 
 
-def cost_with(cost: dict[str, Any], refits: Sequence[CellRecord]) -> dict[str, Any]:
+def cost_with(cost: dict[str, Any], refits: Sequence[TrialRecord]) -> dict[str, Any]:
     """The cost of a search with that of its refits added."""
     return {
-        "cells": cost["cells"],
+        "trials": cost["trials"],
         "refits": len(refits),
         "epochs": cost["epochs"] + sum(record.epochs for record in refits),
         "seconds": round(cost["seconds"] + sum(record.seconds for record in refits), 1),
@@ -285,7 +285,7 @@ def clear_ledger(study: Study, watcher: Watcher) -> None:
     check_same_mean(run, study.dataset.exclude_from_mean)
     check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
     study.ledger.forget_leftovers()
-    damaged = study.ledger.forget_damaged(known_cells(study), ships=study.own is None)
+    damaged = study.ledger.forget_damaged(known_trials(study), ships=study.user is None)
     say_all([f"warning: {line}" for line in damaged], watcher)
 
 
@@ -296,22 +296,22 @@ def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -
         SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
     found = prepare(config, run, execution, watcher)
-    config, study, checks, held, trial = found.config, found.study, found.checks, found.held, found.trial
+    config, study, checks, held, preflight = found.config, found.study, found.checks, found.held, found.preflight
     dataset, grid, workers = study.dataset, grid_of(study), study.executor.workers
-    refuse_small_budget(study, trial, workers, execution.budget_s)
+    refuse_small_budget(study, preflight, workers, execution.budget_s)
 
     with open_run(run, config, "tune", wait=execution.wait, say=watcher.say) as opened:
-        opened.room_bytes = trial.room_bytes(workers, refits=2)
+        opened.room_bytes = preflight.room_bytes(workers, refits=2)
         clear_ledger(study, watcher)
-        write_facts(run, config, dataset, checks, study.folds, trial)
-        write_environment(run, execution.command, found.devices, workers, count_cells(study, grid).most)
-        watcher.plan(study, grid, trial, found.refits, workers)
+        write_facts(run, config, dataset, checks, study.folds, preflight)
+        write_environment(run, execution.command, found.devices, workers, count_trials(study, grid).most)
+        watcher.plan(study, grid, preflight, found.refits, workers)
         if execution.budget_s is not None:
             study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
         verdict, decision = run_joint(study) if config.search.joint else run_study(study)
         write_examples(study, decision, run / "examples")
         taken = study.config_at(verdict.strength.value)
-        verdict = replace(verdict, paste=paste_of(taken, verdict, trial, len(pool_of(dataset))))
+        verdict = replace(verdict, paste=paste_of(taken, verdict, preflight, len(pool_of(dataset))))
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
         study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
@@ -335,7 +335,7 @@ class Trained:
     """What `train` returns."""
 
     run: Path
-    record: CellRecord
+    record: TrialRecord
     report: Path
     model: Path
 
@@ -346,11 +346,11 @@ class Trained:
 
 def _training_task(
     config: RunConfig, dataset: Dataset, folder: Path, device: str, checkpoint_every_s: float
-) -> CellTask:
+) -> TrialTask:
     """The training part at the strength that was given; val is scored where there is one."""
     indices = dataset.part("train")
     value = value_of(config, len(indices), lambda: initial_size(config, dataset))
-    return CellTask(
+    return TrialTask(
         folder=folder,
         dataset=dataset.root,
         config=config,
@@ -388,12 +388,12 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         ledger.forget_leftovers()
         task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)
         task = replace(task, spread=spread)
-        trial = try_cell(task)
+        preflight = run_preflight(task)
         if spread is not None:
-            task = replace(task, spread=replace(spread, has_idle=trial.has_idle))
-        opened.room_bytes = trial.room_bytes(1, refits=1)
-        say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, trial)], watcher)
-        write_facts(run, config, dataset, checks, None, trial)
+            task = replace(task, spread=replace(spread, has_idle=preflight.has_idle))
+        opened.room_bytes = preflight.room_bytes(1, refits=1)
+        say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, preflight)], watcher)
+        write_facts(run, config, dataset, checks, None, preflight)
         write_environment(run, execution.command, list(spread.devices) if spread else devices[:1], 1, 1)
         failures: list[str] = []
 

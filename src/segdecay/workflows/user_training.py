@@ -1,4 +1,4 @@
-"""A search whose cells are trained by the caller's own function: folds, race, ledger, verdict and report are ours.
+"""A search whose trials are trained by the caller's own function: folds, race, ledger, verdict and report are ours.
 
 Knows every room by its front door; computes nothing itself.
 """
@@ -20,7 +20,7 @@ from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset
 from segdecay.data.checks.findings import CheckReport, class_rows
 from segdecay.data.splits.folds import make_plan, plan_to_json
-from segdecay.data.user_data import OwnData
+from segdecay.data.user_data import UserData
 from segdecay.errors import ConfigError, gather
 from segdecay.execution import Executor, InlineExecutor, default_workers, find_devices
 from segdecay.execution.options import Execution, build_executor
@@ -28,35 +28,35 @@ from segdecay.report import build_report
 from segdecay.runs.folder import check_folder, open_run, write_environment
 from segdecay.runs.records import Verdict
 from segdecay.search.bias_correction import check_honest, honest_score, with_honest
-from segdecay.search.costs import count_cells
+from segdecay.search.costs import count_trials
 from segdecay.search.examples import write_examples
 from segdecay.search.study import Study, criterion_of, grid_of, run_study
 from segdecay.training.setup import axis_for
-from segdecay.training.user_api import Function, Own, name_of
+from segdecay.training.user_api import Function, UserFunction, name_of
 from segdecay.training.user_function import TRUTH, truth_pixels
 from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.steps import Watcher, check_names, write_facts
 from segdecay.workflows.tune import Tuned, clear_ledger, cost_with, plan_search, refit, scores_on_test
 
-SOURCE = "own.json"
+SOURCE = "user_function.json"
 
 
 @dataclass(frozen=True)
-class OwnSearch:
+class UserSearch:
     """Who trains, and on what. data: described; None where the configuration names data that we read."""
 
     function: Function
-    data: OwnData | None = None
+    data: UserData | None = None
 
 
-def check_own(config: RunConfig, execution: Execution) -> list[str]:
+def check_user_function(config: RunConfig, execution: Execution) -> list[str]:
     """What has no meaning where the caller's function trains."""
     faults = []
     if config.decay.axis is None:
         found = check_names(config)
         if not found and axis_for(config.decay, config.optimizer).name == "relative_shrinkage":
             message = (
-                f"decay.policy={config.decay.policy} is tuned relative to the size of the model's weights, and train= "
+                f"decay.regularizer={config.decay.regularizer} is tuned relative to the size of the model's weights, and train= "
                 "does not show its model. Give an axis of your own, as in axis=Axis('lambda_l1', [1e-5, 1e-4, 1e-3])."
             )
             found = [message]
@@ -71,39 +71,45 @@ def check_own(config: RunConfig, execution: Execution) -> list[str]:
     return faults
 
 
-def workers_reason(own: Own) -> str | None:
+def workers_reason(own: UserFunction) -> str | None:
     """Why this function cannot be sent to processes of their own; None where it can."""
     try:
         pickle.dumps(own)
     except Exception as error:  # noqa: BLE001 - whatever a foreign object raises when it is pickled
         return f"it cannot be pickled ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
     main = sys.modules.get("__main__")
-    if getattr(own.function, "__module__", None) == "__main__" and not getattr(main, "__file__", None):
+    if getattr(user.function, "__module__", None) == "__main__" and not getattr(main, "__file__", None):
         return "it was typed into a session that other processes cannot import"
     return None
 
 
-def tune_own(config: RunConfig, run: Path, execution: Execution, watcher: Watcher, search: OwnSearch) -> Tuned:
+def tune_user_function(
+    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, search: UserSearch
+) -> Tuned:
     """Choose a strength by cross-validation of the caller's own training; the same call on the same `run` goes on.
 
     Raises:
         SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
     has_time_budget = execution.budget_s is not None
-    gather(ConfigError, [*check_own(config, execution), *check_honest(config, has_time_budget=has_time_budget)])
+    gather(
+        ConfigError, [*check_user_function(config, execution), *check_honest(config, has_time_budget=has_time_budget)]
+    )
     check_folder(run, config, "tune")
     devices = find_devices(execution.device)
     dataset, checks = _data(config, run, execution, search)
-    own = Own(search.function, tuple(item.name for item in dataset.items), dataset.classes, search.data is not None)
+    own = UserFunction(
+        search.function, tuple(item.name for item in dataset.items), dataset.classes, search.data is not None
+    )
     executor, workers = _executor(own, execution, devices, watcher)
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
-    study.own, grid = own, grid_of(study)
+    study.user, grid = own, grid_of(study)
 
     with open_run(run, config, "tune", wait=execution.wait, say=watcher.say):
         clear_ledger(study, watcher)
         _compare_source(run, search.function, watcher)
         write_facts(run, config, dataset, checks, study.folds, None)
-        write_environment(run, execution.command, devices, workers, count_cells(study, grid).most)
+        write_environment(run, execution.command, devices, workers, count_trials(study, grid).most)
         watcher.plan(study, grid, None, 2 * bool(dataset.part("test")), workers)
         if execution.budget_s is not None:
             study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
@@ -123,13 +129,15 @@ def tune_own(config: RunConfig, run: Path, execution: Execution, watcher: Watche
         return Tuned(run, verdict, build_report(run), None)
 
 
-def _data(config: RunConfig, run: Path, execution: Execution, search: OwnSearch) -> tuple[Dataset, CheckReport]:
+def _data(config: RunConfig, run: Path, execution: Execution, search: UserSearch) -> tuple[Dataset, CheckReport]:
     if search.data is not None:
         return search.data.dataset(run)
     return load_dataset(config.data, cache=execution.cache)
 
 
-def _executor(own: Own, execution: Execution, devices: Sequence[str], watcher: Watcher) -> tuple[Executor, int]:
+def _executor(
+    own: UserFunction, execution: Execution, devices: Sequence[str], watcher: Watcher
+) -> tuple[Executor, int]:
     """Processes of their own where the function can be sent there; this process, with a word why, where not."""
     workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
     if execution.workers == 0:
@@ -137,12 +145,12 @@ def _executor(own: Own, execution: Execution, devices: Sequence[str], watcher: W
     reason = workers_reason(own)
     if reason is None:
         return build_executor(execution, list(devices)), workers
-    watcher.say(f"{name_of(own.function)} trains in this process, one fold after the other: {reason}.")
+    watcher.say(f"{name_of(user.function)} trains in this process, one fold after the other: {reason}.")
     return InlineExecutor(), 1
 
 
 def _compare_source(run: Path, function: Function, watcher: Watcher) -> None:
-    """Say so where a run goes on with a function that was edited: its cells are then of two different trainings."""
+    """Say so where a run goes on with a function that was edited: its trials are then of two different trainings."""
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):

@@ -70,7 +70,7 @@ class Audit:
         """The codes of all findings, or of those of a level, each once."""
         return tuple(dict.fromkeys(f.code for f in self.findings if level in (None, f.level)))
 
-    def cells(self) -> list[tuple[str, ...]]:
+    def trials(self) -> list[tuple[str, ...]]:
         """The table as text, headings first."""
         lines: list[tuple[str, ...]] = [
             ("parameter", "shape", "module", "kind", "group", "decayed by", "τ epochs", "D"),
@@ -94,7 +94,7 @@ class Audit:
 
     def table(self) -> str:
         """The rows as aligned text."""
-        lines = self.cells()
+        lines = self.trials()
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         return "\n".join("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -153,7 +153,7 @@ def audit(
 
     Args:
         model: bare, compiled or wrapped.
-        optimizer: over the model's parameters, bare or wrapped. Policies attached to it are part of the table.
+        optimizer: over the model's parameters, bare or wrapped. Regularizers attached to it are part of the table.
         loss: loss(output, target) → a number with gradient; of a tuple the first, of a dict "loss", of many the mean.
         output: shape of what the model returns, batch first, or a tensor, or a mapping or list of these. Default:
             class scores of pixels, then of images, then one score a pixel.

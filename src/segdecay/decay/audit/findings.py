@@ -150,7 +150,7 @@ def check_coupled(subject: Subject) -> list[Finding]:
             f"{label} adds to the gradient, and {name} divides it by the gradient's size: weights with small gradients "
             f"shrink at once, those with large ones hardly ({len(names)} parameters). This is not AdamW's decay, and D "
             f"says nothing about it.",
-            "Use AdamW or segdecay's policy 'decoupled' for an even pull; SGD where the stated penalty is meant.",
+            "Use AdamW or segdecay's regularizer 'decoupled' for an even pull; SGD where the stated penalty is meant.",
         )
         for label, names in found.items()
     ]
@@ -173,7 +173,7 @@ def check_mechanism(subject: Subject) -> list[Finding]:
             tuple(names),
             f"{kind.__module__}.{kind.__name__} has weight_decay, and it is not known whether it joins the gradient "
             f"(coupled) or multiplies the weights by 1 − η·λ (decoupled).",
-            "Read its step(), or set its weight_decay to 0 and attach a policy of segdecay.",
+            "Read its step(), or set its weight_decay to 0 and attach a regularizer of segdecay.",
         )
     ]
 
@@ -189,7 +189,7 @@ def check_nothing(subject: Subject) -> list[Finding]:
             "note",
             (),
             "Nothing decays any parameter.",
-            "If that is not meant: segdecay.decay.attach(optimizer, model, policy='decoupled', ...).",
+            "If that is not meant: segdecay.decay.attach(optimizer, model, regularizer='decoupled', ...).",
         )
     ]
 
@@ -542,7 +542,7 @@ def check_clipping(subject: Subject) -> list[Finding]:
     names = tuple(name for name, form in subject.loss.forms.items() if form.kind not in ("zero", "none", "nan"))
     if not names or not size > 0:
         return []
-    advice = "Decay in the optimizer or by a policy: they act after clipping."
+    advice = "Decay in the optimizer or by a regularizer: they act after clipping."
     message = f"The penalty's gradient has norm {size:.3g}. Where gradients are clipped, it is clipped with them."
     if limit is None:
         return [Finding("clipping_would_act", "note", names, message, advice)]
@@ -576,7 +576,7 @@ def check_half(subject: Subject) -> list[Finding]:
         for decay in row.decays:
             shrink = subject.horizon.peak(subject.optimizer, row.optimizer_groups[0]) * (decay.strength or 0.0)
             if decay.mechanism == "decoupled" and 0 < shrink <= torch.finfo(kind).eps / 4:
-                known = type(subject.optimizer).__module__.startswith("torch.optim") or decay.source == "policy"
+                known = type(subject.optimizer).__module__.startswith("torch.optim") or decay.source == "regularizer"
                 level: Level = "wrong" if known and not group.get("fused") else "doubtful"
                 lost.setdefault((level, str(kind).removeprefix("torch."), shrink), []).append(row.name)
     return [

@@ -24,7 +24,7 @@ from segdecay.decay.regularizers.base import SGD_NAMES, traits_of
 from segdecay.decay.strength import timescale_epochs, total_decay
 from segdecay.errors import DecayError
 
-Source = Literal["optimizer", "policy", "loss"]
+Source = Literal["optimizer", "regularizer", "loss"]
 # By class name in lower case, where the group carries no flag. torch 2.14, timm 1.0 and transformers 5, read in code.
 DECOUPLED_NAMES = ("sgdw", "nadamw", "lion", "muon", "adafactor", "adan", "adamp", "sgdp")
 COUPLED_NAMES = ("sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "rmsprop", "asgd", "lars")
@@ -38,8 +38,10 @@ class Decay:
     """One thing that decays one parameter."""
 
     source: Source
-    mechanism: str  # coupled, decoupled or unknown of an optimizer; a policy's name; the form of a penalty in the loss
-    strength: float | None  # λ, or what the policy or the form has instead; None where it is not known
+    mechanism: (
+        str  # coupled, decoupled or unknown of an optimizer; a regularizer's name; the form of a penalty in the loss
+    )
+    strength: float | None  # λ, or what the regularizer or the form has instead; None where it is not known
     label: str  # for people: "AdamW(weight_decay)"
     axis: Axis | None = None  # what D and τ are read from; None where they have no meaning
 
@@ -113,19 +115,21 @@ def own_decays(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[Decay, .
     return tuple(found)
 
 
-def policy_decays(optimizer: Optimizer) -> dict[int, tuple[Decay, ...]]:
-    """By id of the parameter: what the attached policies do to it."""
+def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[Decay, ...]]:
+    """By id of the parameter: what the attached regularizers do to it."""
     found: dict[int, tuple[Decay, ...]] = {}
     for handle in handles_of(optimizer):
         try:
-            axis: Axis | None = handle.policy.axis(traits_of(optimizer))
+            axis: Axis | None = handle.regularizer.axis(traits_of(optimizer))
         except DecayError:
             axis = None
         strengths = handle.strengths()
         for row, parameter in handle.partition.named_parameters():
             strength = strengths.get(row.name)
             if strength is not None:
-                decay = Decay("policy", handle.policy.name, strength, f"policy {handle.policy.name}", axis)
+                decay = Decay(
+                    "regularizer", handle.regularizer.name, strength, f"regularizer {handle.regularizer.name}", axis
+                )
                 found[id(parameter)] = (*found.get(id(parameter), ()), decay)
     return found
 
@@ -221,7 +225,7 @@ def audit_rows(
         horizon: what D and τ are computed from.
     """
     held = groups_held(optimizer)
-    policies = policy_decays(optimizer)
+    regularizers = regularizer_decays(optimizer)
     own = [own_decays(optimizer, group) for group in optimizer.param_groups]
     rows = []
     for row, parameter in partition.named_parameters():
@@ -230,7 +234,7 @@ def audit_rows(
         for index in dict.fromkeys(indices):
             decays += own[index]
         if indices:
-            decays += policies.get(id(parameter), ())
+            decays += regularizers.get(id(parameter), ())
             decays += _loss_decay(optimizer, indices[0], forms.get(row.name))
         tau, total = _scales(optimizer, indices, decays, horizon)
         rows.append(AuditRow(row.name, row.shape, row.module, row.group, indices, decays, row.feeds, tau, total))

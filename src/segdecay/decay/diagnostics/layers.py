@@ -127,7 +127,7 @@ RELUS = (nn.ReLU, nn.ReLU6)
 
 
 @dataclass(frozen=True)
-class ActivationGauge:
+class ActivationDiagnostics:
     """One ReLU's output over what was watched. A module that is called several times a pass has a line for each."""
 
     name: str  # of the module; "relu#2" for its second call in a pass
@@ -145,10 +145,12 @@ class ActivationWatch:
         self._calls: dict[str, int] = {}
         self._is_inside = False
 
-    def gauges(self) -> tuple[ActivationGauge, ...]:
+    def diagnostics(self) -> tuple[ActivationDiagnostics, ...]:
         """A line for every ReLU that ran, in the order of running."""
         return tuple(
-            ActivationGauge(name, alive.numel(), int((alive == 0).sum()), 1 - int(alive.sum()) / self._numbers[name])
+            ActivationDiagnostics(
+                name, alive.numel(), int((alive == 0).sum()), 1 - int(alive.sum()) / self._numbers[name]
+            )
             for name, alive in self._alive.items()
         )
 
@@ -192,8 +194,8 @@ def watch_activations(model: nn.Module) -> Iterator[ActivationWatch]:
         >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0], [-1.0]]))
         >>> with watch_activations(model) as watch:
         ...     _ = model(torch.tensor([[1.0], [2.0]]))
-        >>> watch.gauges()
-        (ActivationGauge(name='1', channels=2, dead=1, zeros=0.5),)
+        >>> watch.diagnostics()
+        (ActivationDiagnostics(name='1', channels=2, dead=1, zeros=0.5),)
     """
     watch, bare = ActivationWatch(), bare_module(model)
     hooks = [bare.register_forward_pre_hook(watch.begin_pass)]
@@ -212,7 +214,7 @@ def watch_activations(model: nn.Module) -> Iterator[ActivationWatch]:
             hook.remove()
 
 
-UNDERSTOOD = ("none", "l2", "decoupled")  # policies whose equilibrium is known
+UNDERSTOOD = ("none", "l2", "decoupled")  # regularizers whose equilibrium is known
 
 
 def equilibrium_angle(shrinkage: float, momentum: float = 0.0, *, nesterov: bool = False) -> float:
@@ -268,7 +270,7 @@ def predicted_angles(
 ) -> dict[str, float | None]:
     """The equilibrium angle of every parameter of an optimizer, at its present learning rate, by name.
 
-    0 where nothing decays; None where no formula is known: another policy than l2 and decoupled acts, L2 goes through
+    0 where nothing decays; None where no formula is known: another regularizer than l2 and decoupled acts, L2 goes through
     Adam's division, or the optimizer is neither torch's SGD nor its Adam or AdamW without amsgrad.
     """
     given: list[dict[str, float | None]] = [handle.strengths() for handle in handles]
@@ -278,7 +280,7 @@ def predicted_angles(
             name = names.get(id(parameter))
             if name is not None:
                 acting = [
-                    (handle.policy.name, strength)
+                    (handle.regularizer.name, strength)
                     for handle, strengths in zip(handles, given, strict=True)
                     if (strength := strengths.get(name)) is not None
                 ]
@@ -289,10 +291,10 @@ def predicted_angles(
 def _predicted(
     optimizer: Optimizer, group: Mapping[str, Any], parameter: Parameter, acting: Sequence[tuple[str, float]]
 ) -> float | None:
-    if parameter.is_complex() or any(policy not in UNDERSTOOD for policy, _ in acting):
+    if parameter.is_complex() or any(regularizer not in UNDERSTOOD for regularizer, _ in acting):
         return None
-    coupled = sum(strength for policy, strength in acting if policy == "l2")
-    decoupled = sum(strength for policy, strength in acting if policy == "decoupled")
+    coupled = sum(strength for regularizer, strength in acting if regularizer == "l2")
+    decoupled = sum(strength for regularizer, strength in acting if regularizer == "decoupled")
     lr, own = float(group["lr"]), float(group.get("weight_decay", 0.0))
     if isinstance(optimizer, SGD):
         momentum = float(group["momentum"])
@@ -306,7 +308,7 @@ def _predicted(
 
 
 @dataclass(frozen=True)
-class HeadGauge:
+class HeadDiagnostics:
     """One weight of the head."""
 
     name: str

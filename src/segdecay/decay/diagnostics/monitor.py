@@ -1,4 +1,4 @@
-"""The gauges: what decay does to the weights and features of a training, read now and then from any loop.
+"""The diagnostics: what decay does to the weights and features of a training, read now and then from any loop.
 
 Norms, stable rank, exact zeros and dead channels by layer and group, dead activations, the angle that weights turn by
 against that of equilibrium, the penalty's share of the objective, the head's rows against class frequency. Nothing is
@@ -23,8 +23,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.diagnostics.layers import (
-    ActivationGauge,
-    HeadGauge,
+    ActivationDiagnostics,
+    HeadDiagnostics,
     exact_norm,
     frequency_correlation,
     predicted_angles,
@@ -41,7 +41,7 @@ from segdecay.errors import DecayError
 
 
 @dataclass(frozen=True)
-class LayerGauge:
+class LayerDiagnostics:
     """One weight of two dimensions or more."""
 
     name: str
@@ -62,7 +62,7 @@ class LayerGauge:
 
 
 @dataclass(frozen=True)
-class GroupGauge:
+class GroupDiagnostics:
     """All parameters of a group together."""
 
     group: str
@@ -75,13 +75,13 @@ class GroupGauge:
 
 
 @dataclass(frozen=True)
-class GaugeReading:
+class DiagnosticsReading:
     """One reading; `to_dict` gives it to any logger."""
 
-    layers: tuple[LayerGauge, ...]
-    groups: tuple[GroupGauge, ...]
-    activations: tuple[ActivationGauge, ...]  # over the watched step; empty where none was watched
-    head: tuple[HeadGauge, ...]
+    layers: tuple[LayerDiagnostics, ...]
+    groups: tuple[GroupDiagnostics, ...]
+    activations: tuple[ActivationDiagnostics, ...]  # over the watched step; empty where none was watched
+    head: tuple[HeadDiagnostics, ...]
     penalty: float  # λR, as the handles tell it; without a handle, of the optimizer's own weight decay
     penalty_share: float | None  # of L + λR; None without a loss
 
@@ -93,14 +93,14 @@ class GaugeReading:
         return plain
 
 
-class Gauges:
-    """Reads the gauges of one model and one optimizer.
+class Diagnostics:
+    """Reads the diagnostics of one model and one optimizer.
 
     Args:
         model: any module; wrapped and compiled ones are read inside.
-        optimizer: a torch optimizer that trains it. Policies attached to it are known.
+        optimizer: a torch optimizer that trains it. Regularizers attached to it are known.
         every: steps from one reading to the next, for `is_due`.
-        partition: the groups; default: those of the attached policy, or `group_parameters(model)`.
+        partition: the groups; default: those of the attached regularizer, or `group_parameters(model)`.
         class_counts: how often each class occurs in the training data (pixels, images: any unit), one a row of the
             head; classes with 0 are left out of the correlation.
 
@@ -110,14 +110,14 @@ class Gauges:
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 2))
         >>> optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
-        >>> gauges = Gauges(model, optimizer, every=100, class_counts=[90, 10])
+        >>> diagnostics = Diagnostics(model, optimizer, every=100, class_counts=[90, 10])
         >>> for step in range(3):
-        ...     with gauges.watched(step):  # does nothing at steps that are not due
+        ...     with diagnostics.watched(step):  # does nothing at steps that are not due
         ...         loss = model(torch.randn(8, 2)).square().mean()
         ...         loss.backward()
         ...         optimizer.step()
-        ...     if gauges.is_due(step):
-        ...         reading = gauges.read(loss)
+        ...     if diagnostics.is_due(step):
+        ...         reading = diagnostics.read(loss)
         >>> [layer.name for layer in reading.layers], [relu.name for relu in reading.activations]
         (['0.weight', '3.weight'], ['2'])
     """
@@ -146,7 +146,7 @@ class Gauges:
             )
         self._angles: dict[str, float] = {}
         self._equilibria: dict[str, float | None] = {}
-        self._activations: tuple[ActivationGauge, ...] = ()
+        self._activations: tuple[ActivationDiagnostics, ...] = ()
 
     def is_due(self, step: int) -> bool:
         """Whether a step, counted from 0, is one to read."""
@@ -181,14 +181,14 @@ class Gauges:
             counter.remove()
         if steps > 1:
             raise DecayError(f"{steps} optimizer steps ran inside watched(); angles are those of one. Watch one step.")
-        self._activations = watch.gauges()
+        self._activations = watch.diagnostics()
         self._equilibria = predicted_angles(self._optimizer, handles_of(self._optimizer), self._names)
         turned = {name: turned_angle(old, parameter) for name, (parameter, old) in before.items()}
         self._angles = {name: angle for name, angle in turned.items() if angle}  # 0: no step, or one that was skipped
 
     @torch.no_grad()
-    def read(self, loss: float | Tensor | None = None) -> GaugeReading:
-        """The gauges now; angles and activations are those of the step watched last.
+    def read(self, loss: float | Tensor | None = None) -> DiagnosticsReading:
+        """The diagnostics now; angles and activations are those of the step watched last.
 
         Args:
             loss: L_original of the same step, for the penalty's share.
@@ -199,7 +199,7 @@ class Gauges:
         penalty = self._penalty()
         original = None if loss is None else float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
         total = None if original is None else original + penalty
-        return GaugeReading(
+        return DiagnosticsReading(
             layers=layers,
             groups=self._groups(layers),
             activations=self._activations,
@@ -214,10 +214,10 @@ class Gauges:
             if row.feeds and parameter.requires_grad:
                 yield row.name, parameter
 
-    def _layer(self, row: ParameterRow, parameter: Parameter) -> LayerGauge:
+    def _layer(self, row: ParameterRow, parameter: Parameter) -> LayerDiagnostics:
         zeros, dead = zero_counts(parameter, row.output_dim)
         angle = self._angles.get(row.name)
-        return LayerGauge(
+        return LayerDiagnostics(
             name=row.name,
             group=row.group,
             shape=row.shape,
@@ -230,7 +230,7 @@ class Gauges:
             equilibrium=None if angle is None else self._equilibria.get(row.name),
         )
 
-    def _groups(self, layers: Sequence[LayerGauge]) -> tuple[GroupGauge, ...]:
+    def _groups(self, layers: Sequence[LayerDiagnostics]) -> tuple[GroupDiagnostics, ...]:
         found = []
         for group in dict.fromkeys(row.group for row in self.partition.rows):
             members = [(row, p) for row, p in self.partition.named_parameters() if row.group == group]
@@ -239,7 +239,7 @@ class Gauges:
             own = [layer for layer in layers if layer.group == group]
             ratios = [layer.ratio for layer in own if layer.ratio is not None]
             found.append(
-                GroupGauge(
+                GroupDiagnostics(
                     group=group,
                     numbers=numbers,
                     norm=math.hypot(*(exact_norm(p) for _, p in members)),
@@ -251,12 +251,12 @@ class Gauges:
             )
         return tuple(found)
 
-    def _head(self) -> tuple[HeadGauge, ...]:
+    def _head(self) -> tuple[HeadDiagnostics, ...]:
         found = []
         for row, parameter in self.partition.named_parameters():
             if row.group == "head" and parameter.ndim > 1:
                 norms = row_norms_of(parameter, row.output_dim)
-                found.append(HeadGauge(row.name, norms, frequency_correlation(norms, self.class_counts)))
+                found.append(HeadDiagnostics(row.name, norms, frequency_correlation(norms, self.class_counts)))
         return tuple(found)
 
     def _penalty(self) -> float:

@@ -1,6 +1,6 @@
-"""What a policy is: the rule by which weights are regularised, in the moments of an optimizer step.
+"""What a regularizer is: the rule by which weights are regularized, in the moments of an optimizer step.
 
-A new policy is one file with one class below `Policy`, and one line in registry.py. Knows tensors, strengths and the
+A new regularizer is one file with one class below `Regularizer`, and one line in registry.py. Knows tensors, strengths and the
 rows of a partition; nothing of hooks.
 """
 
@@ -55,7 +55,7 @@ class Bucket:
     strength: float  # λ of these parameters: the handle's strength times their group's multiplier; above 0
     lr: float | Tensor  # η of their optimizer group at this step
     maximize: bool  # whether the optimizer ascends: it will flip the sign of the gradient
-    optimizer: torch.optim.Optimizer  # for its state; policies never change it
+    optimizer: torch.optim.Optimizer  # for its state; regularizers never change it
     group: Mapping[str, Any]  # the optimizer's group: betas, eps, momentum
     grad_scale: float = 1.0
 
@@ -84,7 +84,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Binding:
-    """What a policy is attached to. All mappings are by parameter name, over every parameter of the model."""
+    """What a regularizer is attached to. All mappings are by parameter name, over every parameter of the model."""
 
     optimizer: torch.optim.Optimizer
     traits: OptimizerTraits
@@ -94,13 +94,13 @@ class Binding:
     learning_rates: tuple[float, ...] | None = None  # of all steps to come, where attach() was given them
 
     def decayed(self) -> list[str]:
-        """Names of the trainable parameters on which the policy acts."""
+        """Names of the trainable parameters on which the regularizer acts."""
         return [name for name, factor in self.multipliers.items() if factor and self.rows[name].trainable]
 
 
 @dataclass(frozen=True)
 class OptimizerTraits:
-    """What a policy must know of an optimizer to declare its axis."""
+    """What a regularizer must know of an optimizer to declare its axis."""
 
     name: str  # class name in lower case
     coupling: Coupling = field(default_factory=Coupling)
@@ -111,8 +111,8 @@ class OptimizerTraits:
         return self.name in SGD_NAMES
 
 
-class Policy(ABC):
-    """One rule. Its docstring is its documentation (`describe_policy` prints it), with the sections of `SECTIONS`.
+class Regularizer(ABC):
+    """One rule. Its docstring is its documentation (`describe_regularizer` prints it), with the sections of `SECTIONS`.
 
     A subclass overrides the moments it acts in. The handle calls them without autograd, once per optimizer step, and
     only with buckets whose strength is not `none`, whose parameters have gradients, and on steps that are not skipped.
@@ -185,16 +185,16 @@ class Policy(ABC):
         del bucket
 
     def idle_steps(self) -> int:
-        """First steps of a training in which the policy cannot act, whatever its strength."""
+        """First steps of a training in which the regularizer cannot act, whatever its strength."""
         return 0
 
     def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
-        """R of parameters that share a strength; ½ Σ θ² unless a policy has another."""
+        """R of parameters that share a strength; ½ Σ θ² unless a regularizer has another."""
         del names
         return half_square_sum(parameters)
 
     def summary(self) -> str:
-        """What the policy found at attach(), for a person; empty where there is nothing to tell."""
+        """What the regularizer found at attach(), for a person; empty where there is nothing to tell."""
         return ""
 
     def state_dict(self) -> dict[str, object]:
@@ -205,11 +205,11 @@ class Policy(ABC):
         """Take over what `state_dict` gave.
 
         Raises:
-            DecayError: the state is not this policy's.
+            DecayError: the state is not this regularizer's.
         """
         if state:
             raise DecayError(
-                f"Policy '{self.name}' keeps no state; saw {', '.join(state)}. Load the matching checkpoint."
+                f"Regularizer '{self.name}' keeps no state; saw {', '.join(state)}. Load the matching checkpoint."
             )
 
 
@@ -262,8 +262,8 @@ def bare_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
-class BoundPolicy(Policy):
-    """A policy whose strength is a bound, or a factor of one. A group's multiplier m divides it by m."""
+class BoundRegularizer(Regularizer):
+    """A regularizer whose strength is a bound, or a factor of one. A group's multiplier m divides it by m."""
 
     none: ClassVar[float] = math.inf
     whole_tensors: ClassVar[bool] = True

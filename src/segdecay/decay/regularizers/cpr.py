@@ -1,4 +1,4 @@
-"""Constrained parameter regularisation: an upper bound on each matrix, held by a multiplier that learns.
+"""Constrained parameter regularization: an upper bound on each matrix, held by a multiplier that learns.
 
 Knows tensors and strengths; of the optimizer only whether it is adaptive.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segdecay.decay.axes import Axis, bound_axis
 from segdecay.decay.foreach import multiply_each_, norms
-from segdecay.decay.regularizers.base import Binding, BoundPolicy, Bucket, OptimizerTraits
+from segdecay.decay.regularizers.base import Binding, BoundRegularizer, Bucket, OptimizerTraits
 from segdecay.errors import DecayError, gather, unknown
 
 LEAST_GROWTH = 0.01  # of the averaged norm in an interval; the authors' code, pytorch-cpr 0.3.1
@@ -174,8 +174,8 @@ NOT_ADAPTIVE = ("sgd", "sgdw", "asgd")
 FACTOR_GRID = (math.inf, 2.0, 1.0, 0.5)
 
 
-class CPR(BoundPolicy):
-    """Constrained parameter regularisation: each matrix keeps R = Σ θ² below its own bound κ_j.
+class CPR(BoundRegularizer):
+    """Constrained parameter regularization: each matrix keeps R = Σ θ² below its own bound κ_j.
 
     For: Adam and AdamW without a strength to tune: with kappa="inflection_point" every matrix finds its bound in its
         own growth. Matrices of very different size or role, which one λ does not suit.
@@ -239,7 +239,7 @@ class CPR(BoundPolicy):
     def axis(self, optimizer: OptimizerTraits) -> Axis:
         if self.rule.kappa == "inflection_point" and optimizer.name in NOT_ADAPTIVE:
             raise DecayError(
-                f"Policy 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps have "
+                f"Regularizer 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps have "
                 f"the size of the learning rate: it waits for norms that grow by more than 1 % an interval. Under "
                 f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, in silence. Use "
                 f"AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."
@@ -271,7 +271,7 @@ class CPR(BoundPolicy):
         """Take over what `state_dict` gave.
 
         Raises:
-            DecayError: it is not of this policy, of other options, or of other parameters.
+            DecayError: it is not of this regularizer, of other options, or of other parameters.
         """
         options, parameters = state.get("options"), state.get("parameters")
         if not isinstance(parameters, Mapping) or not isinstance(options, Mapping):

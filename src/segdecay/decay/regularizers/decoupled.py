@@ -1,4 +1,4 @@
-"""Policies that act on the weights themselves, past the gradient; and the one that does nothing.
+"""Regularizers that act on the weights themselves, past the gradient; and the one that does nothing.
 
 Knows tensors and strengths only.
 """
@@ -25,12 +25,12 @@ from segdecay.decay.foreach import (
     sums,
     to_agreement_,
 )
-from segdecay.decay.regularizers.base import KNOWN_OPTIMIZERS, Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.regularizers.base import KNOWN_OPTIMIZERS, Binding, Bucket, OptimizerTraits, Regularizer
 from segdecay.errors import DecayError
 
 
-class NoDecay(Policy):
-    """No regularisation: the bare optimizer, bit for bit.
+class NoDecay(Regularizer):
+    """No regularization: the bare optimizer, bit for bit.
 
     For: the baseline of every comparison; networks that underfit.
     Not for: networks whose training score is far above their validation score.
@@ -50,14 +50,16 @@ class NoDecay(Policy):
     def validate(self, strength: float, lr: float) -> None:
         super().validate(strength, lr)
         if strength != 0:
-            raise DecayError(f"Policy 'none' has no strength; saw {strength:g}, allowed: 0. Choose another policy.")
+            raise DecayError(
+                f"Regularizer 'none' has no strength; saw {strength:g}, allowed: 0. Choose another regularizer."
+            )
 
     def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
         del names, parameters
         return 0.0
 
 
-class Decoupled(Policy):
+class Decoupled(Regularizer):
     """Decoupled weight decay: every step multiplies the weights by 1 − η·λ, whatever the gradient is.
 
     For: Adam, AdamW and other adaptive optimizers; an even pull on all weights; strengths that carry over between
@@ -84,7 +86,7 @@ class Decoupled(Policy):
         multiply_(bucket.parameters, 1 - bucket.lr * bucket.strength)
 
 
-class Cautious(Policy):
+class Cautious(Regularizer):
     """Cautious weight decay (CWD): decoupled decay on those entries whose update agrees with the weight in sign.
 
     For: Adam, AdamW, SGD and any other optimizer; the λ of 'decoupled', where decay should never work against the
@@ -122,7 +124,7 @@ class Cautious(Policy):
         found = [name for name in binding.decayed() if binding.parameters[name].is_complex()]
         if found:
             raise DecayError(
-                f"Policy 'cautious' compares signs, which complex numbers do not have: {', '.join(found)}. Use "
+                f"Regularizer 'cautious' compares signs, which complex numbers do not have: {', '.join(found)}. Use "
                 f"'decoupled', or leave them out."
             )
 
@@ -198,7 +200,7 @@ def _adam_updates(buffers: Sequence[Tensor], gradients: Sequence[Tensor], group:
 ROUNDING = 1e-6  # by which a schedule's own arithmetic may exceed its peak
 
 
-class Corrected(Policy):
+class Corrected(Regularizer):
     """Corrected weight decay (AdamC): decay follows η², not η, where only the effective learning rate is at stake.
 
     For: schedules that end near 0, with weights that feed a norm layer: there decay sets the ratio of gradient to
@@ -248,7 +250,7 @@ class Corrected(Policy):
             rates = binding.learning_rates
             if not rates or not max(rates) > 0:
                 raise DecayError(
-                    "Policy 'corrected' compares each learning rate with the largest of the schedule; saw none. Pass "
+                    "Regularizer 'corrected' compares each learning rate with the largest of the schedule; saw none. Pass "
                     "learning_rates=[...], one a step, to attach(), or options={'peak_lr': ...}."
                 )
             self._peak = max(rates)
@@ -277,7 +279,7 @@ LARGEST_SHARE = 1 - 2**-20  # of the weights that one step may remove; float32 r
 Held = tuple[list[Tensor], list[Mapping[str, Any]]]  # gradients, states
 
 
-class Scheduled(Policy):
+class Scheduled(Regularizer):
     """Scheduled weight decay (SWD, AdamS): decoupled decay, stronger where the gradients of the whole model are small.
 
     For: Adam and AdamW, where late in training large gradient norms are to be avoided: the decay grows as the
@@ -305,8 +307,8 @@ class Scheduled(Policy):
     def axis(self, optimizer: OptimizerTraits) -> Axis:
         if optimizer.name in KNOWN_OPTIMIZERS and optimizer.name not in WITH_SECOND_MOMENT:
             raise DecayError(
-                f"Policy 'scheduled' divides by the second moment of the gradients (exp_avg_sq), which "
-                f"{optimizer.name} does not keep. Use {', '.join(WITH_SECOND_MOMENT)}, or the policy 'decoupled'."
+                f"Regularizer 'scheduled' divides by the second moment of the gradients (exp_avg_sq), which "
+                f"{optimizer.name} does not keep. Use {', '.join(WITH_SECOND_MOMENT)}, or the regularizer 'decoupled'."
             )
         return lambda_axis(
             "the decay is divided by the root mean square of the gradients, which no schedule gives, so Σ η·λ predicts "
@@ -322,7 +324,7 @@ class Scheduled(Policy):
         """
         if any("betas" not in group for group in binding.optimizer.param_groups):
             raise DecayError(
-                f"Policy 'scheduled' needs an optimizer with betas and exp_avg_sq; saw "
+                f"Regularizer 'scheduled' needs an optimizer with betas and exp_avg_sq; saw "
                 f"{type(binding.optimizer).__name__}. Use {', '.join(WITH_SECOND_MOMENT)}."
             )
 
@@ -395,9 +397,9 @@ def _by_kind(optimizer: torch.optim.Optimizer) -> dict[tuple[Any, ...], Held]:
 
 def _refuse(optimizer: torch.optim.Optimizer, gradient: Tensor, state: Mapping[str, Any]) -> None:
     if gradient.layout != torch.strided:
-        raise DecayError("Policy 'scheduled' does not take sparse gradients. Use sparse=False in the embedding.")
+        raise DecayError("Regularizer 'scheduled' does not take sparse gradients. Use sparse=False in the embedding.")
     raise DecayError(
-        f"Policy 'scheduled' needs the second moment exp_avg_sq; {type(optimizer).__name__} keeps "
+        f"Regularizer 'scheduled' needs the second moment exp_avg_sq; {type(optimizer).__name__} keeps "
         f"{', '.join(state)}. Use {', '.join(WITH_SECOND_MOMENT)}."
     )
 

@@ -11,13 +11,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from segdecay.decay.axes import Axis
-from segdecay.decay.regularizers.base import Binding, OptimizerTraits, Policy
+from segdecay.decay.regularizers.base import Binding, OptimizerTraits, Regularizer
 from segdecay.errors import DecayError
 
 DROPOUT_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)  # Srivastava et al. use .2 on inputs and .5 on hidden units; the rest between
 
 
-class Dropout(Policy):
+class Dropout(Regularizer):
     """Dropout: in training each channel is zeroed with probability p and the others are divided by 1 − p.
 
     For: a comparison with decay on the same folds; large networks without much normalisation.
@@ -46,7 +46,7 @@ class Dropout(Policy):
         del binding
         raise DecayError(
             "Dropout acts in the model's forward pass, where an optimizer has no part. Build the model with it "
-            "(nn.Dropout2d(p) after its blocks; model.dropout=p for the built-in U-Net) and attach another policy or "
+            "(nn.Dropout2d(p) after its blocks; model.dropout=p for the built-in U-Net) and attach another regularizer or "
             "none. `segdecay tune --decay dropout` searches p for the built-in U-Net."
         )
 

@@ -1,4 +1,4 @@
-"""Policies that add to the gradient what their penalty's gradient is. Knows tensors and strengths only."""
+"""Regularizers that add to the gradient what their penalty's gradient is. Knows tensors and strengths only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from segdecay.decay.axes import Axis, lambda_axis, sgd_axis
 from segdecay.decay.foreach import add_scaled
-from segdecay.decay.regularizers.base import Bucket, OptimizerTraits, Policy
+from segdecay.decay.regularizers.base import Bucket, OptimizerTraits, Regularizer
 from segdecay.errors import DecayError
 
 
-class L2(Policy):
+class L2(Regularizer):
     """Coupled L2: the gradient of λ·½Σθ² joins the gradient before the optimizer's update.
 
     For: minimising L(θ) = L_original(θ) + λ·½Σθ² as it stands; SGD with or without momentum; comparing with ridge or
@@ -65,5 +65,5 @@ def refuse_sparse(bucket: Bucket, what: str = "λ·w") -> None:
     if sparse:
         raise DecayError(
             f"Sparse gradients cannot carry {what}, which is dense: {', '.join(sparse)}. Use sparse=False in the "
-            f"embedding, or the policy 'decoupled'."
+            f"embedding, or the regularizer 'decoupled'."
         )

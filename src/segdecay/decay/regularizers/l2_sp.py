@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segdecay.decay.axes import Axis, decoupled_axis, lambda_axis, sgd_axis
 from segdecay.decay.foreach import add_scaled, half_square_sum, multiply_, offsets, pull_
-from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.l2 import refuse_sparse
 from segdecay.errors import DecayError, did_you_mean, gather, unknown
 
@@ -185,7 +185,7 @@ def _size(shape: tuple[int, ...]) -> str:
 MODES = ("auto", "coupled", "decoupled")
 
 
-class L2SP(Policy):
+class L2SP(Regularizer):
     """L2 to the starting point: pretrained weights are pulled to their start θ₀, new ones (θ₀ = 0) to zero.
 
     For: fine-tuning pretrained encoders on small data, where plain decay pulls away what was learned.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segdecay.decay.axes import Axis, bound_axis
-from segdecay.decay.regularizers.base import Binding, BoundPolicy, Bucket, OptimizerTraits
+from segdecay.decay.regularizers.base import Binding, BoundRegularizer, Bucket, OptimizerTraits
 from segdecay.decay.scale_invariance import channel_norms
 from segdecay.errors import DecayError, gather
 
@@ -19,11 +19,11 @@ from segdecay.errors import DecayError, gather
 MAX_NORM_GRID = (math.inf, 4.0, 2.0, 1.0)
 
 
-class MaxNorm(BoundPolicy):
+class MaxNorm(BoundRegularizer):
     """Bound on norms: after every step each output row or filter w_k is scaled back to norm c where it is longer.
 
     For: keeping single filters or classes from growing, whatever the gradient; heads whose row norms grow with class
-        frequency (long tails), beside 'decoupled', the one policy it combines with.
+        frequency (long tails), beside 'decoupled', the one regularizer it combines with.
     Not for: shrinking what is short: rows inside the bound are left alone. Convolutions before a norm layer, whose
         scale changes only the effective learning rate.
     Minimises: L_original subject to ‖w_k‖ ≤ c for every row, by projection. There is no λR; its penalty is 0.

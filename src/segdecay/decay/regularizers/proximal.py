@@ -1,4 +1,4 @@
-"""Policies that set single weights to exactly zero: l1 and elastic net, as proximal steps after the update.
+"""Regularizers that set single weights to exactly zero: l1 and elastic net, as proximal steps after the update.
 
 Knows tensors, strengths and the optimizer's step; nothing of layers.
 """
@@ -18,7 +18,7 @@ from torch.optim import Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, R
 
 from segdecay.decay.axes import Axis, Coupling, lambda_axis, relative_axis, validate_strength
 from segdecay.decay.foreach import absolute_sum, add_scaled, half_square_sum, reciprocal_steps, shrink_, signs
-from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Policy
+from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.l2 import shifted_by
 from segdecay.decay.scale_invariance import channel_norms, channel_size, shrink_channels_
 from segdecay.errors import DecayError, unknown
@@ -61,7 +61,7 @@ def has_coordinate_steps(optimizer: OptimizerTraits) -> bool:
     return any(known.kind.__name__.lower() == optimizer.name for known in STEPS)
 
 
-def validate_step_size(policy: str, optimizer: OptimizerTraits, binding: Binding | None = None) -> None:
+def validate_step_size(regularizer: str, optimizer: OptimizerTraits, binding: Binding | None = None) -> None:
     """Refuse optimizers whose step along a constant gradient is not known.
 
     Raises:
@@ -72,7 +72,7 @@ def validate_step_size(policy: str, optimizer: OptimizerTraits, binding: Binding
     by_name = has_coordinate_steps(optimizer)
     is_torch = binding is None or any(isinstance(binding.optimizer, known.kind) for known in STEPS)
     if not (by_name and is_torch):
-        raise DecayError(f"Policy '{policy}': {_refusal(optimizer.name, by_name=by_name)}")
+        raise DecayError(f"Regularizer '{regularizer}': {_refusal(optimizer.name, by_name=by_name)}")
 
 
 def _refusal(name: str, *, by_name: bool = False) -> str:
@@ -172,7 +172,7 @@ UNIT = "λ of the penalty λ·R"
 METHODS = ("proximal", "subgradient")
 
 
-class _Proximal(Policy):
+class _Proximal(Regularizer):
     """R = l1_ratio·Σ|θ| + (1 − l1_ratio)·½Σθ² by its proximal step."""
 
     l1_ratio: float = 1.0
@@ -313,7 +313,7 @@ class _Gain:
     parameter: Parameter
 
 
-class GroupLasso(Policy):
+class GroupLasso(Regularizer):
     """Group lasso: R = Σ √p_g·‖W_g‖ over output channels; whole channels become exactly zero.
 
     W_g is the filter of one output channel together with its gain γ where the weight feeds a norm layer that has one,

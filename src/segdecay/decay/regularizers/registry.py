@@ -1,4 +1,4 @@
-"""The policies by name, their documentation and their axes. A new policy adds one line to POLICIES."""
+"""The regularizers by name, their documentation and their axes. A new regularizer adds one line to REGULARIZERS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from segdecay.decay.axes import Axis
-from segdecay.decay.regularizers.base import Policy, traits_of
+from segdecay.decay.regularizers.base import Regularizer, traits_of
 from segdecay.decay.regularizers.cpr import CPR
 from segdecay.decay.regularizers.decoupled import Cautious, Corrected, Decoupled, NoDecay, Scheduled
 from segdecay.decay.regularizers.dropout import Dropout
@@ -19,7 +19,7 @@ from segdecay.decay.regularizers.max_norm import MaxNorm
 from segdecay.decay.regularizers.proximal import L1, ElasticNet, GroupLasso
 from segdecay.errors import DecayError, gather, unknown
 
-POLICIES: dict[str, type[Policy]] = {
+REGULARIZERS: dict[str, type[Regularizer]] = {
     NoDecay.name: NoDecay,
     L2.name: L2,
     Decoupled.name: Decoupled,
@@ -34,47 +34,47 @@ POLICIES: dict[str, type[Policy]] = {
     Scheduled.name: Scheduled,
     Dropout.name: Dropout,
 }
-# One shrinks, the other bounds; every other pair would regularise the same weights twice.
+# One shrinks, the other bounds; every other pair would regularize the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
 
 
-def policy_names() -> tuple[str, ...]:
-    """All policies, in the order in which they are listed.
+def regularizer_names() -> tuple[str, ...]:
+    """All regularizers, in the order in which they are listed.
 
-    >>> policy_names()[:3]
+    >>> regularizer_names()[:3]
     ('none', 'l2', 'decoupled')
     """
-    return tuple(POLICIES)
+    return tuple(REGULARIZERS)
 
 
-def build_policy(name: str, options: Mapping[str, Any] | None = None) -> Policy:
-    """A fresh policy by name, with its own options.
+def build_regularizer(name: str, options: Mapping[str, Any] | None = None) -> Regularizer:
+    """A fresh regularizer by name, with its own options.
 
     Raises:
         DecayError: the name or an option is unknown, or an option's value is not allowed.
     """
-    if name not in POLICIES:
-        raise DecayError(unknown("policy", name, POLICIES))
-    kind = POLICIES[name]
+    if name not in REGULARIZERS:
+        raise DecayError(unknown("regularizer", name, REGULARIZERS))
+    kind = REGULARIZERS[name]
     allowed = option_names(name)
     if options and not allowed:
-        raise DecayError(f"Policy '{name}' has no options; saw {', '.join(options)}.")
+        raise DecayError(f"Regularizer '{name}' has no options; saw {', '.join(options)}.")
     gather(DecayError, [unknown(f"option of '{name}'", key, allowed) for key in options or {} if key not in allowed])
     return kind(**(options or {}))
 
 
 def option_names(name: str) -> tuple[str, ...]:
-    """The options of a policy.
+    """The options of a regularizer.
 
     >>> option_names("l2")
     ()
     """
-    parameters = inspect.signature(POLICIES[name]).parameters.values()
+    parameters = inspect.signature(REGULARIZERS[name]).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def may_combine(first: str, second: str) -> bool:
-    """Whether two policies may act on one optimizer.
+    """Whether two regularizers may act on one optimizer.
 
     >>> may_combine("decoupled", "l2")
     False
@@ -82,31 +82,31 @@ def may_combine(first: str, second: str) -> bool:
     return frozenset((first, second)) in COMBINATIONS
 
 
-def describe_policy(name: str) -> str:
-    """A policy's formula and documentation as text for a terminal.
+def describe_regularizer(name: str) -> str:
+    """A regularizer's formula and documentation as text for a terminal.
 
     Raises:
         DecayError: the name is unknown.
     """
-    policy = build_policy(name)
-    documentation = inspect.getdoc(type(policy)) or ""
-    return f"{policy.name}:  {policy.formula}\n  that is:  {policy.plain_formula}\n\n{documentation}"
+    regularizer = build_regularizer(name)
+    documentation = inspect.getdoc(type(regularizer)) or ""
+    return f"{regularizer.name}:  {regularizer.formula}\n  that is:  {regularizer.plain_formula}\n\n{documentation}"
 
 
 def axis_of(
-    policy: str,
+    regularizer: str,
     optimizer: torch.optim.Optimizer | str,
     *,
     momentum: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> Axis:
-    """What this policy on this optimizer is tuned along.
+    """What this regularizer on this optimizer is tuned along.
 
     Args:
-        policy: a name in POLICIES.
+        regularizer: a name in REGULARIZERS.
         optimizer: the optimizer, or the name of its class in any case.
         momentum: of SGD, where only the name is given.
-        options: of the policy; some change the axis.
+        options: of the regularizer; some change the axis.
 
     Raises:
         DecayError: unknown names or options, or a combination without meaning (LBFGS).
@@ -115,4 +115,4 @@ def axis_of(
         >>> axis_of("decoupled", "adamw").name, axis_of("l2", "adam").name
         ('total_decay', 'lambda')
     """
-    return build_policy(policy, options).axis(traits_of(optimizer, momentum=momentum))
+    return build_regularizer(regularizer, options).axis(traits_of(optimizer, momentum=momentum))

@@ -30,7 +30,7 @@ from segdecay.report.facts.run import (
     read_kept,
 )
 from segdecay.report.facts.verdict import Verdict
-from segdecay.runs.records import CellRecord, cell_from_json
+from segdecay.runs.records import TrialRecord, trial_from_json
 from segdecay.training.dead_classes import Death
 from segdecay.utils.yaml import read_yaml
 
@@ -46,13 +46,13 @@ def read_run(folder: Path) -> Run:
     if not (folder / "run.yaml").is_file():
         raise RunError(f"{folder} is not the folder of a run: it holds no run.yaml. Give the folder named after --out.")
     environment = read_fact(folder / "environment.json", Environment)
-    cells = tuple(_cell(path) for path in _paths(folder / "cells"))
+    trials = tuple(_trial(path) for path in _paths(folder / "trials"))
     if (folder / "verdict.json").exists():
-        return _search(folder, environment, cells)
+        return _search(folder, environment, trials)
     asked = _asked(folder)
     if asked.get("command") != "train":
-        raise RunError(_unfinished(folder, environment, cells, asked))
-    return _training(folder, environment, cells, asked)
+        raise RunError(_unfinished(folder, environment, trials, asked))
+    return _training(folder, environment, trials, asked)
 
 
 def read_verdict(folder: Path) -> Verdict:
@@ -66,7 +66,7 @@ def read_verdict(folder: Path) -> Verdict:
 
 @dataclass(frozen=True)
 class Alarm:
-    """What `extra` of a cell says of classes that died."""
+    """What `extra` of a trial says of classes that died."""
 
     died: tuple[Death, ...] = ()
 
@@ -117,18 +117,18 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _paths(cells: Path) -> list[Path]:
-    return sorted(cells.glob("*/*/cell.json"))
+def _paths(trials: Path) -> list[Path]:
+    return sorted(trials.glob("*/*/trial.json"))
 
 
-def _cell(path: Path) -> CellRecord:
+def _trial(path: Path) -> TrialRecord:
     values = _json(path)
     try:
-        record = cell_from_json(values)
+        record = trial_from_json(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__} {error}.") from error
     _checked(record.extra, Alarm, f"{path}, extra")
-    return _checked(record.__dict__ | {"strength": record.strength.__dict__}, CellRecord, str(path))
+    return _checked(record.__dict__ | {"strength": record.strength.__dict__}, TrialRecord, str(path))
 
 
 def _curve(path: Path) -> tuple[CurveRow, ...]:
@@ -139,24 +139,24 @@ def _curve(path: Path) -> tuple[CurveRow, ...]:
     )
 
 
-def _search(folder: Path, environment: Environment, cells: tuple[CellRecord, ...]) -> Run:
+def _search(folder: Path, environment: Environment, trials: tuple[TrialRecord, ...]) -> Run:
     verdict = read_verdict(folder)
     data = read_fact(folder / "data.json", Data)
     _same_classes(folder, data, verdict)
     none = verdict.none.strength.value if verdict.none else None
     compared = verdict.compared.strength.value if verdict.compared else None
-    kept = read_kept([(path.parent, _cell(path)) for path in _paths(folder / "cells")], len(data.classes))
+    kept = read_kept([(path.parent, _trial(path)) for path in _paths(folder / "trials")], len(data.classes))
     return Run(
         folder=folder,
         data=data,
         partition=read_fact(folder / "partition.json", Partition),
         environment=environment,
-        policy=verdict.policy,
+        regularizer=verdict.regularizer,
         verdict=verdict,
         folds=read_fact(folder / "folds.json", Folds),
-        zero=_trainings(folder, lambda cell: cell.strength.value == none),
-        compared=_trainings(folder, lambda cell: cell.strength.value == compared),
-        cells=cells,
+        zero=_trainings(folder, lambda trial: trial.strength.value == none),
+        compared=_trainings(folder, lambda trial: trial.strength.value == compared),
+        trials=trials,
         examples=read_fact(folder / "examples" / "examples.json", Examples),
         kept=of_verdict(kept, verdict),
         joint=read_fact(search, JointFacts) if (search := folder / "search.json").exists() else None,
@@ -174,18 +174,18 @@ def _same_classes(folder: Path, data: Data, verdict: Verdict) -> None:
     gather(RunError, faults, f"{folder} is damaged: data.json names {size} classes, but")
 
 
-def _trainings(folder: Path, wanted: Callable[[CellRecord], bool]) -> tuple[Training, ...]:
-    """The wanted cells with their curves."""
+def _trainings(folder: Path, wanted: Callable[[TrialRecord], bool]) -> tuple[Training, ...]:
+    """The wanted trials with their curves."""
     found = []
-    for path in _paths(folder / "cells"):
-        record = _cell(path)
+    for path in _paths(folder / "trials"):
+        record = _trial(path)
         if wanted(record):
             label = f"fold {record.fold + 1}, seed {record.seed}"
             found.append(_with_curve(label, record, path))
     return tuple(found)
 
 
-def _with_curve(label: str, record: CellRecord, path: Path) -> Training:
+def _with_curve(label: str, record: TrialRecord, path: Path) -> Training:
     curve = _curve(path.with_name("curve.jsonl"))
     return Training(label, record, curve, _checked(record.extra, Extras, f"{path}, extra"))
 
@@ -203,33 +203,33 @@ def _section(asked: dict[str, Any], name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _unfinished(folder: Path, environment: Environment, cells: tuple[CellRecord, ...], asked: dict[str, Any]) -> str:
+def _unfinished(folder: Path, environment: Environment, trials: tuple[TrialRecord, ...], asked: dict[str, Any]) -> str:
     search = _section(asked, "search")
     grid, seeds, folds = search.get("grid"), search.get("seeds", [0]), search.get("folds")
     planned = ""
     if isinstance(grid, list) and isinstance(seeds, list) and isinstance(folds, int):
         planned = f" of {len(grid) * len(seeds) * folds}"
-    done = f"{len(cells)}{planned} cell{'' if len(cells) == 1 and not planned else 's'} done"
+    done = f"{len(trials)}{planned} trial{'' if len(trials) == 1 and not planned else 's'} done"
     return f"{folder} has no verdict yet ({done}). To go on where it stopped, run: {environment.command}"
 
 
-def _training(folder: Path, environment: Environment, cells: tuple[CellRecord, ...], asked: dict[str, Any]) -> Run:
+def _training(folder: Path, environment: Environment, trials: tuple[TrialRecord, ...], asked: dict[str, Any]) -> Run:
     """A run of `train`: its training lies where a search keeps the refit."""
-    path = folder / "refit" / "chosen" / "cell.json"
+    path = folder / "refit" / "chosen" / "trial.json"
     if not path.is_file():
         message = f"{folder} holds no finished training. To go on where it stopped, run: {environment.command}"
         raise RunError(message)
-    data, record = read_fact(folder / "data.json", Data), _cell(path)
+    data, record = read_fact(folder / "data.json", Data), _trial(path)
     return Run(
         folder=folder,
         data=data,
         partition=read_fact(folder / "partition.json", Partition),
         environment=environment,
-        policy=str(_section(asked, "decay").get("policy", DecayConfig.model_fields["policy"].default)),
+        regularizer=str(_section(asked, "decay").get("regularizer", DecayConfig.model_fields["regularizer"].default)),
         verdict=None,
         folds=None,
         zero=(),
         compared=(_with_curve("training", record, path),),
-        cells=cells,
+        trials=trials,
         kept=read_kept([(path.parent, record)], len(data.classes)),
     )

@@ -18,7 +18,7 @@ from segdecay.errors import RunError
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.counts import I64, read_counts
 from segdecay.report.facts.verdict import StrengthField, Verdict
-from segdecay.runs.records import CellRecord
+from segdecay.runs.records import TrialRecord
 
 
 def _or_nothing(values: Any) -> Any:
@@ -73,7 +73,7 @@ class HeadFacts:
 
 
 @dataclass(frozen=True)
-class GaugeFacts:
+class DiagnosticsFacts:
     """One reading."""
 
     layers: tuple[LayerFacts, ...]
@@ -108,18 +108,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Validated:
-    """What the record keeps of the gauges beside the last reading."""
+    """What the record keeps of the diagnostics beside the last reading."""
 
     validation_activations: tuple[ActivationFacts, ...] = ()
 
 
 @dataclass(frozen=True)
 class Extras:
-    """The part of a cell's `extra` that the report shows."""
+    """The part of a trial's `extra` that the report shows."""
 
     log_frequencies: Numbers = ()  # natural logarithm of each class's share of the training pixels
     stages: tuple[Stage, ...] = ()
-    gauges: Validated | None = None
+    diagnostics: Validated | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class DimensionFacts:
 
 
 @dataclass(frozen=True)
-class TrialFacts:
+class PointFacts:
     """One point, trained on every fold; `score` is None where a training failed or diverged."""
 
     number: int
@@ -153,11 +153,11 @@ class JointFacts:
 
     sampler: str
     dimensions: tuple[DimensionFacts, ...]
-    trials: tuple[TrialFacts, ...]
+    points: tuple[PointFacts, ...]
 
 
 @dataclass(frozen=True)
-class KeptCell:
+class KeptTrial:
     """Counts of one scored training: `total` is the confusion matrix (C, C) of all its images."""
 
     fold: int
@@ -165,16 +165,16 @@ class KeptCell:
     total: I64
 
 
-Kept = Mapping[float, tuple[KeptCell, ...]]  # by the setting's value on the axis
+Kept = Mapping[float, tuple[KeptTrial, ...]]  # by the setting's value on the axis
 
 
-def read_kept(folders: Sequence[tuple[Path, CellRecord]], classes: int) -> Kept:
+def read_kept(folders: Sequence[tuple[Path, TrialRecord]], classes: int) -> Kept:
     """The counts of every training with validation images, by setting.
 
     Raises:
         RunError: a file is missing or damaged, or has another number of classes.
     """
-    found: dict[float, tuple[KeptCell, ...]] = {}
+    found: dict[float, tuple[KeptTrial, ...]] = {}
     for folder, record in folders:
         if record.validation is None:
             continue
@@ -182,38 +182,38 @@ def read_kept(folders: Sequence[tuple[Path, CellRecord]], classes: int) -> Kept:
         kept = read_counts(path)
         if len(kept.total) != classes:
             raise RunError(f"{path} holds {len(kept.total)} classes; the data has {classes}. Run in a new folder.")
-        cell = KeptCell(record.fold, Counts(kept.hit, kept.union, kept.true), kept.total)
-        found[record.strength.value] = (*found.get(record.strength.value, ()), cell)
+        trial = KeptTrial(record.fold, Counts(kept.hit, kept.union, kept.true), kept.total)
+        found[record.strength.value] = (*found.get(record.strength.value, ()), trial)
     return found
 
 
 def of_verdict(kept: Kept, verdict: Verdict) -> Kept:
     """Without the trainings that no verdict rests on: idle workers run ahead of a race, which may never get there."""
-    found: dict[float, tuple[KeptCell, ...]] = {}
+    found: dict[float, tuple[KeptTrial, ...]] = {}
     for setting in verdict.settings:
         scored = {fold for fold, score in enumerate(setting.folds or ()) if score is not None}
-        cells = tuple(cell for cell in kept.get(setting.strength.value, ()) if cell.fold in scored)
-        if cells:
-            found[setting.strength.value] = cells
+        trials = tuple(trial for trial in kept.get(setting.strength.value, ()) if trial.fold in scored)
+        if trials:
+            found[setting.strength.value] = trials
     return found
 
 
-def by_fold(cells: Sequence[KeptCell]) -> dict[int, list[Counts]]:
+def by_fold(trials: Sequence[KeptTrial]) -> dict[int, list[Counts]]:
     """Fold to seeds."""
     found: dict[int, list[Counts]] = {}
-    for cell in cells:
-        found.setdefault(cell.fold, []).append(cell.counts)
+    for trial in trials:
+        found.setdefault(trial.fold, []).append(trial.counts)
     return found
 
 
-def shared_folds(one: Sequence[KeptCell], other: Sequence[KeptCell]) -> tuple[int, ...]:
+def shared_folds(one: Sequence[KeptTrial], other: Sequence[KeptTrial]) -> tuple[int, ...]:
     """The folds that both settings have: a race leaves some out."""
-    return tuple(sorted({cell.fold for cell in one} & {cell.fold for cell in other}))
+    return tuple(sorted({trial.fold for trial in one} & {trial.fold for trial in other}))
 
 
-def total_of(cells: Sequence[KeptCell], folds: Sequence[int]) -> I64:
+def total_of(trials: Sequence[KeptTrial], folds: Sequence[int]) -> I64:
     """(C, C) the summed matrix of these folds."""
-    return np.asarray(np.sum([cell.total for cell in cells if cell.fold in folds], axis=0))
+    return np.asarray(np.sum([trial.total for trial in trials if trial.fold in folds], axis=0))
 
 
 Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
@@ -325,7 +325,7 @@ class CurveRow:
     validation_balanced_accuracy: float | None = None
     train_balanced_accuracy: float | None = None
     stage: int = 1
-    gauges: GaugeFacts | None = None
+    diagnostics: DiagnosticsFacts | None = None
 
     @property
     def validation_score(self) -> float | None:
@@ -342,10 +342,10 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class Training:
-    """One cell or refit with its curve."""
+    """One trial or refit with its curve."""
 
     label: str
-    record: CellRecord
+    record: TrialRecord
     curve: tuple[CurveRow, ...]
     extras: Extras = field(default_factory=Extras)
 
@@ -395,12 +395,12 @@ class Run:
     data: Data
     partition: Partition
     environment: Environment
-    policy: str
+    regularizer: str
     verdict: Verdict | None
     folds: Folds | None
-    zero: tuple[Training, ...]  # the cells at none
-    compared: tuple[Training, ...]  # the cells at the compared strength, or the one training of `train`
-    cells: tuple[CellRecord, ...]
+    zero: tuple[Training, ...]  # the trials at none
+    compared: tuple[Training, ...]  # the trials at the compared strength, or the one training of `train`
+    trials: tuple[TrialRecord, ...]
     examples: Examples = Examples()
     kept: Kept = field(default_factory=dict)  # counts of all scored trainings
     joint: JointFacts | None = None  # points of a joint search

@@ -57,16 +57,16 @@ def class_curves(run: Run) -> tuple[ClassCurve, ...]:
     if verdict is None or none is None or none.strength.value not in run.kept:
         return ()
     values = [item.strength.value for item in verdict.settings if not item.is_none and item.strength.value in run.kept]
-    cells = [by_fold(run.kept[value]) for value in (none.strength.value, *values)]
+    trials = [by_fold(run.kept[value]) for value in (none.strength.value, *values)]
     only = Criterion("classes", (0,), of_recall=run.data.task == "classification")  # of counts that hold one class
-    return tuple(_curve(verdict, cells, values, index, only) for index in range(len(run.data.classes)))
+    return tuple(_curve(verdict, trials, values, index, only) for index in range(len(run.data.classes)))
 
 
 def _curve(
-    verdict: Verdict, cells: list[dict[int, list[Counts]]], values: list[float], index: int, only: Criterion
+    verdict: Verdict, trials: list[dict[int, list[Counts]]], values: list[float], index: int, only: Criterion
 ) -> ClassCurve:
     own: list[dict[int, Sequence[Counts]]] = [
-        {fold: [_only(cell, index) for cell in seeds] for fold, seeds in one.items()} for one in cells
+        {fold: [_only(trial, index) for trial in seeds] for fold, seeds in one.items()} for one in trials
     ]
     names = ["none", *(f"{value:.12g}" for value in values)]
     surface, _ = surface_of(own, names, criterion=only, resamples=RESAMPLES, seed=SEED)
@@ -90,9 +90,9 @@ def _curve(
     return ClassCurve(index, none, tuple(points))
 
 
-def _only(cell: Counts, index: int) -> Counts:
+def _only(trial: Counts, index: int) -> Counts:
     """The counts of one class."""
-    return Counts(cell.hit[:, [index]], cell.union[:, [index]], cell.true[:, [index]])
+    return Counts(trial.hit[:, [index]], trial.union[:, [index]], trial.true[:, [index]])
 
 
 LEVELS = ("wrong", "warning", "note")

@@ -46,7 +46,7 @@ StrengthField = Annotated[Strength, pydantic.BeforeValidator(_with_lambda)]
 
 
 def is_none(strength: Strength) -> bool:
-    """Whether this strength regularises nothing.
+    """Whether this strength regularizes nothing.
 
     >>> is_none(Strength("total_decay", 0.0, 0.0)), is_none(Strength("total_decay", 4.0, 1.0))
     (True, False)
@@ -74,7 +74,7 @@ class Setting:
     train_mean: float | None = None
     gap: float | None = None  # train minus validation
     classes: Scored = ()  # mean IoU of each class
-    collapsed: int = 0  # cells that predict a single class
+    collapsed: int = 0  # trials that predict a single class
     difference: Difference | None = None
 
     @property
@@ -93,7 +93,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Zero:
-    """The same score without any regularisation; the interval is of chosen minus none."""
+    """The same score without any regularization; the interval is of chosen minus none."""
 
     mean: float | None
     standard_error: float | None
@@ -145,7 +145,7 @@ class TestPart:
 class Cost:
     """What the run took."""
 
-    cells: int
+    trials: int
     epochs: int
     seconds: float
     refits: int = 0
@@ -158,7 +158,7 @@ class Verdict:
     kind: Literal["chosen", "zero", "flat", "edge"]
     sentence: str
     criterion: str
-    policy: str
+    regularizer: str
     strength: StrengthField
     selection: Selection
     zero: Zero

@@ -23,34 +23,34 @@ Part = Callable[[CurveRow], float | None]
 Line = tuple[str, str, str, Part]  # name, colour, dash, value
 
 
-def is_minimised(policy: str) -> bool:
-    """Whether the policy minimises the penalty that its curve shows.
+def is_minimised(regularizer: str) -> bool:
+    """Whether the regularizer minimises the penalty that its curve shows.
 
     >>> is_minimised("l2"), is_minimised("decoupled")
     (True, False)
     """
-    return policy in MINIMISED
+    return regularizer in MINIMISED
 
 
-def has_penalty(policy: str) -> bool:
+def has_penalty(regularizer: str) -> bool:
     """Whether there is a λR to show.
 
     >>> has_penalty("decoupled"), has_penalty("max_norm")
     (True, False)
     """
-    return policy not in WITHOUT_PENALTY
+    return regularizer not in WITHOUT_PENALTY
 
 
-def objective_figure(trainings: Sequence[Training], policy: str, limits: tuple[float, float] | None) -> go.Figure:
+def objective_figure(trainings: Sequence[Training], regularizer: str, limits: tuple[float, float] | None) -> go.Figure:
     """Both terms of the objective, their sum and the validation loss, on a logarithmic axis."""
-    note = "" if is_minimised(policy) else " (shown, not minimised)"
+    note = "" if is_minimised(regularizer) else " (shown, not minimised)"
     lines: tuple[Line, ...] = (
         ("L<sub>original</sub>", BLUE, "solid", lambda row: row.loss),
         (f"λR{note}", VERMILION, "dash", lambda row: row.penalty),
         ("L = L<sub>original</sub> + λR", GREY, "dot", lambda row: row.objective),
         ("validation loss", GREEN, "dashdot", lambda row: row.validation_loss),
     )
-    if not has_penalty(policy):
+    if not has_penalty(regularizer):
         lines = (lines[0], lines[3])
     figure = _figure(trainings, lines, keep=lambda value: value > 0)
     scale = {}

@@ -1,4 +1,4 @@
-"""Figures of the gauges: the same training without decay and with it. Pure: facts in, plotly figures out.
+"""Figures of the diagnostics: the same training without decay and with it. Pure: facts in, plotly figures out.
 
 A series is one setting over its folds; every value is the mean over the folds.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from segdecay.report.facts.run import CurveRow, Data, GaugeFacts, HeadFacts, LayerFacts, Training
+from segdecay.report.facts.run import CurveRow, Data, DiagnosticsFacts, HeadFacts, LayerFacts, Training
 from segdecay.report.figures.curves import add_line, mean_curve
 from segdecay.report.figures.score import BLUE, GREEN, GREY, VERMILION, axis_style, base_layout, log_ticks, padded
 from segdecay.report.text.format import label, number, percent
@@ -20,7 +20,7 @@ from segdecay.report.text.format import label, number, percent
 NAMED = 40  # layers up to which each is named beside its line
 NAME_LENGTH = 34  # characters of a layer's name beside a figure
 SOLID, DASHED = "solid", "dash"
-Part = Callable[[GaugeFacts], float | None]
+Part = Callable[[DiagnosticsFacts], float | None]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Series:
     trainings: tuple[Training, ...]
 
     @property
-    def readings(self) -> list[GaugeFacts]:
+    def readings(self) -> list[DiagnosticsFacts]:
         """The last reading of every training's first stage, in which all layers train."""
         found = [_readings(training) for training in self.trainings]
         return [rows[-1][1] for rows in found if rows]
 
 
-def _readings(training: Training) -> list[tuple[int, GaugeFacts]]:
+def _readings(training: Training) -> list[tuple[int, DiagnosticsFacts]]:
     """Epoch and reading, of the first stage."""
-    return [(row.epoch, row.gauges) for row in training.curve if row.gauges is not None and row.stage == 1]
+    return [(row.epoch, row.diagnostics) for row in training.curve if row.diagnostics is not None and row.stage == 1]
 
 
 def layer_means(series: Series, part: Callable[[LayerFacts], float | None]) -> dict[str, float | None]:
@@ -226,7 +226,7 @@ def mean_spearman(series: Series, classes: int) -> float | None:
     return mean([None if head is None else head.spearman for head in heads])
 
 
-def zero_share(reading: GaugeFacts) -> float | None:
+def zero_share(reading: DiagnosticsFacts) -> float | None:
     """The share of all layers' weights that is exactly zero."""
     sizes = {group.group: (group.numbers, group.zeros) for group in reading.groups}
     groups = [sizes[name] for name in dict.fromkeys(layer.group for layer in reading.layers) if name in sizes]
@@ -239,7 +239,7 @@ def _dots(is_none: bool, size: int) -> dict[str, object]:
     return {"size": size, "color": GREY if is_none else BLUE, "symbol": "circle-open" if is_none else "circle"}
 
 
-def _class_rows(reading: GaugeFacts, classes: int) -> HeadFacts | None:
+def _class_rows(reading: DiagnosticsFacts, classes: int) -> HeadFacts | None:
     return next((head for head in reversed(reading.head) if len(head.row_norms) == classes), None)
 
 
@@ -249,7 +249,7 @@ def _share(counts: Iterable[tuple[int, int]]) -> float | None:
     return parts / wholes if wholes else None
 
 
-def _median_ratio(reading: GaugeFacts) -> float | None:
+def _median_ratio(reading: DiagnosticsFacts) -> float | None:
     return median([layer.ratio for layer in reading.layers if layer.ratio])
 
 
@@ -267,5 +267,5 @@ def _draw(figure: go.Figure, curves: Sequence[dict[int, float]], name: str, colo
 
 def _over_epochs(series: Sequence[Series]) -> go.Figure:
     rows: list[CurveRow] = [row for item in series for training in item.trainings for row in training.curve]
-    last = max((row.epoch for row in rows if row.gauges is not None and row.stage == 1), default=1)
+    last = max((row.epoch for row in rows if row.diagnostics is not None and row.stage == 1), default=1)
     return go.Figure(layout=base_layout(330, xaxis=axis_style(title="epoch", showgrid=False, range=[0, last * 1.04])))

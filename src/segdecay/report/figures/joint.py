@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from segdecay.report.facts.run import DimensionFacts, JointFacts, TrialFacts
+from segdecay.report.facts.run import DimensionFacts, JointFacts, PointFacts
 from segdecay.report.figures.score import GREY, ORANGE, axis_style, base_layout
 from segdecay.report.text.format import axis_symbol, axis_title, number, score
 from segdecay.search.joint.sentences import show_values
@@ -32,7 +32,7 @@ class IsoLine:
 
 def has_iso_lines(facts: JointFacts) -> bool:
     """Whether there is a plane of learning rate and λ."""
-    acting = [one for one in facts.trials if not one.strength.is_none]
+    acting = [one for one in facts.points if not one.strength.is_none]
     return (
         any(one.name == "lr" for one in facts.dimensions)
         and bool(acting)
@@ -46,13 +46,13 @@ def joint_figure(facts: JointFacts) -> go.Figure:
     first = next((one for one in facts.dimensions if one.name == "lr"), facts.dimensions[0])
     lines = _iso_lines(facts, first) if in_plane else []
     heights = _heights(facts, [line.right for line in lines], in_plane=in_plane)
-    shown = [(one, x) for one in facts.trials if (x := _across(one, first)) is not None]
+    shown = [(one, x) for one in facts.points if (x := _across(one, first)) is not None]
     figure = go.Figure(layout=base_layout(420, showlegend=False))
     figure.update_layout(margin={"r": 64 + LABEL_PX})
     _add_points(figure, shown, heights)
     none_at = min(heights.values())
     ticks = _ticks([height for height in heights.values() if height > none_at or not _has_none(facts)])
-    title = "λ" if in_plane else html.escape(axis_title(facts.trials[0].strength.axis))
+    title = "λ" if in_plane else html.escape(axis_title(facts.points[0].strength.axis))
     figure.update_layout(
         xaxis=_x_axis(first),
         yaxis=axis_style(
@@ -61,17 +61,17 @@ def joint_figure(facts: JointFacts) -> go.Figure:
             ticktext=[*(["none"] if _has_none(facts) else []), *(number(10**tick) for tick in ticks)],
         ),
     )
-    _add_iso_lines(figure, lines, axis_symbol(facts.trials[0].strength.axis))
+    _add_iso_lines(figure, lines, axis_symbol(facts.points[0].strength.axis))
     return figure
 
 
 def _has_none(facts: JointFacts) -> bool:
-    return any(one.strength.is_none for one in facts.trials)
+    return any(one.strength.is_none for one in facts.points)
 
 
-def _across(trial: TrialFacts, dimension: DimensionFacts) -> float | None:
+def _across(point: PointFacts, dimension: DimensionFacts) -> float | None:
     """Where a point stands on the horizontal axis; what none does not have stands at its default."""
-    value = trial.values.get(dimension.name, dimension.default)
+    value = point.values.get(dimension.name, dimension.default)
     if isinstance(value, str):
         return float(dimension.choices.index(value)) if value in dimension.choices else None
     return math.log10(value) if dimension.is_log and value > 0 else float(value)
@@ -84,12 +84,12 @@ def _heights(facts: JointFacts, ends: Sequence[float], *, in_plane: bool) -> dic
     """
     values = {
         one.name: math.log10(one.strength.lambda_ if in_plane and one.strength.lambda_ else one.strength.value)
-        for one in facts.trials
+        for one in facts.points
         if not one.strength.is_none
     }
     low, high = min(values.values(), default=0.0), max(values.values(), default=1.0)
     none_at = min([low, *ends]) - max(0.35, 0.15 * (high - low))
-    return {one.name: values.get(one.name, none_at) for one in facts.trials}
+    return {one.name: values.get(one.name, none_at) for one in facts.points}
 
 
 def _ticks(heights: Sequence[float]) -> list[float]:
@@ -115,7 +115,7 @@ def _x_axis(dimension: DimensionFacts) -> dict[str, object]:
     )
 
 
-def _add_points(figure: go.Figure, shown: Sequence[tuple[TrialFacts, float]], heights: dict[str, float]) -> None:
+def _add_points(figure: go.Figure, shown: Sequence[tuple[PointFacts, float]], heights: dict[str, float]) -> None:
     scored = [(one, x) for one, x in shown if one.score is not None]
     failed = [(one, x) for one, x in shown if one.score is None]
     best = {
@@ -154,9 +154,9 @@ def _add_points(figure: go.Figure, shown: Sequence[tuple[TrialFacts, float]], he
         )
 
 
-def _hover(trial: TrialFacts) -> str:
-    strength = f"{axis_symbol(trial.strength.axis)} = {number(trial.strength.value)}"
-    return html.escape(f"{strength}, {show_values(trial.values)}: {score(trial.score)}")
+def _hover(point: PointFacts) -> str:
+    strength = f"{axis_symbol(point.strength.axis)} = {number(point.strength.value)}"
+    return html.escape(f"{strength}, {show_values(point.values)}: {score(point.score)}")
 
 
 def _iso_lines(facts: JointFacts, lr: DimensionFacts) -> list[IsoLine]:
@@ -166,7 +166,7 @@ def _iso_lines(facts: JointFacts, lr: DimensionFacts) -> list[IsoLine]:
     low, high = (math.log10(bound) for bound in lr.range)
     return [
         IsoLine(value, product, (low, high), math.log10(product) - low, math.log10(product) - high)
-        for value, product in iso_products(facts.trials).items()
+        for value, product in iso_products(facts.points).items()
     ]
 
 
@@ -192,10 +192,10 @@ def _add_iso_lines(figure: go.Figure, lines: Sequence[IsoLine], symbol: str) -> 
         )
 
 
-def iso_products(trials: Sequence[TrialFacts]) -> dict[float, float]:
+def iso_products(points: Sequence[PointFacts]) -> dict[float, float]:
     """By axis value the peak learning rate times λ, where all its points agree."""
     found: dict[float, list[float]] = {}
-    for one in trials:
+    for one in points:
         if one.strength.lambda_ and not one.strength.is_none:
             found.setdefault(one.strength.value, []).append(one.lr * one.strength.lambda_)
     return {value: products[0] for value, products in sorted(found.items()) if max(products) <= ALIKE * min(products)}

@@ -41,7 +41,7 @@ def score_svg(verdict: Verdict, *, title: str | None = None, width: int = 760, h
 
     Args:
         verdict: what `segdecay.report.read_verdict` read.
-        title: a line above the picture; None says score and policy.
+        title: a line above the picture; None says score and regularizer.
         width: of the picture, px.
         height: of the picture, px.
 
@@ -57,7 +57,7 @@ def score_svg(verdict: Verdict, *, title: str | None = None, width: int = 760, h
     ]
     folds = [value for item in verdict.settings for value in item.folds]
     frame = Frame(width, height, padded(at, 0.07), padded([*spread, *folds], 0.1))
-    heading = visible(title or f"{_criterion(verdict)} against strength of weight decay ({verdict.policy})")
+    heading = visible(title or f"{_criterion(verdict)} against strength of weight decay ({verdict.regularizer})")
     style = f'width="{width}" height="{height}" font-family="{FONT}" font-size="13"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" {style}>',

@@ -41,7 +41,7 @@ def confusion_section(run: Run) -> ConfusionSection | None:
         return None
     if run.verdict is None:
         value = run.compared[0].record.strength.value
-        whole = total_of(run.kept[value], [cell.fold for cell in run.kept[value]])
+        whole = total_of(run.kept[value], [trial.fold for trial in run.kept[value]])
         return build_confusions(("validation",), (whole,), run.data.classes, "All validation images.")
     none, compared = run.verdict.none, run.verdict.compared
     pairs = [("none", none), (compared_word(run.verdict), compared)]
@@ -53,7 +53,7 @@ def confusion_section(run: Run) -> ConfusionSection | None:
     folds = shared_folds(known[0][1], known[-1][1])
     if not folds:
         return None
-    matrices = tuple(total_of(cells, folds) for _, cells in known)
+    matrices = tuple(total_of(trials, folds) for _, trials in known)
     note = f"All validation images of fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
     note += ", which both settings have." if len(known) > 1 else "."
     return build_confusions(tuple(title for title, _ in known), matrices, run.data.classes, note)

@@ -1,4 +1,4 @@
-"""The section about gauges: figures, numbers of the whole network, the table of layers.
+"""The section about diagnostics: figures, numbers of the whole network, the table of layers.
 
 Facts of a run in, panels and rows out. Knows nothing of files or HTML.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segdecay.report.facts.run import ActivationFacts, GaugeFacts, Run, Training
+from segdecay.report.facts.run import ActivationFacts, DiagnosticsFacts, Run, Training
 from segdecay.report.figures import diagnostics as drawn
 from segdecay.report.figures.diagnostics import Series
 from segdecay.report.pages.panel import Panel, build_panel
@@ -63,8 +63,8 @@ class FactLine:
 
 
 @dataclass(frozen=True)
-class GaugeSection:
-    """What the page shows of the gauges."""
+class DiagnosticsSection:
+    """What the page shows of the diagnostics."""
 
     series: tuple[str, ...]
     panels: tuple[Panel, ...]
@@ -73,8 +73,8 @@ class GaugeSection:
     is_without_zeros: bool
 
 
-def gauge_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]) -> GaugeSection | None:
-    """The gauges of none and of the compared setting; None where no cell read any."""
+def diagnostics_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]) -> DiagnosticsSection | None:
+    """The diagnostics of none and of the compared setting; None where no trial read any."""
     found = [Series(key, is_none=key == "none", trainings=trainings) for key, trainings in settings]
     series = [item for item in found if item.readings]
     if not series:
@@ -86,7 +86,7 @@ def gauge_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]
         "head-rows": drawn.head_figure(series, run.data),
     }
     shown = {key: figure for key, figure in figures.items() if figure is not None}
-    return GaugeSection(
+    return DiagnosticsSection(
         series=tuple(item.title for item in series),
         panels=tuple(
             build_panel(key, TITLES[key], CAPTIONS[key], figure, words=TERMS[key])
@@ -128,7 +128,9 @@ def _medians(series: Sequence[Series]) -> tuple[float | None, ...]:
 
 def _on_validation(training: Training, part: str) -> float | None:
     """A share over all ReLU channels; of outputs, the mean over ReLUs weighted by channels."""
-    lines: Sequence[ActivationFacts] = training.extras.gauges.validation_activations if training.extras.gauges else ()
+    lines: Sequence[ActivationFacts] = (
+        training.extras.diagnostics.validation_activations if training.extras.diagnostics else ()
+    )
     channels = sum(line.channels for line in lines)
     if not channels:
         return None
@@ -156,5 +158,5 @@ def _layers(series: Sequence[Series]) -> tuple[LayerLine, ...]:
     )
 
 
-def _groups(readings: Sequence[GaugeFacts]) -> dict[str, str]:
+def _groups(readings: Sequence[DiagnosticsFacts]) -> dict[str, str]:
     return {layer.name: layer.group for reading in readings for layer in reading.layers}

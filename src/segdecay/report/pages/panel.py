@@ -83,7 +83,7 @@ MACROS = ("panel", "exports", "copyable", "name", "swatch", "term", "terms")
 
 
 def render_page(template: str, context: Mapping[str, Any]) -> str:
-    """The page as HTML text; `context` is what the template names beside style, scripts and policy."""
+    """The page as HTML text; `context` is what the template names beside style, scripts and regularizer."""
     library, script = get_plotlyjs().strip(), _text("page.js")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),

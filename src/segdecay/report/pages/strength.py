@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segdecay.report.facts.run import JointFacts, Run, Training, TrialFacts
+from segdecay.report.facts.run import JointFacts, PointFacts, Run, Training
 from segdecay.report.facts.tables import ClassCurve
 from segdecay.report.facts.verdict import Verdict, is_none
 from segdecay.report.figures import curves
@@ -34,15 +34,15 @@ class CurvePair:
     learning: Panel | None  # None where nothing was scored on the way
 
 
-def policy_text(policy: str) -> str:
-    """What the policy does with the objective, in a sentence."""
-    if curves.is_minimised(policy):
+def regularizer_text(regularizer: str) -> str:
+    """What the regularizer does with the objective, in a sentence."""
+    if curves.is_minimised(regularizer):
         return "The training minimises L = L_original + λR."
-    if policy == "own":
+    if regularizer == "own":
         return "Trained by a function of the caller's own: what it minimises is not known here."
-    if not curves.has_penalty(policy):
-        return f"The policy {policy} adds no λR: what is minimised is L_original alone."
-    return f"The policy {policy} acts on the weights past the gradient: λR is shown, not minimised."
+    if not curves.has_penalty(regularizer):
+        return f"The regularizer {regularizer} adds no λR: what is minimised is L_original alone."
+    return f"The regularizer {regularizer} acts on the weights past the gradient: λR is shown, not minimised."
 
 
 def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[ClassCurve] = ()) -> Mapping[str, Panel]:
@@ -101,7 +101,7 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
     pairs = []
     for key, trainings in distinct(run):
         title = _curve_title(key, trainings[0].record.strength)
-        objective = curves.objective_figure(trainings, run.policy, losses)
+        objective = curves.objective_figure(trainings, run.regularizer, losses)
         learning = curves.learning_figure(trainings, scores)
         pairs.append(
             CurvePair(
@@ -118,9 +118,9 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
                 else build_panel(
                     f"learning-{key.replace(' ', '-')}",
                     f"Score, {title}",
-                    "Score over epochs; a cell is judged at its last epoch, never at its best.",
+                    "Score over epochs; a trial is judged at its last epoch, never at its best.",
                     learning,
-                    words="miou cell",
+                    words="miou trial",
                 ),
             )
         )
@@ -150,7 +150,7 @@ def first_words(verdict: Verdict) -> str:
     keys = "strength total-decay" if verdict.axis == "total_decay" else "strength"
     keys += " lambda" if verdict.axis == "lambda" or verdict.has_lambda else ""
     keys += " tau" if verdict.has_timescale else ""
-    return f"{keys} policy none miou selection-score test-score interval paired refit cell"
+    return f"{keys} regularizer none miou selection-score test-score interval paired refit trial"
 
 
 ISO = (
@@ -167,26 +167,26 @@ class JointSection:
 
     panel: Panel
     lines: tuple[str, ...]
-    trials: tuple[TrialFacts, ...]  # best first
+    points: tuple[PointFacts, ...]  # best first
     names: tuple[str, ...]
     symbol: str
 
 
 def joint_section(facts: JointFacts | None, told: Mapping[str, Any] | None) -> JointSection | None:
     """The section; None for a run that searched strengths alone."""
-    if facts is None or told is None or not facts.trials:
+    if facts is None or told is None or not facts.points:
         return None
     title = "Learning rate and λ" if has_iso_lines(facts) else "Points of the search"
     panel = build_panel("joint-search", title, ISO if has_iso_lines(facts) else PLAIN, joint_figure(facts))
-    ranked = sorted(facts.trials, key=lambda one: (one.score is None, -(one.score or 0.0), one.number))
+    ranked = sorted(facts.points, key=lambda one: (one.score is None, -(one.score or 0.0), one.number))
     names = tuple(one.name for one in facts.dimensions)
-    return JointSection(panel, _lines(facts, told), tuple(ranked), names, axis_symbol(facts.trials[0].strength.axis))
+    return JointSection(panel, _lines(facts, told), tuple(ranked), names, axis_symbol(facts.points[0].strength.axis))
 
 
 def _lines(facts: JointFacts, told: Mapping[str, Any]) -> tuple[str, ...]:
-    without = sum(one.strength.is_none for one in facts.trials)
+    without = sum(one.strength.is_none for one in facts.points)
     searched = ", ".join(one.label for one in facts.dimensions)
-    made = f"{len(facts.trials)} points, {without} of them without decay, proposed by Optuna ({facts.sampler})"
+    made = f"{len(facts.points)} points, {without} of them without decay, proposed by Optuna ({facts.sampler})"
     lines = [
         f"Searched beside the strength: {searched}; {made}.",
         f"At the best strength: {show_values(told['best'])}. At none: {show_values(told['none'])}.",

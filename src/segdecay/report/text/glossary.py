@@ -16,8 +16,12 @@ class Word:
 
 
 WORDS = (
-    Word("strength", "strength", "How hard weights are regularised: a value on the policy's axis, such as D or λ."),
-    Word("policy", "policy", "The rule by which weights are regularised, such as decoupled weight decay or L1."),
+    Word(
+        "strength", "strength", "How hard weights are regularized: a value on the regularizer's axis, such as D or λ."
+    ),
+    Word(
+        "regularizer", "regularizer", "The rule by which weights are regularized, such as decoupled weight decay or L1."
+    ),
     Word(
         "total-decay",
         "total decay D",
@@ -31,8 +35,8 @@ WORDS = (
         " the learning rate, its schedule and the number of steps.",
     ),
     Word("tau", "τ", "Epochs over which a weight that gets no gradient shrinks to about a third (1/e) of its size."),
-    Word("none", "none", "The setting without any regularisation (λ = 0), which every other setting is compared with."),
-    Word("setting", "setting", "One point of the search: a policy with one strength."),
+    Word("none", "none", "The setting without any regularization (λ = 0), which every other setting is compared with."),
+    Word("setting", "setting", "One point of the search: a regularizer with one strength."),
     Word(
         "fold",
         "fold",
@@ -91,7 +95,7 @@ WORDS = (
         "objective",
         "objective",
         "What a training lowers: L = L_original + λR, the loss on the images plus the penalty, with R half the sum of"
-        " squared weights unless the policy has another.",
+        " squared weights unless the regularizer has another.",
     ),
     Word("epoch", "epoch", "One pass over all training images."),
     Word("norm", "norm", "The root of the sum of squares of a layer's weights: its length."),
@@ -114,7 +118,7 @@ WORDS = (
     Word("group", "parameter group", "A part of the parameters (body, head, norm, bias …) with a strength of its own."),
     Word("fingerprint", "fingerprint", "A short number made of all files; it changes when any of them does."),
     Word("refit", "refit", "The final training on all images at the chosen strength: the model that is handed over."),
-    Word("cell", "cell", "One training of the search: one setting, one fold, one seed."),
+    Word("trial", "trial", "One training of the search: one setting, one fold, one seed."),
     Word("dice", "Dice", "Twice the right pixels over the sum of what is the class and what is called it."),
     Word("precision", "precision", "Of the pixels that are called the class, the share that is it."),
     Word("recall", "recall", "Of the pixels that are the class, the share that is called it."),

@@ -1,6 +1,6 @@
-"""The cells of a comparison: which trainings every arm needs, and what they say once they are there.
+"""The trials of a comparison: which trainings every arm needs, and what they say once they are there.
 
-Cells of none are trained once and are the first setting of every arm. Knows cells and records; decides nothing.
+Trials of none are trained once and are the first setting of every arm. Knows trials and records; decides nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from segdecay.data.dataset import Dataset, class_pixels
 from segdecay.data.splits.folds import FoldPlan
 from segdecay.execution import Event
 from segdecay.metrics.bootstrap import Counts
-from segdecay.runs.records import CellRecord
+from segdecay.runs.records import TrialRecord
 from segdecay.search.comparison.arms import ARMS, NONE, Settled
 from segdecay.search.ledger import Ledger, setting_name
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ArmSetting:
 
 
 @dataclass
-class ArmCells:
+class ArmTrials:
     """All settings over the same folds and seeds."""
 
     config: RunConfig  # what all arms share
@@ -73,14 +73,14 @@ class ArmCells:
         smallest = min(len(fold.train) for fold in self.folds.folds)
         return f"{setting.arm}-{setting_name(axis(self.config, smallest).name, setting.value)}"
 
-    def tasks(self, setting: ArmSetting) -> list[CellTask]:
-        """All cells of one setting: fold by fold, then seed by seed."""
+    def tasks(self, setting: ArmSetting) -> list[TrialTask]:
+        """All trials of one setting: fold by fold, then seed by seed."""
         name, found = self.folder_name(setting), []
         for number, fold in enumerate(self.folds.folds):
             settled = self.settle(setting, fold.train)
             for seed in self.config.search.seeds:
-                task = CellTask(
-                    folder=self.ledger.cell(name, number, seed),
+                task = TrialTask(
+                    folder=self.ledger.trial(name, number, seed),
                     dataset=self.dataset.root,
                     config=settled.config,
                     setting=name,
@@ -94,13 +94,13 @@ class ArmCells:
                 found.append(task)
         return found
 
-    def all_tasks(self) -> list[CellTask]:
-        """Every cell, fold by fold, so that an unfinished comparison has whole rows."""
+    def all_tasks(self) -> list[TrialTask]:
+        """Every trial, fold by fold, so that an unfinished comparison has whole rows."""
         tasks = [task for setting in self.settings() for task in self.tasks(setting)]
         order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
         return [tasks[i] for i in order]
 
-    def records(self, setting: ArmSetting) -> list[CellRecord]:
+    def records(self, setting: ArmSetting) -> list[TrialRecord]:
         """The records that there are."""
         found = [self.ledger.record(task.folder) for task in self.tasks(setting)]
         return [record for record in found if record is not None]
@@ -123,9 +123,9 @@ class ArmCells:
         return found
 
 
-def zeros_and_norm(record: CellRecord) -> tuple[float, float] | None:
+def zeros_and_norm(record: TrialRecord) -> tuple[float, float] | None:
     """The share of exact zeros among the weights of layers at the end, and the root of their summed squares."""
-    layers = (record.extra.get("gauges") or {}).get("layers") or []
+    layers = (record.extra.get("diagnostics") or {}).get("layers") or []
     numbers = [math.prod(layer["shape"]) for layer in layers]
     if not numbers or any(layer["norm"] is None for layer in layers):
         return None

@@ -1,7 +1,7 @@
 """The arms of a comparison: what each varies, along which axis, and what speaks against it before any training.
 
-An arm turns one of its values into a configuration and a strength, so that a cell's task says everything about it. A
-new arm adds one line to ARMS. Knows configurations and counts of pixels; nothing of cells, scores or files.
+An arm turns one of its values into a configuration and a strength, so that a trial's task says everything about it. A
+new arm adds one line to ARMS. Knows configurations and counts of pixels; nothing of trials, scores or files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ArmAxis:
 
 @dataclass(frozen=True)
 class Settled:
-    """One value of an arm as a training takes it: a configuration, and a strength on its policy's axis."""
+    """One value of an arm as a training takes it: a configuration, and a strength on its regularizer's axis."""
 
     config: RunConfig
     value: float
@@ -53,7 +53,7 @@ Faults = Callable[[RunConfig], list[str]]
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to regularise: how it is called, its axis, its settings, and why it may not fit."""
+    """One way to regularize: how it is called, its axis, its settings, and why it may not fit."""
 
     name: str
     label: str
@@ -91,7 +91,7 @@ def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequen
 
     Raises:
         ConfigError: not n different ones, or a value that is not on the axis.
-        DecayError: a policy that does not fit the optimizer.
+        DecayError: a regularizer that does not fit the optimizer.
     """
     if arm.axis is None:
         return ()
@@ -114,7 +114,7 @@ def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequen
 
 def _without(config: RunConfig, **changed: Mapping[str, object]) -> RunConfig:
     """The configuration without decay, and with these keys changed by section."""
-    changes = {"decay": {"policy": NONE, "options": {}}, **changed}
+    changes = {"decay": {"regularizer": NONE, "options": {}}, **changed}
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=dict(keys)) for name, keys in changes.items()}
     )
@@ -124,24 +124,24 @@ def _plain(config: RunConfig, _value: float, _pixels: I64) -> Settled:
     return Settled(_without(config), 0.0)
 
 
-def _policy(name: str, label: str, faults: Faults = lambda _config: []) -> Arm:
-    """A policy of decay on its own axis."""
+def _regularizer(name: str, label: str, faults: Faults = lambda _config: []) -> Arm:
+    """A regularizer of decay on its own axis."""
 
-    def with_policy(config: RunConfig) -> RunConfig:
-        return _without(config, decay={"policy": name, "options": {}})
+    def with_regularizer(config: RunConfig) -> RunConfig:
+        return _without(config, decay={"regularizer": name, "options": {}})
 
     def axis(config: RunConfig, n_images: int) -> ArmAxis:
-        own = with_policy(config)
+        own = with_regularizer(config)
         found, largest = axis_for(own.decay, own.optimizer), largest_value(own, n_images)
         acting = tuple(value for value in found.default_grid if value != found.none and not value >= largest)
         return ArmAxis(found.name, found.unit, acting, found.none, found.stronger, largest)
 
     def settle(config: RunConfig, value: float, _pixels: I64) -> Settled:
-        return Settled(with_policy(config), value)
+        return Settled(with_regularizer(config), value)
 
     def check(config: RunConfig) -> list[str]:
         try:
-            axis_for(with_policy(config).decay, config.optimizer)
+            axis_for(with_regularizer(config).decay, config.optimizer)
         except (DecayError, ConfigError) as error:
             return [f"{name}: {error}"]
         return faults(config)
@@ -256,17 +256,17 @@ ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
         Arm(NONE, "none", None, _plain),
-        _policy("l2", "L2 penalty"),
-        _policy("decoupled", "decoupled weight decay"),
-        _policy("l1", "L1 penalty"),
-        _policy("elastic_net", "elastic net"),
-        _policy("group_lasso", "group lasso"),
-        _policy("dropout", "dropout", _needs_dropout),
-        _policy("max_norm", "max norm"),
-        _policy("cpr", "CPR"),
-        _policy("cautious", "cautious weight decay"),
-        _policy("corrected", "corrected weight decay"),
-        _policy("l2_sp", "L2-SP", _needs_start),
+        _regularizer("l2", "L2 penalty"),
+        _regularizer("decoupled", "decoupled weight decay"),
+        _regularizer("l1", "L1 penalty"),
+        _regularizer("elastic_net", "elastic net"),
+        _regularizer("group_lasso", "group lasso"),
+        _regularizer("dropout", "dropout", _needs_dropout),
+        _regularizer("max_norm", "max norm"),
+        _regularizer("cpr", "CPR"),
+        _regularizer("cautious", "cautious weight decay"),
+        _regularizer("corrected", "corrected weight decay"),
+        _regularizer("l2_sp", "L2-SP", _needs_start),
         Arm("weight_balancing", "weight balancing", _balancing_axis, _balanced, _has_room_for_stages),
         Arm(
             "logit_adjustment",

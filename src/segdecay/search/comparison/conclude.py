@@ -1,6 +1,6 @@
-"""A comparison from its finished cells: scores, ranking, gap, sparsity and cost of every arm, as one record.
+"""A comparison from its finished trials: scores, ranking, gap, sparsity and cost of every arm, as one record.
 
-Knows cells and records; trains nothing, writes nothing.
+Knows trials and records; trains nothing, writes nothing.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from segdecay.errors import RunError
 from segdecay.metrics.bootstrap import known_groups
 from segdecay.metrics.criteria import Criterion, build_criterion
 from segdecay.runs.comparison_record import ArmCost, ComparedArm, ComparedStrength, Comparison
-from segdecay.search.comparison.arm_trials import ArmCells, ArmSetting, zeros_and_norm
+from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials, zeros_and_norm
 from segdecay.search.comparison.arms import ARMS, NONE
 from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of
 from segdecay.training.batches import derive_seed
 
 
-def criterion_of(cells: ArmCells) -> Criterion:
+def criterion_of(trials: ArmTrials) -> Criterion:
     """What all settings are scored by."""
-    return build_criterion(cells.config.search, cells.dataset.classes, cells.dataset.task)
+    return build_criterion(trials.config.search, trials.dataset.classes, trials.dataset.task)
 
 
-def conclude(cells: ArmCells, config: CompareConfig) -> Comparison:
-    """The comparison from finished cells.
+def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
+    """The comparison from finished trials.
 
     Raises:
         RunError: none could not be scored, so that there is nothing to compare with.
     """
-    shared, settings = cells.config, cells.settings()
-    dropped = {setting: cells.dropped(setting) for setting in settings}
+    shared, settings = trials.config, trials.settings()
+    dropped = {setting: trials.dropped(setting) for setting in settings}
     if dropped[settings[0]] is not None:
-        raise RunError(f"The trainings without any regulariser cannot be scored: {dropped[settings[0]]}.")
+        raise RunError(f"The trainings without any regularizer cannot be scored: {dropped[settings[0]]}.")
     usable = [setting for setting in settings if dropped[setting] is None]
     options = {
-        name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in cells.strengths
+        name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in trials.strengths
     }
-    groups = [[cells.dataset.items[i].group for i in fold.validation] for fold in cells.folds.folds]
+    groups = [[trials.dataset.items[i].group for i in fold.validation] for fold in trials.folds.folds]
     contest, resampled = by_groups(
         Contest(
-            [cells.counts(setting) for setting in usable],
+            [trials.counts(setting) for setting in usable],
             options,
-            criterion_of(cells),
+            criterion_of(trials),
             shared.search.confidence,
             shared.search.resamples,
             derive_seed(shared.seed, "resamples") % 2**32,
@@ -53,23 +53,23 @@ def conclude(cells: ArmCells, config: CompareConfig) -> Comparison:
     )
     judged = judge(contest)
     order, marks = ranking(judged)
-    classes = class_differences(contest, judged, cells.dataset.classes)
+    classes = class_differences(contest, judged, trials.dataset.classes)
     arms = []
     for rank, index in enumerate(order):
         name = judged.names[index]
         chosen = [usable[v] for v in judged.chosen[index]]
         own = judged.own.interval(index, 1 - shared.search.confidence)
-        train, zeros, norm = _at_chosen(cells, chosen)
+        train, zeros, norm = _at_chosen(trials, chosen)
         mean = float(judged.scores[index].mean())
         axis = ARMS[name].axis
-        about = None if axis is None else axis(shared, min(len(fold.train) for fold in cells.folds.folds))
+        about = None if axis is None else axis(shared, min(len(fold.train) for fold in trials.folds.folds))
         arm = ComparedArm(
             name=name,
             label=ARMS[name].label,
             axis=about.name if about else None,
             unit=about.unit if about else None,
             strengths=tuple(
-                _strength(cells, setting, dropped[setting]) for setting in settings if setting.arm in (NONE, name)
+                _strength(trials, setting, dropped[setting]) for setting in settings if setting.arm in (NONE, name)
             ),
             chosen=tuple(setting.shown for setting in chosen),
             overall=usable[int(judged.overall[index])].shown,
@@ -84,36 +84,36 @@ def conclude(cells: ArmCells, config: CompareConfig) -> Comparison:
             zeros=zeros,
             norm=norm,
             classes=classes[index],
-            cost=_cost(cells, [setting for setting in settings if setting.arm == name]),
+            cost=_cost(trials, [setting for setting in settings if setting.arm == name]),
         )
         arms.append(arm)
-    criterion = criterion_of(cells)
-    total = _cost(cells, settings)
+    criterion = criterion_of(trials)
+    total = _cost(trials, settings)
     labels = {name: ARMS[name].label for name in judged.names}
     return Comparison(
         criterion=criterion.name,
-        task=cells.dataset.task,
+        task=trials.dataset.task,
         arms=tuple(arms),
         pairs=judged.pairs,
         strengths=config.compare.strengths,
-        folds=len(cells.folds.folds),
-        fold_method=cells.folds.method,
+        folds=len(trials.folds.folds),
+        fold_method=trials.folds.method,
         seeds=shared.search.seeds,
         confidence=shared.search.confidence,
         resamples=shared.search.resamples,
         resampled=resampled,
-        classes=tuple(cells.dataset.classes),
-        cost={"cells": total.trainings, "epochs": total.epochs, "seconds": total.seconds},
+        classes=tuple(trials.dataset.classes),
+        cost={"trials": total.trainings, "epochs": total.epochs, "seconds": total.seconds},
         sentence=sentence_of(judged, labels, criterion.name),
     )
 
 
-def _at_chosen(cells: ArmCells, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
-    """Train score, share of zeros and norm of the weights, mean over the cells that score an arm."""
+def _at_chosen(trials: ArmTrials, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
+    """Train score, share of zeros and norm of the weights, mean over the trials that score an arm."""
     records = [
-        record for fold, setting in enumerate(chosen) for record in cells.records(setting) if record.fold == fold
+        record for fold, setting in enumerate(chosen) for record in trials.records(setting) if record.fold == fold
     ]
-    criterion = criterion_of(cells)
+    criterion = criterion_of(trials)
     train = [criterion.of_record(record.train) for record in records if record.train is not None]
     sizes = [found for record in records if (found := zeros_and_norm(record)) is not None]
     means = np.mean(sizes, axis=0) if sizes else (None, None)
@@ -121,12 +121,12 @@ def _at_chosen(cells: ArmCells, chosen: Sequence[ArmSetting]) -> tuple[float | N
     return (float(np.mean(train)) if train else None), zeros, norm
 
 
-def _strength(cells: ArmCells, setting: ArmSetting, dropped: str | None) -> ComparedStrength:
+def _strength(trials: ArmTrials, setting: ArmSetting, dropped: str | None) -> ComparedStrength:
     """One setting with its scores."""
     if dropped is not None:
         return ComparedStrength(setting.value, setting.shown, None, None, None, dropped)
-    criterion, records = criterion_of(cells), cells.records(setting)
-    by_fold = [[record for record in records if record.fold == fold] for fold in range(len(cells.folds.folds))]
+    criterion, records = criterion_of(trials), trials.records(setting)
+    by_fold = [[record for record in records if record.fold == fold] for fold in range(len(trials.folds.folds))]
     folds = tuple(
         float(np.mean([criterion.of_record(record.validation) for record in own if record.validation is not None]))
         for own in by_fold
@@ -135,7 +135,7 @@ def _strength(cells: ArmCells, setting: ArmSetting, dropped: str | None) -> Comp
     return ComparedStrength(setting.value, setting.shown, float(np.mean(folds)), folds, train, None)
 
 
-def _cost(cells: ArmCells, settings: Sequence[ArmSetting]) -> ArmCost:
-    records = [record for setting in settings for record in cells.records(setting)]
+def _cost(trials: ArmTrials, settings: Sequence[ArmSetting]) -> ArmCost:
+    records = [record for setting in settings for record in trials.records(setting)]
     seconds = round(sum(record.seconds for record in records), 1)
     return ArmCost(len(records), sum(record.epochs for record in records), seconds)

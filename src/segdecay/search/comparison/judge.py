@@ -1,4 +1,4 @@
-"""From the cells of all arms to what can be said of them: chosen on other folds, scored on each, all pairs at once.
+"""From the trials of all arms to what can be said of them: chosen on other folds, scored on each, all pairs at once.
 
 An arm's strength in a fold is the one that is best on the mean of the other folds, so that its score there profits
 from no choice. None is among the strengths of every arm. Pure: counts in, records out.
@@ -23,14 +23,14 @@ from segdecay.runs.comparison_record import ClassDifference, ComparedPair
 
 F64 = ev.F64
 I64 = npt.NDArray[np.int64]
-Cells = Sequence[Sequence[ev.Counts]]  # folds, then seeds
+Trials = Sequence[Sequence[ev.Counts]]  # folds, then seeds
 
 
 @dataclass(frozen=True)
 class Contest:
-    """Settings with their cells, and which of them each arm may take; none is setting 0 and the first of each."""
+    """Settings with their trials, and which of them each arm may take; none is setting 0 and the first of each."""
 
-    settings: Sequence[Cells]
+    settings: Sequence[Trials]
     options: Mapping[str, Sequence[int]]
     criterion: Criterion
     confidence: float
@@ -73,15 +73,15 @@ def by_groups(contest: Contest) -> tuple[Contest, str]:
         return contest, resampled
     groups = contest.groups
     settings = [
-        [[cell.by_group(groups[fold]) for cell in seeds] for fold, seeds in enumerate(cells)]
-        for cells in contest.settings
+        [[trial.by_group(groups[fold]) for trial in seeds] for fold, seeds in enumerate(trials)]
+        for trials in contest.settings
     ]
     return replace(contest, settings=settings, groups=None), resampled
 
 
 def judge(contest: Contest) -> Judged:
     """Choices, scores and all pairs of a contest; Holm's procedure runs over all pairs of arms."""
-    scores = np.stack([ev.fold_scores(cells, contest.criterion) for cells in contest.settings])
+    scores = np.stack([ev.fold_scores(trials, contest.criterion) for trials in contest.settings])
     names = tuple(contest.options)
     chosen = np.stack([choose(scores, options) for options in contest.options.values()])
     means = np.round(scores.mean(axis=1), 12)
@@ -94,11 +94,11 @@ def judge(contest: Contest) -> Judged:
 
 
 def _surface(contest: Contest, chosen: I64, criterion: Criterion) -> ev.Surface:
-    """The arms as settings: in every fold the cells of what was chosen for it."""
-    cells = [{fold: contest.settings[v][fold] for fold, v in enumerate(row)} for row in chosen]
+    """The arms as settings: in every fold the trials of what was chosen for it."""
+    trials = [{fold: contest.settings[v][fold] for fold, v in enumerate(row)} for row in chosen]
     names = list(contest.options)
     surface, _ = ev.surface_of(
-        cells, names, criterion=criterion, resamples=contest.resamples, seed=contest.seed, groups=contest.groups
+        trials, names, criterion=criterion, resamples=contest.resamples, seed=contest.seed, groups=contest.groups
     )
     return surface
 
@@ -141,10 +141,10 @@ def class_differences(contest: Contest, judged: Judged, classes: Sequence[str]) 
     estimates: list[iv.Estimates | None] = []
     p = np.ones((n, len(classes)))
     for a, row in enumerate(judged.chosen):
-        cells = [contest.settings[v][fold] for fold, v in enumerate(row)]
-        scores[a] = mean_present(ev.fold_class_iou(cells, by_class), axis=0)
+        trials = [contest.settings[v][fold] for fold, v in enumerate(row)]
+        scores[a] = mean_present(ev.fold_class_iou(trials, by_class), axis=0)
     pairs = np.array([[a, 0] for a in range(n)])
-    by_setting = np.stack([ev.fold_class_iou(cells, by_class) for cells in contest.settings])  # (V, F, C)
+    by_setting = np.stack([ev.fold_class_iou(trials, by_class) for trials in contest.settings])  # (V, F, C)
     for c in range(len(classes)):
         there = np.isfinite(by_setting[..., c]).all(axis=0)
         found = None
@@ -196,7 +196,7 @@ def sentence_of(judged: Judged, labels: Mapping[str, str], criterion: str) -> st
 def rest_variances(
     scores: F64,  # (V, F) of the settings that were chosen
 ) -> tuple[F64, float]:  # (V,)
-    """The variance of one cell of every setting beyond setting and fold, and its degrees of freedom (Satterthwaite).
+    """The variance of one trial of every setting beyond setting and fold, and its degrees of freedom (Satterthwaite).
 
     >>> found, freedom = rest_variances(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 2.0]]))
     >>> bool(np.allclose(found, 0)), round(freedom, 6)  # nothing but settings and folds
@@ -220,7 +220,7 @@ def pair_estimates(
     pairs: I64,  # (M, 2) of arms
     deviations: F64 | None = None,  # (A, F, R) of resampled scores of the arms
 ) -> Estimates:
-    """The mean difference of the first to the second arm of every pair; NaN where they take the same cells."""
+    """The mean difference of the first to the second arm of every pair; NaN where they take the same trials."""
     folds = np.arange(scores.shape[1])
     used = np.unique(chosen)
     variances = np.zeros(len(scores))

@@ -1,4 +1,4 @@
-"""Points of a joint search, their cells, and what these scored. Knows studies and the ledger; proposes nothing."""
+"""Points of a joint search, their trials, and what these scored. Knows studies and the ledger; proposes nothing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from segdecay.search.joint.space import Dimension, Value, dimensions_of
 from segdecay.search.ledger import setting_name
 from segdecay.search.study import Study, candidate_from, criterion_of, decide_of
 from segdecay.search.verdict import Candidate
-from segdecay.training.setup import CellTask, axis_for, strength_of
+from segdecay.training.setup import TrialTask, axis_for, strength_of
 
 
 @dataclass(frozen=True)
-class Trial:
+class Point:
     """One point of the search, trained on every fold."""
 
     number: int
@@ -31,7 +31,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The folder of its cells: equal points share it."""
+        """The folder of its trials: equal points share it."""
         axis = axis_for(self.config.decay, self.config.optimizer)
         beside = [
             f"{key}={value}" if isinstance(value, str) else f"{key}={value:g}" for key, value in self.values.items()
@@ -41,9 +41,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial with its score on every fold, mean over seeds; None where a training failed."""
+    """A point with its score on every fold, mean over seeds; None where a training failed."""
 
-    trial: Trial
+    point: Point
     folds: tuple[float, ...] | None
 
     @property
@@ -51,30 +51,30 @@ class Outcome:
         return None if self.folds is None else float(np.mean(self.folds))
 
 
-def tasks_of(study: Study, trial: Trial) -> list[CellTask]:
-    """The cells of a trial, fold by fold and seed by seed as those of a strength."""
+def tasks_of(study: Study, point: Point) -> list[TrialTask]:
+    """The trials of a point, fold by fold and seed by seed as those of a strength."""
     return [
         replace(
             task,
-            folder=study.ledger.trial(trial.name, task.fold, task.seed),
-            config=trial.config,
-            setting=trial.name,
+            folder=study.ledger.point(point.name, task.fold, task.seed),
+            config=point.config,
+            setting=point.name,
         )
-        for task in study.tasks(trial.value)
+        for task in study.tasks(point.value)
     ]
 
 
-def outcome_of(study: Study, trial: Trial) -> Outcome:
-    """What a trial scored, from the ledger."""
-    tasks, criterion = tasks_of(study, trial), criterion_of(study)
+def outcome_of(study: Study, point: Point) -> Outcome:
+    """What a point scored, from the ledger."""
+    tasks, criterion = tasks_of(study, point), criterion_of(study)
     scores: dict[int, list[float]] = {}
     for task in tasks:
         record = study.ledger.record(task.folder)
         if record is None or record.status != "finished":
-            return Outcome(trial, None)
+            return Outcome(point, None)
         counts = Counts.of(study.ledger.confusions(task.folder))
         scores.setdefault(task.fold, []).append(counts.score(criterion))
-    return Outcome(trial, tuple(float(np.mean(scores[fold])) for fold in sorted(scores)))
+    return Outcome(point, tuple(float(np.mean(scores[fold])) for fold in sorted(scores)))
 
 
 def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> int | None:
@@ -88,16 +88,16 @@ def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> in
     return best_of([None if one is None else float(np.mean(np.delete(np.asarray(one), left_out))) for one in folds])
 
 
-def strength_at(study: Study, trial: Trial) -> Strength:
-    """The strength of a trial in every unit, at its own learning rate."""
-    return strength_of(trial.config, trial.value, study.fold_images, size=study.size)
+def strength_at(study: Study, point: Point) -> Strength:
+    """The strength of a point in every unit, at its own learning rate."""
+    return strength_of(point.config, point.value, study.fold_images, size=study.size)
 
 
 END = 0.03  # share of a range from which a value lies at its end
 
 
 def search_facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What search.json holds: dimensions, and every trial with its scores."""
+    """What search.json holds: dimensions, and every point with its scores."""
     return {
         "sampler": study.config.search.sampler,
         "dimensions": [
@@ -111,13 +111,13 @@ def search_facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequen
             }
             for one in dimensions
         ],
-        "trials": [
+        "points": [
             {
-                "number": one.trial.number,
-                "name": one.trial.name,
-                "strength": strength_at(study, one.trial),
-                "lr": one.trial.config.optimizer.lr,
-                "values": one.trial.values,
+                "number": one.point.number,
+                "name": one.point.name,
+                "strength": strength_at(study, one.point),
+                "lr": one.point.config.optimizer.lr,
+                "values": one.point.values,
                 "folds": one.folds,
                 "score": one.score,
             }
@@ -132,7 +132,7 @@ def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: f
     best = max(acting, key=lambda one: one.mean or 0.0).strength.value if acting else none
     return {
         "searched": study.config.search.joint,
-        "trials": len(outcomes),
+        "points": len(outcomes),
         "best": _values_at(study, outcomes, best),
         "none": _values_at(study, outcomes, none),
         "at_ends": [
@@ -160,7 +160,7 @@ def _at_ends(study: Study, values: Mapping[str, Value], whose: str) -> list[str]
 
 def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float | None:
     """What none gains by its own values over the configured ones; each fold's values were chosen by the others."""
-    own = [one.folds for one in outcomes if one.trial.value == none]
+    own = [one.folds for one in outcomes if one.point.value == none]
     chosen = [choose_without(own, fold) for fold in range(len(study.folds.folds))]
     if own[0] is None or any(index is None for index in chosen):
         return None
@@ -177,8 +177,8 @@ def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] 
     default = {one.name: one.rounded(one.default) for one in dimensions_of(study.config)}
     found: dict[float, Candidate] = {}
     for one in outcomes:
-        if all(default[name] == value for name, value in one.trial.values.items()) and one.trial.value not in found:
-            found[one.trial.value] = candidate_from(study, strength_at(study, one.trial), tasks_of(study, one.trial))
+        if all(default[name] == value for name, value in one.point.values.items()) and one.point.value not in found:
+            found[one.point.value] = candidate_from(study, strength_at(study, one.point), tasks_of(study, one.point))
     if len([one for one in found.values() if one.counts is not None]) < 2:
         return None
     decision = decide_of(study, list(found.values()))
@@ -191,4 +191,4 @@ def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] 
 
 def _values_at(study: Study, outcomes: Sequence[Outcome], value: float) -> dict[str, Value]:
     name = study.name_of(value)
-    return next((one.trial.values for one in outcomes if one.trial.name == name), {})
+    return next((one.point.values for one in outcomes if one.point.name == name), {})

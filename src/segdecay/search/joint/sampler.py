@@ -22,7 +22,7 @@ FIXED_DESIGNS = ("qmc", "random")  # these do not look at scores
 
 
 @dataclass(frozen=True)
-class Point:
+class Proposal:
     """Values of the dimensions, and the index of the strength among those that act; None: no decay."""
 
     values: Mapping[str, Value]
@@ -39,7 +39,7 @@ class Proposer:
     seed: int
     most: int  # points that are ever asked for; the length of a fixed design
 
-    def initial(self) -> list[Point]:
+    def initial(self) -> list[Proposal]:
         """What is asked for first, whatever was scored: all strengths (or half of the points) as it is configured.
 
         >>> [point.level for point in Proposer((), 8, "tpe", 0, most=16).initial()]
@@ -49,12 +49,12 @@ class Proposer:
         """
         values = {one.name: one.rounded(one.default) for one in self.dimensions}
         if not self.levels:
-            return [Point(values, None)]
+            return [Proposal(values, None)]
         count = max(1, min(self.levels, self.most // 2))
         spread = [(self.levels - 1) // 2] if count == 1 else [i * (self.levels - 1) / (count - 1) for i in range(count)]
-        return [Point(values, level) for level in dict.fromkeys(round(one) for one in spread)]
+        return [Proposal(values, level) for level in dict.fromkeys(round(one) for one in spread)]
 
-    def ask(self, scored: Sequence[tuple[Point, float | None]], count: int) -> list[Point]:
+    def ask(self, scored: Sequence[tuple[Proposal, float | None]], count: int) -> list[Proposal]:
         """The next `count` points after these; a score of None is a training that failed."""
         initial = self.initial()
         begun = initial[len(scored) : len(scored) + count]
@@ -70,8 +70,8 @@ class Proposer:
         return [*begun, *self._draw(scored, distributions, asked, left)]
 
     def _draw(
-        self, scored: Sequence[tuple[Point, float | None]], distributions: dict[str, Any], asked: int, count: int
-    ) -> list[Point]:
+        self, scored: Sequence[tuple[Proposal, float | None]], distributions: dict[str, Any], asked: int, count: int
+    ) -> list[Proposal]:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -118,15 +118,15 @@ class Proposer:
                 found[one.name] = FloatDistribution(one.low, one.high, log=one.is_log)
         return found
 
-    def _params(self, point: Point) -> dict[str, Any]:
+    def _params(self, point: Proposal) -> dict[str, Any]:
         """A point as Optuna holds it; one outside a narrower range stands at its end."""
         held: dict[str, Any] = {one.name: one.rounded(point.values[one.name]) for one in self.dimensions}
         return {**held, LEVEL: point.level} if self.levels > 1 else held
 
-    def _point(self, params: Mapping[str, Any]) -> Point:
+    def _point(self, params: Mapping[str, Any]) -> Proposal:
         values = {one.name: one.rounded(params[one.name]) for one in self.dimensions}
         level = params.get(LEVEL, 0) if self.levels else None
-        return Point(values, None if level is None else int(level))
+        return Proposal(values, None if level is None else int(level))
 
 
 def best_of(scores: Sequence[float | None]) -> int | None:

@@ -2,7 +2,7 @@
 
 Points without decay are searched by themselves, over everything that acts there, so that decay is compared with a
 network that was tuned as well. Inside a strength the point that scores a fold is the one that the other folds chose, so
-no score profits from having been selected; these trainings become the cells that the verdict rests on. The ledger is
+no score profits from having been selected; these trainings become the trials that the verdict rests on. The ledger is
 the truth: proposals follow from its scores (proposing.py). Knows studies and the ledger; nothing of refits or pages.
 """
 
@@ -16,31 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from segdecay.config.schema import RunConfig
-from segdecay.runs.records import RACED_OUT, CellRecord, Verdict
-from segdecay.search.joint.points import Outcome, Trial, choose_without, outcome_of, search_facts, tasks_of, told_of
-from segdecay.search.joint.sampler import Point, Proposer, best_of
+from segdecay.runs.records import RACED_OUT, TrialRecord, Verdict
+from segdecay.search.joint.points import Outcome, Point, choose_without, outcome_of, search_facts, tasks_of, told_of
+from segdecay.search.joint.sampler import Proposal, Proposer, best_of
 from segdecay.search.joint.sentences import joint_sentence
 from segdecay.search.joint.space import config_with, dimensions_of
 from segdecay.search.race_runner import Searched
 from segdecay.search.study import Study, conclude, grid_of
 from segdecay.search.verdict import Decision
 from segdecay.training.batches import derive_seed
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_bytes, write_json
 
-NONE_SHARE = 3  # one trial in so many is without decay
+NONE_SHARE = 3  # one point in so many is without decay
 FILE = "search.json"
-NOT_TRIED = f"{RACED_OUT}no trial was made there"
+NOT_TRIED = f"{RACED_OUT}no point was made there"
 
 
-def count_trials(config: RunConfig) -> tuple[int, int]:
-    """Trials without decay, and with it.
+def count_points(config: RunConfig) -> tuple[int, int]:
+    """Points without decay, and with it.
 
-    Where nothing that is searched acts without decay, one trial is all there is to know of none.
+    Where nothing that is searched acts without decay, one point is all there is to know of none.
     """
     acting = [one for one in dimensions_of(config) if one.is_for_none]
-    none = config.search.trials // NONE_SHARE if acting else 1
-    return none, config.search.trials - none
+    none = config.search.points // NONE_SHARE if acting else 1
+    return none, config.search.points - none
 
 
 def run_joint(study: Study) -> tuple[Verdict, Decision]:
@@ -53,7 +53,7 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
     none, acting = grid[0], grid[1:]
     every = dimensions_of(study.config)
     seed = derive_seed(study.config.seed, "joint") % 2**32
-    n_none, n_decay = count_trials(study.config)
+    n_none, n_decay = count_points(study.config)
     sampler = study.config.search.sampler
     arms = (
         Proposer(tuple(one for one in every if one.is_for_none), 0, sampler, seed, n_none),
@@ -62,13 +62,13 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
     outcomes: tuple[list[Outcome], list[Outcome]] = ([], [])
     while len(outcomes[1]) < n_decay and not _is_spent(study, outcomes):
         counts = (min(1, n_none - len(outcomes[0])), min(NONE_SHARE - 1, n_decay - len(outcomes[1])))
-        trials = []
+        points = []
         for arm, done, count in zip(arms, outcomes, counts, strict=True):
-            points = arm.ask([(_point(one, acting), one.score) for one in done], count) if count else []
-            trials.append([_trial(study.config, len(done) + i, point, none, acting) for i, point in enumerate(points)])
-        _run(study, [trial for found in trials for trial in found])
-        for done, found in zip(outcomes, trials, strict=True):
-            done += [outcome_of(study, trial) for trial in found]
+            proposals = arm.ask([(_proposal(one, acting), one.score) for one in done], count) if count else []
+            points.append([_point(study.config, len(done) + i, one, none, acting) for i, one in enumerate(proposals)])
+        _run(study, [point for found in points for point in found])
+        for done, found in zip(outcomes, points, strict=True):
+            done += [outcome_of(study, point) for point in found]
     every_outcome = [*outcomes[0], *outcomes[1]]
     searched = _profile(study, grid, every_outcome)
     verdict, decision = conclude(study, searched)
@@ -81,10 +81,10 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
 
 def _cost(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Of all trainings, not of those alone that the verdict rests on."""
-    folders = {task.folder for one in outcomes for task in tasks_of(study, one.trial)}
+    folders = {task.folder for one in outcomes for task in tasks_of(study, one.point)}
     records = [record for folder in sorted(folders) if (record := study.ledger.record(folder)) is not None]
     return {
-        "cells": len(records),
+        "trials": len(records),
         "epochs": sum(record.epochs for record in records),
         "seconds": round(sum(record.seconds for record in records), 1),
     }
@@ -95,65 +95,65 @@ def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bo
     done = sum(map(len, outcomes))
     if not done:
         return False
-    cells = (done + NONE_SHARE) * len(study.folds.folds) * len(study.config.search.seeds)
-    over = study.budget.cells is not None and cells > study.budget.cells
+    trials = (done + NONE_SHARE) * len(study.folds.folds) * len(study.config.search.seeds)
+    over = study.budget.trials is not None and trials > study.budget.trials
     return over or time.monotonic() >= study.budget.stop_at
 
 
-def _point(outcome: Outcome, acting: Sequence[float]) -> Point:
-    value = outcome.trial.value
-    return Point(outcome.trial.values, acting.index(value) if value in acting else None)
+def _proposal(outcome: Outcome, acting: Sequence[float]) -> Proposal:
+    value = outcome.point.value
+    return Proposal(outcome.point.values, acting.index(value) if value in acting else None)
 
 
-def _trial(config: RunConfig, number: int, point: Point, none: float, acting: Sequence[float]) -> Trial:
-    value = none if point.level is None else acting[point.level]
-    return Trial(number, value, dict(point.values), config_with(config, point.values))
+def _point(config: RunConfig, number: int, proposal: Proposal, none: float, acting: Sequence[float]) -> Point:
+    value = none if proposal.level is None else acting[proposal.level]
+    return Point(number, value, dict(proposal.values), config_with(config, proposal.values))
 
 
-def _run(study: Study, trials: Sequence[Trial]) -> None:
-    by_folder = {task.folder: task for trial in trials for task in tasks_of(study, trial)}
+def _run(study: Study, points: Sequence[Point]) -> None:
+    by_folder = {task.folder: task for point in points for task in tasks_of(study, point)}
     missing = [task for folder, task in by_folder.items() if study.ledger.record(folder) is None]
     if missing:
         study.executor.run(missing, study.note)
 
 
 def _profile(study: Study, grid: Sequence[float], outcomes: Sequence[Outcome]) -> Searched:
-    """Every strength at its best, as cells of the study: each fold's is that of the trial that the others chose."""
+    """Every strength at its best, as trials of the study: each fold's is that of the point that the others chose."""
     blocks: dict[float, tuple[int, ...]] = {}
     dropped: dict[float, str] = {}
     for value in grid:
-        own = [one for one in outcomes if one.trial.value == value]
+        own = [one for one in outcomes if one.point.value == value]
         best = best_of([one.score for one in own])
-        if own and best is None:  # its failed cells say why
+        if own and best is None:  # its failed trials say why
             best, own = 0, own[:1]
         if best is None:
             blocks[value], dropped[value] = (), NOT_TRIED
             continue
-        study.configs[value], study.names[value] = own[best].trial.config, own[best].trial.name
+        study.configs[value], study.names[value] = own[best].point.config, own[best].point.name
         tasks = study.tasks(value)
         blocks[value] = tuple(range(len(tasks)))
         for task in tasks:
             chosen = choose_without([one.folds for one in own], task.fold)
-            trial = own[best if chosen is None else chosen].trial
-            source = study.ledger.trial(trial.name, task.fold, task.seed)
+            point = own[best if chosen is None else chosen].point
+            source = study.ledger.point(point.name, task.fold, task.seed)
             if source in study.failures:
                 study.failures[task.folder] = study.failures[source]
-            _copy_cell(study, trial, source, task)
+            _copy_trial(study, point, source, task)
     return Searched(blocks, dropped, None)
 
 
-def _copy_cell(study: Study, trial: Trial, source: Path, task: CellTask) -> None:
-    """Make a trial's training the cell of its strength; cell.json comes last, as it says that the cell is whole."""
+def _copy_trial(study: Study, point: Point, source: Path, task: TrialTask) -> None:
+    """Make a point's training the trial of its strength; trial.json comes last, as it says that the trial is whole."""
     record = study.ledger.record(source)
     if record is None:
         return
     mine = study.ledger.record(task.folder)
-    if mine is not None and mine.extra.get("trial") == trial.name:
+    if mine is not None and mine.extra.get("point") == point.name:
         return
     shutil.rmtree(task.folder, ignore_errors=True)
     task.folder.mkdir(parents=True)
     for path in sorted(source.iterdir()):
-        if path.is_file() and path.name != "cell.json":
+        if path.is_file() and path.name != "trial.json":
             write_bytes(task.folder / path.name, path.read_bytes())
-    renamed: CellRecord = replace(record, setting=task.setting, extra={**record.extra, "trial": trial.name})
-    write_json(task.folder / "cell.json", renamed)
+    renamed: TrialRecord = replace(record, setting=task.setting, extra={**record.extra, "point": point.name})
+    write_json(task.folder / "trial.json", renamed)

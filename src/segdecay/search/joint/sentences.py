@@ -22,12 +22,12 @@ def show_values(values: Mapping[str, float | str]) -> str:
 def joint_sentence(told: Mapping[str, Any], kind: str) -> str:
     """Which values go with the best strength and with none, what none gains by its own, and what strengths alone say.
 
-    >>> told = {"searched": ("lr",), "trials": 6, "best": {"lr": 0.003}, "none": {"lr": 0.01}, "none_gain": 0.02,
+    >>> told = {"searched": ("lr",), "points": 6, "best": {"lr": 0.003}, "none": {"lr": 0.01}, "none_gain": 0.02,
     ...         "as_configured": None}
     >>> joint_sentence(told, "flat")
     'Searched together over 6 points: lr = 0.003 at the best strength; lr = 0.01 at none, which gains +0.020 by it.'
     """
-    said = f"Searched together over {told['trials']} points: {show_values(told['best'])} at the best strength"
+    said = f"Searched together over {told['points']} points: {show_values(told['best'])} at the best strength"
     if told["none"]:
         gain = told["none_gain"]
         by_own = "" if gain is None else f", which gains {gain:+.3f} by it"

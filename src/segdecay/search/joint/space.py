@@ -64,7 +64,11 @@ def _multiplier(group: str) -> Callable[[RunConfig], Dimension]:
     def build(config: RunConfig) -> Dimension:
         set_to = multipliers_of(config.decay).get(group) or 1.0
         return Dimension(
-            group, f"{group} strength (times the policy's)", set_to, *_factors(config, group, set_to), is_for_none=False
+            group,
+            f"{group} strength (times the regularizer's)",
+            set_to,
+            *_factors(config, group, set_to),
+            is_for_none=False,
         )
 
     return build
@@ -138,8 +142,10 @@ def check_joint(config: RunConfig) -> list[str]:
             f"search.joint: dropout sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); saw "
             f"model.name={config.model.name}. Leave it out."
         )
-    if "dropout" in names and config.decay.policy == decay.Dropout.name:
-        faults.append("search.joint: dropout is what decay.policy=dropout searches already. Leave one of them out.")
+    if "dropout" in names and config.decay.regularizer == decay.Dropout.name:
+        faults.append(
+            "search.joint: dropout is what decay.regularizer=dropout searches already. Leave one of them out."
+        )
     if "class_weights" in names:
         faults += _check_class_weights(config)
     if "encoder" in names and config.model.name in PRESETS:

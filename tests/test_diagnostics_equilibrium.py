@@ -63,26 +63,26 @@ def _ratio(
     build: Build,
     expected: float,
     *,
-    policy: str = "none",
+    regularizer: str = "none",
     strength: float = 0.0,
     settle: int = 1000,
     steps: int = 800,
 ) -> float:
-    """Root mean square of the gauge's angles over the expected one; the gauge's own prediction must be the expected."""
+    """Root mean square of the diagnostic's angles over the expected one; the diagnostic's own prediction must be the expected."""
     torch.manual_seed(5)
     net = kind()
     optimizer = build(net)
-    handle = decay.attach(optimizer, net, policy=policy, strength=strength) if policy != "none" else None
-    gauges = decay.Gauges(net, optimizer, every=4)
+    handle = decay.attach(optimizer, net, regularizer=regularizer, strength=strength) if regularizer != "none" else None
+    diagnostics = decay.Diagnostics(net, optimizer, every=4)
     squares = []
     for step in range(settle + steps):
-        with gauges.watched(step if step >= settle else 1):
+        with diagnostics.watched(step if step >= settle else 1):
             outputs = net(kind.inputs())
             optimizer.zero_grad()
             outputs.backward(torch.randn_like(outputs))
             optimizer.step()
-        if step >= settle and gauges.is_due(step):
-            (layer,) = gauges.read().layers
+        if step >= settle and diagnostics.is_due(step):
+            (layer,) = diagnostics.read().layers
             assert layer.equilibrium == pytest.approx(expected, rel=1e-6)
             assert layer.angle is not None
             squares.append(layer.angle**2)
@@ -95,7 +95,7 @@ def _ratio(
 def test_sgd_with_momentum_and_l2_turns_by_the_formula(kind: type[Linear | Convolution]) -> None:
     eta, lambda_, mu = 0.05, 0.01, 0.9
     expected = math.sqrt(2 * eta * lambda_ / (1 + mu))
-    found = _ratio(kind, _sgd(eta, momentum=mu), expected, policy="l2", strength=lambda_)
+    found = _ratio(kind, _sgd(eta, momentum=mu), expected, regularizer="l2", strength=lambda_)
     assert found == pytest.approx(1, abs=0.02)
 
 
@@ -103,7 +103,7 @@ def test_sgd_with_momentum_and_l2_turns_by_the_formula(kind: type[Linear | Convo
 def test_adamw_turns_by_the_formula(kind: type[Linear | Convolution]) -> None:
     eta, lambda_, beta1 = 0.02, 0.2, 0.9
     expected = math.sqrt(2 * eta * lambda_ * (1 - beta1) / (1 + beta1))
-    found = _ratio(kind, _adamw(eta, betas=(beta1, 0.99)), expected, policy="decoupled", strength=lambda_)
+    found = _ratio(kind, _adamw(eta, betas=(beta1, 0.99)), expected, regularizer="decoupled", strength=lambda_)
     assert found == pytest.approx(1, abs=0.02)
 
 
@@ -115,7 +115,7 @@ def test_the_optimizers_own_weight_decay_is_read_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "policy", "strength", "expected"),
+    ("build", "regularizer", "strength", "expected"),
     [
         # decoupled decay under SGD: the velocity is as long as with L2, the decay 1 − μ as strong
         (_sgd(0.5, momentum=0.8), "decoupled", 0.008, math.sqrt(2 * 0.5 * 0.008 * 0.2 / 1.8)),
@@ -126,28 +126,28 @@ def test_the_optimizers_own_weight_decay_is_read_too() -> None:
     ids=["decoupled", "dampening", "nesterov", "plain"],
 )
 def test_relatives_of_sgd_turn_by_the_general_formula(
-    build: Build, policy: str, strength: float, expected: float
+    build: Build, regularizer: str, strength: float, expected: float
 ) -> None:
-    assert _ratio(Linear, build, expected, policy=policy, strength=strength) == pytest.approx(1, abs=0.02)
+    assert _ratio(Linear, build, expected, regularizer=regularizer, strength=strength) == pytest.approx(1, abs=0.02)
 
 
 def test_a_layer_out_of_equilibrium_has_a_ratio_far_from_one() -> None:
     expected = math.sqrt(2 * 0.05 * 1e-5 / 1.9)
-    found = _ratio(Linear, _sgd(0.05, momentum=0.9), expected, policy="l2", strength=1e-5, settle=0, steps=40)
+    found = _ratio(Linear, _sgd(0.05, momentum=0.9), expected, regularizer="l2", strength=1e-5, settle=0, steps=40)
     assert found > 3
 
 
-def _one_step(net: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor) -> decay.GaugeReading:
-    gauges = decay.Gauges(net, optimizer)
-    with gauges.watched():
+def _one_step(net: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor) -> decay.DiagnosticsReading:
+    diagnostics = decay.Diagnostics(net, optimizer)
+    with diagnostics.watched():
         optimizer.zero_grad()
         net(inputs).square().sum().backward()
         optimizer.step()
-    return gauges.read()
+    return diagnostics.read()
 
 
 @pytest.mark.parametrize(
-    ("build", "policy"),
+    ("build", "regularizer"),
     [
         (lambda net: torch.optim.Adam(net.parameters(), lr=0.01, weight_decay=0.1), "none"),
         (lambda net: torch.optim.AdamW(net.parameters(), lr=0.01, amsgrad=True), "none"),
@@ -155,13 +155,13 @@ def _one_step(net: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor) 
         (lambda net: torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.0), "cautious"),
         (lambda net: torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.0), "l2"),
     ],
-    ids=["coupled through Adam", "amsgrad", "another optimizer", "another policy", "policy l2 through Adam"],
+    ids=["coupled through Adam", "amsgrad", "another optimizer", "another regularizer", "regularizer l2 through Adam"],
 )
-def test_where_no_formula_is_known_none_is_told(build: Build, policy: str) -> None:
+def test_where_no_formula_is_known_none_is_told(build: Build, regularizer: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     optimizer = build(net)
-    handle = decay.attach(optimizer, net, policy=policy, strength=0.1) if policy != "none" else None
+    handle = decay.attach(optimizer, net, regularizer=regularizer, strength=0.1) if regularizer != "none" else None
     first, last = _one_step(net, optimizer, torch.randn(5, 3)).layers
     assert handle is None or handle.is_attached()
     assert first.angle is not None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import segdecay
-from segdecay import Axis, OwnData, OwnFold, Setting
+from segdecay import Axis, Setting, UserData, UserFold
 
 PIXELS = 1000  # of each of the two classes, in every image
 BEST = 0.2
@@ -18,21 +18,21 @@ AXIS = Axis("smoothing", [0.1, 0.2, 0.4])
 CALLS = "SEGDECAY_TEST_CALLS"  # a file that gets a line a call
 
 
-def images(n: int = 12, *, test: int = 0) -> OwnData:
+def images(n: int = 12, *, test: int = 0) -> UserData:
     """Two classes; a group every two images."""
     names = [f"image-{i:02d}" for i in range(n)]
     parts = ["train"] * (n - test) + ["test"] * test
-    return OwnData(names, ["cell", "rest"], groups=[f"g{i // 2}" for i in range(n)], parts=parts, name="cells")
+    return UserData(names, ["cell", "rest"], groups=[f"g{i // 2}" for i in range(n)], parts=parts, name="cells")
 
 
-def counts(fold: OwnFold, right: float) -> npt.NDArray[np.int64]:
+def counts(fold: UserFold, right: float) -> npt.NDArray[np.int64]:
     """Matrices with this share of each class right, a little different from image to image."""
     shares = [right + 0.002 * (index % 5) for index in fold.validation]
     hits = np.array([round(PIXELS * share) for share in shares], np.int64)
     return np.stack([[[hit, PIXELS - hit], [PIXELS - hit, hit]] for hit in hits])
 
 
-def peak(setting: Setting, fold: OwnFold, seed: int) -> npt.NDArray[np.int64]:
+def peak(setting: Setting, fold: UserFold, seed: int) -> npt.NDArray[np.int64]:
     """Right in 60 % without, 75 % at BEST, 65 % elsewhere."""
     if CALLS in os.environ:
         with Path(os.environ[CALLS]).open("a") as file:
@@ -40,12 +40,12 @@ def peak(setting: Setting, fold: OwnFold, seed: int) -> npt.NDArray[np.int64]:
     return counts(fold, 0.6 if setting.is_none else 0.75 if setting.value == BEST else 0.65)
 
 
-def level(setting: Setting, fold: OwnFold, seed: int) -> npt.NDArray[np.int64]:  # noqa: ARG001 - makes no difference
+def level(setting: Setting, fold: UserFold, seed: int) -> npt.NDArray[np.int64]:  # noqa: ARG001 - makes no difference
     """The setting makes no difference."""
     return counts(fold, 0.7)
 
 
-def raises_at_04(setting: Setting, fold: OwnFold, seed: int) -> npt.NDArray[np.int64]:
+def raises_at_04(setting: Setting, fold: UserFold, seed: int) -> npt.NDArray[np.int64]:
     """Cannot train the strongest."""
     if setting.value == 0.4:
         raise ValueError("the loss exploded\nsecond line")

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import own_training
 import pytest
+import user_training
 from drivers import kill_when
 
 from segdecay.utils.files import read_json
@@ -23,12 +23,12 @@ def verdict(run: Path) -> dict[str, Any]:
 
 
 def finished(run: Path) -> set[Path]:
-    return {path.parent.relative_to(run) for path in run.glob("cells/*/*/cell.json")}
+    return {path.parent.relative_to(run) for path in run.glob("trials/*/*/trial.json")}
 
 
 def test_a_killed_search_over_an_own_function_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv(own_training.CALLS, str(tmp_path / "calls"))
+    monkeypatch.setenv(user_training.CALLS, str(tmp_path / "calls"))
     run, command = tmp_path / "run", [sys.executable, str(HERE / "own_driver.py"), str(tmp_path / "run")]
     assert kill_when(command, lambda _: len(finished(run)) >= 3)
     before = finished(run)
@@ -42,6 +42,6 @@ def test_a_killed_search_over_an_own_function_goes_on(tmp_path: Path, monkeypatc
     assert len(again) <= 1  # the one that was killed
     kept = {f"{path.parts[1]} {path.parts[2].replace('-', ' ')}" for path in before}
     assert not kept & {*again}
-    monkeypatch.delenv(own_training.CALLS)
-    own_training.tune(own_training.peak, tmp_path / "unbroken", set={"search.race": False})
+    monkeypatch.delenv(user_training.CALLS)
+    user_training.tune(user_training.peak, tmp_path / "unbroken", set={"search.race": False})
     assert verdict(run) == verdict(tmp_path / "unbroken")

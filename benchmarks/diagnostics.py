@@ -1,11 +1,11 @@
-"""What a reading of the gauges costs, as a share of a training step and of a training: one run, ratios.
+"""What a reading of the diagnostics costs, as a share of a training step and of a training: one run, ratios.
 
-    python benchmarks/gauges.py
+    python benchmarks/diagnostics.py
 
 One thread; the built-in U-Net (unet-tiny, batch 8 at 48 x 48) and torchvision's ResNet-50 (batch 2 at 224 x 224), AdamW
 with decoupled decay. Bare steps and read steps in turn, medians, so that a noisy machine disturbs both alike. The share
-of a training is told for readings every 100 steps, which is as often as a cell reads by default, and every 500, the
-default of `segdecay.decay.Gauges`.
+of a training is told for readings every 100 steps, which is as often as a trial reads by default, and every 500, the
+default of `segdecay.decay.Diagnostics`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.nn.functional import cross_entropy
 from segdecay import decay
 from segdecay.models.unet import UNet
 
-CELL_STEPS = 100  # between two readings of a cell, at least
+TRIAL_STEPS = 100  # between two readings of a trial, at least
 DEFAULT_STEPS = 500
 
 
 @dataclass(frozen=True)
-class GaugeCost:
+class DiagnosticsCost:
     """Seconds of a bare training step, and what watching and reading add to one."""
 
     name: str
@@ -46,12 +46,12 @@ class GaugeCost:
         return self.steps / every
 
 
-def measure(name: str, model: nn.Module, images: Tensor, target: Tensor, *, rounds: int) -> GaugeCost:
+def measure(name: str, model: nn.Module, images: Tensor, target: Tensor, *, rounds: int) -> DiagnosticsCost:
     """Medians over `rounds` of a bare step, a watched step and a reading, in turn."""
     partition = decay.group_parameters(model)
     optimizer = torch.optim.AdamW(decay.optimizer_groups(partition), lr=1e-3, weight_decay=0.0, fused=True)
-    decay.attach(optimizer, model, policy="decoupled", strength=0.1, partition=partition, learning_rates=[1e-3])
-    gauges = decay.Gauges(model, optimizer, class_counts=[10.0 + k for k in range(11)])
+    decay.attach(optimizer, model, regularizer="decoupled", strength=0.1, partition=partition, learning_rates=[1e-3])
+    diagnostics = decay.Diagnostics(model, optimizer, class_counts=[10.0 + k for k in range(11)])
 
     def step() -> None:
         loss = cross_entropy(model(images), target)
@@ -60,10 +60,10 @@ def measure(name: str, model: nn.Module, images: Tensor, target: Tensor, *, roun
         optimizer.step()
 
     def watched_step() -> None:
-        with gauges.watched():
+        with diagnostics.watched():
             step()
 
-    jobs: tuple[Callable[[], object], ...] = (step, watched_step, gauges.read)
+    jobs: tuple[Callable[[], object], ...] = (step, watched_step, diagnostics.read)
     times: list[list[float]] = [[], [], []]
     for number in range(rounds + 1):
         for job, taken in zip(jobs, times, strict=True):
@@ -74,10 +74,10 @@ def measure(name: str, model: nn.Module, images: Tensor, target: Tensor, *, roun
     bare, watched, reading = (statistics.median(taken) for taken in times)
     # pair by pair: noise that lasts longer than a step falls out
     added = statistics.median(b - a for a, b in zip(times[0], times[1], strict=True))
-    return GaugeCost(name, bare, max(added, watched - bare, 0.0), reading)
+    return DiagnosticsCost(name, bare, max(added, watched - bare, 0.0), reading)
 
 
-def unet_cost(rounds: int = 40) -> GaugeCost:
+def unet_cost(rounds: int = 40) -> DiagnosticsCost:
     """The built-in U-Net."""
     torch.manual_seed(0)
     images = torch.randn(8, 3, 48, 48).contiguous(memory_format=torch.channels_last)
@@ -85,7 +85,7 @@ def unet_cost(rounds: int = 40) -> GaugeCost:
     return measure("built-in U-Net", net, images, torch.randint(0, 11, (8, 48, 48)), rounds=rounds)
 
 
-def resnet_cost(rounds: int = 4) -> GaugeCost:
+def resnet_cost(rounds: int = 4) -> DiagnosticsCost:
     """Torchvision's ResNet-50."""
     torch.manual_seed(0)
     images = torch.randn(2, 3, 224, 224)
@@ -98,8 +98,8 @@ def main() -> None:
     for cost in (unet_cost(), resnet_cost()):
         print(
             f"{cost.name:<16} step {1e3 * cost.step_s:8.1f} ms, watching {1e3 * cost.watching_s:7.1f} ms, reading "
-            f"{1e3 * cost.reading_s:7.1f} ms: {cost.steps:.2f} steps; every {CELL_STEPS} steps "
-            f"{100 * cost.share(CELL_STEPS):.2f} % of the training, every {DEFAULT_STEPS} "
+            f"{1e3 * cost.reading_s:7.1f} ms: {cost.steps:.2f} steps; every {TRIAL_STEPS} steps "
+            f"{100 * cost.share(TRIAL_STEPS):.2f} % of the training, every {DEFAULT_STEPS} "
             f"{100 * cost.share(DEFAULT_STEPS):.3f} %"
         )
 

@@ -1,4 +1,4 @@
-"""The gauges against numpy and scipy, in loops like those of others, changing nothing."""
+"""The diagnostics against numpy and scipy, in loops like those of others, changing nothing."""
 
 from __future__ import annotations
 
@@ -120,11 +120,11 @@ class Net(nn.Module):
         return self.head(self.relu(self.second(self.relu(self.first(images)))))  # type: ignore[no-any-return]
 
 
-def _parts(policy: str = "decoupled", strength: float = 0.1) -> tuple[Net, torch.optim.Optimizer]:
+def _parts(regularizer: str = "decoupled", strength: float = 0.1) -> tuple[Net, torch.optim.Optimizer]:
     torch.manual_seed(0)
     net = Net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.0)
-    decay.attach(optimizer, net, policy=policy, strength=strength)
+    decay.attach(optimizer, net, regularizer=regularizer, strength=strength)
     return net, optimizer
 
 
@@ -141,26 +141,26 @@ def _step(net: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
     return loss
 
 
-def test_a_training_with_gauges_is_bitwise_the_training_without() -> None:
+def test_a_training_with_diagnostics_is_bitwise_the_training_without() -> None:
     ends: list[tuple[dict[str, Any], Tensor, Tensor]] = []
-    for is_gauged in (False, True):
+    for is_diagnosed in (False, True):
         net, optimizer = _parts()
-        gauges = decay.Gauges(net, optimizer, every=1)
+        diagnostics = decay.Diagnostics(net, optimizer, every=1)
         for step in range(4):
-            if is_gauged:
-                with gauges.watched(step):
+            if is_diagnosed:
+                with diagnostics.watched(step):
                     loss = _step(net, optimizer)
-                gauges.read(loss)
+                diagnostics.read(loss)
             else:
                 _step(net, optimizer)
         gradients = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
         ends.append((copy.deepcopy(net.state_dict()), gradients, torch.get_rng_state()))
         assert net.training
         assert not [module for module in net.modules() if module._forward_hooks or module._forward_pre_hooks]
-    (one, gradients, state), (other, gradients_gauged, state_gauged) = ends
+    (one, gradients, state), (other, gradients_read, state_diagnosed) = ends
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert torch.equal(gradients, gradients_gauged)
-    assert torch.equal(state, state_gauged)
+    assert torch.equal(gradients, gradients_read)
+    assert torch.equal(state, state_diagnosed)
 
 
 def test_norms_and_groups_are_those_of_numpy() -> None:
@@ -168,7 +168,7 @@ def test_norms_and_groups_are_those_of_numpy() -> None:
     with torch.no_grad():
         net.get_parameter("first.0.weight")[2] = 0
         net.get_parameter("second.0.weight")[:, 0] = 0
-    reading = decay.Gauges(net, optimizer).read()
+    reading = decay.Diagnostics(net, optimizer).read()
     arrays = {name: p.detach().double().numpy() for name, p in net.named_parameters()}
     for layer in reading.layers:
         assert layer.norm == pytest.approx(np.linalg.norm(arrays[layer.name]), rel=1e-12)
@@ -189,12 +189,12 @@ def test_norms_and_groups_are_those_of_numpy() -> None:
 def test_head_rows_are_set_against_class_counts() -> None:
     net, optimizer = _parts()
     counts = [500, 20, 3, 0]
-    (head,) = decay.Gauges(net, optimizer, class_counts=counts).read().head
+    (head,) = decay.Diagnostics(net, optimizer, class_counts=counts).read().head
     rows = np.linalg.norm(net.head.weight.detach().double().numpy().reshape(4, -1), axis=1)
     assert head.row_norms == pytest.approx(tuple(rows), rel=1e-12)
     assert head.spearman == pytest.approx(float(scipy.stats.spearmanr(rows[:3], np.log(counts[:3])).statistic))
-    assert decay.Gauges(net, optimizer, class_counts=[1, 2]).read().head[0].spearman is None
-    assert decay.Gauges(net, optimizer).read().head[0].spearman is None
+    assert decay.Diagnostics(net, optimizer, class_counts=[1, 2]).read().head[0].spearman is None
+    assert decay.Diagnostics(net, optimizer).read().head[0].spearman is None
 
 
 def test_dead_activations_are_those_counted_by_hand() -> None:
@@ -206,11 +206,11 @@ def test_dead_activations_are_those_counted_by_hand() -> None:
     probe = copy.deepcopy(net)
     first = probe.first(images).clamp(min=0)
     second = probe.second(first).clamp(min=0)
-    gauges = decay.Gauges(net, optimizer)
-    with gauges.watched():
+    diagnostics = decay.Diagnostics(net, optimizer)
+    with diagnostics.watched():
         F.cross_entropy(net(images), masks).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    found = gauges.read().activations
+    found = diagnostics.read().activations
     dead = int((second == 0).all(dim=3).all(dim=2).all(dim=0).sum())
     assert [(line.name, line.channels, line.dead) for line in found] == [("relu", 6, 2), ("relu#2", 6, dead)]
     assert found[0].zeros == pytest.approx(float((first == 0).double().mean()), abs=1e-12)
@@ -223,18 +223,18 @@ def test_a_channel_is_dead_only_if_it_is_zero_in_all_that_was_watched() -> None:
         net.get_parameter("0.weight").copy_(torch.tensor([[1.0], [-1.0]]))
     with decay.watch_activations(net) as watch:
         net(torch.tensor([[1.0], [2.0]]))
-        assert [line.dead for line in watch.gauges()] == [1]
+        assert [line.dead for line in watch.diagnostics()] == [1]
         net(torch.tensor([[-1.0]]))
     net(torch.tensor([[5.0]]))  # no longer watched
-    (line,) = watch.gauges()
+    (line,) = watch.diagnostics()
     assert (line.name, line.dead, line.zeros) == ("1", 0, 0.5)
 
 
 def test_hooks_are_gone_after_an_error_inside() -> None:
     net, optimizer = _parts()
-    gauges = decay.Gauges(net, optimizer)
+    diagnostics = decay.Diagnostics(net, optimizer)
     hooks = len(optimizer._optimizer_step_post_hooks)
-    with pytest.raises(ZeroDivisionError), gauges.watched():
+    with pytest.raises(ZeroDivisionError), diagnostics.watched():
         _ = 1 / 0
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
     assert len(optimizer._optimizer_step_post_hooks) == hooks
@@ -254,39 +254,39 @@ def test_what_runs_again_in_backward_is_counted_once() -> None:
     net = Checkpointed()
     with decay.watch_activations(net) as watch:
         net(torch.randn(5, 2)).sum().backward()
-    (line,) = watch.gauges()
+    (line,) = watch.diagnostics()
     assert line.name == "body.1"
 
 
 def test_the_penalty_and_its_share_are_those_of_the_handle_or_the_optimizer() -> None:
     net, optimizer = _parts("l2", 0.3)
     weights = sum(float(p.detach().double().square().sum()) for p in net.parameters() if p.ndim > 1)
-    reading = decay.Gauges(net, optimizer).read(loss=2.0)
+    reading = decay.Diagnostics(net, optimizer).read(loss=2.0)
     assert reading.penalty == pytest.approx(0.15 * weights, rel=1e-6)
     assert reading.penalty_share == pytest.approx(0.15 * weights / (2 + 0.15 * weights), rel=1e-6)
-    assert decay.Gauges(net, optimizer).read().penalty_share is None
+    assert decay.Diagnostics(net, optimizer).read().penalty_share is None
     bare = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.2)
     everything = sum(float(p.detach().double().square().sum()) for p in net.parameters())
-    assert decay.Gauges(net, bare).read().penalty == pytest.approx(0.1 * everything, rel=1e-6)
+    assert decay.Diagnostics(net, bare).read().penalty == pytest.approx(0.1 * everything, rel=1e-6)
 
 
-def test_the_gauges_of_a_wrapped_model_are_those_of_the_bare_one() -> None:
+def test_the_diagnostics_of_a_wrapped_model_are_those_of_the_bare_one() -> None:
     net, optimizer = _parts()
     wrapped = nn.DataParallel(net)
-    gauges = decay.Gauges(wrapped, optimizer)
-    with gauges.watched():
+    diagnostics = decay.Diagnostics(wrapped, optimizer)
+    with diagnostics.watched():
         _step(net, optimizer)
-    reading = gauges.read()
+    reading = diagnostics.read()
     assert [layer.name for layer in reading.layers] == ["first.0.weight", "second.0.weight", "head.weight"]
     assert [line.name for line in reading.activations] == ["relu", "relu#2"]
 
 
 def test_a_reading_is_plain_json_also_when_weights_are_lost() -> None:
     net, optimizer = _parts()
-    gauges = decay.Gauges(net, optimizer, class_counts=[4, 3, 2, 1])
-    with gauges.watched():
+    diagnostics = decay.Diagnostics(net, optimizer, class_counts=[4, 3, 2, 1])
+    with diagnostics.watched():
         loss = _step(net, optimizer)
-    plain = gauges.read(loss).to_dict()
+    plain = diagnostics.read(loss).to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     ratios = [line["ratio"] for line in plain["layers"]]
     assert all(ratio > 0 for ratio in ratios[:2])
@@ -294,25 +294,25 @@ def test_a_reading_is_plain_json_also_when_weights_are_lost() -> None:
     with torch.no_grad():
         net.get_parameter("first.0.weight").fill_(math.nan)
         net.head.weight.fill_(math.inf)
-    json.dumps(gauges.read(math.nan).to_dict(), allow_nan=False)
+    json.dumps(diagnostics.read(math.nan).to_dict(), allow_nan=False)
 
 
 def test_only_due_steps_are_watched() -> None:
     net, optimizer = _parts()
-    gauges = decay.Gauges(net, optimizer, every=3)
-    assert [step for step in range(7) if gauges.is_due(step)] == [0, 3, 6]
-    with gauges.watched(3):
+    diagnostics = decay.Diagnostics(net, optimizer, every=3)
+    assert [step for step in range(7) if diagnostics.is_due(step)] == [0, 3, 6]
+    with diagnostics.watched(3):
         _step(net, optimizer)
-    assert gauges.read().activations
-    with gauges.watched(4):
+    assert diagnostics.read().activations
+    with diagnostics.watched(4):
         _step(net, optimizer)
-    assert not gauges.read().activations
-    assert all(layer.angle is None for layer in gauges.read().layers)
+    assert not diagnostics.read().activations
+    assert all(layer.angle is None for layer in diagnostics.read().layers)
 
 
 def test_two_steps_in_one_watch_are_refused() -> None:
     net, optimizer = _parts()
-    watched = decay.Gauges(net, optimizer).watched()
+    watched = decay.Diagnostics(net, optimizer).watched()
     watched.__enter__()
     _step(net, optimizer)
     _step(net, optimizer)
@@ -323,7 +323,7 @@ def test_two_steps_in_one_watch_are_refused() -> None:
 def test_an_interval_below_one_and_another_models_optimizer_are_refused() -> None:
     net, optimizer = _parts()
     with pytest.raises(DecayError, match="1 or more steps; saw 0"):
-        decay.Gauges(net, optimizer, every=0)
+        decay.Diagnostics(net, optimizer, every=0)
     other = torch.optim.SGD(Net().parameters(), lr=0.1)
     with pytest.raises(DecayError, match=r"9 parameters, none of which is in the model \(Net, 9 parameters\)"):
-        decay.Gauges(net, other)
+        decay.Diagnostics(net, other)

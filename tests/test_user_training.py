@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import own_training
 import pytest
-from own_training import AXIS, BEST, counts, images, level, peak, raises_at_04, tune
+import user_training
+from user_training import AXIS, BEST, counts, images, level, peak, raises_at_04, tune
 
-from segdecay import Axis, OwnData, OwnFold, Setting
+from segdecay import Axis, Setting, UserData, UserFold
 from segdecay.errors import ConfigError, DataError, RunError, SegdecayError
 from segdecay.runs.folder import check_folder
-from segdecay.runs.records import cell_from_json
+from segdecay.runs.records import trial_from_json
 from segdecay.utils.files import read_json
 
 
-def cells(run: Path) -> list[Path]:
-    return sorted(path.parent for path in run.glob("cells/*/*/cell.json"))
+def trials(run: Path) -> list[Path]:
+    return sorted(path.parent for path in run.glob("trials/*/*/trial.json"))
 
 
 def test_the_best_setting_of_an_own_function_is_found_and_reported(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_the_best_setting_of_an_own_function_is_found_and_reported(tmp_path: Pat
     verdict = done.verdict
     assert (verdict.kind, verdict.strength.axis, verdict.strength.value) == ("chosen", "smoothing", BEST)
     assert verdict.sentence.startswith("smoothing = 0.2 beats no smoothing by +0.")
-    assert verdict.policy == "own"
+    assert verdict.regularizer == "own"
     assert verdict.strength.lambda_ is None
     page = done.report.read_text(encoding="utf-8")
     assert "smoothing = 0.2 beats no smoothing" in page
@@ -45,7 +45,7 @@ def test_a_function_on_which_the_setting_has_no_effect_ends_flat_or_at_none(tmp_
 
 
 def test_scores_are_those_of_the_counts_that_were_returned(tmp_path: Path) -> None:
-    def half(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def half(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         return [[[75, 25], [25, 75]] for _ in fold.validation]
 
     verdict = tune(half, tmp_path / "run", set={"search.race": False}).verdict
@@ -54,9 +54,9 @@ def test_scores_are_those_of_the_counts_that_were_returned(tmp_path: Path) -> No
 
 
 def test_the_function_is_told_setting_fold_and_seed(tmp_path: Path) -> None:
-    seen: list[tuple[Setting, OwnFold, int]] = []
+    seen: list[tuple[Setting, UserFold, int]] = []
 
-    def note(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def note(setting: Setting, fold: UserFold, seed: int) -> Any:
         seen.append((setting, fold, seed))
         return peak(setting, fold, seed)
 
@@ -77,26 +77,26 @@ def test_the_function_is_told_setting_fold_and_seed(tmp_path: Path) -> None:
         assert fold.folder.is_dir()
 
 
-def test_a_policy_and_optimizer_of_ours_give_lambda_and_learning_rates(tmp_path: Path) -> None:
+def test_a_regularizer_and_optimizer_of_ours_give_lambda_and_learning_rates(tmp_path: Path) -> None:
     seen: list[Setting] = []
 
-    def note(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def note(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         seen.append(setting)
         return counts(fold, 0.6 + 0.05 * min(setting.value, 2))
 
     options = {"training.epochs": 4, "training.batch_size": 4, "optimizer.lr": 0.01, "search.race": False}
     done = tune(note, tmp_path / "run", axis=("decoupled", "sgd"), grid=[1, 2], set=options)
     assert done.verdict.strength.axis == "total_decay"
-    assert done.verdict.policy == "decoupled"
+    assert done.verdict.regularizer == "decoupled"
     for setting in seen:
-        assert setting.policy == "decoupled"
+        assert setting.regularizer == "decoupled"
         assert len(setting.learning_rates) == 8  # 8 images in batches of 4, 4 epochs
         assert setting.lambda_ == pytest.approx(setting.value / math.fsum(setting.learning_rates))
         assert setting.config.optimizer.name == "sgd"
 
 
 def test_less_may_be_stronger(tmp_path: Path) -> None:
-    def bound(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def bound(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         return counts(fold, 0.75 if setting.value == 2 else 0.6)
 
     verdict = tune(bound, tmp_path / "run", axis=Axis("depth", [4, 2, 1], stronger="lower")).verdict
@@ -105,15 +105,15 @@ def test_less_may_be_stronger(tmp_path: Path) -> None:
 
 
 def test_the_same_call_goes_on_and_trains_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(own_training.CALLS, str(tmp_path / "calls"))
+    monkeypatch.setenv(user_training.CALLS, str(tmp_path / "calls"))
     first = tune(peak, tmp_path / "run")
     calls = (tmp_path / "calls").read_text()
-    assert len(calls.splitlines()) == len(cells(tmp_path / "run"))
+    assert len(calls.splitlines()) == len(trials(tmp_path / "run"))
     again = tune(peak, tmp_path / "run")
     assert (tmp_path / "calls").read_text() == calls
     assert again.verdict == first.verdict
-    gone = cells(tmp_path / "run")[-1]
-    (gone / "cell.json").unlink()
+    gone = trials(tmp_path / "run")[-1]
+    (gone / "trial.json").unlink()
     tune(peak, tmp_path / "run")
     assert len((tmp_path / "calls").read_text().splitlines()) == len(calls.splitlines()) + 1
 
@@ -123,7 +123,7 @@ def test_the_same_call_goes_on_and_trains_nothing_twice(tmp_path: Path, monkeypa
     [
         ({"axis": Axis("smoothing", [0.1, 0.3])}, "decay.axis.grid"),
         ({"axis": Axis("other", [0.1, 0.2, 0.4])}, "decay.axis.name: smoothing → other"),
-        ({"function": level}, "own.function: own_training.peak → own_training.level"),
+        ({"function": level}, "user.function: user_training.peak → user_training.level"),
         ({"data": images(14)}, "was made from other data"),
     ],
 )
@@ -137,11 +137,11 @@ def test_a_function_that_was_edited_is_told(tmp_path: Path, capsys: pytest.Captu
     def variant(number: int) -> Any:
         if number:
 
-            def train(setting: Setting, fold: OwnFold, seed: int) -> Any:
+            def train(setting: Setting, fold: UserFold, seed: int) -> Any:
                 return peak(setting, fold, seed)
         else:
 
-            def train(setting: Setting, fold: OwnFold, seed: int) -> Any:
+            def train(setting: Setting, fold: UserFold, seed: int) -> Any:
                 return level(setting, fold, seed)
 
         return train
@@ -158,29 +158,29 @@ def test_a_setting_that_raises_is_out_and_the_search_goes_on(
     done = tune(raises_at_04, tmp_path / "run", set={"search.race": False}, quiet=False)
     (out,) = [setting for setting in done.verdict.settings if setting.strength.value == 0.4]
     assert out.dropped is not None
-    assert "own_training.raises_at_04 raised ValueError: the loss exploded (the traceback is in " in out.dropped
+    assert "user_training.raises_at_04 raised ValueError: the loss exploded (the traceback is in " in out.dropped
     assert done.verdict.strength.value == BEST
-    kept = (tmp_path / "run" / "cells" / "smoothing=0.4" / "0-0" / "failed.txt").read_text()
+    kept = (tmp_path / "run" / "trials" / "smoothing=0.4" / "0-0" / "failed.txt").read_text()
     assert 'raise ValueError("the loss exploded\\nsecond line")' in kept
     said = capsys.readouterr().out
-    assert "failed: own_training.raises_at_04 raised ValueError" in said
+    assert "failed: user_training.raises_at_04 raised ValueError" in said
     assert ", , " not in said
     assert "refit" not in said
 
 
 def test_a_function_that_always_raises_ends_with_the_reasons(tmp_path: Path) -> None:
-    def broken(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def broken(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         raise SystemExit("gave up")
 
     with pytest.raises(RunError, match="raised SystemExit: gave up"):
         tune(broken, tmp_path / "run", set={"search.race": False})
 
 
-def one_of(fold: OwnFold) -> Any:
+def one_of(fold: UserFold) -> Any:
     return counts(fold, 0.7)
 
 
-BAD: dict[str, tuple[Callable[[OwnFold], Any], str]] = {
+BAD: dict[str, tuple[Callable[[UserFold], Any], str]] = {
     "none": (lambda _: None, "NoneType, which is no array"),
     "words": (lambda fold: ["a"] * len(fold.validation), r"shape \(4,\)"),
     "ragged": (lambda _: [[1], [1, 2]], "list, which is no array"),
@@ -199,16 +199,16 @@ BAD: dict[str, tuple[Callable[[OwnFold], Any], str]] = {
 def test_what_cannot_be_scored_is_told_as_it_was_seen(tmp_path: Path, kind: str) -> None:
     found, said = BAD[kind]
 
-    def wrong(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def wrong(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         return found(fold)
 
     with pytest.raises(RunError, match=said):
         tune(wrong, tmp_path / "run", set={"search.race": False})
-    assert not cells(tmp_path / "run")
+    assert not trials(tmp_path / "run")
 
 
 def test_settings_that_count_other_pixels_are_not_compared(tmp_path: Path) -> None:
-    def crops(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def crops(setting: Setting, fold: UserFold, seed: int) -> Any:
         found = peak(setting, fold, seed)
         if setting.value == 0.4:
             found[1, 1, 0] += 3
@@ -223,7 +223,7 @@ def test_settings_that_count_other_pixels_are_not_compared(tmp_path: Path) -> No
 
 
 def test_collapsed_trainings_are_counted(tmp_path: Path) -> None:
-    def lazy(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def lazy(setting: Setting, fold: UserFold, seed: int) -> Any:
         if setting.value == 0.4:
             return [[[1000, 0], [1000, 0]] for _ in fold.validation]
         return peak(setting, fold, seed)
@@ -236,7 +236,7 @@ def test_collapsed_trainings_are_counted(tmp_path: Path) -> None:
 def test_a_function_that_cannot_be_sent_to_workers_runs_here_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def local(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def local(setting: Setting, fold: UserFold, seed: int) -> Any:
         return peak(setting, fold, seed)
 
     done = tune(local, tmp_path / "run", workers=2, quiet=False)
@@ -254,9 +254,9 @@ def test_workers_find_what_this_process_finds(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_the_test_part_is_scored_once_at_none_and_at_the_taken(tmp_path: Path) -> None:
-    seen: list[tuple[float, OwnFold]] = []
+    seen: list[tuple[float, UserFold]] = []
 
-    def note(setting: Setting, fold: OwnFold, seed: int) -> Any:
+    def note(setting: Setting, fold: UserFold, seed: int) -> Any:
         seen.append((setting.value, fold))
         return peak(setting, fold, seed)
 
@@ -273,7 +273,7 @@ def test_the_test_part_is_scored_once_at_none_and_at_the_taken(tmp_path: Path) -
 
 
 def test_data_that_we_read_can_be_opened_in_the_function(tmp_path: Path, shapes: Path) -> None:
-    def average(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def average(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         data = fold.open()
         found = np.zeros((len(fold.validation), 3, 3), np.int64)
         for row, index in enumerate(fold.validation):
@@ -288,10 +288,10 @@ def test_data_that_we_read_can_be_opened_in_the_function(tmp_path: Path, shapes:
 
 
 def test_described_data_cannot_be_opened(tmp_path: Path) -> None:
-    def opens(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def opens(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         return fold.open()
 
-    with pytest.raises(RunError, match="described by OwnData"):
+    with pytest.raises(RunError, match="described by UserData"):
         tune(opens, tmp_path / "run")
 
 
@@ -330,12 +330,12 @@ def test_an_axis_that_makes_no_sense_is_refused(keys: dict[str, Any], faults: li
 )
 def test_a_description_that_makes_no_sense_is_refused(change: dict[str, Any], fault: str) -> None:
     with pytest.raises(DataError, match=fault):
-        OwnData(**{"names": ["a", "b"], "classes": ["x", "y"], **change})
+        UserData(**{"names": ["a", "b"], "classes": ["x", "y"], **change})
 
 
 def test_counts_balance_folds_and_tell_a_class_that_a_fold_lacks(tmp_path: Path) -> None:
     many = [[10, 1 if i < 2 else 0] for i in range(12)]
-    data = OwnData([str(i) for i in range(12)], ["ground", "rare"], counts=many)
+    data = UserData([str(i) for i in range(12)], ["ground", "rare"], counts=many)
     with pytest.raises(DataError, match='class "rare" occurs in 2 groups, folds = 3'):
         tune(peak, tmp_path / "run", data=data)
 
@@ -344,13 +344,13 @@ def test_counts_balance_folds_and_tell_a_class_that_a_fold_lacks(tmp_path: Path)
     ("options", "fault"),
     [
         ({"function": 3}, r"train= takes a function of \(setting, fold, seed\); saw 3"),
-        ({"axis": "decoupled"}, r"axis= takes segdecay.Axis\(name, grid\), or a policy and an optimizer"),
+        ({"axis": "decoupled"}, r"axis= takes segdecay.Axis\(name, grid\), or a regularizer and an optimizer"),
         ({"axis": ("decoupld", "adamw")}, "Did you mean 'decoupled'"),
         ({"axis": ("l1", "sgd")}, "does not show its model"),
         ({"keep_fold_models": True}, "train= keeps its own models"),
         ({"set": {"search.joint": ["lr"]}}, r"search.joint=\['lr'\]: train= is searched along one axis"),
         ({"set": {"trainin.epochs": 3}}, "trainin"),
-        ({"budget": "2cells"}, "below one fold"),
+        ({"budget": "2trials"}, "below one fold"),
         ({"workers": -1}, "workers= takes 0"),
     ],
 )
@@ -363,7 +363,7 @@ def test_a_call_that_makes_no_sense_is_refused_before_anything_is_written(
 
 
 def test_classes_of_which_nobody_said_how_much_are_counted_by_the_trainings(tmp_path: Path) -> None:
-    def uneven(setting: Setting, fold: OwnFold, seed: int) -> Any:  # noqa: ARG001
+    def uneven(setting: Setting, fold: UserFold, seed: int) -> Any:  # noqa: ARG001
         right = 5 if setting.value == BEST else 3
         return [[[right, 10 - right], [0, index]] for index in fold.validation]
 
@@ -374,15 +374,15 @@ def test_classes_of_which_nobody_said_how_much_are_counted_by_the_trainings(tmp_
     assert np.array(folds["table"]).sum(axis=1).tolist() == [120, sum(range(12))]
     again = tune(uneven, tmp_path / "run")
     assert read_json(tmp_path / "run" / "folds.json") == folds
-    assert again.verdict.cost["cells"] >= 3
+    assert again.verdict.cost["trials"] >= 3
 
 
-def test_a_cell_record_says_who_trained_it(tmp_path: Path) -> None:
+def test_a_trial_record_says_who_trained_it(tmp_path: Path) -> None:
     tune(peak, tmp_path / "run")
-    for folder in cells(tmp_path / "run"):
-        record = cell_from_json(read_json(folder / "cell.json"))
+    for folder in trials(tmp_path / "run"):
+        record = trial_from_json(read_json(folder / "trial.json"))
         assert (record.setting, f"{record.fold}-{record.seed}") == (folder.parent.name, folder.name)
-    assert record.extra["trained_by"] == "own_training.peak"
+    assert record.extra["trained_by"] == "user_training.peak"
     assert record.train is None
     assert record.validation is not None
 
@@ -398,6 +398,8 @@ def test_honest_scores_of_an_own_function(tmp_path: Path, honest: str) -> None:
 def test_an_axis_is_part_of_what_makes_a_run_the_same(tmp_path: Path) -> None:
     from segdecay.workflows.request import config_from_keywords
 
-    config = config_from_keywords(images(), None, {"search.folds": 3, "search.resamples": 200}, {}, function=peak, axis=AXIS)
+    config = config_from_keywords(
+        images(), None, {"search.folds": 3, "search.resamples": 200}, {}, function=peak, axis=AXIS
+    )
     tune(peak, tmp_path / "run")
     check_folder(tmp_path / "run", config, "tune")

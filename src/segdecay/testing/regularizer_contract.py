@@ -1,6 +1,6 @@
-"""The contract that every policy keeps, for us and for third parties: subclass it in a test module.
+"""The contract that every regularizer keeps, for us and for third parties: subclass it in a test module.
 
-Knows policies by name, torch optimizers and a small network of its own; needs no test framework: a broken promise is an
+Knows regularizers by name, torch optimizers and a small network of its own; needs no test framework: a broken promise is an
 AssertionError, and pytest collects the methods that begin with `test_`.
 """
 
@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.testing import assert_close
 
-from segdecay.decay import POLICIES, ParameterRow, Policy, attach, axis_of, describe_policy, group_parameters
+from segdecay.decay import (
+    REGULARIZERS,
+    ParameterRow,
+    Regularizer,
+    attach,
+    axis_of,
+    describe_regularizer,
+    group_parameters,
+)
 from segdecay.testing.small_runs import (
     KERNELS,
     PEAK,
@@ -36,28 +44,28 @@ from segdecay.testing.small_runs import (
 )
 
 
-class PolicyContract:
-    """What every policy must keep. Set `policy` and `strength` below, and say in `left` what an idle weight becomes.
+class RegularizerContract:
+    """What every regularizer must keep. Set `regularizer` and `strength` below, and say in `left` what an idle weight becomes.
 
-    Promises: strength none is bitwise the bare optimizer; the policy's own law for weights without gradient; a resumed
+    Promises: strength none is bitwise the bare optimizer; the regularizer's own law for weights without gradient; a resumed
     run is bitwise the unbroken one; kernels for lists of tensors do as those for single ones, also with mixed data
     types; once per optimizer step under closures, accumulation and a GradScaler, never on a skipped step; excluded,
     frozen and gradient-less parameters keep every bit; the documentation and the axis are complete.
 
     Example:
-        >>> class TestDecoupled(PolicyContract):
-        ...     policy, strength = "decoupled", 2.0
+        >>> class TestDecoupled(RegularizerContract):
+        ...     regularizer, strength = "decoupled", 2.0
         >>> TestDecoupled().test_an_idle_weight_follows_the_law()
     """
 
-    policy: ClassVar[str]
+    regularizer: ClassVar[str]
     strength: ClassVar[
         float
     ]  # one that clearly changes the weights of `build()` in 6 steps at learning rates up to .05
     options: ClassVar[Mapping[str, Any]] = {}
-    optimizers: ClassVar[tuple[str, ...]] = ("SGD", "AdamW")  # classes of torch.optim; those the policy accepts
+    optimizers: ClassVar[tuple[str, ...]] = ("SGD", "AdamW")  # classes of torch.optim; those the regularizer accepts
     idle_optimizer: ClassVar[str] = "SGD"  # without momentum here: the one that `left` is about
-    acts: ClassVar[bool] = True  # False for a policy that never changes anything
+    acts: ClassVar[bool] = True  # False for a regularizer that never changes anything
 
     def build(self) -> nn.Module:
         """A network for images (N, 3, 6, 6) with weights before norm layers, a head, gains and biases."""
@@ -73,7 +81,7 @@ class PolicyContract:
         )
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
-        """What the policy makes of a weight that gets zero gradients; by default weight · Π(1 − η·λ).
+        """What the regularizer makes of a weight that gets zero gradients; by default weight · Π(1 − η·λ).
 
         Args:
             row: the weight's line in the partition.
@@ -88,7 +96,7 @@ class PolicyContract:
 
     def test_strength_none_is_bitwise_the_bare_optimizer(self) -> None:
         """With every kernel, with and without a closure."""
-        none = POLICIES[self.policy].none
+        none = REGULARIZERS[self.regularizer].none
         for name in self.optimizers:
             for kernel in KERNELS:
                 ours, closed, bare = (self._start(name, strength=s, kernel=kernel) for s in (none, none, None))
@@ -213,16 +221,19 @@ class PolicyContract:
 
     def test_its_documentation_and_axis_are_complete(self) -> None:
         """Every section is there; the default grid begins at none and goes from weak to strong."""
-        text = describe_policy(self.policy)
-        missing = [section for section in Policy.SECTIONS if not re.search(rf"^{section}: \S", text, re.MULTILINE)]
+        text = describe_regularizer(self.regularizer)
+        missing = [section for section in Regularizer.SECTIONS if not re.search(rf"^{section}: \S", text, re.MULTILINE)]
         expect(not missing, f"The docstring lacks the sections {', '.join(missing)}.")
-        expect(POLICIES[self.policy].plain_formula.isascii(), "plain_formula must be ASCII.")
+        expect(REGULARIZERS[self.regularizer].plain_formula.isascii(), "plain_formula must be ASCII.")
         for name in self.optimizers:
-            axis = axis_of(self.policy, name, options=self.options)
+            axis = axis_of(self.regularizer, name, options=self.options)
             grid = list(axis.default_grid)
             expect(grid[0] == axis.none, f"The grid {grid} does not begin at none, {axis.none:g}.")
             expect(grid == sorted(grid, reverse=axis.stronger == "lower"), f"The grid {grid} is not in order.")
-            expect(axis.none == POLICIES[self.policy].none, f"none is {axis.none:g} on the axis, not in the policy.")
+            expect(
+                axis.none == REGULARIZERS[self.regularizer].none,
+                f"none is {axis.none:g} on the axis, not in the regularizer.",
+            )
             expect(axis.name != "lambda" or bool(axis.reason), "An axis 'lambda' says why there is no D.")
 
     # --- how they are tried -------------------------------------------------------------------------------------------
@@ -267,7 +278,7 @@ class PolicyContract:
         handle = attach(
             optimizer,
             model,
-            policy=self.policy,
+            regularizer=self.regularizer,
             strength=strength,
             options=dict(self.options),
             multipliers=multipliers,

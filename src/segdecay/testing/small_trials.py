@@ -1,4 +1,4 @@
-"""Small cells on files of their own for the contract of executors, with networks that misbehave on purpose.
+"""Small trials on files of their own for the contract of executors, with networks that misbehave on purpose.
 
 Knows tasks and how to write a data set and a module; nothing of executors.
 """
@@ -19,7 +19,7 @@ from PIL import Image
 
 from segdecay.config.schema import parse_config
 from segdecay.data import load_dataset
-from segdecay.training.setup import CellTask
+from segdecay.training.setup import TrialTask
 
 SIDE_PX = 16
 IMAGES = 8
@@ -62,14 +62,14 @@ NOTES_TIMES = (  # when and by whom every pass was made, on the system's one mon
 
 
 @dataclass(frozen=True)
-class SmallCells:
-    """A folder with a data set, and cells on it."""
+class SmallTrials:
+    """A folder with a data set, and trials on it."""
 
     root: Path
 
-    def tasks(self, name: str, count: int = 2, *, lines: str = WELL, **training: Any) -> list[CellTask]:
-        """Cells NAME/0, NAME/1, …, equal but for their seeds, with a network that runs `lines` in every pass."""
-        module = f"small_cells_{abs(hash(str(self.root)))}_{name}"
+    def tasks(self, name: str, count: int = 2, *, lines: str = WELL, **training: Any) -> list[TrialTask]:
+        """Trials NAME/0, NAME/1, …, equal but for their seeds, with a network that runs `lines` in every pass."""
+        module = f"small_trials_{abs(hash(str(self.root)))}_{name}"
         content = MODULE.format(here=str(self.root), name=name, lines=lines)
         (self.root / f"{module}.py").write_text(content, encoding="utf-8")
         values = {
@@ -80,7 +80,7 @@ class SmallCells:
         }
         config = parse_config(values)
         dataset, _ = load_dataset(config.data, cache=self.root / "cache")
-        first = CellTask(
+        first = TrialTask(
             folder=self.root / name / "0",
             dataset=dataset.root,
             config=config,
@@ -105,7 +105,7 @@ class SmallCells:
 
 
 @contextmanager
-def small_cells() -> Iterator[SmallCells]:
+def small_trials() -> Iterator[SmallTrials]:
     """Squares to segment in a temporary folder from which modules can be imported."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -122,12 +122,12 @@ def small_cells() -> Iterator[SmallCells]:
         (root / "squares" / "classes.txt").write_text("ground\nsquare\n", encoding="utf-8")
         sys.path.insert(0, folder)
         try:
-            yield SmallCells(root)
+            yield SmallTrials(root)
         finally:
             sys.path.remove(folder)
 
 
-def result_of(task: CellTask) -> tuple[bytes, dict[str, Any]]:
-    """The weights of a finished cell as they lie on disk, and its record without its duration."""
-    record = json.loads((task.folder / "cell.json").read_text(encoding="utf-8"))
+def result_of(task: TrialTask) -> tuple[bytes, dict[str, Any]]:
+    """The weights of a finished trial as they lie on disk, and its record without its duration."""
+    record = json.loads((task.folder / "trial.json").read_text(encoding="utf-8"))
     return (task.folder / "model.safetensors").read_bytes(), {**record, "seconds": 0}

@@ -1,4 +1,4 @@
-"""Figures and rows of the gauges: what they show is what the curves and records say."""
+"""Figures and rows of the diagnostics: what they show is what the curves and records say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report_gauges import LAYERS, row_norms
+from report_diagnostics import LAYERS, row_norms
 from report_numbers import ABSENT, FOLDS, Shape
 from report_run import change, write_run, write_training
 
@@ -15,12 +15,12 @@ from segdecay.report.facts.read import read_run
 from segdecay.report.facts.run import Run
 from segdecay.report.figures.diagnostics import Series, equilibrium_figure, head_figure, norms_figure, sparsity_figure
 from segdecay.report.pages.classes import balancing_table
-from segdecay.report.pages.diagnostics import gauge_section
+from segdecay.report.pages.diagnostics import diagnostics_section
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return read_run(write_run(tmp_path_factory.mktemp("gauges") / "run", Shape(has_stages=True)))
+    return read_run(write_run(tmp_path_factory.mktemp("diagnostics") / "run", Shape(has_stages=True)))
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +80,15 @@ def test_a_head_whose_rows_are_no_classes_is_not_drawn(tmp_path: Path) -> None:
     path = folder / "refit" / "chosen" / "curve.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for line in lines:
-        if line["gauges"]:
-            line["gauges"]["head"][0]["row_norms"] = [1.0, 2.0]
+        if line["diagnostics"]:
+            line["diagnostics"]["head"][0]["row_norms"] = [1.0, 2.0]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     run = read_run(folder)
     assert head_figure([Series("training", False, run.compared)], run.data) is None
 
 
 def test_the_section_holds_medians_and_a_line_a_layer(run: Run) -> None:
-    section = gauge_section(run, [("none", run.zero), ("chosen", run.compared)])
+    section = diagnostics_section(run, [("none", run.zero), ("chosen", run.compared)])
     assert section is not None
     facts = {line.words: line.values for line in section.facts}
     assert facts["penalty λR, share of the objective at the end"] == pytest.approx((0.0, 0.25))
@@ -110,7 +110,7 @@ def test_a_second_stage_is_not_mistaken_for_the_first(tmp_path: Path) -> None:
     path = folder / "refit" / "chosen" / "curve.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     lines[-1]["stage"] = 2
-    lines[-1]["gauges"]["layers"][0]["norm"] = 1e6
+    lines[-1]["diagnostics"]["layers"][0]["norm"] = 1e6
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     (trace,) = norms_figure([Series("training", False, read_run(folder).compared)]).data
     assert trace.x[0] == pytest.approx(0.8)
@@ -128,14 +128,14 @@ def test_balancing_is_told_class_by_class(run: Run) -> None:
     assert (absent.share, absent.iou_before, absent.iou_after) == (None, None, None)
 
 
-def test_runs_without_gauges_or_a_second_stage_have_neither(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path / "run", Shape(has_gauges=False)))
-    assert gauge_section(run, [("none", run.zero), ("chosen", run.compared)]) is None
+def test_runs_without_diagnostics_or_a_second_stage_have_neither(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", Shape(has_diagnostics=False)))
+    assert diagnostics_section(run, [("none", run.zero), ("chosen", run.compared)]) is None
     assert balancing_table(run) is None
 
 
 def test_a_damaged_reading_is_named(tmp_path: Path) -> None:
     folder = write_training(tmp_path / "run")
-    change(folder / "refit" / "chosen" / "cell.json", "extra", "stages", 0, "epochs", value="many")
-    with pytest.raises(RunError, match=r"cell.json, extra is damaged:\n- stages.0.epochs"):
+    change(folder / "refit" / "chosen" / "trial.json", "extra", "stages", 0, "epochs", value="many")
+    with pytest.raises(RunError, match=r"trial.json, extra is damaged:\n- stages.0.epochs"):
         read_run(folder)
