@@ -206,8 +206,8 @@ def _kept_bytes(value: object) -> int:
 
 
 def _memory(subject: Subject) -> dict[str, tuple[int, int]]:
-    """By regularizer or penalty: the most bytes that an update holds at once beyond weights, gradients and state (a fused
-    update alone may copy a tensor), and the bytes kept after it.
+    """By regularizer or penalty: the most bytes that an update holds at once beyond weights, gradients and state (a
+    fused update alone may copy a tensor), and the bytes kept after it.
     """
     found = {"bare": (_peak_bytes(subject.optimizer.step), 0)}
     for name, case in CASES.items():

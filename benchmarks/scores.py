@@ -4,9 +4,9 @@
     python benchmarks/scores.py --sizes 96x128 --classes 11 --images 4 --rounds 5
 
 One thread of the CPU; scenes of smooth blobs, a tenth of the pixels ignored, predictions half right. Masks are int64
-as a model's argmax and the loss have them. Compared is what gives equal counts: a matrix an image (what trials keep), or
-one matrix of all. "checked": with torchmetrics' own check of the values, its default. Medians of many rounds in turn,
-so that a noisy machine disturbs all alike. Equal counts are checked first. Goal: at least three times as fast.
+as a model's argmax and the loss have them. Compared is what gives equal counts: a matrix an image (what trials keep),
+or one matrix of all. "checked": with torchmetrics' own check of the values, its default. Medians of many rounds in
+turn, so that a noisy machine disturbs all alike. Equal counts are checked first. Goal: at least three times as fast.
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def run(
     closure: bool = False,
     **asked: Any,
 ) -> list[Tensor]:
-    """The weights of `make_net` after the steps under a regularizer, which acts on every parameter unless told otherwise."""
+    """The weights of `make_net` after the steps under a regularizer, which acts on every parameter unless told
+    otherwise.
+    """
     model = make_net(dtype)
     optimizer = make(list(model.parameters()))
     if regularizer is not None:

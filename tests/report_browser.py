@@ -74,7 +74,9 @@ class Page:
         return self.tab.evaluate(script)
 
     def wait_for(self, script: str) -> None:
-        """Until a JavaScript expression is true; asked again and again, since the page's regularizer forbids eval inside."""
+        """Until a JavaScript expression is true; asked again and again, since the page's regularizer forbids eval
+        inside.
+        """
         end = time.monotonic() + DEADLINE_MS / 1000
         while not self.evaluate(script):
             if time.monotonic() > end:

@@ -1,4 +1,6 @@
-"""The ways to say how hard: a number, a schedule, by group, by axis value, by D and by τ; and two regularizers at once."""
+"""The ways to say how hard: a number, a schedule, by group, by axis value, by D and by τ; and two regularizers at
+once.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 SAMPLES, FEATURES = 40, 4
 
 
-# --- optimizers: the tool with its weight_decay, and the bare optimizer with our regularizer at the translated λ -----------
+# --- optimizers: the tool with its weight_decay, and the bare optimizer with our regularizer at the translated λ
+# -----------
 
 
 def trained(optimizer: Optimizer, parameter: Tensor, steps: int = 25) -> Tensor:

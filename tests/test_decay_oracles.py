@@ -1,6 +1,7 @@
 """Full-batch fixed points against scikit-learn and scipy, in float64. Intercepts are not penalised.
 
-SGD and Adam with the regularizer l2 minimise the stated objective; decoupled does not, and these tests say what it does.
+SGD and Adam with the regularizer l2 minimise the stated objective; decoupled does not, and these tests say what it
+does.
 """
 
 from __future__ import annotations

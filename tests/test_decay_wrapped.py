@@ -1,4 +1,6 @@
-"""Every regularizer through what people wrap models and optimizers in: compiled, DDP, sharded, tied, several optimizers."""
+"""Every regularizer through what people wrap models and optimizers in: compiled, DDP, sharded, tied, several
+optimizers.
+"""
 
 from __future__ import annotations
 

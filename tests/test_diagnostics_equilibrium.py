@@ -68,7 +68,9 @@ def _ratio(
     settle: int = 1000,
     steps: int = 800,
 ) -> float:
-    """Root mean square of the diagnostic's angles over the expected one; the diagnostic's own prediction must be the expected."""
+    """Root mean square of the diagnostic's angles over the expected one; the diagnostic's own prediction must be the
+    expected.
+    """
     torch.manual_seed(5)
     net = kind()
     optimizer = build(net)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from segdecay.execution import Attempts, Event, InlineExecutor, LocalExecutor, Outcome, Patience, work_on, worker
+from segdecay.execution import Attempts, Event, InlineExecutor, LocalExecutor, Outcome, Patience, work_on
+from segdecay.execution.process import line_to_driver, worker_context
 from segdecay.execution.retries import ESTIMATES, MEDIANS, AwakeClock
 from segdecay.testing import small_trials as small
 from segdecay.testing.executor_contract import interrupted, kinds_of, reason_of
@@ -279,7 +280,7 @@ def test_ctrl_c_ends_when_the_workers_have_answered_and_waits_for_no_bound(
 def test_ctrl_c_in_the_first_moment_of_a_worker_is_left_to_the_driver(tmp_path: Path) -> None:
     answer = tmp_path / "answer"
     code = f"import signal, pathlib; pathlib.Path({str(answer)!r}).write_text(str(signal.getsignal(signal.SIGINT)))"
-    process = worker.worker_context().Process(target=exec, args=(code, {}))  # type: ignore[attr-defined]
+    process = worker_context().Process(target=exec, args=(code, {}))  # type: ignore[attr-defined]
     process.start()
     process.join(LONG_S)
     assert answer.read_text() == str(signal.SIG_IGN)
@@ -294,7 +295,7 @@ def test_a_worker_whose_driver_is_gone_ends_at_once(monkeypatch: pytest.MonkeyPa
         ended.set()
 
     monkeypatch.setattr(os, "_exit", leave)
-    worker.line_to_driver(theirs, threading.Event())
+    line_to_driver(theirs, threading.Event())
     ours.close()
     assert ended.wait(60)
     assert codes == [1]
@@ -320,7 +321,7 @@ def test_a_worker_that_speaks_to_nobody_ends_without_a_traceback(monkeypatch: py
     monkeypatch.setattr(os, "_exit", leave)
     try:
         with pytest.raises(SystemExit, match="1"):
-            worker.line_to_driver(LineToNobody(), asked)({"epoch": 1})  # type: ignore[arg-type]
+            line_to_driver(LineToNobody(), asked)({"epoch": 1})  # type: ignore[arg-type]
     finally:
         released.set()
         theirs.close()

@@ -1,4 +1,6 @@
-"""Every regularizer of the registry under the contract that is shipped for third parties. A new regularizer adds a class."""
+"""Every regularizer of the registry under the contract that is shipped for third parties. A new regularizer adds a
+class.
+"""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_a_script_that_got_into_the_page_would_not_run(
     page = browser.open(bad)
     page.wait_for(DRAWN)
     assert page.evaluate("window.hacked === undefined")
-    assert any("Content Security Regularizer" in line for line in page.complaints)
+    assert any("Content Security Policy" in line for line in page.complaints)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -266,7 +266,8 @@ def test_without_scripts_the_plain_picture_and_all_tables_are_there(browser: Bro
 
 def test_diagnostics_stand_beside_each_other_and_are_absent_where_none_were_read(pages: dict[str, Page]) -> None:
     rows = pages["chosen"].evaluate(
-        "[...document.querySelectorAll('#diagnostics table:first-of-type tr')].map(r => r.innerText.replace(/\\s+/g, ' '))"
+        "[...document.querySelectorAll('#diagnostics table:first-of-type tr')].map(r => r.innerText.replace(/\\s+/g, ' "
+        "'))"
     )
     assert rows[0] == "diagnostic none chosen"
     assert rows[1] == "penalty λR, share of the objective at the end 0 % 25 %"

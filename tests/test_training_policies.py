@@ -240,7 +240,8 @@ def test_a_verdict_about_bounds_or_dropout_does_not_speak_of_decay() -> None:
     assert sentence_of(better, ()).startswith("max norm c = 2 beats no bound by +0.010 mIoU")
 
 
-# --- regularizers of other kinds, registered here -------------------------------------------------------------------------
+# --- regularizers of other kinds, registered here
+# -------------------------------------------------------------------------
 
 
 class Sized(Decoupled):

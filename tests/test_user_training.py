@@ -29,7 +29,7 @@ def test_the_best_setting_of_an_own_function_is_found_and_reported(tmp_path: Pat
     verdict = done.verdict
     assert (verdict.kind, verdict.strength.axis, verdict.strength.value) == ("chosen", "smoothing", BEST)
     assert verdict.sentence.startswith("smoothing = 0.2 beats no smoothing by +0.")
-    assert verdict.regularizer == "own"
+    assert verdict.regularizer == "user function"
     assert verdict.strength.lambda_ is None
     page = done.report.read_text(encoding="utf-8")
     assert "smoothing = 0.2 beats no smoothing" in page

@@ -1,7 +1,8 @@
 """The grid of a decay search as one writes it without segdecay: Optuna, PyTorch Lightning, segmentation-models-pytorch.
 
     python benchmarks/peers/optuna_grid.py --work /tmp/peer                 # 9 strengths x 5 folds on digits
-    python benchmarks/peers/optuna_grid.py --work /tmp/peer --trials 3       # time three trainings, extrapolate the rest
+    python benchmarks/peers/optuna_grid.py --work /tmp/peer --trials 3       # time three trainings, extrapolate the
+    rest
 
 The data lies as PNG files in WORK/digits (written first, not timed). The network is segdecay's U-Net, so both sides
 train the same one; the rest is what these libraries' own examples do: a Dataset that opens files, a DataLoader, AdamW

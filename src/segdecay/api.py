@@ -64,7 +64,8 @@ def tune(
             `fold.train` (an `UserFold`) and returns a confusion matrix of every image of `fold.validation`, in that
             order: (N, C, C) integers, rows the truth, columns the prediction, ignored pixels in no cell
             (docs/python.md).
-        axis: of `train`: an `Axis`, or the names of a regularizer and an optimizer of ours; default: of the configuration.
+        axis: of `train`: an `Axis`, or the names of a regularizer and an optimizer of ours; default: of the
+            configuration.
         decay, grid, folds, epochs, seed: as decay.regularizer, search.grid (values on the axis), search.folds,
             training.epochs and seed in `set`.
         budget: a time or a number of trainings, as in "30m" or "20trials".
@@ -253,10 +254,10 @@ def load(run: str | Path, *, model: str | None = None, device: str = "auto", tta
 
 def _refuse_user_function(folder: Path) -> None:
     card = folder / "run.yaml"
-    own = read_yaml(card).get("own") if card.is_file() else None
-    if isinstance(own, dict) and own.get("function"):
+    user = read_yaml(card).get("user") if card.is_file() else None
+    if isinstance(user, dict) and user.get("function"):
         raise RunError(
-            f"{folder} was trained by {own['function']}, a function of your own, which keeps its own models: segdecay "
+            f"{folder} was trained by {user['function']}, a function of your own, which keeps its own models: segdecay "
             "has none to load."
         )
 

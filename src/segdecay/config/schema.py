@@ -326,7 +326,7 @@ class RunConfig(Section):
     decay: DecayConfig = DecayConfig()
     balancing: BalancingConfig = BalancingConfig()
     search: SearchConfig = SearchConfig()
-    own: UserConfig = UserConfig()
+    user: UserConfig = UserConfig()
     seed: int = Field(0, ge=0, lt=2**31)
 
 

@@ -120,8 +120,8 @@ def attach(
         optimizer: any torch optimizer but LBFGS, bare or wrapped by Fabric, Lightning or Accelerate.
         model: the module whose parameters it holds, bare, compiled or wrapped.
         regularizer: a name in REGULARIZERS. `decoupled` and `max_norm` may both be attached; no other pair.
-        strength: what the regularizer's formula calls λ (c for max_norm): a number, a function of the step counted from 0,
-            or one number for each group, where groups that are not named are left alone.
+        strength: what the regularizer's formula calls λ (c for max_norm): a number, a function of the step counted from
+            0, or one number for each group, where groups that are not named are left alone.
         options: of the regularizer, by keyword; see `describe_regularizer`.
         partition: of this model; default `group_parameters(model)`.
         multipliers: of the strength by group; default 1 for encoder, body and head, 0 for norm and bias.

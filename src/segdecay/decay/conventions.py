@@ -59,8 +59,8 @@ class Form:
 class Convention:
     """How one tool writes a strength.
 
-    `rules` names the regularizers that act as the tool does, each with the optimizers on which it does; no optimizers: on
-    all. `forms` has one formula a reduction of the loss, or a single one under "".
+    `rules` names the regularizers that act as the tool does, each with the optimizers on which it does; no optimizers:
+    on all. `forms` has one formula a reduction of the loss, or a single one under "".
     """
 
     name: str
@@ -405,7 +405,10 @@ def _convention_and_gain(
     if _acts_as(convention, regularizer, traits):
         return convention, 1.0
     if isinstance(optimizer, str) and momentum is None:
-        missing = f"From {name} to '{regularizer}' needs momentum ({MEANINGS['momentum']}): λ of 'decoupled' = λ of 'l2' / (1−μ)."
+        missing = (
+            f"From {name} to '{regularizer}' needs momentum ({MEANINGS['momentum']}): "
+            "λ of 'decoupled' = λ of 'l2' / (1−μ)."
+        )
         gather(DecayError, [missing, *convention.check_numbers(numbers)])
     gain = traits.coupling.gain
     return convention, gain if regularizer == "decoupled" else 1.0 / gain
@@ -427,7 +430,8 @@ def _reason(convention: Convention, regularizer: str, traits: OptimizerTraits) -
         return f"{convention.name} is a strength of {rules}, which no formula turns into '{regularizer}'."
     if _acts_as(convention, sibling, traits):
         return (
-            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{regularizer}' on {traits.name}: "
+            f"{convention.name} is a strength of '{sibling}', which no formula turns into '{regularizer}' on "
+            f"{traits.name}: "
             f"it divides what is in the gradient by its own size, but not what multiplies the weights. Choose λ again."
         )
     of = ", ".join(dict.fromkeys(name for names in convention.rules.values() for name in names))

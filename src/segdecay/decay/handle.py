@@ -33,7 +33,8 @@ def warn_when_copied_(optimizer: Optimizer) -> None:
 
     def copied(memo: dict[int, Any]) -> Optimizer:
         warnings.warn(
-            "A copy of an optimizer has lost its hooks: no regularizer acts on it. Call segdecay.decay.attach on the copy, "
+            "A copy of an optimizer has lost its hooks: no regularizer acts on it. Call segdecay.decay.attach on the "
+            "copy, "
             "with the model whose parameters it holds.",
             UserWarning,
             stacklevel=3,
@@ -53,7 +54,10 @@ def let_be_copied_(optimizer: Optimizer) -> None:
 
 
 KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
-REMEDY = "Beside a regularizer that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until detach()."
+REMEDY = (
+    "Beside a regularizer that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until "
+    "detach()."
+)
 
 
 @dataclass(frozen=True)
@@ -272,7 +276,9 @@ class Handle:
         return {name: self._strength_of(name) for name in self._multiplier}
 
     def is_attached(self, optimizer: Optimizer | None = None) -> bool:
-        """Whether the regularizer acts on this optimizer (default: its own). A copied or unpickled optimizer lost it."""
+        """Whether the regularizer acts on this optimizer (default: its own). A copied or unpickled optimizer lost
+        it.
+        """
         other = self._optimizer if optimizer is None else bare_optimizer(optimizer)
         return other is self._optimizer and any(handle is self for handle in handles_of(other))
 
@@ -314,7 +320,8 @@ class Handle:
             self._own_decay.restore_(self._optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Regularizer, strength, multipliers by parameter name and steps taken, as plain values; and the regularizer's state.
+        """Regularizer, strength, multipliers by parameter name and steps taken, as plain values; and the regularizer's
+        state.
 
         Of a schedule, only its present value: attach the same schedule again, it goes on at `steps`.
         """
@@ -500,7 +507,8 @@ def refuse_pair(optimizer: Optimizer, regularizer: str) -> None:
     for present in handles_of(optimizer):
         if not may_combine(present.regularizer.name, regularizer):
             raise DecayError(
-                f"Regularizer '{present.regularizer.name}' is attached to this optimizer already; '{regularizer}' beside it would "
+                f"Regularizer '{present.regularizer.name}' is attached to this optimizer already; '{regularizer}' "
+                "beside it would "
                 f"regularize the same weights twice. Only decoupled and max_norm combine. Call detach() on its handle "
                 f"first."
             )

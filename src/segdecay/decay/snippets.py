@@ -16,7 +16,8 @@ from segdecay.decay.strength import total_decay
 from segdecay.errors import DecayError
 
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-# Which optimizer of torch does what the regularizer does on ours: the decay of Adam is coupled, that of AdamW decoupled.
+# Which optimizer of torch does what the regularizer does on ours: the decay of Adam is coupled, that of AdamW
+# decoupled.
 NATIVE = {
     ("l2", "sgd"): "SGD",
     ("l2", "adam"): "Adam",

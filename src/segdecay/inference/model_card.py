@@ -56,7 +56,8 @@ def _training(card: Card) -> str:
         return ""
     value = f"{strength.axis} = {strength.value:g}"
     lambda_ = "" if strength.lambda_ is None or strength.axis == "lambda" else f", λ = {strength.lambda_:.4g}"
-    text = f"## How\n\nRegularizer {card.made_by.get('regularizer')}, {value}{lambda_}; {card.made_by.get('epochs')} epochs."
+    epochs = card.made_by.get("epochs")
+    text = f"## How\n\nRegularizer {card.made_by.get('regularizer')}, {value}{lambda_}; {epochs} epochs."
     text += f" Loss: {card.made_by['loss']}." if "loss" in card.made_by else ""
     if card.search is None:
         return text + " The strength was given, not searched."

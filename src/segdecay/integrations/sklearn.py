@@ -218,7 +218,8 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
     """Semantic segmentation with the weight decay that cross-validation takes, none included.
 
     Args:
-        strengths: on the regularizer's axis (D = Σ η·λ for decoupled); None takes the axis' own grid. None (0) is always in.
+        strengths: on the regularizer's axis (D = Σ η·λ for decoupled); None takes the axis' own grid. None (0) is
+            always in.
         regularizer: the rule of decay, see `segdecay regularizers`.
         cv: number of folds; None: 5, or as many down to 3 as groups and classes allow.
         epochs, batch_size, learning_rate: of every training.

@@ -69,7 +69,8 @@ else:
 
 
 class Decay(TrainerCallback, ExportableState):
-    """Attach a regularizer to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the end.
+    """Attach a regularizer to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the
+    end.
 
     Acts once per optimizer step: after backward and clipping, whatever the accumulation. The strength in a checkpoint
     replaces the one asked for. TrainingArguments' `weight_decay` is 0 by default; where it is not, pass

@@ -94,10 +94,10 @@ def read_counts(path: Path) -> KeptCounts:
     try:
         with np.load(path, allow_pickle=False) as kept:
             n, classes, _ = (int(side) for side in kept["shape"])
-            image, trial, count = (kept[name].astype(np.int64) for name in ("image", "trial", "count"))
-        if not (image.shape == trial.shape == count.shape) or image.ndim != 1:
-            raise ValueError("image, trial and count differ in length")
-        row, column = np.divmod(trial, classes)
+            image, cell, count = (kept[name].astype(np.int64) for name in ("image", "cell", "count"))
+        if not (image.shape == cell.shape == count.shape) or image.ndim != 1:
+            raise ValueError("image, cell and count differ in length")
+        row, column = np.divmod(cell, classes)
 
         def add(places: tuple[I64, I64], counts: I64, shape: tuple[int, int]) -> I64:
             summed = np.zeros(shape, np.int64)

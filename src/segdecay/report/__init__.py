@@ -6,7 +6,7 @@ the picture of score against strength.
 
 from segdecay.report.facts.read import read_verdict
 from segdecay.report.figures.svg import score_svg
-from segdecay.report.page import build_report
 from segdecay.report.pages.evaluation import build_evaluation_report
+from segdecay.report.pages.run import build_report
 
 __all__ = ["build_evaluation_report", "build_report", "read_verdict", "score_svg"]

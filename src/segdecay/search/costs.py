@@ -42,7 +42,8 @@ def count_trials(study: Study, grid: Sequence[float]) -> TrialCount:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will cost, beforehand; times rest on a few steps on a throw-away model, disk on what is written uncompressed.
+    """What a search will cost, beforehand; times rest on a few steps on a throw-away model, disk on what is written
+    uncompressed.
 
     trials: of the search, at least and at most, of its whole grid, and for an honest score; seconds and bytes likewise.
     """

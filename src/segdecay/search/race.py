@@ -1,4 +1,5 @@
-"""Which trial is trained next, and who drops out: the race. A pure function of the trials so far, so it can be replayed.
+"""Which trial is trained next, and who drops out: the race. A pure function of the trials so far, so it can be
+replayed.
 
 A block is one fold under one seed; blocks are run one after another, always with the full schedule (early scores rank
 decay in reverse). In the first block a coarse half of the strengths is tried, then where the curve through them says

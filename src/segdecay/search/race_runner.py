@@ -1,4 +1,5 @@
-"""The race on the ledger: trials of the plan as tasks, their records as what the race sees, and work ahead for the idle.
+"""The race on the ledger: trials of the plan as tasks, their records as what the race sees, and work ahead for the
+idle.
 
 Which trials enter a decision is the plan's alone: what idle workers trained ahead counts when the plan reaches it, so
 the number of workers changes what a search costs and never what it finds. Knows tasks and records; nothing of processes

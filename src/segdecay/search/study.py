@@ -92,7 +92,7 @@ class Study:
     failures: dict[Path, str] = field(default_factory=dict)
     configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
     names: dict[float, str] = field(default_factory=dict)  # of these points
-    own: UserFunction | None = None  # trials are trained by the caller's function
+    user: UserFunction | None = None  # trials are trained by the caller's function
 
     def note(self, event: Event) -> None:
         """Remember what failed, and tell the watcher."""
@@ -129,7 +129,7 @@ class Study:
                 scored=fold.validation,
                 keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
-                own=self.own,
+                user=self.user,
             )
             for seed in self.config.search.seeds
             for number, fold in enumerate(self.folds.folds)
@@ -146,7 +146,8 @@ def grid_of(study: Study) -> list[float]:
     axis = axis_for(study.config.decay, study.config.optimizer)
     if axis.only_none:
         raise ConfigError(
-            f"Regularizer '{study.config.decay.regularizer}' has no strength to search. Use `segdecay train` for one training, "
+            f"Regularizer '{study.config.decay.regularizer}' has no strength to search. Use `segdecay train` for one "
+            "training, "
             "or search another regularizer: none is in every search."
         )
     largest = _largest(study)
@@ -283,7 +284,9 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
-    """One setting from its records; a diverged or failed trial takes it out, as does the race, which keeps its folds."""
+    """One setting from its records; a diverged or failed trial takes it out, as does the race, which keeps its
+    folds.
+    """
     strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
     every = study.tasks(value)
     tasks = [every[block] for block in searched.blocks[value]]

@@ -168,7 +168,8 @@ class ExecutorContract:
 
 
 class WorkersContract(ExecutorContract):
-    """What an executor whose trials have processes of their own promises beside: a process takes only its trial with it.
+    """What an executor whose trials have processes of their own promises beside: a process takes only its trial with
+    it.
 
     Promises: a trial whose process is killed is tried again, goes on from its checkpoint and ends with the same bits;
     one whose process is always killed is given up, and the others go on; no two processes work on what runs alone.

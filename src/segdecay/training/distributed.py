@@ -1,7 +1,8 @@
 """Which of the processes of one training this is, and what all of them agree on at every step.
 
 One training over several devices: each process has a device and its share of every batch; gradients are averaged by
-torch's DistributedDataParallel through Fabric. Knows processes and tensors; nothing of trials, files or other trainings.
+torch's DistributedDataParallel through Fabric. Knows processes and tensors; nothing of trials, files or other
+trainings.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One trial: from a task to a record, resumable to the bit.
 
-arrays → crops and augmentation → logits → loss → backward → clipping → regularizer and optimizer step → scores at the last
-step; where a second stage is asked for, the same again for the head alone. Randomness is a function of (seed, fold,
-epoch, batch), so nothing random has to be remembered. Knows one training; nothing of other trials or of what they are
-compared with.
+arrays → crops and augmentation → logits → loss → backward → clipping → regularizer and optimizer step → scores at the
+last step; where a second stage is asked for, the same again for the head alone. Randomness is a function of (seed,
+fold, epoch, batch), so nothing random has to be remembered. Knows one training; nothing of other trials or of what they
+are compared with.
 """
 
 from __future__ import annotations
@@ -200,7 +200,9 @@ def _training_batch(trial: Trial, indices: npt.NDArray[np.int64], batch: int) ->
 
 
 def _curve_line(trial: Trial, batches: int, diagnostics: Diagnostics | None) -> dict[str, Any]:
-    """What an epoch looked like: both terms of the objective, and now and then the validation score and the diagnostics."""
+    """What an epoch looked like: both terms of the objective, and now and then the validation score and the
+    diagnostics.
+    """
     task, parts, progress = trial.task, trial.parts, trial.progress
     epochs = count_epochs(task.config)
     loss, penalty = progress.loss_sum / batches, parts.handle.penalty()

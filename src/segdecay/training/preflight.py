@@ -131,7 +131,8 @@ def start_notes(config: RunConfig, preflight: Preflight) -> list[str]:
     if config.model.weights is not None and left:
         shown = ", ".join(preflight.fresh[:SHOWN_TENSORS]) + (", …" if left > SHOWN_TENSORS else "")
         notes.append(
-            f"model.weights gives {preflight.tensors - left} of {preflight.tensors} tensors; {left} begin with random values: "
+            f"model.weights gives {preflight.tensors - left} of {preflight.tensors} tensors; {left} begin with random "
+            "values: "
             f"{shown}"
         )
     is_ours = not is_own(config.model.name)

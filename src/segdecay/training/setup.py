@@ -52,7 +52,7 @@ class TrialTask:
     scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
     checkpoint_every_s: float = 5.0
     diagnostics_steps: int = 100  # between two readings of the diagnostics, at least; one costs about half a step
-    own: UserFunction | None = None  # trained by the caller's function, not by our loop
+    user: UserFunction | None = None  # trained by the caller's function, not by our loop
     spread: Spread | None = None  # over several devices; None: on `device` alone
 
     @property
@@ -155,7 +155,9 @@ def multipliers_of(config: DecayConfig) -> dict[str, float]:
 
 
 def initial_size(config: RunConfig, dataset: Dataset) -> float | None:
-    """The median initial size of what a fresh model's regularizer shrinks, where the axis is relative to it; else None."""
+    """The median initial size of what a fresh model's regularizer shrinks, where the axis is relative to it; else
+    None.
+    """
     if axis_for(config.decay, config.optimizer).name != "relative_shrinkage":
         return None
     torch.manual_seed(config.seed)
@@ -240,7 +242,8 @@ def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Part
 def attach_regularizer(
     config: RunConfig, model: nn.Module, value: float, rates: Sequence[float]
 ) -> tuple[torch.optim.Optimizer, decay.Handle]:
-    """The optimizer of a model, with the regularizer at an axis value; dropout, which is in the model, attaches nothing.
+    """The optimizer of a model, with the regularizer at an axis value; dropout, which is in the model, attaches
+    nothing.
 
     Raises:
         DecayError: the regularizer does not fit the model, or the value the learning rates.

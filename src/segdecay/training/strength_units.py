@@ -99,8 +99,9 @@ def check_regularizer(name: str) -> list[str]:
     if name in with_lambda:
         return []
     reason = f"'{name}' has none, as {axes[name].reason} " if name in axes and axes[name].reason else ""
+    known_ones = ", ".join(with_lambda)
     return [
-        f"λ, τ and D are those of {', '.join(with_lambda)}; saw regularizer '{name}'. {reason}See: segdecay regularizers {name}"
+        f"λ, τ and D are those of {known_ones}; saw regularizer '{name}'. {reason}See: segdecay regularizers {name}"
     ]
 
 
@@ -115,7 +116,8 @@ def report_strength(
     """A strength on the training that this configuration asks for, and in the named conventions (none: in all).
 
     Args:
-        config: optimizer, schedule, epochs, batch size, accumulation and regularizer are read; `n_images` is of training.
+        config: optimizer, schedule, epochs, batch size, accumulation and regularizer are read; `n_images` is of
+            training.
         numbers: those of conventions that the configuration does not hold: n_samples, weight_sum, reduction.
 
     Raises:
@@ -220,7 +222,8 @@ def _lambda_of(
         )
     if axis.name == "relative_shrinkage" and asked.lambda_ is None:
         raise DecayError(
-            f"'{config.decay.regularizer}' takes the same length off a weight whatever its size, so no share of it is left "
+            f"'{config.decay.regularizer}' takes the same length off a weight whatever its size, so no share of it is "
+            "left "
             f"by τ or D. Give --lambda; the axis value of a search depends on the model's initial weights."
         )
     if asked.timescale_epochs is not None:

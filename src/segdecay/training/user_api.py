@@ -17,7 +17,7 @@ from segdecay.config.schema import AxisConfig, RunConfig
 from segdecay.data.dataset import Dataset, open_dataset
 from segdecay.errors import ConfigError, RunError, gather
 
-OWN = "own"
+USER = "user function"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -102,8 +102,8 @@ def user_axis(config: AxisConfig) -> decay.Axis:
 
 
 def regularizer_of(config: RunConfig) -> str:
-    """How the rule is called that is searched: a regularizer's name, or "own" along an axis of the caller's own."""
-    return config.decay.regularizer if config.decay.axis is None else OWN
+    """The name of what is searched: a regularizer, or "user function" along an axis of the caller's own."""
+    return config.decay.regularizer if config.decay.axis is None else USER
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ TRACEBACK = "failed.txt"
 POLL_S = 0.1
 
 
-def run_user_trial(task: TrialTask, own: UserFunction, *, stop: Callable[[], bool] = lambda: False) -> TrialRecord:
+def run_user_trial(task: TrialTask, user: UserFunction, *, stop: Callable[[], bool] = lambda: False) -> TrialRecord:
     """Have the caller's function train one trial; a finished trial is only read.
 
     Nothing of an unfinished training is kept, so a worker that is asked to stop ends at once.
@@ -152,10 +152,10 @@ def run_user_trial(task: TrialTask, own: UserFunction, *, stop: Callable[[], boo
     task.folder.mkdir(parents=True, exist_ok=True)
     _end_when_asked(stop)
     start = time.monotonic()
-    fold = fold_of(task, own)
-    found = _call(own, setting_of(task), fold, task)
+    fold = fold_of(task, user)
+    found = _call(user, setting_of(task), fold, task)
     seconds = time.monotonic() - start
-    matrices = _checked(found, own, fold, task)
+    matrices = _checked(found, user, fold, task)
     total = matrices.sum(axis=0)
     predicted, present = int((total.sum(axis=0) > 0).sum()), int((total.sum(axis=1) > 0).sum())
     write_confusions(task.folder / "confusion.npz", matrices)
@@ -203,18 +203,18 @@ def setting_of(task: TrialTask) -> Setting:
     )
 
 
-def fold_of(task: TrialTask, own: UserFunction) -> UserFold:
+def fold_of(task: TrialTask, user: UserFunction) -> UserFold:
     """What the caller's function is told of the images of a trial."""
     return UserFold(
         number=task.fold,
         train=task.train,
         validation=task.scored,
-        train_names=tuple(own.names[index] for index in task.train),
-        validation_names=tuple(own.names[index] for index in task.scored),
-        classes=own.classes,
+        train_names=tuple(user.names[index] for index in task.train),
+        validation_names=tuple(user.names[index] for index in task.scored),
+        classes=user.classes,
         device=task.device,
         folder=task.folder,
-        root=None if own.is_described else task.dataset,
+        root=None if user.is_described else task.dataset,
     )
 
 
@@ -224,7 +224,7 @@ def truth_path(task: TrialTask) -> Path:
     return run / TRUTH / f"{'test' if task.is_refit else task.fold}.json"
 
 
-def _call(own: UserFunction, setting: Setting, fold: UserFold, task: TrialTask) -> Any:
+def _call(user: UserFunction, setting: Setting, fold: UserFold, task: TrialTask) -> Any:
     try:
         return user.function(setting, fold, task.drawn_from)
     except (Exception, SystemExit) as error:
@@ -238,16 +238,16 @@ def _call(own: UserFunction, setting: Setting, fold: UserFold, task: TrialTask) 
         ) from error
 
 
-def _checked(found: Any, own: UserFunction, fold: UserFold, task: TrialTask) -> npt.NDArray[np.int64]:
+def _checked(found: Any, user: UserFunction, fold: UserFold, task: TrialTask) -> npt.NDArray[np.int64]:
     """The counts, where they can be scored and are of the truth that other settings were scored by."""
     told = f"{name_of(user.function)} returned what cannot be scored:"
-    matrices, faults = check_matrices(found, fold.validation_names, len(own.classes))
+    matrices, faults = check_matrices(found, fold.validation_names, len(user.classes))
     if matrices is None:
         gather(RunError, faults, headline=told)
         raise AssertionError("what is no array of counts has faults")
     if not matrices.any():
         gather(RunError, ["every count is 0: no pixel was scored."], headline=told)
-    differs = check_truth(truth_path(task), matrices, fold.validation_names, own.classes, task.setting)
+    differs = check_truth(truth_path(task), matrices, fold.validation_names, user.classes, task.setting)
     gather(RunError, differs, headline=told if differs else "")
     return matrices
 

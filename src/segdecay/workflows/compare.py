@@ -228,7 +228,8 @@ def plan_lines(
     done = f", {len(tasks) - len(missing)} of them finished" if len(missing) < len(tasks) else ""
     of_none, of_each = n_folds * n_seeds, n_each * n_folds * n_seeds
     head = (
-        f"{trials.dataset.name}: {len(trials.strengths)} arms, {n_each} strength{'s' if n_each > 1 else ''} each beside "
+        f"{trials.dataset.name}: {len(trials.strengths)} arms, {n_each} strength{'s' if n_each > 1 else ''} each "
+        "beside "
         f"none, {n_folds} folds by {trials.folds.method}, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     )
     left = f"about {duration(seconds / workers)} left" if missing else "nothing is left to train"

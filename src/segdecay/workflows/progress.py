@@ -70,7 +70,7 @@ def settings_table(verdict: Verdict) -> Table:
     ):
         table.add_column(name, justify="right")
     for row in verdict.settings:
-        trials = strength_cells(row.strength)
+        cells = strength_cells(row.strength)
         table.add_row(*(cells[index] for index in shown), *_scores(row), style=_style(row, verdict))
     return table
 

@@ -272,7 +272,8 @@ def value_of(config: RunConfig, n_images: int, size: Callable[[], float | None] 
         return value
     if not axis.has_lambda:
         raise ConfigError(
-            f"decay.regularizer={config.decay.regularizer} has no λ: {axis.reason} Give --strength on the axis ({axis.name})."
+            f"decay.regularizer={config.decay.regularizer} has no λ: {axis.reason} Give --strength on the axis "
+            f"({axis.name})."
         )
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
     return axis.with_size(size()).from_lambda(lambda_ or 0.0, rates)

@@ -140,7 +140,8 @@ def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher
 
 
 def estimate(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Estimate:
-    """Trials, time and disk of a search, beforehand: nothing is trained but a few steps on a throw-away model, nothing written to `run`.
+    """Trials, time and disk of a search, beforehand: nothing is trained but a few steps on a throw-away model, nothing
+    written to `run`.
 
     Raises:
         SegdecayError: whatever would stop the search before its first trial.
@@ -212,7 +213,7 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
         is_refit=True,
         scores_on_the_way=0,
         checkpoint_every_s=study.checkpoint_every_s,
-        own=study.user,
+        user=study.user,
     )
 
 

@@ -56,7 +56,8 @@ def check_user_function(config: RunConfig, execution: Execution) -> list[str]:
         found = check_names(config)
         if not found and axis_for(config.decay, config.optimizer).name == "relative_shrinkage":
             message = (
-                f"decay.regularizer={config.decay.regularizer} is tuned relative to the size of the model's weights, and train= "
+                f"decay.regularizer={config.decay.regularizer} is tuned relative to the size of the model's weights, "
+                "and train= "
                 "does not show its model. Give an axis of your own, as in axis=Axis('lambda_l1', [1e-5, 1e-4, 1e-3])."
             )
             found = [message]
@@ -71,10 +72,10 @@ def check_user_function(config: RunConfig, execution: Execution) -> list[str]:
     return faults
 
 
-def workers_reason(own: UserFunction) -> str | None:
+def workers_reason(user: UserFunction) -> str | None:
     """Why this function cannot be sent to processes of their own; None where it can."""
     try:
-        pickle.dumps(own)
+        pickle.dumps(user)
     except Exception as error:  # noqa: BLE001 - whatever a foreign object raises when it is pickled
         return f"it cannot be pickled ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
     main = sys.modules.get("__main__")
@@ -98,12 +99,12 @@ def tune_user_function(
     check_folder(run, config, "tune")
     devices = find_devices(execution.device)
     dataset, checks = _data(config, run, execution, search)
-    own = UserFunction(
+    user = UserFunction(
         search.function, tuple(item.name for item in dataset.items), dataset.classes, search.data is not None
     )
-    executor, workers = _executor(own, execution, devices, watcher)
+    executor, workers = _executor(user, execution, devices, watcher)
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
-    study.user, grid = own, grid_of(study)
+    study.user, grid = user, grid_of(study)
 
     with open_run(run, config, "tune", wait=execution.wait, say=watcher.say):
         clear_ledger(study, watcher)
@@ -136,13 +137,13 @@ def _data(config: RunConfig, run: Path, execution: Execution, search: UserSearch
 
 
 def _executor(
-    own: UserFunction, execution: Execution, devices: Sequence[str], watcher: Watcher
+    user: UserFunction, execution: Execution, devices: Sequence[str], watcher: Watcher
 ) -> tuple[Executor, int]:
     """Processes of their own where the function can be sent there; this process, with a word why, where not."""
     workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
     if execution.workers == 0:
         return InlineExecutor(), 1
-    reason = workers_reason(own)
+    reason = workers_reason(user)
     if reason is None:
         return build_executor(execution, list(devices)), workers
     watcher.say(f"{name_of(user.function)} trains in this process, one fold after the other: {reason}.")

@@ -270,8 +270,8 @@ def predicted_angles(
 ) -> dict[str, float | None]:
     """The equilibrium angle of every parameter of an optimizer, at its present learning rate, by name.
 
-    0 where nothing decays; None where no formula is known: another regularizer than l2 and decoupled acts, L2 goes through
-    Adam's division, or the optimizer is neither torch's SGD nor its Adam or AdamW without amsgrad.
+    0 where nothing decays; None where no formula is known: another regularizer than l2 and decoupled acts, L2 goes
+    through Adam's division, or the optimizer is neither torch's SGD nor its Adam or AdamW without amsgrad.
     """
     given: list[dict[str, float | None]] = [handle.strengths() for handle in handles]
     found: dict[str, float | None] = {}

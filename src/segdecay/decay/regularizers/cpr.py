@@ -239,7 +239,8 @@ class CPR(BoundRegularizer):
     def axis(self, optimizer: OptimizerTraits) -> Axis:
         if self.rule.kappa == "inflection_point" and optimizer.name in NOT_ADAPTIVE:
             raise DecayError(
-                f"Regularizer 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps have "
+                "Regularizer 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps "
+                "have "
                 f"the size of the learning rate: it waits for norms that grow by more than 1 % an interval. Under "
                 f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, in silence. Use "
                 f"AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."

@@ -250,7 +250,8 @@ class Corrected(Regularizer):
             rates = binding.learning_rates
             if not rates or not max(rates) > 0:
                 raise DecayError(
-                    "Regularizer 'corrected' compares each learning rate with the largest of the schedule; saw none. Pass "
+                    "Regularizer 'corrected' compares each learning rate with the largest of the schedule; saw none. "
+                    "Pass "
                     "learning_rates=[...], one a step, to attach(), or options={'peak_lr': ...}."
                 )
             self._peak = max(rates)

@@ -46,7 +46,8 @@ class Dropout(Regularizer):
         del binding
         raise DecayError(
             "Dropout acts in the model's forward pass, where an optimizer has no part. Build the model with it "
-            "(nn.Dropout2d(p) after its blocks; model.dropout=p for the built-in U-Net) and attach another regularizer or "
+            "(nn.Dropout2d(p) after its blocks; model.dropout=p for the built-in U-Net) and attach another regularizer "
+            "or "
             "none. `segdecay tune --decay dropout` searches p for the built-in U-Net."
         )
 

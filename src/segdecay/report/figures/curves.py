@@ -18,7 +18,7 @@ from segdecay.training.dead_classes import deaths_of
 AT_MOST = 300  # points of a line: more than a screen can show
 FEW = 12  # points up to which each is marked
 MINIMISED = ("l2", "l1", "elastic_net")  # under every optimizer they take; others show λR, or depend on it
-WITHOUT_PENALTY = ("none", "max_norm", "cpr", "dropout", "own")  # bounds, and what acts in the model
+WITHOUT_PENALTY = ("none", "max_norm", "cpr", "dropout", "user function")  # bounds, and what acts in the model
 Part = Callable[[CurveRow], float | None]
 Line = tuple[str, str, str, Part]  # name, colour, dash, value
 

@@ -78,15 +78,15 @@ def _harmless(text: str) -> Markup:
     return Markup(text)  # noqa: S704  # no markup is left in it
 
 
-HERE = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "templates"
 MACROS = ("panel", "exports", "copyable", "name", "swatch", "term", "terms")
 
 
 def render_page(template: str, context: Mapping[str, Any]) -> str:
-    """The page as HTML text; `context` is what the template names beside style, scripts and regularizer."""
+    """The page as HTML text; `context` is what the template names beside style, scripts and security policy."""
     library, script = get_plotlyjs().strip(), _text("page.js")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -109,7 +109,7 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
 
 
 def _text(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8").strip()
+    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
 
 
 def _filters() -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ def regularizer_text(regularizer: str) -> str:
     """What the regularizer does with the objective, in a sentence."""
     if curves.is_minimised(regularizer):
         return "The training minimises L = L_original + λR."
-    if regularizer == "own":
+    if regularizer == "user function":
         return "Trained by a function of the caller's own: what it minimises is not known here."
     if not curves.has_penalty(regularizer):
         return f"The regularizer {regularizer} adds no λR: what is minimised is L_original alone."
