@@ -92,11 +92,11 @@ class Partition:
 
     def table(self) -> str:
         """The rows as text: group, name, shape, module, reason; then tensors and numbers per group."""
-        trials = [("group", "parameter", "shape", "module", "why")]
-        trials += [(row.group, row.name, _size(row.shape), row.module, _why(row)) for row in self.rows]
-        widths = [max(len(line[column]) for line in trials) for column in range(4)]
+        cells = [("group", "parameter", "shape", "module", "why")]
+        cells += [(row.group, row.name, _size(row.shape), row.module, _why(row)) for row in self.rows]
+        widths = [max(len(line[column]) for line in cells) for column in range(4)]
         lines = [
-            "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[4]]) for line in trials
+            "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[4]]) for line in cells
         ]
         for group in (*self.groups, FROZEN):
             members = self.parameters(group)

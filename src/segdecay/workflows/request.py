@@ -9,13 +9,15 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from segdecay.config.schema import CompareConfig, RunConfig, parse_compare, parse_config
 from segdecay.errors import ConfigError, gather
 from segdecay.utils.yaml import parse_assignment, put_key, read_yaml
 
-Config = RunConfig | Mapping[str, Any] | str | Path | None
+if TYPE_CHECKING:
+    from segdecay.config.schema import CompareConfig, RunConfig
+
+Config: TypeAlias = "RunConfig | Mapping[str, Any] | str | Path | None"
 SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
 
 
@@ -92,7 +94,8 @@ def build_config(
         ConfigError: listing all faults.
     """
     values = collect_values(data, config, changes, options)
-    from segdecay.workflows.steps import check_names  # late: it imports torch
+    from segdecay.config.schema import parse_config  # late, as what follows: --help needs neither pydantic nor torch
+    from segdecay.workflows.steps import check_names
 
     try:
         built = parse_config(values)
@@ -115,6 +118,8 @@ def build_compare_config(
     Raises:
         ConfigError: listing all faults.
     """
+    from segdecay.config.schema import parse_compare, parse_config
+
     values = collect_values(data, config, changes, options)
     given = values.pop("compare", {})
     if not isinstance(given, dict):
@@ -169,6 +174,8 @@ def collect_values(
 
 
 def _plain(config: Config) -> dict[str, Any]:
+    from segdecay.config.schema import RunConfig
+
     if config is None:
         return {}
     if isinstance(config, RunConfig):
@@ -184,6 +191,7 @@ def _lines(error: ConfigError) -> list[str]:
 
 def _faulty_names(values: dict[str, Any]) -> list[str]:
     """Faults of names in values that are not a configuration yet, so that all are told at once."""
+    from segdecay.config.schema import RunConfig
     from segdecay.workflows.steps import check_names
 
     names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "regularizer"}

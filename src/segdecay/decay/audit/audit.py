@@ -70,7 +70,7 @@ class Audit:
         """The codes of all findings, or of those of a level, each once."""
         return tuple(dict.fromkeys(f.code for f in self.findings if level in (None, f.level)))
 
-    def trials(self) -> list[tuple[str, ...]]:
+    def cells(self) -> list[tuple[str, ...]]:
         """The table as text, headings first."""
         lines: list[tuple[str, ...]] = [
             ("parameter", "shape", "module", "kind", "group", "decayed by", "τ epochs", "D"),
@@ -94,7 +94,7 @@ class Audit:
 
     def table(self) -> str:
         """The rows as aligned text."""
-        lines = self.trials()
+        lines = self.cells()
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         return "\n".join("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

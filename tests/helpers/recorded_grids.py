@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from segdecay.metrics.confusion import scores_of
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 VALUES = (0.0, 1.0, 4.0, 16.0)
 SIZES = (5, 7, 6)  # images of each fold
 CLASSES, SEEDS, EPOCHS = 3, 2, 4

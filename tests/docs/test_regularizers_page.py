@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paths import ROOT
 import os
 import re
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 
 from segdecay.decay import Regularizer
 
-ROOT = Path(__file__).parent.parent
 SAID = (ROOT / "docs" / "regularizers.md").read_text(encoding="utf-8")
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import user_training
 from drivers import kill_when
+from paths import TESTS
 
 from segdecay.utils.files import read_json
 
-HERE = Path(__file__).parent
+HERE = TESTS / "helpers"
 
 
 def verdict(run: Path) -> dict[str, Any]:

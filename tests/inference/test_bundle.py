@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from paths import TESTS
 from safetensors.torch import load_file, save
 
 from segdecay.errors import ModelError, RunError, SegdecayError
@@ -22,7 +23,7 @@ from segdecay.inference.card import SCHEMA, Card, ClassScore, Scored, Search, Tr
 from segdecay.inference.model_card import model_card
 from segdecay.models.unet import UNet
 
-OLD = Path(__file__).parent / "bundles" / "schema-1"  # written by segdecay 0.1.0 before schema 2
+OLD = TESTS / "bundles" / "schema-1"  # written by segdecay 0.1.0 before schema 2
 
 
 def _card(**changes: Any) -> Card:

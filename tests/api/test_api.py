@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Command
+from paths import TESTS
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -50,7 +51,7 @@ def test_importing_segdecay_imports_no_torch_and_names_are_found() -> None:
 
 def test_the_public_names() -> None:
     assert segdecay.__all__ == [
-        "Axis", "Model", "UserData", "UserFold", "Setting", "Trained", "Tuned", "compare", "load", "train", "tune"
+        "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "compare", "load", "train", "tune"
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'tuen'"):
         segdecay.tuen  # noqa: B018
@@ -175,7 +176,7 @@ done = user_training.tune(user_training.peak, {run!r}, workers=2, quiet=False)
 
 def test_a_script_without_a_guard_trains_in_its_own_process_and_says_so(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), run=str(tmp_path / "run")), encoding="utf-8")
+    script.write_text(SCRIPT.format(tests=str(TESTS / "helpers"), run=str(tmp_path / "run")), encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert 'script.py has no `if __name__ == "__main__":`' in done.stdout

@@ -12,6 +12,7 @@ import pytest
 from commands import Command
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 from shapes import small_config, write_shapes
 from tuning import tune
 
@@ -258,7 +259,7 @@ def test_a_budget_ends_after_whole_rounds(searched: tuple[Path, Path], tmp_path:
 
 
 def test_the_row_of_none_lies_below_every_line_of_equal_decay() -> None:
-    record = Path(__file__).parents[1] / "docs" / "records" / "joint" / "search.json"
+    record = ROOT / "docs" / "records" / "joint" / "search.json"
     facts = read_fact(record, JointFacts)
     figure = joint_figure(facts)
     lines = [trace for trace in figure.data if trace.mode == "lines"]

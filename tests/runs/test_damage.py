@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from shapes import small_config, write_shapes
-from test_full_disk import Listener
+from listener import Listener
 
 from segdecay.config.schema import RunConfig
 from segdecay.errors import RunError

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from paths import ROOT
 import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
 SAID = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", SAID, flags=re.DOTALL)
 

@@ -13,6 +13,7 @@ import pytest
 import source_zoo as zoo
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 from PIL import Image
 
 from segdecay.data.dataset import IGNORE
@@ -21,7 +22,7 @@ from segdecay.data.images.palette import colour_text
 from segdecay.data.spec import parse_spec
 
 U8 = npt.NDArray[np.uint8]
-PAGE = (Path(__file__).parent.parent / "docs" / "sources.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], dtype=np.uint8)
 
 

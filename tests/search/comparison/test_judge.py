@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from segdecay.metrics.multiple_testing import holm, holm_tails, letters, p_values
 from segdecay.search.comparison.judge import choose, class_differences, judge, pair_estimates, ranking, sentence_of
@@ -16,7 +16,7 @@ from segdecay.search.comparison.judge import choose, class_differences, judge, p
 
 @pytest.fixture(scope="module")
 def worlds() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "comparing.py"
+    path = ROOT / "benchmarks" / "comparing.py"
     spec = importlib.util.spec_from_file_location("comparing_worlds", path)
     assert spec is not None
     assert spec.loader is not None

@@ -8,19 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from listener import Listener
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.errors import DiskFullError, RunError
 from segdecay.execution import Event, InlineExecutor
 from segdecay.execution.options import Execution
-from segdecay.search.study import Study
-from segdecay.training.preflight import Preflight
 from segdecay.utils.files import read_json, write_bytes
-from segdecay.workflows.steps import Watcher
 from segdecay.workflows.tune import tune
 
 MB = 1_000_000
@@ -59,25 +56,6 @@ def small_disk(folder: Path, code: Path, size: int) -> Iterator[dict[str, str]]:
     finally:
         if is_mounted:
             subprocess.run(["umount", str(folder)], check=True)
-
-
-@dataclass
-class Listener(Watcher):
-    """Remembers how trials ended."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def say(self, line: str) -> None:
-        """Nobody reads."""
-
-    def plan(self, study: Study, grid: object, preflight: Preflight | None, refits: int, workers: int) -> None:
-        """Nobody reads."""
-
-    def begin(self, criterion: object, trainings: int, finished: int, workers: int) -> None:
-        """Nobody reads."""
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, fragment: str, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paths import ROOT
 import json
 import re
 import subprocess
@@ -14,7 +15,6 @@ import pytest
 from segdecay.config.schema import RunConfig
 from segdecay.data.spec import DatasetSpec
 
-ROOT = Path(__file__).parent.parent
 
 
 def _read(name: str) -> str:

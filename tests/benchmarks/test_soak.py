@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+
+from paths import ROOT
 
 
 def test_four_random_kills_change_no_bit_and_train_nothing_twice() -> None:
-    script = Path(__file__).parents[1] / "benchmarks" / "soak.py"
+    script = ROOT / "benchmarks" / "soak.py"
     command = [sys.executable, str(script), "--kills", "4", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 from rich.console import Console
 
 from segdecay.report.facts.others import better_first
@@ -15,7 +15,7 @@ from segdecay.report.pages.compare import said_of_none
 from segdecay.runs.comparison_record import ComparedArm, ComparedPair, Comparison
 from segdecay.workflows.progress import arms_table, left_out
 
-RECORD = Path(__file__).parents[1] / "docs" / "records" / "compare" / "nuclei.json"
+RECORD = ROOT / "docs" / "records" / "compare" / "nuclei.json"
 
 
 @pytest.fixture(scope="module")

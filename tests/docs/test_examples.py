@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paths import ROOT
 import contextlib
 import io
 import re
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8"), flags=re.DOTALL
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from paths import ROOT
 from torch import nn
 
 import segdecay.cli.main as cli
@@ -22,7 +23,7 @@ from segdecay.errors import ConfigError, DecayError, SegdecayError
 from segdecay.training.optim import learning_rates
 from segdecay.training.strength_units import StrengthReport, StrengthRequest, report_strength
 
-PAGE = (Path(__file__).parent.parent / "docs" / "strength.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "strength.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```console\n\$ segdecay (.*)\n((?:.*\n)*?)```", PAGE)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from paths import ROOT
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -476,7 +477,7 @@ def test_a_model_without_any_layer_is_audited_all_the_same() -> None:
 
 
 def test_every_finding_is_documented() -> None:
-    said = (Path(__file__).parent.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    said = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
     sources = Path(inspect.getfile(Audit)).parent.glob("audit_*.py")
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     codes = set(re.findall(r'Finding\(\s*"(\w+)"', text)) | {code for code, _, _ in FORM_FINDINGS.values()}

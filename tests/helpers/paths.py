@@ -1,0 +1,6 @@
+"""Where the project lies, for tests that read its pages, records and scripts."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
