@@ -24,7 +24,7 @@ from segdecay.data.formats import digits
 from segdecay.execution import Event, LocalExecutor
 from segdecay.search.ledger import Ledger
 from segdecay.search.study import Study
-from segdecay.utils.yaml import set_key
+from segdecay.utils.yaml import parse_assignment, put_key
 from segdecay.workflows.steps import plan_folds
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     folds = {int(text) for text in asked.folds.split(",")}
     values: dict[str, object] = {"data": {"path": "digits"}}
     for assignment in [*asked.set, f"search.seeds=[{asked.seeds}]"]:
-        set_key(values, assignment)
+        put_key(values, *parse_assignment(assignment))
     config = parse_config(values)
     with tempfile.TemporaryDirectory() as scratch:
         dataset, _ = load_dataset(config.data, cache=Path(scratch) / "cache")

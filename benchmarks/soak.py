@@ -26,7 +26,7 @@ from segdecay.testing.small_trials import small_trials
 DRIVER = """
 import sys
 from pathlib import Path
-from segdecay.cli.options import build_config
+from segdecay.workflows.request import build_config
 from segdecay.workflows.progress import build_watcher
 from segdecay.workflows.tune import Execution, tune
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 DRIVER = """
 import sys
 from pathlib import Path
-from segdecay.cli.options import build_config
+from segdecay.workflows.request import build_config
 from segdecay.workflows.progress import build_watcher
 from segdecay.execution.options import Execution
 from segdecay.workflows.tune import {verb}
