@@ -15,7 +15,7 @@ from segdecay.config.schema import SearchConfig
 from segdecay.data.dataset import open_dataset
 from segdecay.data.spec import class_names, parse_spec
 from segdecay.errors import ConfigError, RunError
-from segdecay.inference.evaluation_record import Resampling, image_mious, overall_scores
+from segdecay.inference.scores import Resampling, image_mious, overall_scores
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.boundary import BoundaryCounts
 from segdecay.metrics.confusion import image_confusions, scores_of

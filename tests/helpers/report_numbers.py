@@ -93,6 +93,7 @@ def verdict_of(shape: Shape, random: np.random.Generator) -> dict[str, Any]:
         "classes": [
             {
                 "name": name,
+                "support": 0 if row == ABSENT else 9000 // (row + 1),
                 "chosen": iou[shown][row],
                 "zero": iou[0.0][row],
                 "difference_interval": _around(iou[shown][row], iou[0.0][row], 0.03 + row / 90) if shown else None,
@@ -155,6 +156,7 @@ def _setting(
 def _test(shape: Shape, chosen: list[float | None], zero: list[float | None]) -> dict[str, Any]:
     def part(scores: list[float | None]) -> dict[str, Any]:
         known = [value for value in scores if value is not None]
-        return {"miou": sum(known) / len(known) - 0.01, "iou": dict(zip(shape.classes, scores, strict=True))}
+        miou, iou = sum(known) / len(known) - 0.01, dict(zip(shape.classes, scores, strict=True))
+        return {"miou": miou, "iou": iou, "score": miou, "classes": iou}
 
     return {"chosen": part(chosen), "zero": part(zero)}

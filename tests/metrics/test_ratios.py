@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segdecay.inference.evaluation_record import interval_of
+from segdecay.inference.scores import interval_of
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.intervals import ratio_intervals

@@ -8,11 +8,11 @@ import pytest
 from paths import ROOT
 from rich.console import Console
 
-from segdecay.report.facts.others import better_first
-from segdecay.report.facts.read import read_fact
+from segdecay.report.facts.comparison import better_first
 from segdecay.report.figures.compare import least_px, pairs_figure
 from segdecay.report.pages.compare import said_of_none
-from segdecay.runs.comparison_record import ComparedArm, ComparedPair, Comparison
+from segdecay.runs.comparison import ComparedArm, ComparedPair, Comparison
+from segdecay.runs.read import read_record
 from segdecay.workflows.progress import arms_table, left_out
 
 RECORD = ROOT / "docs" / "records" / "compare" / "nuclei.json"
@@ -20,7 +20,7 @@ RECORD = ROOT / "docs" / "records" / "compare" / "nuclei.json"
 
 @pytest.fixture(scope="module")
 def found() -> Comparison:
-    return read_fact(RECORD, Comparison)
+    return read_record(RECORD, Comparison)
 
 
 def arm(found: Comparison, name: str) -> ComparedArm:

@@ -12,7 +12,6 @@ from report_run import write_run
 from segdecay.report import score_svg
 from segdecay.report.facts.read import read_run
 from segdecay.report.facts.run import Run
-from segdecay.report.facts.verdict import Verdict
 from segdecay.report.figures.classes import classes_figure
 from segdecay.report.figures.curves import learning_figure, loss_limits, objective_figure
 from segdecay.report.figures.score import (
@@ -25,6 +24,7 @@ from segdecay.report.figures.score import (
     ticks,
 )
 from segdecay.report.pages.panel import figure_json
+from segdecay.runs.verdict import Verdict
 
 KINDS = ("chosen", "zero", "flat", "edge")
 

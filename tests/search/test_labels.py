@@ -19,7 +19,6 @@ from segdecay.metrics.confusion import curve_scores, image_confusions, scores_of
 from segdecay.metrics.criteria import Criterion, build_criterion
 from segdecay.models.small_cnn import SmallCNN
 from segdecay.models.zoo import build_model, check_model_task, logits_of
-from segdecay.report.facts.verdict import TestScores
 
 LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -73,13 +72,6 @@ def test_pixel_accuracy_of_masks_leaves_their_classes_to_iou() -> None:
     asked = parse_config({"data": {"path": "x"}, "search": {"criterion": "accuracy"}}).search
     found = build_criterion(asked, ("a", "b"))
     assert (found.class_score, found.by_class.class_score) == ("recall", "IoU")
-
-
-def test_test_scores_of_runs_from_before_are_still_shown() -> None:
-    now = TestScores(0.2, {"a": 0.2}, 0.6, {"a": 0.9})
-    before = TestScores(0.2, {"a": 0.2})
-    assert (now.shown, now.of_class("a")) == (0.6, 0.9)
-    assert (before.shown, before.of_class("a"), before.of_class("b")) == (0.2, 0.2, None)
 
 
 def test_a_curve_tells_balanced_accuracy_of_labels_only() -> None:

@@ -19,7 +19,8 @@ from segdecay.execution import Event
 from segdecay.report import build_report
 from segdecay.report.facts.run import CurveRow, Training
 from segdecay.report.figures.curves import learning_figure
-from segdecay.runs.records import Interval, Scores, Strength, TrialRecord, Verdict
+from segdecay.runs.records import Scores, Strength, TrialRecord
+from segdecay.runs.verdict import Cost, Interval, Verdict, ZeroScore
 from segdecay.training.dead_classes import Death, dead_classes, deaths_of, plain, tolls
 from segdecay.training.loop import run_trial
 from segdecay.training.validate import Scored, score_images
@@ -148,13 +149,13 @@ def test_the_verdict_in_the_terminal_counts_the_dead(tmp_path: Path) -> None:
         at,
         at,
         Interval(0.5, None, None),
-        {},
+        ZeroScore(0.5, None),
         (),
         (),
         (0,),
         None,
         None,
-        {},
+        Cost(0, 0, 0.0),
         (),
         {},
         "So.",

@@ -21,7 +21,8 @@ from segdecay.errors import ConfigError, DecayError
 from segdecay.execution.options import Execution
 from segdecay.models.unet import UNet
 from segdecay.report import read_verdict
-from segdecay.runs.records import Interval, SettingSummary, Strength
+from segdecay.runs.records import Strength
+from segdecay.runs.verdict import Interval, Kind, SettingSummary
 from segdecay.search.sentences import sentence_of
 from segdecay.search.study import next_strength, start_grid
 from segdecay.search.verdict import Decision
@@ -216,10 +217,8 @@ def test_strengths_of_bounds_read_back_from_json() -> None:
         assert strength.is_none == math.isinf(value)
 
 
-def decision(kind: str, axis: str, values: list[float], alike: tuple[float, ...], best: int) -> Decision:
-    settings = tuple(
-        SettingSummary(Strength(axis, value), (0.5,), 0.5, 0.1, None, None, None, None, 0, None) for value in values
-    )
+def decision(kind: Kind, axis: str, values: list[float], alike: tuple[float, ...], best: int) -> Decision:
+    settings = tuple(SettingSummary(Strength(axis, value), (0.5,), 0.5, 0.1, None) for value in values)
     nothing = Interval(None, None, None)
     gain = Interval(0.01, 0.02, (-0.01, 0.03))
     return Decision(kind, best, 0, best, 0, nothing, nothing, gain, settings, (), alike, 2, 3)

@@ -14,7 +14,7 @@ from segdecay.workflows.request import parse_size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from segdecay.inference.evaluation_record import Evaluation
+    from segdecay.runs.evaluation import Evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -109,8 +109,8 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
         console.print("* in no mean over classes (exclude_from_mean)", highlight=False)
     data, miou = evaluation.data, _shown(evaluation.miou.mean)
     console.print(
-        f"{data['name']}, part {data['part']}: mIoU{_without(evaluation)} {miou}, {percent} interval "
-        f"{_span(evaluation.miou.interval)} over {data[evaluation.resampled_by]} {evaluation.resampled_by} "
+        f"{data.name}, part {data.part}: mIoU{_without(evaluation)} {miou}, {percent} interval "
+        f"{_span(evaluation.miou.interval)} over {getattr(data, evaluation.resampled_by)} {evaluation.resampled_by} "
         "(the luck of the training is not in it)",
         highlight=False,
         soft_wrap=True,
@@ -149,10 +149,10 @@ def _print_labels(evaluation: Evaluation, console: Console, *, quiet: bool) -> N
         console.print(table)
     data, balanced = evaluation.data, evaluation.balanced_accuracy
     console.print(
-        f"{data['name']}, part {data['part']}: accuracy {_shown(evaluation.accuracy)}, {percent} interval "
+        f"{data.name}, part {data.part}: accuracy {_shown(evaluation.accuracy)}, {percent} interval "
         f"{_span(evaluation.accuracy_interval)}; balanced accuracy{_without(evaluation)} "
         f"{_shown(balanced.mean if balanced else None)}, "
-        f"{_span(balanced.interval if balanced else None)}; over {data['images']} images "
+        f"{_span(balanced.interval if balanced else None)}; over {data.images} images "
         "(the luck of the training is not in it)",
         highlight=False,
         soft_wrap=True,

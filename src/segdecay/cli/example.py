@@ -103,7 +103,7 @@ def _print(told: Told, *, quiet: bool) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"\n[bold]{verdict.kind}[/]: {verdict.sentence}", highlight=False, soft_wrap=True)
     if verdict.test is not None:
-        scores = ", ".join(f"{role} {values['score']:.3f}" for role, values in verdict.test.items())
+        scores = ", ".join(f"{role} {found.score:.3f}" for role, found in verdict.test.by_role().items())
         console.print(f"test {verdict.criterion_name} of the refits, scored once: {scores}", highlight=False)
     console.print(f"report: {told.report}", highlight=False, soft_wrap=True)
 

@@ -27,7 +27,8 @@ from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.intervals import difference_estimates, own_estimates
 from segdecay.report import build_report
 from segdecay.runs.folder import open_run
-from segdecay.runs.records import Interval, TrialRecord
+from segdecay.runs.records import TrialRecord
+from segdecay.runs.verdict import Interval
 from segdecay.training.setup import count_steps
 from segdecay.training.validate import score_images
 from segdecay.utils.files import read_json, write_json

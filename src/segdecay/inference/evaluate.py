@@ -20,9 +20,10 @@ from segdecay.inference.apply import Tiling, check_tiling_of, predict_mask
 from segdecay.inference.bundle import Bundle
 from segdecay.inference.card import HASH_DIGITS
 from segdecay.inference.card import Card as BundleCard
-from segdecay.inference.evaluation_record import (
-    Evaluation,
-    ImageScore,
+from segdecay.inference.image_io import reading_in_words
+from segdecay.inference.model import weights_sha256
+from segdecay.inference.predictor import Predictor
+from segdecay.inference.scores import (
     Resampling,
     accuracies,
     accuracy_of,
@@ -30,13 +31,11 @@ from segdecay.inference.evaluation_record import (
     image_mious,
     overall_scores,
 )
-from segdecay.inference.image_io import reading_in_words
-from segdecay.inference.model import weights_sha256
-from segdecay.inference.predictor import Predictor
 from segdecay.metrics.bootstrap import known_groups, resampled_by
 from segdecay.metrics.boundary import BoundaryCounts, image_boundaries, write_boundaries
 from segdecay.metrics.confusion import image_confusions, write_confusions
 from segdecay.metrics.counts import I64
+from segdecay.runs.evaluation import EvaluatedData, EvaluatedImage, EvaluatedModel, Evaluation
 from segdecay.utils.files import write_json
 
 CARD, MATRICES, BOUNDARIES = "evaluation.json", "confusion.npz", "boundary.npz"
@@ -176,21 +175,16 @@ def _summary(
     items = [dataset.items[index] for index in indices]
     groups = [item.group for item in items]
     rows = [
-        ImageScore(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
+        EvaluatedImage(item.name, item.group, item.part, item.height, item.width, miou, index in seen)
         for index, item, miou in zip(indices, items, image_mious(kept.confusions, dataset.excluded), strict=True)
     ]
     by = Resampling(groups, inquiry.confidence, inquiry.resamples, dataset.excluded)
     return Evaluation(
         run=inquiry.run,
-        data={
-            "path": inquiry.path,
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "part": part,
-            "images": len(indices),
-            "groups": len(set(groups)),
-        },
-        model={"weights_sha256": weights_sha256(predictor), "made_by": _made_by(predictor.bundles[0])},
+        data=EvaluatedData(
+            inquiry.path, dataset.name, dataset.fingerprint, part, images=len(indices), groups=len(set(groups))
+        ),
+        model=EvaluatedModel(tuple(weights_sha256(predictor)), _made_by(predictor.bundles[0])),
         how={
             "tta": predictor.tta,
             "tile": inquiry.tiling.tile,

@@ -26,7 +26,7 @@ from segdecay import api
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.errors import ConfigError, DataError, gather
 from segdecay.metrics.counts import intersection_union, iou, mean_present
-from segdecay.runs.records import Verdict
+from segdecay.runs.verdict import Verdict
 from segdecay.utils.yaml import put_key
 
 U8 = npt.NDArray[np.uint8]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ def known_groups(groups: Sequence[Sequence[str]]) -> list[list[str]] | None:
     return None if is_own else [list(fold) for fold in groups]
 
 
-def resampled_by(groups: Sequence[Sequence[object]] | None) -> str:
+def resampled_by(groups: Sequence[Sequence[object]] | None) -> Literal["groups", "images"]:
     """What is resampled in the folds with these group names: "groups" or "images"."""
     enough = groups is not None and all(len(set(fold)) >= LEAST_GROUPS for fold in groups)
     return "groups" if enough else "images"

@@ -23,7 +23,7 @@ from scipy import stats
 
 from segdecay.metrics.bootstrap import F64, Counts, Surface, content_draws, resampled_by
 from segdecay.metrics.counts import mean_present
-from segdecay.runs.records import Interval
+from segdecay.runs.verdict import Interval
 
 I64 = npt.NDArray[np.int64]
 OWN_SHARE = 0.5  # of a setting's own spread beyond the images; the rest is the median over settings

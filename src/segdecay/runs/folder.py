@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from segdecay.runs.facts import Environment
 from segdecay.config.schema import DataConfig, RunConfig, to_plain, to_yaml
 from segdecay.errors import ConfigError, DiskFullError, RunError
 from segdecay.runs.lock import HeldError, Lease, read_holder
@@ -270,15 +271,15 @@ def write_environment(run: Path, command: str, devices: list[str], workers: int,
     path = run / "environment.json"
     if path.exists() and _is_readable(path):
         return
-    values: dict[str, Any] = {
-        "command": command,
-        "python": sys.version.split()[0],
-        "packages": package_versions(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "device": ", ".join(devices),
-        "workers": workers,
-        "trials": trials,  # trainings at most, refits not among them
-        "segdecay": package_versions().get("segdecay", "unknown"),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    }
-    write_json(path, values)
+    found = Environment(
+        command=command,
+        python=sys.version.split()[0],
+        packages=package_versions(),
+        machine=f"{platform.system()} {platform.machine()}",
+        device=", ".join(devices),
+        segdecay=package_versions().get("segdecay", "unknown"),
+        started=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        workers=workers,
+        trials=trials,
+    )
+    write_json(path, found)

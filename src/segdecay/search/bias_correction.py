@@ -17,7 +17,8 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import Fold, FoldPlan, make_plan
 from segdecay.errors import ConfigError, DataError, RunError, gather
 from segdecay.metrics import bootstrap as ev
-from segdecay.runs.records import Strength, TrialRecord, Verdict
+from segdecay.runs.records import Strength, TrialRecord
+from segdecay.runs.verdict import Verdict
 from segdecay.search.ledger import Ledger
 from segdecay.search.race_runner import Budget
 from segdecay.search.study import Study, criterion_of, grid_of, known_trials, run_study
@@ -138,7 +139,7 @@ def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> d
             say(f"warning: without fold {number + 1}: {line}")
         verdict, decision = run_study(inner)
         inner.ledger.forget_predictions()
-        trained += int(verdict.cost["trials"])
+        trained += verdict.cost.trials
         taken = decision.settings[decision.taken].strength
         tasks = [task for task in study.tasks(taken.value) if task.fold == number]
         _score_outer(study, tasks, taken, fold, found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from PIL import Image
 from segdecay.data.dataset import Dataset
 from segdecay.metrics.confusion import iou
 from segdecay.metrics.counts import intersection_union, mean_present
+from segdecay.runs.examples import Examples, ImageExample, LabelExample
 from segdecay.search.study import Study
 from segdecay.search.verdict import Decision
 from segdecay.training.artifacts import read_predictions
@@ -84,22 +84,22 @@ def pick_label_cases(study: Study, shown: float, none: float) -> list[LabelCase]
     return [case for cases in found.values() for case in cases]
 
 
-def write_label_cases(study: Study, cases: list[LabelCase], folder: Path) -> list[dict[str, Any]]:
+def write_label_cases(study: Study, cases: list[LabelCase], folder: Path) -> list[LabelExample]:
     """The rows of examples.json, their images written beside it."""
     names, rows = study.dataset.classes, []
     for number, case in enumerate(cases, start=1):
         file = f"{number:02d}-image.png"
         write_bytes(folder / file, png(as_rgb(np.asarray(study.dataset.image(case.index)))))
         rows.append(
-            {
-                "kind": case.kind,
-                "name": study.dataset.items[case.index].name,
-                "fold": case.fold,
-                "image": file,
-                "truth": names[case.truth],
-                "zero": names[case.zero],
-                "chosen": names[case.chosen],
-            }
+            LabelExample(
+                kind=case.kind,
+                name=study.dataset.items[case.index].name,
+                fold=case.fold,
+                image=file,
+                truth=names[case.truth],
+                zero=names[case.zero],
+                chosen=names[case.chosen],
+            )
         )
     return rows
 
@@ -165,15 +165,15 @@ def write_examples(study: Study, decision: Decision, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     if study.dataset.task == "classification":
         labels = write_label_cases(study, pick_label_cases(study, *values), folder)
-        write_json(folder / "examples.json", {"shown": settings[shown].strength, "cases": [], "labels": labels})
+        write_json(folder / "examples.json", Examples(settings[shown].strength, labels=tuple(labels)))
         return
     cases = pick_cases(study, *values)
-    rows = [_write_case(study.dataset, case, number, folder) for number, case in enumerate(cases, 1)]
-    write_json(folder / "examples.json", {"shown": settings[shown].strength, "cases": rows})
+    rows = tuple(_write_case(study.dataset, case, number, folder) for number, case in enumerate(cases, 1))
+    write_json(folder / "examples.json", Examples(settings[shown].strength, rows))
     study.ledger.forget_predictions()
 
 
-def _write_case(dataset: Dataset, case: Case, number: int, folder: Path) -> dict[str, Any]:
+def _write_case(dataset: Dataset, case: Case, number: int, folder: Path) -> ImageExample:
     palette = (*dataset.palette, *[(255, 255, 255)] * (256 - len(dataset.palette)))
     files = {
         "image": png(as_rgb(np.asarray(dataset.image(case.index)))),
@@ -181,14 +181,14 @@ def _write_case(dataset: Dataset, case: Case, number: int, folder: Path) -> dict
         "zero": png(read_predictions(case.zero.folder, case.index), palette),
         "chosen": png(read_predictions(case.chosen.folder, case.index), palette),
     }
-    row: dict[str, Any] = {
-        "kind": case.kind,
-        "name": dataset.items[case.index].name,
-        "fold": case.fold,
-        "miou_chosen": case.miou_chosen,
-        "miou_zero": case.miou_zero,
-    }
+    names = {role: f"{number:02d}-{role}.png" for role in files}
     for role, content in files.items():
-        row[role] = f"{number:02d}-{role}.png"
-        write_bytes(folder / row[role], content)
-    return row
+        write_bytes(folder / names[role], content)
+    return ImageExample(
+        kind=case.kind,
+        name=dataset.items[case.index].name,
+        fold=case.fold,
+        miou_zero=case.miou_zero,
+        miou_chosen=case.miou_chosen,
+        **names,
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from segdecay.runs.records import RACED_OUT, Interval, Strength, axis_names, kind_of
+from segdecay.runs.records import RACED_OUT, Strength, axis_names, kind_of
+from segdecay.runs.verdict import Interval
 from segdecay.search.verdict import Decision
 
 

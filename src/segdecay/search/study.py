@@ -19,7 +19,8 @@ from segdecay.errors import ConfigError, RunError
 from segdecay.execution import Event, Executor
 from segdecay.metrics.bootstrap import MIOU, Counts, known_groups, resampled_by
 from segdecay.metrics.criteria import Criterion, build_criterion
-from segdecay.runs.records import Strength, TrialRecord, Verdict
+from segdecay.runs.records import Strength, TrialRecord
+from segdecay.runs.verdict import Cost, Verdict, ZeroScore
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
@@ -321,6 +322,12 @@ def candidate_from(study: Study, strength: Strength, tasks: Sequence[TrialTask],
     return Candidate(strength, counts, out, train, collapsed, folds)
 
 
+def cost_of(records: Sequence[TrialRecord]) -> Cost:
+    """What these trainings took."""
+    seconds = sum(record.seconds for record in records)
+    return Cost(len(records), sum(record.epochs for record in records), round(seconds, 1))
+
+
 def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
     """The decision as the record that verdict.json holds."""
     config, settings = study.config, decision.settings
@@ -338,21 +345,15 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
         strength=settings[decision.taken].strength,
         one_se=settings[decision.one_se].strength,
         selection=decision.selection,
-        zero={
-            "mean": decision.zero.mean,
-            "standard_error": decision.zero.standard_error,
-            "difference_interval": None if difference is None else difference.interval,
-        },
+        zero=ZeroScore(
+            decision.zero.mean, decision.zero.standard_error, None if difference is None else difference.interval
+        ),
         settings=settings,
         classes=decision.classes,
         seeds=config.search.seeds,
         honest=decision.honest,
         test=None,
-        cost={
-            "trials": len(records),
-            "epochs": sum(record.epochs for record in records),
-            "seconds": round(sum(record.seconds for record in records), 1),
-        },
+        cost=cost_of(records),
         indistinguishable=decision.indistinguishable,
         evidence={
             "statistic": STATISTIC,

@@ -17,7 +17,8 @@ from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.metrics.counts import mean_present
 from segdecay.metrics.criteria import Criterion
-from segdecay.runs.records import ClassSummary, Interval, SettingSummary, Strength
+from segdecay.runs.records import Strength
+from segdecay.runs.verdict import ClassSummary, Interval, Kind, SettingSummary
 
 Bools = npt.NDArray[np.bool_]
 
@@ -182,7 +183,7 @@ ONE_SE = "all settings at once, so also the one that the one-SE rule selects"
 class Decision:
     """The statistical part of a verdict; indices point into `settings`, which go from none to the strongest."""
 
-    kind: str
+    kind: Kind
     best: int
     taken: int
     one_se: int
@@ -299,7 +300,7 @@ def _indistinguishable(
     return tuple(c.strength.value for i, c in enumerate(candidates) if scored.rivals[i] and alike[i])
 
 
-def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) -> str:
+def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) -> Kind:
     if best == none:
         return "zero"
     # none itself could not be scored (diverged): there is nothing to be told apart from
@@ -342,7 +343,7 @@ def _summary(
     dropped = candidate.dropped or scored.reasons[i]
     if candidate.counts is None or not np.isfinite(scored.means[i]):
         return SettingSummary(
-            candidate.strength, None, None, None, dropped, candidate.train_mean, None, None, candidate.collapsed, None
+            candidate.strength, (), None, None, dropped, candidate.train_mean, collapsed=candidate.collapsed
         )
     mean, own = float(scored.means[i]), _inside(scored.own.interval(i, 1 - confidence))
     known = difference if difference.mean is not None else None

@@ -19,7 +19,7 @@ from segdecay.execution.options import Execution, build_executor
 from segdecay.metrics.criteria import build_criterion
 from segdecay.report import build_report
 from segdecay.report.text.format import duration
-from segdecay.runs.comparison_record import Comparison
+from segdecay.runs.comparison import Comparison
 from segdecay.runs.folder import check_folder, check_same, open_run, write_environment
 from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials
 from segdecay.search.comparison.arms import ARMS, NONE, strengths_of

@@ -13,7 +13,8 @@ from segdecay.data import Dataset
 from segdecay.data.images.bit_depth import depth_to_json
 from segdecay.inference.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
 from segdecay.runs.folder import package_versions
-from segdecay.runs.records import Scores, TrialRecord, Verdict
+from segdecay.runs.records import Scores, TrialRecord
+from segdecay.runs.verdict import Verdict
 from segdecay.training.class_weights import loss_in_words
 from segdecay.training.setup import model_at
 

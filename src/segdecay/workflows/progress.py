@@ -26,8 +26,9 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import FoldPlan
 from segdecay.execution import Event
 from segdecay.metrics.criteria import Criterion
-from segdecay.runs.comparison_record import ComparedArm, Comparison
-from segdecay.runs.records import Scores, SettingSummary, Strength, Verdict, axis_names, trial_from_json
+from segdecay.runs.comparison import ComparedArm, Comparison
+from segdecay.runs.records import Scores, Strength, axis_names, trial_from_json
+from segdecay.runs.verdict import SettingSummary, Verdict
 from segdecay.search.costs import Estimate, TrialCount, count_trials, seconds_of_trial
 from segdecay.search.study import criterion_of
 from segdecay.training.dead_classes import death_text, deaths_of, tolls
@@ -448,7 +449,7 @@ class ConsoleWatcher:
         if verdict.honest is not None:
             console.print(show_honest(verdict.honest), highlight=False, soft_wrap=True)
         if verdict.test is not None:
-            scores = ", ".join(f"{name} {values['score']:.3f}" for name, values in verdict.test.items())
+            scores = ", ".join(f"{name} {show(found.score)}" for name, found in verdict.test.by_role().items())
             console.print(f"test {verdict.criterion_name} of the refits, scored once: {scores}", highlight=False)
         if verdict.paste and not self._quiet:
             console.print("\nlines to paste:\n")

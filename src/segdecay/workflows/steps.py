@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,13 +14,16 @@ from segdecay import decay
 from segdecay.config.schema import OptimizerConfig, RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.data.checks.findings import CheckReport, Finding
-from segdecay.data.splits.folds import FoldPlan, fold_plan, plan_to_json
+from segdecay.data.records import data_record, folds_record
+from segdecay.data.splits.folds import FoldPlan, fold_plan
 from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.execution import Event
 from segdecay.inference.bundle import write_bundle
 from segdecay.metrics.criteria import Criterion
 from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
-from segdecay.runs.records import TrialRecord, Verdict
+from segdecay.runs.facts import PartitionRecord, PartitionRow
+from segdecay.runs.records import TrialRecord
+from segdecay.runs.verdict import Verdict
 from segdecay.search.costs import seconds_of_trial
 from segdecay.search.joint.space import check_joint
 from segdecay.search.study import Study, race_of
@@ -216,42 +218,21 @@ def write_facts(
     preflight: Preflight | None,
 ) -> None:
     """What the run rests on, before any training; without a preflight the model, and so its groups, are not known."""
-    write_json(
-        run / "data.json",
-        {
-            "name": dataset.name,
-            "classes": dataset.classes,
-            "palette": dataset.palette,
-            "task": dataset.task,
-            "exclude_from_mean": dataset.exclude_from_mean,
-            "bands": dataset.bands,
-            "fingerprint": dataset.fingerprint,
-            "images": checks.images,
-            "class_rows": [asdict(row) for row in checks.classes],
-            "findings": [asdict(finding) for finding in checks.findings],
-        },
-    )
+    write_json(run / "data.json", data_record(dataset, checks))
     if folds is not None:
-        write_json(run / "folds.json", plan_to_json(folds, dataset))
+        write_json(run / "folds.json", folds_record(folds, dataset))
     rows = preflight.partition.rows if preflight is not None else ()
     multipliers = (
         decay.group_multipliers(preflight.partition, multipliers_of(config.decay)) if preflight is not None else {}
     )
     write_json(
         run / "partition.json",
-        {
-            "rows": [
-                {
-                    "name": row.name,
-                    "shape": row.shape,
-                    "module": row.module,
-                    "group": row.group,
-                    "reason": row.reason,
-                    "multiplier": multipliers[row.group],
-                }
+        PartitionRecord(
+            tuple(
+                PartitionRow(row.name, row.shape, row.module, row.group, row.reason, multipliers[row.group])
                 for row in rows
-            ]
-        },
+            )
+        ),
     )
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
@@ -22,7 +21,8 @@ from segdecay.inference.model import Model, load_predictor
 from segdecay.metrics.criteria import Criterion, build_criterion
 from segdecay.report import build_report
 from segdecay.runs.folder import check_folder, check_same, check_same_mean, open_run, write_environment
-from segdecay.runs.records import TrialRecord, Verdict
+from segdecay.runs.records import TrialRecord
+from segdecay.runs.verdict import Cost, TestPart, TestScores, Verdict
 from segdecay.search.bias_correction import check_honest, hold_out, honest_score, validate_nested, with_honest
 from segdecay.search.costs import Estimate, count_trials, estimate_of, seconds_of_trial
 from segdecay.search.examples import write_examples
@@ -217,35 +217,34 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
     )
 
 
-def scores_on_test(refits: dict[str, TrialRecord], dataset: Dataset, criterion: Criterion) -> dict[str, Any] | None:
-    """The test scores of the refits by their names; none's are those of "chosen" when none was taken.
-
-    `score` is by the criterion, and `classes` by what it scores classes with.
-    """
+def scores_on_test(refits: dict[str, TrialRecord], dataset: Dataset, criterion: Criterion) -> TestPart | None:
+    """The test scores of the refits; where no decay was taken, both are those of the one refit."""
     if not dataset.part("test"):
         return None
-    scores = {}
-    for role in ("chosen", "zero"):
+
+    def scores(role: str) -> TestScores:
         found = refits.get(role, refits["chosen"]).validation
-        if found is not None:
-            own = found.recall if criterion.by_class.class_score == "recall" else found.iou
-            scores[role] = {
-                "miou": found.miou,
-                "iou": dict(zip(dataset.classes, found.iou, strict=True)),
-                "score": criterion.of_record(found),
-                "classes": dict(zip(dataset.classes, own, strict=True)),
-            }
-    return scores
+        if found is None:
+            raise AssertionError("a refit is scored where there is a test part")
+        by_class = found.recall if criterion.by_class.class_score == "recall" else found.iou
+        return TestScores(
+            miou=found.miou,
+            iou=dict(zip(dataset.classes, found.iou, strict=True)),
+            score=criterion.of_record(found),
+            classes=dict(zip(dataset.classes, by_class, strict=True)),
+        )
+
+    return TestPart(scores("chosen"), scores("zero"))
 
 
-def cost_with(cost: dict[str, Any], refits: Sequence[TrialRecord]) -> dict[str, Any]:
+def cost_with(cost: Cost, refits: Sequence[TrialRecord]) -> Cost:
     """The cost of a search with that of its refits added."""
-    return {
-        "trials": cost["trials"],
-        "refits": len(refits),
-        "epochs": cost["epochs"] + sum(record.epochs for record in refits),
-        "seconds": round(cost["seconds"] + sum(record.seconds for record in refits), 1),
-    }
+    return Cost(
+        cost.trials,
+        cost.epochs + sum(record.epochs for record in refits),
+        round(cost.seconds + sum(record.seconds for record in refits), 1),
+        len(refits),
+    )
 
 
 __all__ = ["Execution", "Trained", "Tuned", "estimate", "plan_search", "train", "tune"]

@@ -19,14 +19,16 @@ import numpy as np
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset
 from segdecay.data.checks.findings import CheckReport, class_rows
-from segdecay.data.splits.folds import make_plan, plan_to_json
+from segdecay.data.records import folds_record
+from segdecay.data.splits.folds import make_plan
 from segdecay.data.user_data import UserData
 from segdecay.errors import ConfigError, gather
 from segdecay.execution import Executor, InlineExecutor, default_workers, find_devices
 from segdecay.execution.options import Execution, build_executor
 from segdecay.report import build_report
+from segdecay.runs.examples import Examples
 from segdecay.runs.folder import check_folder, open_run, write_environment
-from segdecay.runs.records import Verdict
+from segdecay.runs.verdict import Verdict
 from segdecay.search.bias_correction import check_honest, honest_score, with_honest
 from segdecay.search.costs import count_trials
 from segdecay.search.examples import write_examples
@@ -177,12 +179,12 @@ def _write_truth(run: Path, study: Study) -> None:
     known = replace(dataset, counts=tuple(tuple(int(count) for count in row) for row in counts))
     rows = [asdict(row) for row in class_rows(dataset.classes, counts, dataset.items)]
     write_json(run / "data.json", {**read_json(run / "data.json"), "class_rows": rows})
-    write_json(run / "folds.json", plan_to_json(make_plan(plan.method, plan.folds, known), known))
+    write_json(run / "folds.json", folds_record(make_plan(plan.method, plan.folds, known), known))
 
 
 def _no_examples(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    write_json(folder / "examples.json", {"shown": None, "cases": []})
+    write_json(folder / "examples.json", Examples())
 
 
 def _scored_on_test(study: Study, verdict: Verdict, none: float) -> Verdict:

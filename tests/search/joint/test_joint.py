@@ -18,9 +18,9 @@ from tuning import tune
 
 from segdecay.config.schema import RunConfig
 from segdecay.errors import ConfigError
-from segdecay.report.facts.read import read_fact
-from segdecay.report.facts.run import JointFacts
 from segdecay.report.figures.joint import joint_figure
+from segdecay.runs.joint import JointSearch
+from segdecay.runs.read import read_record
 from segdecay.search.joint.points import choose_without
 from segdecay.search.joint.sampler import Proposal, Proposer, best_of
 from segdecay.search.joint.search import count_points
@@ -260,7 +260,7 @@ def test_a_budget_ends_after_whole_rounds(searched: tuple[Path, Path], tmp_path:
 
 def test_the_row_of_none_lies_below_every_line_of_equal_decay() -> None:
     record = ROOT / "docs" / "records" / "joint" / "search.json"
-    facts = read_fact(record, JointFacts)
+    facts = read_record(record, JointSearch)
     figure = joint_figure(facts)
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     none_at = figure.layout.yaxis.tickvals[0]

@@ -11,7 +11,7 @@ from shapes import small_config, small_task
 
 from segdecay.config.schema import LossConfig, parse_config, to_plain
 from segdecay.errors import ConfigError
-from segdecay.runs.records import Verdict
+from segdecay.runs.verdict import Verdict
 from segdecay.training.class_weights import loss_in_words
 from segdecay.training.loop import run_trial
 from segdecay.training.losses import LOSSES, CrossEntropy, Dice, Focal, OriginalLoss, Tversky, build_loss, check_loss

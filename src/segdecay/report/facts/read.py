@@ -1,40 +1,27 @@
 """Reads the folder of a run into `segdecay.report.facts.run.Run`.
 
-A missing or damaged file is a RunError that names it and lists every fault in it. Knows nothing of figures or pages.
+A missing or damaged file is a RunError that names it and lists every fault in it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pydantic
+from typing import Any
 
 from segdecay.config.schema import DecayConfig
+from segdecay.data.records import DataRecord, FoldsRecord
 from segdecay.errors import ConfigError, RunError, gather
-from segdecay.report.facts.run import (
-    CurveRow,
-    Data,
-    Environment,
-    Examples,
-    Extras,
-    Folds,
-    JointFacts,
-    Partition,
-    Run,
-    Training,
-    of_verdict,
-    read_kept,
-)
-from segdecay.report.facts.verdict import Verdict
+from segdecay.report.facts.run import CurveRow, Extras, Run, Training, of_verdict, read_kept
+from segdecay.runs.examples import Examples
+from segdecay.runs.facts import Environment, PartitionRecord
+from segdecay.runs.joint import JointSearch
+from segdecay.runs.read import check_record, parse_values, read_record, read_text, read_values
 from segdecay.runs.records import TrialRecord, trial_from_json
+from segdecay.runs.verdict import Verdict
 from segdecay.training.dead_classes import Death
 from segdecay.utils.yaml import read_yaml
-
-Fact = TypeVar("Fact")
 
 
 def read_run(folder: Path) -> Run:
@@ -45,7 +32,7 @@ def read_run(folder: Path) -> Run:
     """
     if not (folder / "run.yaml").is_file():
         raise RunError(f"{folder} is not the folder of a run: it holds no run.yaml. Give the folder named after --out.")
-    environment = read_fact(folder / "environment.json", Environment)
+    environment = read_record(folder / "environment.json", Environment)
     trials = tuple(_trial(path) for path in _paths(folder / "trials"))
     if (folder / "verdict.json").exists():
         return _search(folder, environment, trials)
@@ -61,7 +48,7 @@ def read_verdict(folder: Path) -> Verdict:
     Raises:
         RunError: verdict.json is missing or damaged.
     """
-    return read_fact(folder / "verdict.json", Verdict)
+    return read_record(folder / "verdict.json", Verdict)
 
 
 @dataclass(frozen=True)
@@ -71,77 +58,31 @@ class Alarm:
     died: tuple[Death, ...] = ()
 
 
-def read_fact(path: Path, kind: type[Fact]) -> Fact:
-    """One JSON file as the dataclass that describes it; keys that it does not name are passed over.
-
-    Raises:
-        RunError: the file is missing, is not JSON, or holds other values; all faults are listed.
-    """
-    return _checked(_json(path), kind, str(path))
-
-
-def _json(path: Path) -> Any:
-    return _parsed(_text(path), str(path))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is missing. Run the command of this run again to write it.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read: {error}.") from error
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{where} is damaged: not JSON ({error}).") from error
-
-
-def _checked(values: Any, kind: type[Fact], where: str) -> Fact:
-    try:
-        return pydantic.TypeAdapter(kind).validate_python(values)
-    except pydantic.ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {_lower(fault['msg'])};"
-            f" saw {str(fault['input'])[:60]!r}"
-            for fault in error.errors()
-        ]
-        gather(RunError, faults, f"{where} is damaged:")
-        raise AssertionError from error  # gather always raises here: a validation error has faults
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
 def _paths(trials: Path) -> list[Path]:
     return sorted(trials.glob("*/*/trial.json"))
 
 
 def _trial(path: Path) -> TrialRecord:
-    values = _json(path)
+    values = read_values(path)
     try:
         record = trial_from_json(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__} {error}.") from error
-    _checked(record.extra, Alarm, f"{path}, extra")
-    return _checked(record.__dict__ | {"strength": record.strength.__dict__}, TrialRecord, str(path))
+    check_record(record.extra, Alarm, f"{path}, extra")
+    return check_record(record.__dict__ | {"strength": record.strength.__dict__}, TrialRecord, str(path))
 
 
 def _curve(path: Path) -> tuple[CurveRow, ...]:
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     return tuple(
-        _checked(_parsed(line, f"{path}, line {row}"), CurveRow, f"{path}, line {row}")
+        check_record(parse_values(line, f"{path}, line {row}"), CurveRow, f"{path}, line {row}")
         for row, line in enumerate(lines, start=1)
     )
 
 
 def _search(folder: Path, environment: Environment, trials: tuple[TrialRecord, ...]) -> Run:
     verdict = read_verdict(folder)
-    data = read_fact(folder / "data.json", Data)
+    data = read_record(folder / "data.json", DataRecord)
     _same_classes(folder, data, verdict)
     none = verdict.none.strength.value if verdict.none else None
     compared = verdict.compared.strength.value if verdict.compared else None
@@ -149,21 +90,21 @@ def _search(folder: Path, environment: Environment, trials: tuple[TrialRecord, .
     return Run(
         folder=folder,
         data=data,
-        partition=read_fact(folder / "partition.json", Partition),
+        partition=read_record(folder / "partition.json", PartitionRecord),
         environment=environment,
         regularizer=verdict.regularizer,
         verdict=verdict,
-        folds=read_fact(folder / "folds.json", Folds),
+        folds=read_record(folder / "folds.json", FoldsRecord),
         zero=_trainings(folder, lambda trial: trial.strength.value == none),
         compared=_trainings(folder, lambda trial: trial.strength.value == compared),
         trials=trials,
-        examples=read_fact(folder / "examples" / "examples.json", Examples),
+        examples=read_record(folder / "examples" / "examples.json", Examples),
         kept=of_verdict(kept, verdict),
-        joint=read_fact(search, JointFacts) if (search := folder / "search.json").exists() else None,
+        joint=read_record(search, JointSearch) if (search := folder / "search.json").exists() else None,
     )
 
 
-def _same_classes(folder: Path, data: Data, verdict: Verdict) -> None:
+def _same_classes(folder: Path, data: DataRecord, verdict: Verdict) -> None:
     """Rows of different files are set side by side; refuse when they do not belong together."""
     size = len(data.classes)
     lengths = {"data.json: palette": len(data.palette), "verdict.json: classes": len(verdict.classes)}
@@ -187,7 +128,7 @@ def _trainings(folder: Path, wanted: Callable[[TrialRecord], bool]) -> tuple[Tra
 
 def _with_curve(label: str, record: TrialRecord, path: Path) -> Training:
     curve = _curve(path.with_name("curve.jsonl"))
-    return Training(label, record, curve, _checked(record.extra, Extras, f"{path}, extra"))
+    return Training(label, record, curve, check_record(record.extra, Extras, f"{path}, extra"))
 
 
 def _asked(folder: Path) -> dict[str, Any]:
@@ -219,11 +160,11 @@ def _training(folder: Path, environment: Environment, trials: tuple[TrialRecord,
     if not path.is_file():
         message = f"{folder} holds no finished training. To go on where it stopped, run: {environment.command}"
         raise RunError(message)
-    data, record = read_fact(folder / "data.json", Data), _trial(path)
+    data, record = read_record(folder / "data.json", DataRecord), _trial(path)
     return Run(
         folder=folder,
         data=data,
-        partition=read_fact(folder / "partition.json", Partition),
+        partition=read_record(folder / "partition.json", PartitionRecord),
         environment=environment,
         regularizer=str(_section(asked, "decay").get("regularizer", DecayConfig.model_fields["regularizer"].default)),
         verdict=None,

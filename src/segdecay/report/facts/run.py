@@ -1,7 +1,6 @@
-"""What a run's folder says, as frozen dataclasses: the shape that the report expects of every file but verdict.json.
+"""A finished run as the report shows it: the records of its folder, its curves, and the counts of its trials.
 
-`segdecay.report.facts.read` fills them from disk; figures and the page only look at them. Values that are not available
-are None. Knows nothing of files, figures or pages.
+`segdecay.report.facts.read` fills it from disk. Values that are not available are None.
 """
 
 from __future__ import annotations
@@ -9,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
 
+from segdecay.data.records import DataRecord, FoldsRecord
 from segdecay.errors import RunError
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.counts import I64, read_counts
-from segdecay.report.facts.verdict import StrengthField, Verdict
+from segdecay.runs.examples import Examples
+from segdecay.runs.facts import Environment, PartitionRecord
+from segdecay.runs.joint import JointSearch
 from segdecay.runs.records import TrialRecord
+from segdecay.runs.verdict import Verdict
 
 
 def _or_nothing(values: Any) -> Any:
@@ -123,40 +126,6 @@ class Extras:
 
 
 @dataclass(frozen=True)
-class DimensionFacts:
-    """What was searched beside the strength."""
-
-    name: str
-    label: str
-    is_log: bool
-    choices: tuple[str, ...] = ()
-    range: tuple[float, float] | None = None
-    default: float | str = 0.0
-
-
-@dataclass(frozen=True)
-class PointFacts:
-    """One point, trained on every fold; `score` is None where a training failed or diverged."""
-
-    number: int
-    name: str
-    strength: StrengthField
-    lr: float
-    values: Mapping[str, float | str]
-    folds: tuple[float, ...] | None
-    score: float | None
-
-
-@dataclass(frozen=True)
-class JointFacts:
-    """A joint search."""
-
-    sampler: str
-    dimensions: tuple[DimensionFacts, ...]
-    points: tuple[PointFacts, ...]
-
-
-@dataclass(frozen=True)
 class KeptTrial:
     """Counts of one scored training: `total` is the confusion matrix (C, C) of all its images."""
 
@@ -216,98 +185,6 @@ def total_of(trials: Sequence[KeptTrial], folds: Sequence[int]) -> I64:
     return np.asarray(np.sum([trial.total for trial in trials if trial.fold in folds], axis=0))
 
 
-Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
-Colour = tuple[Byte, Byte, Byte]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the data checks."""
-
-    level: Literal["wrong", "warning", "note"]
-    code: str
-    file: str | None
-    message: str
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """How much of a class there is."""
-
-    name: str
-    pixels: int
-    share: float
-    images: int
-    groups: int
-
-
-@dataclass(frozen=True)
-class Data:
-    """data.json: what the run was trained on."""
-
-    name: str
-    classes: tuple[str, ...]
-    palette: tuple[Colour, ...]
-    bands: int
-    fingerprint: str
-    images: Mapping[str, int]
-    class_rows: tuple[ClassRow, ...]
-    findings: tuple[Finding, ...]
-    task: Literal["segmentation", "classification"] = "segmentation"
-    exclude_from_mean: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FoldNames:
-    """Names of the images in one fold."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Folds:
-    """folds.json; the table holds validation pixels, a row a class and a column a fold."""
-
-    method: str
-    fingerprint: str
-    folds: tuple[FoldNames, ...]
-    table: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class ParameterLine:
-    """One parameter tensor: its group, why, and the multiplier of the strength."""
-
-    name: str
-    shape: tuple[int, ...]
-    module: str
-    group: str
-    reason: str
-    multiplier: float | None
-
-
-@dataclass(frozen=True)
-class Partition:
-    """partition.json."""
-
-    rows: tuple[ParameterLine, ...]
-
-
-@dataclass(frozen=True)
-class Environment:
-    """environment.json: where the run happened and the command that repeats it."""
-
-    python: str
-    packages: Mapping[str, str]
-    machine: Any
-    device: str
-    command: str
-    segdecay: str
-    started: str
-
-
 @dataclass(frozen=True)
 class CurveRow:
     """One epoch of one training; `loss` is L_original and `penalty` λR, both over the training batches."""
@@ -351,56 +228,19 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Example:
-    """The same validation image at none and at the chosen strength; files are names inside examples/."""
-
-    kind: str
-    name: str
-    fold: int | None
-    image: str
-    truth: str
-    zero: str
-    chosen: str
-    miou_zero: float | None = None
-    miou_chosen: float | None = None
-
-
-@dataclass(frozen=True)
-class LabelExample:
-    """One validation image with its label, and what it is called at none and at the chosen strength."""
-
-    kind: str
-    name: str
-    fold: int | None
-    image: str  # name of a file inside examples/
-    truth: str
-    zero: str
-    chosen: str
-
-
-@dataclass(frozen=True)
-class Examples:
-    """examples.json; `shown` is the strength of the pictures called "chosen"."""
-
-    cases: tuple[Example, ...] = ()
-    labels: tuple[LabelExample, ...] = ()  # instead of cases, where images have one label
-    shown: StrengthField | None = None
-
-
-@dataclass(frozen=True)
 class Run:
     """Everything that the report shows. `verdict` and `folds` are None for a run of `train`."""
 
     folder: Path
-    data: Data
-    partition: Partition
+    data: DataRecord
+    partition: PartitionRecord
     environment: Environment
     regularizer: str
     verdict: Verdict | None
-    folds: Folds | None
+    folds: FoldsRecord | None
     zero: tuple[Training, ...]  # the trials at none
     compared: tuple[Training, ...]  # the trials at the compared strength, or the one training of `train`
     trials: tuple[TrialRecord, ...]
-    examples: Examples = Examples()
+    examples: Examples = field(default_factory=Examples)
     kept: Kept = field(default_factory=dict)  # counts of all scored trainings
-    joint: JointFacts | None = None  # points of a joint search
+    joint: JointSearch | None = None  # points of a joint search

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segdecay.data.checks.findings import ClassRow, Finding
+from segdecay.data.records import Colour
 from segdecay.metrics.bootstrap import Counts, surface_of
 from segdecay.metrics.counts import mean_present
 from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.intervals import difference_estimates
-from segdecay.report.facts.run import ClassRow, Colour, Finding, Partition, Run, by_fold
-from segdecay.report.facts.verdict import Interval, Verdict
+from segdecay.report.facts.run import Run, by_fold
+from segdecay.runs.facts import PartitionRecord
+from segdecay.runs.verdict import Limits, Verdict
 
 RESAMPLES = 500  # enough for a bar a few pixels long
 SEED = 0
@@ -29,7 +32,7 @@ class ClassPoint:
 
     value: float  # on the axis
     difference: float | None = None
-    interval: Interval = None
+    interval: Limits = None
 
     @property
     def is_told_apart(self) -> bool:
@@ -108,7 +111,7 @@ class ClassLine:
     zero: float | None
     compared: float | None
     difference: float | None
-    interval: Interval
+    interval: Limits
     test_zero: float | None = None
     test_chosen: float | None = None
     precision: float | None = None  # these three at the compared strength, mean over its trainings
@@ -179,8 +182,8 @@ def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
                 compared=compared,
                 difference=None if compared is None or zero is None else compared - zero,
                 interval=interval,
-                test_zero=test.zero.of_class(name) if test else None,
-                test_chosen=test.chosen.of_class(name) if test else None,
+                test_zero=test.zero.classes.get(name) if test else None,
+                test_chosen=test.chosen.classes.get(name) if test else None,
                 precision=_mean_score(run, "precision", index),
                 recall=_mean_score(run, "recall", index),
                 boundary=_mean_score(run, "boundary_iou", index),
@@ -194,7 +197,7 @@ def _largest_difference(lines: Sequence[ClassLine]) -> float:
     return max(ends, default=0.0)
 
 
-def group_lines(partition: Partition) -> tuple[GroupLine, ...]:
+def group_lines(partition: PartitionRecord) -> tuple[GroupLine, ...]:
     """One line a group, in the order in which the groups first occur."""
     lines = []
     for group in dict.fromkeys(row.group for row in partition.rows):
@@ -225,7 +228,7 @@ def _mean_score(run: Run, name: str, index: int) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _class_scores(run: Run, index: int) -> tuple[float | None, float | None, Interval]:
+def _class_scores(run: Run, index: int) -> tuple[float | None, float | None, Limits]:
     if run.verdict is not None:
         row, compared = run.verdict.classes[index], run.verdict.compared
         own = compared.classes[index] if compared and compared.classes else row.chosen

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from segdecay.report.facts.run import Data
+from segdecay.data.records import DataRecord
 from segdecay.report.facts.tables import ClassCurve, ClassLine, ClassPoint
-from segdecay.report.facts.verdict import Verdict
 from segdecay.report.figures.score import (
     BLUE,
     ORANGE,
@@ -36,12 +35,13 @@ from segdecay.report.text.format import (
     visible,
 )
 from segdecay.report.text.glossary import Wording
+from segdecay.runs.verdict import Verdict
 
 # Diverging and safe for colour-blind readers: ColorBrewer's PuOr, orange below and purple above.
 DIVERGING = [[0.0, "#b35806"], [0.25, "#f1a340"], [0.5, "#f4f4f4"], [0.75, "#998ec3"], [1.0, "#542788"]]
 
 
-def classes_figure(verdict: Verdict, data: Data, curves: Sequence[ClassCurve] = ()) -> go.Figure:
+def classes_figure(verdict: Verdict, data: DataRecord, curves: Sequence[ClassCurve] = ()) -> go.Figure:
     """Every class (rows) at every strength (columns): IoU minus IoU at none, in hundredths.
 
     curves: the same differences over the folds that a setting shares with none, where they are known.

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from segdecay.report.figures.classes import DIVERGING
 from segdecay.report.figures.score import BLUE, GREY, VERMILION, axis_style, base_layout
 from segdecay.report.text.format import difference, interval, label, number, score
-from segdecay.runs.comparison_record import ComparedArm, ComparedPair, Comparison
+from segdecay.runs.comparison import ComparedArm, ComparedPair, Comparison
 
 ROW, COLUMN = 30, 44  # px: a number of a field takes as much
 NAMES = 180  # px for the names at the left

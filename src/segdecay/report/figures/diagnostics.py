@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from segdecay.report.facts.run import CurveRow, Data, DiagnosticsFacts, HeadFacts, LayerFacts, Training
+from segdecay.data.records import DataRecord
+from segdecay.report.facts.run import CurveRow, DiagnosticsFacts, HeadFacts, LayerFacts, Training
 from segdecay.report.figures.curves import add_line, mean_curve
 from segdecay.report.figures.score import BLUE, GREEN, GREY, VERMILION, axis_style, base_layout, log_ticks, padded
 from segdecay.report.text.format import label, number, percent
@@ -163,7 +164,7 @@ def sparsity_figure(series: Sequence[Series]) -> go.Figure | None:
     return figure if top > 0 else None
 
 
-def head_figure(series: Sequence[Series], data: Data) -> go.Figure | None:
+def head_figure(series: Sequence[Series], data: DataRecord) -> go.Figure | None:
     """Norms of the head's rows against class frequency; None where rows are not classes or frequencies unknown."""
     figure = go.Figure(layout=base_layout(360))
     units = "images" if data.task == "classification" else "pixels"

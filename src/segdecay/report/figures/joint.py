@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from segdecay.report.facts.run import DimensionFacts, JointFacts, PointFacts
 from segdecay.report.figures.score import GREY, ORANGE, axis_style, base_layout
 from segdecay.report.text.format import axis_symbol, axis_title, number, score
+from segdecay.runs.joint import JointDimension, JointPoint, JointSearch
 from segdecay.search.joint.sentences import show_values
 
 SCALE = "Cividis"  # told apart without colours too
@@ -30,7 +30,7 @@ class IsoLine:
     right: float
 
 
-def has_iso_lines(facts: JointFacts) -> bool:
+def has_iso_lines(facts: JointSearch) -> bool:
     """Whether there is a plane of learning rate and λ."""
     acting = [one for one in facts.points if not one.strength.is_none]
     return (
@@ -40,7 +40,7 @@ def has_iso_lines(facts: JointFacts) -> bool:
     )
 
 
-def joint_figure(facts: JointFacts) -> go.Figure:
+def joint_figure(facts: JointSearch) -> go.Figure:
     """Every point by the first thing searched and by its strength, coloured by score; none in a row of its own."""
     in_plane = has_iso_lines(facts)
     first = next((one for one in facts.dimensions if one.name == "lr"), facts.dimensions[0])
@@ -65,11 +65,11 @@ def joint_figure(facts: JointFacts) -> go.Figure:
     return figure
 
 
-def _has_none(facts: JointFacts) -> bool:
+def _has_none(facts: JointSearch) -> bool:
     return any(one.strength.is_none for one in facts.points)
 
 
-def _across(point: PointFacts, dimension: DimensionFacts) -> float | None:
+def _across(point: JointPoint, dimension: JointDimension) -> float | None:
     """Where a point stands on the horizontal axis; what none does not have stands at its default."""
     value = point.values.get(dimension.name, dimension.default)
     if isinstance(value, str):
@@ -77,7 +77,7 @@ def _across(point: PointFacts, dimension: DimensionFacts) -> float | None:
     return math.log10(value) if dimension.is_log and value > 0 else float(value)
 
 
-def _heights(facts: JointFacts, ends: Sequence[float], *, in_plane: bool) -> dict[str, float]:
+def _heights(facts: JointSearch, ends: Sequence[float], *, in_plane: bool) -> dict[str, float]:
     """Of every point by name: the logarithm of λ (or of the axis value); none one step below the lowest and the lines.
 
     ends: the lowest heights of the lines.
@@ -101,7 +101,7 @@ def _ticks(heights: Sequence[float]) -> list[float]:
     return [tick for tick in ticks if min(heights) - 0.5 <= tick <= max(heights) + 0.5]
 
 
-def _x_axis(dimension: DimensionFacts) -> dict[str, object]:
+def _x_axis(dimension: JointDimension) -> dict[str, object]:
     title = html.escape(dimension.label)
     if dimension.choices:
         return axis_style(title=title, tickvals=list(range(len(dimension.choices))), ticktext=list(dimension.choices))
@@ -115,7 +115,7 @@ def _x_axis(dimension: DimensionFacts) -> dict[str, object]:
     )
 
 
-def _add_points(figure: go.Figure, shown: Sequence[tuple[PointFacts, float]], heights: dict[str, float]) -> None:
+def _add_points(figure: go.Figure, shown: Sequence[tuple[JointPoint, float]], heights: dict[str, float]) -> None:
     scored = [(one, x) for one, x in shown if one.score is not None]
     failed = [(one, x) for one, x in shown if one.score is None]
     best = {
@@ -154,12 +154,12 @@ def _add_points(figure: go.Figure, shown: Sequence[tuple[PointFacts, float]], he
         )
 
 
-def _hover(point: PointFacts) -> str:
+def _hover(point: JointPoint) -> str:
     strength = f"{axis_symbol(point.strength.axis)} = {number(point.strength.value)}"
     return html.escape(f"{strength}, {show_values(point.values)}: {score(point.score)}")
 
 
-def _iso_lines(facts: JointFacts, lr: DimensionFacts) -> list[IsoLine]:
+def _iso_lines(facts: JointSearch, lr: JointDimension) -> list[IsoLine]:
     """One line for every axis value whose ηλ is one number; along it decay does the same to a weight in a step."""
     if lr.range is None:
         return []
@@ -192,7 +192,7 @@ def _add_iso_lines(figure: go.Figure, lines: Sequence[IsoLine], symbol: str) -> 
         )
 
 
-def iso_products(points: Sequence[PointFacts]) -> dict[float, float]:
+def iso_products(points: Sequence[JointPoint]) -> dict[float, float]:
     """By axis value the peak learning rate times λ, where all its points agree."""
     found: dict[float, list[float]] = {}
     for one in points:

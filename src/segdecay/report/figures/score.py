@@ -18,9 +18,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from segdecay.report.facts.verdict import Setting, Verdict, is_none, mark_of
 from segdecay.report.text.format import axis_symbol, axis_title, difference, interval, label, number, score
 from segdecay.runs.records import RACED_OUT
+from segdecay.runs.verdict import SettingSummary, Verdict
 
 TAG = re.compile(r"<br>.*|<[^>]*>", re.DOTALL)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins so
@@ -361,9 +361,9 @@ def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> 
     names: dict[float, list[str]] = {}
     if verdict.none:
         names.setdefault(verdict.none.strength.value, []).append("none")
-    if not is_none(verdict.strength):
+    if not verdict.strength.is_none:
         names.setdefault(verdict.strength.value, []).append("chosen")
-    if verdict.one_se:
+    if verdict.one_se is not None:
         names.setdefault(verdict.one_se.value, []).append("one-SE")
     for value, words in names.items():
         if value not in at:
@@ -410,7 +410,7 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
     )
 
 
-def _all_scores(settings: Sequence[Setting]) -> list[float | None]:
+def _all_scores(settings: Sequence[SettingSummary]) -> list[float | None]:
     found: list[float | None] = []
     for item in settings:
         found += item.folds
@@ -419,12 +419,12 @@ def _all_scores(settings: Sequence[Setting]) -> list[float | None]:
     return found
 
 
-def short(verdict: Verdict, item: Setting) -> str:
+def short(verdict: Verdict, item: SettingSummary) -> str:
     """A setting as "D = 4", escaped for a label."""
     return html.escape(f"{axis_symbol(verdict.axis)} = {number(item.strength.value)}")
 
 
-def _hover(verdict: Verdict, item: Setting) -> str:
+def _hover(verdict: Verdict, item: SettingSummary) -> str:
     lines = [f"{short(verdict, item)}: {score(item.mean)} ± {score(item.standard_error)}"]
     if item.strength.lambda_ is not None and verdict.axis != "lambda":
         lines.append(f"λ = {number(item.strength.lambda_)}")
@@ -435,3 +435,10 @@ def _hover(verdict: Verdict, item: Setting) -> str:
 
 def _criterion(verdict: Verdict) -> str:
     return html.escape({"miou": "mIoU (selection score)"}.get(verdict.criterion, verdict.criterion))
+
+
+def mark_of(item: SettingSummary) -> str:
+    """What stands at the foot of a setting that is out: nothing where the race kept its score."""
+    if not (item.dropped or "").startswith(RACED_OUT):
+        return "dropped"
+    return "not tried" if item.mean is None else ""

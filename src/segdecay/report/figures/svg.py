@@ -9,9 +9,9 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segdecay.report.facts.verdict import Interval, Verdict, mark_of
-from segdecay.report.figures.score import BLUE, ORANGE, VERMILION, padded, positions, ticks
+from segdecay.report.figures.score import BLUE, ORANGE, VERMILION, mark_of, padded, positions, ticks
 from segdecay.report.text.format import axis_title, difference, interval, none_mark, number, score, visible
+from segdecay.runs.verdict import Limits, Verdict
 
 INK, SOFT, HAIR, PAPER = "#22262b", "#5c636b", "#d9dce0", "#ffffff"
 FONT = "system-ui, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif"
@@ -74,7 +74,7 @@ def score_svg(verdict: Verdict, *, title: str | None = None, width: int = 760, h
     return "\n".join(parts) + "\n"
 
 
-def difference_bar(mean: float | None, bounds: Interval, largest: float, *, width: int = 120) -> str:
+def difference_bar(mean: float | None, bounds: Limits, largest: float, *, width: int = 120) -> str:
     """A dot with its interval about a zero line, for a table cell; `largest` is the value at either end.
 
     >>> "circle" in difference_bar(0.1, (0.0, 0.2), 0.4), difference_bar(None, None, 0.4)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segdecay.report.facts.others import ComparedRun, better_first, read_comparison
+from segdecay.report.facts.comparison import ComparedRun, better_first, read_comparison
 from segdecay.report.figures import compare as figures
 from segdecay.report.pages.panel import Panel, build_panel, render_page
 from segdecay.report.text.glossary import Wording
-from segdecay.runs.comparison_record import ComparedArm, ComparedPair
+from segdecay.runs.comparison import ComparedArm, ComparedPair
 from segdecay.utils.files import write_bytes
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from segdecay.errors import RunError, gather
-from segdecay.report.facts.others import UNKNOWN, EvaluatedClass, EvaluatedImage, Evaluation
-from segdecay.report.facts.read import read_fact
 from segdecay.report.facts.tables import hex_colour, marked
 from segdecay.report.figures.score import BLUE, axis_style, base_layout
 from segdecay.report.pages.classes import build_confusions
 from segdecay.report.pages.panel import Panel, build_panel, render_page
 from segdecay.report.text.format import interval, label, score
 from segdecay.report.text.glossary import Wording
+from segdecay.runs.evaluation import UNKNOWN, EvaluatedClass, EvaluatedImage, Evaluation
+from segdecay.runs.read import read_record
 from segdecay.utils.files import write_bytes
 
 SHOWN_IMAGES = 500  # rows of the table; the worst come first
@@ -56,7 +56,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         RunError: evaluation.json is missing or damaged, or its matrix has not a row and a column for every class.
     """
     path = folder / "evaluation.json"
-    found = read_fact(path, Evaluation)
+    found = read_record(path, Evaluation)
     size = len(found.classes)
     faults = [] if size else ["classes: there are none"]
     if len(found.confusion) != size or any(len(row) != size for row in found.confusion):

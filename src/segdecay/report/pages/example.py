@@ -14,14 +14,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from segdecay.errors import RunError
-from segdecay.report.facts.others import AuditFinding, ClassDifference, ClassResult, Example
-from segdecay.report.facts.read import read_fact, read_run
+from segdecay.report.facts.example import AuditFinding, ClassDifference, ClassResult, Example
+from segdecay.report.facts.read import read_run
 from segdecay.report.facts.tables import hex_colour
 from segdecay.report.figures.score import BLUE, VERMILION, axis_style, base_layout
 from segdecay.report.pages.panel import Panel, build_panel, render_page
 from segdecay.report.pages.strength import strength_panels
 from segdecay.report.text.format import interval, label, score
 from segdecay.report.text.glossary import Wording
+from segdecay.runs.read import read_record
 from segdecay.utils.files import write_bytes
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -57,7 +58,7 @@ def render_example(folder: Path) -> str:
     Raises:
         RunError: a file is missing or damaged, or example.json names a search that lies elsewhere.
     """
-    found = read_fact(folder / "example.json", Example)
+    found = read_record(folder / "example.json", Example)
     if not PLAIN_NAME.fullmatch(found.search.run):
         raise RunError(f"{folder / 'example.json'} names the search '{found.search.run}'; a folder inside is needed.")
     run = read_run(folder / found.search.run)

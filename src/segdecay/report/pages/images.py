@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segdecay.data.records import Colour
 from segdecay.errors import RunError
-from segdecay.report.facts.run import Colour, Example, LabelExample, Run
+from segdecay.report.facts.run import Run
+from segdecay.runs.examples import ImageExample, LabelExample
 
 IGNORE = 255  # value of ignored pixels in a mask
 SIDES = (640, 448, 320, 224, 160)  # px, longer side of an embedded image: about twice what a page shows, or less
@@ -30,7 +32,7 @@ PLAIN_NAME = re.compile(r"[^/\\\0]+")
 class Sheet:
     """One example, ready for the page: four data URIs and the size in pixels of the file."""
 
-    example: Example
+    example: ImageExample
     image: str
     truth: str
     zero: str
@@ -46,7 +48,7 @@ class Sheet:
 
 
 def read_sheets(
-    folder: Path, examples: Sequence[Example], palette: tuple[Colour, ...], *, room: int = ROOM
+    folder: Path, examples: Sequence[ImageExample], palette: tuple[Colour, ...], *, room: int = ROOM
 ) -> tuple[Sheet, ...]:
     """All examples at the largest size at which they fit into `room` bytes, or at the smallest there is.
 
@@ -61,7 +63,7 @@ def read_sheets(
     return sheets
 
 
-def read_sheet(folder: Path, example: Example, palette: tuple[Colour, ...], side: int = SIDES[0]) -> Sheet:
+def read_sheet(folder: Path, example: ImageExample, palette: tuple[Colour, ...], side: int = SIDES[0]) -> Sheet:
     """The four pictures of one example, their longer side at most `side` px.
 
     Raises:

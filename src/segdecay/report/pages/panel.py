@@ -14,7 +14,6 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from segdecay.report.facts.verdict import is_none
 from segdecay.report.figures.score import figure_csv
 from segdecay.report.figures.svg import difference_bar
 from segdecay.report.text import format as words
@@ -130,7 +129,6 @@ def _filters() -> Mapping[str, Any]:
     )
     return {function.__name__: function for function in plain} | {
         "bar": lambda line, largest: Markup(difference_bar(line.difference, line.interval, largest)),  # noqa: S704
-        "is_none": is_none,
     }
 
 

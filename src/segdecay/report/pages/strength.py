@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segdecay.report.facts.run import JointFacts, PointFacts, Run, Training
+from segdecay.report.facts.run import Run, Training
 from segdecay.report.facts.tables import ClassCurve
-from segdecay.report.facts.verdict import Verdict, is_none
 from segdecay.report.figures import curves
 from segdecay.report.figures import score as figures
 from segdecay.report.figures.classes import classes_figure
@@ -21,7 +20,9 @@ from segdecay.report.figures.svg import score_svg
 from segdecay.report.pages.panel import Panel, build_panel
 from segdecay.report.text import format as words
 from segdecay.report.text.format import axis_symbol, difference, interval, number
+from segdecay.runs.joint import JointPoint, JointSearch
 from segdecay.runs.records import Strength
+from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sentences import show_values
 
 
@@ -129,7 +130,7 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
 
 def compared_word(verdict: Verdict) -> str:
     """What the setting beside none is called."""
-    return f"best with {verdict.kind_of_axis}" if is_none(verdict.strength) else "chosen"
+    return f"best with {verdict.kind_of_axis}" if verdict.strength.is_none else "chosen"
 
 
 def distinct(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:
@@ -167,12 +168,12 @@ class JointSection:
 
     panel: Panel
     lines: tuple[str, ...]
-    points: tuple[PointFacts, ...]  # best first
+    points: tuple[JointPoint, ...]  # best first
     names: tuple[str, ...]
     symbol: str
 
 
-def joint_section(facts: JointFacts | None, told: Mapping[str, Any] | None) -> JointSection | None:
+def joint_section(facts: JointSearch | None, told: Mapping[str, Any] | None) -> JointSection | None:
     """The section; None for a run that searched strengths alone."""
     if facts is None or told is None or not facts.points:
         return None
@@ -183,7 +184,7 @@ def joint_section(facts: JointFacts | None, told: Mapping[str, Any] | None) -> J
     return JointSection(panel, _lines(facts, told), tuple(ranked), names, axis_symbol(facts.points[0].strength.axis))
 
 
-def _lines(facts: JointFacts, told: Mapping[str, Any]) -> tuple[str, ...]:
+def _lines(facts: JointSearch, told: Mapping[str, Any]) -> tuple[str, ...]:
     without = sum(one.strength.is_none for one in facts.points)
     searched = ", ".join(one.label for one in facts.dimensions)
     made = f"{len(facts.points)} points, {without} of them without decay, proposed by Optuna ({facts.sampler})"

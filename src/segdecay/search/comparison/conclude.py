@@ -13,7 +13,7 @@ from segdecay.config.schema import CompareConfig
 from segdecay.errors import RunError
 from segdecay.metrics.bootstrap import known_groups
 from segdecay.metrics.criteria import Criterion, build_criterion
-from segdecay.runs.comparison_record import ArmCost, ComparedArm, ComparedStrength, Comparison
+from segdecay.runs.comparison import ArmCost, ComparedArm, ComparedStrength, Comparison
 from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials, zeros_and_norm
 from segdecay.search.comparison.arms import ARMS, NONE
 from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of

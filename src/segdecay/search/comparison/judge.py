@@ -19,7 +19,7 @@ from segdecay.metrics import multiple_testing as holm
 from segdecay.metrics.counts import mean_present
 from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.intervals import OWN_SHARE, Estimates
-from segdecay.runs.comparison_record import ClassDifference, ComparedPair
+from segdecay.runs.comparison import ClassDifference, ComparedPair
 
 F64 = ev.F64
 I64 = npt.NDArray[np.int64]

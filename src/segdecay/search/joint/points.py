@@ -11,7 +11,9 @@ import numpy as np
 
 from segdecay.config.schema import RunConfig
 from segdecay.metrics.bootstrap import Counts
-from segdecay.runs.records import Strength, Verdict
+from segdecay.runs.joint import JointDimension, JointPoint, JointSearch
+from segdecay.runs.records import Strength
+from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sampler import best_of
 from segdecay.search.joint.space import Dimension, Value, dimensions_of
 from segdecay.search.ledger import setting_name
@@ -96,34 +98,29 @@ def strength_at(study: Study, point: Point) -> Strength:
 END = 0.03  # share of a range from which a value lies at its end
 
 
-def search_facts(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Outcome]) -> JointSearch:
     """What search.json holds: dimensions, and every point with its scores."""
-    return {
-        "sampler": study.config.search.sampler,
-        "dimensions": [
-            {
-                "name": one.name,
-                "label": one.label,
-                "is_log": one.is_log,
-                "choices": one.choices,
-                "range": None if one.choices else (one.low, one.high),
-                "default": one.default,
-            }
+    return JointSearch(
+        study.config.search.sampler,
+        tuple(
+            JointDimension(
+                one.name, one.label, one.is_log, one.choices, None if one.choices else (one.low, one.high), one.default
+            )
             for one in dimensions
-        ],
-        "points": [
-            {
-                "number": one.point.number,
-                "name": one.point.name,
-                "strength": strength_at(study, one.point),
-                "lr": one.point.config.optimizer.lr,
-                "values": one.point.values,
-                "folds": one.folds,
-                "score": one.score,
-            }
+        ),
+        tuple(
+            JointPoint(
+                one.point.number,
+                one.point.name,
+                strength_at(study, one.point),
+                one.point.config.optimizer.lr,
+                one.point.values,
+                one.folds,
+                one.score,
+            )
             for one in outcomes
-        ],
-    }
+        ),
+    )
 
 
 def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: float) -> dict[str, Any]:

@@ -13,16 +13,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from segdecay.config.schema import RunConfig
-from segdecay.runs.records import RACED_OUT, TrialRecord, Verdict
-from segdecay.search.joint.points import Outcome, Point, choose_without, outcome_of, search_facts, tasks_of, told_of
+from segdecay.runs.records import RACED_OUT, TrialRecord
+from segdecay.runs.verdict import Cost, Verdict
+from segdecay.search.joint.points import Outcome, Point, choose_without, joint_record, outcome_of, tasks_of, told_of
 from segdecay.search.joint.sampler import Proposal, Proposer, best_of
 from segdecay.search.joint.sentences import joint_sentence
 from segdecay.search.joint.space import config_with, dimensions_of
 from segdecay.search.race_runner import Searched
-from segdecay.search.study import Study, conclude, grid_of
+from segdecay.search.study import Study, conclude, cost_of, grid_of
 from segdecay.search.verdict import Decision
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
@@ -72,22 +72,18 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
     every_outcome = [*outcomes[0], *outcomes[1]]
     searched = _profile(study, grid, every_outcome)
     verdict, decision = conclude(study, searched)
-    write_json(study.ledger.run / FILE, search_facts(study, every, every_outcome))
+    write_json(study.ledger.run / FILE, joint_record(study, every, every_outcome))
     told = told_of(study, every_outcome, verdict, none)
     sentence = f"{verdict.sentence} {joint_sentence(told, verdict.kind)}"
     cost = _cost(study, every_outcome)
     return replace(verdict, sentence=sentence, cost=cost, evidence={**verdict.evidence, "joint": told}), decision
 
 
-def _cost(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _cost(study: Study, outcomes: Sequence[Outcome]) -> Cost:
     """Of all trainings, not of those alone that the verdict rests on."""
     folders = {task.folder for one in outcomes for task in tasks_of(study, one.point)}
     records = [record for folder in sorted(folders) if (record := study.ledger.record(folder)) is not None]
-    return {
-        "trials": len(records),
-        "epochs": sum(record.epochs for record in records),
-        "seconds": round(sum(record.seconds for record in records), 1),
-    }
+    return cost_of(records)
 
 
 def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bool:

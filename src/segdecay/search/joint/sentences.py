@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from segdecay.runs.records import Interval, Strength
+from segdecay.runs.records import Strength
+from segdecay.runs.verdict import Interval
 from segdecay.search.sentences import show_strength
 
 

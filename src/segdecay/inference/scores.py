@@ -1,11 +1,8 @@
-"""What an evaluation found: scores of a model on images with masks, with intervals. The keys of evaluation.json.
-
-Pure arithmetic on per-image counts; knows nothing of models or files. Formulas: docs/scores.md.
-"""
+"""Scores of a model on images with masks, with intervals: arithmetic on per-image counts. Formulas: docs/scores.md."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,77 +14,10 @@ from segdecay.metrics.boundary import BoundaryCounts
 from segdecay.metrics.counts import F64, I64, counted, intersection_union, iou, least_present, mean_present, weighted_by
 from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.intervals import own_estimates, ratio_intervals
-from segdecay.runs.records import Interval
+from segdecay.runs.evaluation import EvaluatedClass
+from segdecay.runs.verdict import Interval
 
-Limits = tuple[float, float] | None
-NOTHING = Interval(None, None, None)
 NAME = "this model"  # the one setting of the surface; its noise draws are not used with a single fold
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class over all images. None where the class is absent: from truth and prediction (iou, dice, boundary_iou),
-    from the truth (recall, image_iou), from the prediction (precision).
-    """
-
-    name: str
-    colour: tuple[int, int, int]
-    support: int  # pixels in the masks
-    predicted: int  # pixels in the predictions, ignored ones left out
-    images: int  # whose masks hold the class
-    iou: Interval
-    dice: float | None
-    precision: float | None
-    recall: float | None
-    boundary_iou: Interval = NOTHING
-    image_iou: Interval = NOTHING  # mean over the images whose masks hold the class
-    dice_interval: Limits = None
-    precision_interval: Limits = None
-    recall_interval: Limits = None
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """One image; miou is the mean over the classes present in its mask or its prediction."""
-
-    name: str
-    group: str
-    part: str
-    height: int
-    width: int
-    miou: float | None
-    trained_on: bool
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The keys of evaluation.json."""
-
-    run: str
-    data: Mapping[str, Any]  # path, name, fingerprint, part, images, groups
-    model: Mapping[str, Any]  # weights_sha256 of each model, made_by
-    how: Mapping[str, Any]  # tta, tile, overlap, models, size
-    confidence: float
-    resamples: int
-    resampled_by: str  # "groups" or "images"
-    miou: Interval
-    accuracy: float | None
-    classes: tuple[ClassScore, ...]
-    confusion: tuple[tuple[int, ...], ...]  # rows are the truth, columns the prediction
-    images: tuple[ImageScore, ...]  # in the order of confusion.npz
-    trained_on: int  # images that the model was trained on, as far as that is known
-    warnings: tuple[str, ...]
-    seconds: float
-    worst: Interval = NOTHING  # of the classes' IoU
-    weighted: Interval = NOTHING  # IoU weighted by true pixels
-    boundary_miou: Interval = NOTHING
-    image_miou: Interval = NOTHING  # scores of every image by itself, mean over images
-    image_worst: Interval = NOTHING
-    image_weighted: Interval = NOTHING
-    task: str = "segmentation"
-    balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
-    accuracy_interval: tuple[float, float] | None = None
-    exclude_from_mean: tuple[str, ...] = ()  # in no mean over classes; in the matrices all the same
 
 
 def _number(value: float) -> float | None:
@@ -190,7 +120,7 @@ def class_scores(
     names: Sequence[str],
     palette: Sequence[tuple[int, int, int]],
     by: Resampling,
-) -> tuple[ClassScore, ...]:
+) -> tuple[EvaluatedClass, ...]:
     """Scores of every class over all images."""
     counts = Counts.of(confusions)
     hit, union, true, predicted = counts.hit, counts.union, counts.true, confusions.sum(axis=1)
@@ -209,7 +139,7 @@ def class_scores(
     rows = []
     for index, (of_iou, dice, precision, recall, edges, of_images) in enumerate(zip(*found, strict=True)):
         rows.append(
-            ClassScore(
+            EvaluatedClass(
                 name=names[index],
                 colour=palette[index],
                 support=int(true[:, index].sum()),
