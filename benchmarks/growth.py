@@ -28,13 +28,14 @@ from replay.replaying import Replay, draw_repeat
 
 from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
+from segdecay.execution.options import Execution
 from segdecay.search import race
 from segdecay.search import race as curve_model
 from segdecay.search.race_runner import build_race
 from segdecay.training.dispatch import run_task
 from segdecay.training.setup import TrialTask
 from segdecay.workflows.progress import build_watcher
-from segdecay.workflows.tune import Execution, tune
+from segdecay.workflows.tune import tune
 
 DIGITS = Path(__file__).parent / "records" / "digits.npz"
 IMAGES, SIDE_PX, CLASSES, EPOCHS = 60, 32, 2, 10  # of a trial, where nothing else is said

@@ -28,7 +28,8 @@ import sys
 from pathlib import Path
 from segdecay.workflows.request import build_config
 from segdecay.workflows.progress import build_watcher
-from segdecay.workflows.tune import Execution, tune
+from segdecay.execution.options import Execution
+from segdecay.workflows.tune import tune
 if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     with build_watcher(quiet=True, as_json=False) as watcher:

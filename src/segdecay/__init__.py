@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
-    from segdecay.workflows.tune import Trained, Tuned
+    from segdecay.workflows.tune import Tuned
+from segdecay.workflows.train import Trained
 
 __all__ = ["Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "compare", "load", "train", "tune"]
 
@@ -23,7 +24,7 @@ _HOMES = {
     "UserData": "segdecay.data.user_data",
     "UserFold": "segdecay.training.user_api",
     "Setting": "segdecay.training.user_api",
-    "Trained": "segdecay.workflows.tune",
+    "Trained": "segdecay.workflows.train",
     "Tuned": "segdecay.workflows.tune",
     "compare": "segdecay.api",
     "load": "segdecay.api",

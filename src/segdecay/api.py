@@ -26,10 +26,11 @@ from segdecay.workflows.request import (
     default_out,
     parse_budget,
 )
-from segdecay.workflows.tune import Trained, Tuned
-from segdecay.workflows.tune import train as run_train
+from segdecay.workflows.train import Trained
+from segdecay.workflows.train import train as run_train
+from segdecay.workflows.tune import Tuned
 from segdecay.workflows.tune import tune as run_tune
-from segdecay.workflows.user_training import UserSearch, tune_user_function
+from segdecay.workflows.user_training import UserSearch
 
 
 def tune(
@@ -114,11 +115,9 @@ def tune(
             budget_trials=trials,
             keep_fold_models=keep_fold_models,
         )
-        if train is None:
-            done = run_tune(built, run, execution, watcher)
-        else:
-            search = UserSearch(train, data if isinstance(data, UserData) else None)
-            done = tune_user_function(built, run, execution, watcher, search)
+        described = data if isinstance(data, UserData) else None
+        search = None if train is None else UserSearch(train, described)
+        done = run_tune(built, run, execution, watcher, search)
         if not quiet:
             watcher.conclude(done)
         return done

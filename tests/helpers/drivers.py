@@ -15,7 +15,7 @@ from pathlib import Path
 from segdecay.workflows.request import build_config
 from segdecay.workflows.progress import build_watcher
 from segdecay.execution.options import Execution
-from segdecay.workflows.tune import {verb}
+from segdecay.workflows.{verb} import {verb}
 if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     config = build_config(data, None, settings, {{}})

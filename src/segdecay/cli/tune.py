@@ -158,7 +158,7 @@ def train(
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
     from segdecay.workflows.progress import build_watcher  # late, as in `tune`
-    from segdecay.workflows.tune import train as run_train
+    from segdecay.workflows.train import train as run_train
 
     execution = Execution(
         workers=workers,

@@ -33,7 +33,8 @@ from segdecay.training.setup import count_steps
 from segdecay.training.validate import score_images
 from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.steps import Watcher, say_all
-from segdecay.workflows.tune import Tuned, train, tune
+from segdecay.workflows.train import train
+from segdecay.workflows.tune import Tuned, tune
 
 ACCURACY = Criterion("accuracy", of_recall=True)
 CONFIDENCE, RESAMPLES, SEED = 0.95, 2000, 0

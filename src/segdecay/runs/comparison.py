@@ -1,9 +1,10 @@
-"""What a comparison found: frozen records, the keys of comparison.json. Computes nothing."""
+"""What a comparison found: frozen records, the keys of comparison.json."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from segdecay.runs.verdict import Cost
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,6 @@ class ClassDifference:
 
 
 @dataclass(frozen=True)
-class ArmCost:
-    """What the trainings of an arm cost, those of none not counted again."""
-
-    trainings: int
-    epochs: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class ComparedArm:
     """One arm, scored in every fold at the strength that the other folds chose."""
 
@@ -61,7 +53,7 @@ class ComparedArm:
     zeros: float | None  # share of exact zeros among the weights of layers
     norm: float | None  # root of the summed squares of those weights
     classes: tuple[ClassDifference, ...]
-    cost: ArmCost
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -94,5 +86,5 @@ class Comparison:
     resamples: int
     resampled: str
     classes: tuple[str, ...]
-    cost: dict[str, Any]
+    cost: Cost
     sentence: str

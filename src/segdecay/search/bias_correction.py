@@ -21,7 +21,7 @@ from segdecay.runs.records import Strength, TrialRecord
 from segdecay.runs.verdict import Verdict
 from segdecay.search.ledger import Ledger
 from segdecay.search.race_runner import Budget
-from segdecay.search.study import Study, criterion_of, grid_of, known_trials, run_study
+from segdecay.search.study import Study, grid_of, known_trials, run_study
 from segdecay.search.verdict import Candidate, Scored, by_group
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
@@ -218,7 +218,7 @@ def _score_outer(study: Study, tasks: Sequence[TrialTask], taken: Strength, fold
 def _summary(study: Study, found: Outer, method: str) -> dict[str, Any]:
     """Mean over the outer folds with the interval of a setting named beforehand: nothing was selected on these."""
     config = study.config
-    criterion = criterion_of(study)
+    criterion = study.criterion
     candidate = Candidate(found.taken[0], found.counts, None, None, 0)
     groups = ev.known_groups(found.groups)
     if groups is not None and ev.resampled_by(groups) == "groups":

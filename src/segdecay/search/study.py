@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from segdecay.config.schema import RunConfig
-from segdecay.data.dataset import Dataset
-from segdecay.data.splits.folds import FoldPlan
 from segdecay.errors import ConfigError, RunError
 from segdecay.execution import Event, Executor
-from segdecay.metrics.bootstrap import MIOU, Counts, known_groups, resampled_by
-from segdecay.metrics.criteria import Criterion, build_criterion
-from segdecay.runs.records import Strength, TrialRecord
-from segdecay.runs.verdict import Cost, Verdict, ZeroScore
-from segdecay.search.ledger import Ledger, setting_name
+from segdecay.metrics.bootstrap import MIOU, resampled_by
+from segdecay.metrics.criteria import Criterion
+from segdecay.runs.records import Strength
+from segdecay.runs.verdict import Verdict, ZeroScore
+from segdecay.search.ledger import setting_name
 from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
 from segdecay.search.sentences import sentence_of
+from segdecay.search.trials import TrialStore, cost_of
 from segdecay.search.verdict import STATISTIC, Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
@@ -77,28 +76,22 @@ def next_strength(grid: Sequence[float], *, none: float, largest: float) -> floa
 
 
 @dataclass
-class Study:
-    """What is searched, over what, with whom."""
+class Study(TrialStore):
+    """What is searched, over what, and what runs its trials."""
 
-    config: RunConfig
-    dataset: Dataset
-    folds: FoldPlan
-    ledger: Ledger
     executor: Executor
     on_event: Callable[[Event], None]
-    checkpoint_every_s: float = 5.0
+    _: KW_ONLY
     keep_models: bool = False  # of all trials, until the verdict says which
     size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
     budget: Budget = field(default_factory=Budget)
-    failures: dict[Path, str] = field(default_factory=dict)
-    configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
+    configs: dict[float, RunConfig] = field(default_factory=dict)  # by strength, where a joint search chose them
     names: dict[float, str] = field(default_factory=dict)  # of these points
-    user: UserFunction | None = None  # trials are trained by the caller's function
+    user: UserFunction | None = None  # trials are trained by the user's function
 
     def note(self, event: Event) -> None:
-        """Remember what failed, and tell the watcher."""
-        if event.kind == "failed":
-            self.failures[event.task.folder] = event.reason or "failed"
+        """Remember why a trial failed, and tell the watcher."""
+        super().note(event)
         self.on_event(event)
 
     @property
@@ -197,7 +190,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     Raises:
         RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
     """
-    criterion = criterion_of(study)
+    criterion = study.criterion
     return conclude(study, run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion))
 
 
@@ -225,15 +218,8 @@ def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None 
         seed=derive_seed(study.config.seed, "resamples") % 2**32,
         rule=study.config.search.rule,
         best_value=best,
-        criterion=criterion_of(study),
-        groups=groups_of(study),
-    )
-
-
-def criterion_of(study: Study) -> Criterion:
-    """What the settings of a study are scored by."""
-    return build_criterion(
-        study.config.search, study.dataset.classes, study.dataset.task, study.dataset.exclude_from_mean
+        criterion=study.criterion,
+        groups=study.groups,
     )
 
 
@@ -241,7 +227,7 @@ def run_race(study: Study, criterion: Criterion) -> Searched:
     """The grid in a race (selection/race.py), within the budget."""
     race, values = race_of(study)
     tasks = [study.tasks(value) for value in values]
-    groups = groups_of(study)
+    groups = study.groups
     racing = Racing(
         race,
         tasks,
@@ -270,16 +256,8 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
         grid = [*grid, more]
 
 
-def groups_of(study: Study) -> list[list[str]] | None:
-    """The group of every validation image, fold by fold, in the order of the kept matrices; None: each its own."""
-    return known_groups([[study.dataset.items[i].group for i in fold.validation] for fold in study.folds.folds])
-
-
 def _run_missing(study: Study, grid: Sequence[float]) -> None:
-    """Run trials fold by fold, so that an unfinished search has whole rows to compare."""
-    tasks = [task for value in grid for task in study.tasks(value)]
-    order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
-    missing = [tasks[i] for i in order if study.ledger.record(tasks[i].folder) is None]
+    missing = study.missing([task for value in grid for task in study.tasks(value)])
     if missing:
         study.executor.run(missing, study.note)
 
@@ -296,47 +274,21 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
 
 def candidate_from(study: Study, strength: Strength, tasks: Sequence[TrialTask], out: str | None = None) -> Candidate:
     """A setting from the records of its trials; out: why the search left it out."""
-    records: list[TrialRecord] = []
-    for task in tasks:
-        record = study.ledger.record(task.folder)
-        if record is None:
-            reason = f"failed in fold {task.fold + 1}: {study.failures.get(task.folder, 'unfinished')}"
-            return Candidate(strength, None, reason, None, 0)
-        records.append(record)
+    records = study.records(tasks)
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
-    lost = [record for record in records if record.status != "finished"]
-    if lost:
-        reason = (
-            f"diverged in {len(lost)} of {len(records)} training{'s' if len(records) > 1 else ''}: {lost[0].reason}"
-        )
-        return Candidate(strength, None, reason, None, collapsed)
-    if not records:
-        return Candidate(strength, None, out, None, 0)
-    folds = tuple(sorted({task.fold for task in tasks}))
-    counts = [
-        [Counts.of(study.ledger.confusions(task.folder)) for task in tasks if task.fold == fold] for fold in folds
-    ]
-    criterion = criterion_of(study)
-    on_train = [criterion.of_record(record.train) for record in records if record.train is not None]
+    reason = study.reason_dropped(tasks)
+    if reason is not None or not records:
+        return Candidate(strength, None, reason or out, None, collapsed)
+    counts = study.counts(tasks)
+    on_train = [study.criterion.of_record(record.train) for record in records if record.train is not None]
     train = float(np.mean(on_train)) if on_train else None
-    return Candidate(strength, counts, out, train, collapsed, folds)
-
-
-def cost_of(records: Sequence[TrialRecord]) -> Cost:
-    """What these trainings took."""
-    seconds = sum(record.seconds for record in records)
-    return Cost(len(records), sum(record.epochs for record in records), round(seconds, 1))
+    return Candidate(strength, list(counts.values()), out, train, collapsed, tuple(counts))
 
 
 def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
     """The decision as the record that verdict.json holds."""
     config, settings = study.config, decision.settings
-    records = [
-        record
-        for value in searched.blocks
-        for task in study.tasks(value)
-        if (record := study.ledger.record(task.folder)) is not None
-    ]
+    records = study.records([task for value in searched.blocks for task in study.tasks(value)])
     difference = decision.best_difference
     return Verdict(
         kind=decision.kind,

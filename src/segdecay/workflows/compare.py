@@ -23,7 +23,7 @@ from segdecay.runs.comparison import Comparison
 from segdecay.runs.folder import check_folder, check_same, open_run, write_environment
 from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials
 from segdecay.search.comparison.arms import ARMS, NONE, strengths_of
-from segdecay.search.comparison.conclude import conclude, criterion_of
+from segdecay.search.comparison.conclude import conclude
 from segdecay.search.ledger import Ledger
 from segdecay.training.preflight import Preflight, run_preflight
 from segdecay.training.setup import TrialTask, count_batches, count_epochs
@@ -135,9 +135,9 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
         say_all([f"warning: {line}" for line in trials.ledger.forget_damaged({t.folder for t in tasks})], watcher)
         write_facts(run, trials.config, dataset, notes, trials.folds, preflight)
         write_environment(run, execution.command, devices, workers, len(tasks))
-        missing = [task for task in tasks if trials.ledger.record(task.folder) is None]
+        missing = trials.missing(tasks)
         say_all(plan_lines(trials, preflights, tasks, missing, workers), watcher)
-        watcher.begin(criterion_of(trials), len(tasks), len(tasks) - len(missing), workers)
+        watcher.begin(trials.criterion, len(tasks), len(tasks) - len(missing), workers)
 
         def note(event: Event) -> None:
             trials.note(event)
@@ -155,7 +155,7 @@ def _plan(config: CompareConfig, run: Path, execution: Execution, watcher: Watch
     """The data, its folds and the strengths of every arm; whatever is wrong with these is told here."""
     shared = config.shared
     dataset, checks = load_dataset(config.data, cache=execution.cache)
-    build_criterion(shared.search, dataset.classes, dataset.task)
+    build_criterion(shared.search, dataset.classes, dataset.task, dataset.exclude_from_mean)
     folds = plan_folds(dataset, shared)
     unfit = check_folds(folds, dataset, allow_missing=shared.search.allow_missing)
     refuse_warnings(shared, [*checks.findings, *unfit], watcher)
@@ -169,7 +169,7 @@ def _plan(config: CompareConfig, run: Path, execution: Execution, watcher: Watch
         except SegdecayError as error:
             faults.append(str(error))
     gather(ConfigError, faults)
-    trials = ArmTrials(shared, dataset, folds, Ledger(run), strengths, execution.checkpoint_every_s)
+    trials = ArmTrials(shared, dataset, folds, Ledger(run), strengths, checkpoint_every_s=execution.checkpoint_every_s)
     gather(ConfigError, _check_settings(trials))
     return trials, checks
 

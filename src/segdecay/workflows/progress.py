@@ -30,7 +30,6 @@ from segdecay.runs.comparison import ComparedArm, Comparison
 from segdecay.runs.records import Scores, Strength, axis_names, trial_from_json
 from segdecay.runs.verdict import SettingSummary, Verdict
 from segdecay.search.costs import Estimate, TrialCount, count_trials, seconds_of_trial
-from segdecay.search.study import criterion_of
 from segdecay.training.dead_classes import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 from segdecay.training.user_api import regularizer_of
@@ -222,7 +221,8 @@ if TYPE_CHECKING:
     from segdecay.search.study import Study
     from segdecay.training.preflight import Preflight
     from segdecay.workflows.compare import Compared
-    from segdecay.workflows.tune import Trained, Tuned
+    from segdecay.workflows.train import Trained
+    from segdecay.workflows.tune import Tuned
 
 
 def show_duration(seconds: float) -> str:
@@ -337,7 +337,7 @@ class ConsoleWatcher:
 
     def plan(self, study: Study, grid: Sequence[float], preflight: Preflight | None, refits: int, workers: int) -> None:
         """What will be run: trials, refits, an estimate of time and disk where our loop trains."""
-        self._criterion = criterion_of(study)
+        self._criterion = study.criterion
         count = count_trials(study, grid)
         n_trials = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))

@@ -37,6 +37,7 @@ from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.export import card_of
 
 SURELY = 0.5  # of an estimated time: what is below it does not suffice
+REFIT_FOLD = -1  # the fold number with which a final training draws its seeds
 FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
 
 

@@ -1,142 +1,159 @@
-"""The main path, in the order in which things happen: data, folds, trials, verdict, refit, bundle, report.
-
-Knows every room by its front door; computes nothing itself.
-"""
+"""A search from its plan to its report: trials, verdict, bias-corrected score, refits, model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segdecay.config.schema import RunConfig
-from segdecay.data import Dataset, load_dataset, task_of
-from segdecay.data.checks.findings import CheckReport
-from segdecay.data.splits.folds import Fold, check_folds
-from segdecay.errors import ConfigError, RunError, gather
-from segdecay.execution import Event, Executor, find_devices, spread_over
-from segdecay.execution.options import Execution, build_executor
+from segdecay.data import Dataset
+from segdecay.errors import RunError
+from segdecay.execution import Event
+from segdecay.execution.options import Execution
 from segdecay.inference.model import Model, load_predictor
-from segdecay.metrics.criteria import Criterion, build_criterion
+from segdecay.metrics.criteria import Criterion
 from segdecay.report import build_report
-from segdecay.runs.folder import check_folder, check_same, check_same_mean, open_run, write_environment
+from segdecay.runs.folder import check_same, check_same_mean, open_run, write_environment
 from segdecay.runs.records import TrialRecord
 from segdecay.runs.verdict import Cost, TestPart, TestScores, Verdict
-from segdecay.search.bias_correction import check_honest, hold_out, honest_score, validate_nested, with_honest
-from segdecay.search.costs import Estimate, count_trials, estimate_of, seconds_of_trial
+from segdecay.search.bias_correction import honest_score, with_honest
+from segdecay.search.costs import Estimate, count_trials, estimate_of
 from segdecay.search.examples import write_examples
 from segdecay.search.joint.search import run_joint
-from segdecay.search.ledger import Ledger, setting_name
-from segdecay.search.race_runner import Budget
-from segdecay.search.study import Study, criterion_of, grid_of, known_trials, race_of, run_study
-from segdecay.training.class_weights import loss_in_words
-from segdecay.training.preflight import Preflight, run_preflight, start_notes
-from segdecay.training.setup import TrialTask, axis_for, initial_size
+from segdecay.search.ledger import setting_name
+from segdecay.search.study import Study, grid_of, known_trials, run_study
+from segdecay.search.verdict import Decision
+from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_json
+from segdecay.workflows.prepare import Prepared, prepare
 from segdecay.workflows.steps import (
+    REFIT_FOLD,
     Watcher,
-    check_names,
-    fitted_to_task,
     paste_of,
-    plan_folds,
     pool_of,
     refuse_small_budget,
-    refuse_unlearnable,
-    refuse_warnings,
     say_all,
     ship,
-    value_of,
     write_facts,
 )
-
-
-def _plan(
-    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
-) -> tuple[Study, CheckReport, Fold | None]:
-    """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
-    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
-    executor = build_executor(execution, devices)
-    study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
-    refuse_unlearnable(config, dataset, [fold.train for fold in study.folds.folds], watcher)
-    return study, checks, held
-
-
-def plan_search(
-    config: RunConfig,
-    run: Path,
-    execution: Execution,
-    watcher: Watcher,
-    dataset: Dataset,
-    checks: CheckReport,
-    executor: Executor,
-) -> tuple[Study, Fold | None]:
-    """What is searched over these data, and the fold that is held out; whoever trains its trials.
-
-    Raises:
-        DataError, ConfigError: folds, criterion or budget that cannot be; nothing is written.
-    """
-    build_criterion(
-        config.search, dataset.classes, dataset.task, dataset.exclude_from_mean
-    )  # a class that is not there is told before anything is written
-    folds, held = plan_folds(dataset, config), None
-    if config.search.honest == "holdout":
-        folds, held = hold_out(folds, dataset)
-    unfit = check_folds(folds, dataset, allow_missing=config.search.allow_missing)
-    refuse_warnings(config, [*checks.findings, *unfit], watcher)
-
-    study = Study(
-        config,
-        dataset,
-        folds,
-        Ledger(run),
-        executor,
-        on_event=watcher.event,
-        checkpoint_every_s=execution.checkpoint_every_s,
-        budget=Budget(execution.budget_trials),
-        keep_models=execution.keep_fold_models,
-    )
-    if config.search.honest == "nested":
-        validate_nested(study)
-    if config.search.race and not config.search.joint:
-        race_of(study)  # a budget below one fold is told before anything is written
-    return study, held
+from segdecay.workflows.user_training import UserSearch, check_source, prepare_user_function, write_user_facts
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A search that was checked and tried for a few steps; nothing is written yet."""
+class Tuned:
+    """What `tune` returns."""
 
-    config: RunConfig
-    study: Study
-    checks: CheckReport
-    held: Fold | None
-    preflight: Preflight
-    devices: list[str]
+    run: Path
+    verdict: Verdict
+    report: Path
+    model: Path | None  # None: trained by the caller's function, which keeps what it likes
 
-    @property
-    def refits(self) -> int:
-        """Final trainings at most: the taken strength, and none where there is a test part."""
-        return 1 + bool(self.study.dataset.part("test"))
+    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
+        """The refitted model, ready to predict.
+
+        Args:
+            model: for a model of your own code, the same package.module:build again.
+            device: where to put it.
+
+        Raises:
+            RunError: the caller's function trained: it keeps its own models.
+        """
+        if self.model is None:
+            raise RunError(f"{self.run} was trained by a function of your own, which keeps its own models.")
+        return Model(load_predictor([self.model], model=model, device=device))
 
 
-def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Prepared:
-    """Check a search and try its network for a few steps.
+def tune(
+    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, search: UserSearch | None = None
+) -> Tuned:
+    """Choose λ by cross-validation, refit and report; the same call on the same `run` goes on.
+
+    Args:
+        config: what is searched.
+        run: the run's folder.
+        execution: workers, devices and budget; they do not change what is found.
+        watcher: receives progress.
+        search: a user's function that trains, and its data; None: segdecay trains, and ships a model.
 
     Raises:
-        SegdecayError: whatever is wrong with it.
+        SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
-    has_time_budget = execution.budget_s is not None
-    gather(ConfigError, [*check_names(config), *check_honest(config, has_time_budget=has_time_budget)])
-    config = fitted_to_task(config, task_of(config.data))
-    check_folder(run, config, "tune")
-    devices = find_devices(execution.device)
-    study, checks, held = _plan(config, run, execution, watcher, devices)
-    preflight = run_preflight(replace(study.tasks(grid_of(study)[-1])[0], device=devices[0]))
-    study.size = preflight.size
-    study.executor.expect(seconds_of_trial(study, preflight.seconds_a_batch))
-    say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, preflight)], watcher)
-    return Prepared(config, study, checks, held, preflight, devices)
+    if search is None:
+        found = prepare(config, run, execution, watcher)
+    else:
+        found = prepare_user_function(config, run, execution, watcher, search)
+    study = found.study
+    if found.preflight is not None:
+        refuse_small_budget(study, found.preflight, study.executor.workers, execution.budget_s)
+    with _opened(found, run, execution, watcher):
+        if search is not None:
+            check_source(run, search.function, watcher)
+        verdict, decision = run_joint(study) if found.config.search.joint else run_study(study)
+        if search is None:
+            verdict = _with_examples_and_paste(found, run, verdict, decision)
+        else:
+            write_user_facts(run, study, decision, search)
+        write_json(run / "verdict.json", verdict)
+        watcher.say(verdict.sentence)
+
+        verdict = with_honest(verdict, honest_score(study, verdict.strength, found.held, watcher.say))
+        write_json(run / "verdict.json", verdict)
+
+        if found.refits:
+            refits = refit(study, verdict, none=grid_of(study)[0])
+            test = scores_on_test(refits, study.dataset, study.criterion)
+            verdict = replace(verdict, test=test, cost=cost_with(verdict.cost, list(refits.values())))
+            write_json(run / "verdict.json", verdict)
+            if search is None:
+                taken = study.config_at(verdict.strength.value)
+                ship(run, taken, study.dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
+        return Tuned(run, verdict, build_report(run), run / "model" if search is None else None)
+
+
+@contextmanager
+def _opened(found: Prepared, run: Path, execution: Execution, watcher: Watcher) -> Iterator[None]:
+    """Hold the run's folder, with what the search rests on written and the leftovers of a kill removed."""
+    study, preflight, grid = found.study, found.preflight, grid_of(found.study)
+    workers = study.executor.workers
+    with open_run(run, found.config, "tune", wait=execution.wait, say=watcher.say) as opened:
+        if preflight is not None:
+            opened.room_bytes = preflight.room_bytes(workers, refits=2)
+        clear_ledger(study, watcher)
+        write_facts(run, found.config, study.dataset, found.checks, study.folds, preflight)
+        write_environment(run, execution.command, found.devices, workers, count_trials(study, grid).most)
+        watcher.plan(study, grid, preflight, found.refits, workers)
+        if execution.budget_s is not None:
+            study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
+        yield
+
+
+def clear_ledger(study: Study, watcher: Watcher) -> None:
+    """Refuse a run of other data or folds; remove what a kill or damage left.
+
+    Raises:
+        RunError: the fingerprints differ.
+    """
+    run = study.ledger.run
+    check_same(run, "data.json", "fingerprint", study.dataset.fingerprint, "data")
+    check_same_mean(run, study.dataset.exclude_from_mean)
+    check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
+    study.ledger.forget_leftovers()
+    damaged = study.ledger.forget_damaged(known_trials(study), ships=study.user is None)
+    say_all([f"warning: {line}" for line in damaged], watcher)
+
+
+def _with_examples_and_paste(found: Prepared, run: Path, verdict: Verdict, decision: Decision) -> Verdict:
+    """The verdict with its lines to paste; examples are drawn, and weights of other settings removed."""
+    study = found.study
+    write_examples(study, decision, run / "examples")
+    study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
+    if found.preflight is None:
+        raise AssertionError("the built-in training is tried before a search")
+    taken = study.config_at(verdict.strength.value)
+    return replace(verdict, paste=paste_of(taken, verdict, found.preflight, len(pool_of(study.dataset))))
 
 
 def estimate(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Estimate:
@@ -148,10 +165,9 @@ def estimate(config: RunConfig, run: Path, execution: Execution, watcher: Watche
     """
     found = prepare(config, run, execution, watcher)
     study = found.study
+    if found.preflight is None:
+        raise AssertionError("the built-in training is tried before a search")
     return estimate_of(study, grid_of(study), found.preflight, found.refits, study.executor.workers)
-
-
-REFIT_FOLD = -1  # the number that a final training draws its seeds with
 
 
 def refit(study: Study, verdict: Verdict, *, none: float) -> dict[str, TrialRecord]:
@@ -245,168 +261,3 @@ def cost_with(cost: Cost, refits: Sequence[TrialRecord]) -> Cost:
         round(cost.seconds + sum(record.seconds for record in refits), 1),
         len(refits),
     )
-
-
-__all__ = ["Execution", "Trained", "Tuned", "estimate", "plan_search", "train", "tune"]
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What `tune` returns."""
-
-    run: Path
-    verdict: Verdict
-    report: Path
-    model: Path | None  # None: trained by the caller's function, which keeps what it likes
-
-    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
-        """The refitted model, ready to predict.
-
-        Args:
-            model: for a model of your own code, the same package.module:build again.
-            device: where to put it.
-
-        Raises:
-            RunError: the caller's function trained: it keeps its own models.
-        """
-        if self.model is None:
-            raise RunError(f"{self.run} was trained by a function of your own, which keeps its own models.")
-        return Model(load_predictor([self.model], model=model, device=device))
-
-
-def clear_ledger(study: Study, watcher: Watcher) -> None:
-    """Refuse a run of other data or folds; remove what a kill or damage left.
-
-    Raises:
-        RunError: the fingerprints differ.
-    """
-    run = study.ledger.run
-    check_same(run, "data.json", "fingerprint", study.dataset.fingerprint, "data")
-    check_same_mean(run, study.dataset.exclude_from_mean)
-    check_same(run, "folds.json", "fingerprint", study.folds.fingerprint, "folds")
-    study.ledger.forget_leftovers()
-    damaged = study.ledger.forget_damaged(known_trials(study), ships=study.user is None)
-    say_all([f"warning: {line}" for line in damaged], watcher)
-
-
-def tune(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Tuned:
-    """Choose λ by cross-validation, refit, ship and report; the same call on the same `run` goes on.
-
-    Raises:
-        SegdecayError: anything a user can act on; nothing that was finished is lost.
-    """
-    found = prepare(config, run, execution, watcher)
-    config, study, checks, held, preflight = found.config, found.study, found.checks, found.held, found.preflight
-    dataset, grid, workers = study.dataset, grid_of(study), study.executor.workers
-    refuse_small_budget(study, preflight, workers, execution.budget_s)
-
-    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say) as opened:
-        opened.room_bytes = preflight.room_bytes(workers, refits=2)
-        clear_ledger(study, watcher)
-        write_facts(run, config, dataset, checks, study.folds, preflight)
-        write_environment(run, execution.command, found.devices, workers, count_trials(study, grid).most)
-        watcher.plan(study, grid, preflight, found.refits, workers)
-        if execution.budget_s is not None:
-            study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
-        verdict, decision = run_joint(study) if config.search.joint else run_study(study)
-        write_examples(study, decision, run / "examples")
-        taken = study.config_at(verdict.strength.value)
-        verdict = replace(verdict, paste=paste_of(taken, verdict, preflight, len(pool_of(dataset))))
-        write_json(run / "verdict.json", verdict)
-        watcher.say(verdict.sentence)
-        study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
-
-        verdict = with_honest(verdict, honest_score(study, verdict.strength, held, watcher.say))
-        write_json(run / "verdict.json", verdict)
-
-        refits = refit(study, verdict, none=grid[0])
-        verdict = replace(
-            verdict,
-            test=scores_on_test(refits, dataset, criterion_of(study)),
-            cost=cost_with(verdict.cost, list(refits.values())),
-        )
-        write_json(run / "verdict.json", verdict)
-        ship(run, taken, dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
-        return Tuned(run, verdict, build_report(run), run / "model")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What `train` returns."""
-
-    run: Path
-    record: TrialRecord
-    report: Path
-    model: Path
-
-    def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
-        """The model, ready to predict; arguments as in `Tuned.load`."""
-        return Model(load_predictor([self.model], model=model, device=device))
-
-
-def _training_task(
-    config: RunConfig, dataset: Dataset, folder: Path, device: str, checkpoint_every_s: float
-) -> TrialTask:
-    """The training part at the strength that was given; val is scored where there is one."""
-    indices = dataset.part("train")
-    value = value_of(config, len(indices), lambda: initial_size(config, dataset))
-    return TrialTask(
-        folder=folder,
-        dataset=dataset.root,
-        config=config,
-        setting=setting_name(axis_for(config.decay, config.optimizer).name, value),
-        value=value,
-        fold=REFIT_FOLD,
-        seed=config.search.seeds[0],
-        train=indices,
-        scored=dataset.part("val"),
-        device=device,
-        keep_model=True,
-        is_refit=True,
-        checkpoint_every_s=checkpoint_every_s,
-    )
-
-
-def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Trained:
-    """Train one setting on the training part; the val part, where there is one, is scored at the end.
-
-    Raises:
-        SegdecayError: anything a user can act on.
-    """
-    gather(ConfigError, check_names(config))
-    config = fitted_to_task(config, task_of(config.data))
-    check_folder(run, config, "train")
-    devices = find_devices(execution.device)
-    spread = spread_over(devices, execution.devices)
-    dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
-    refuse_warnings(config, checks.findings, watcher)
-    refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
-    with open_run(run, config, "train", wait=execution.wait, say=watcher.say) as opened:
-        check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
-        check_same_mean(run, dataset.exclude_from_mean)
-        ledger = Ledger(run)
-        ledger.forget_leftovers()
-        task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)
-        task = replace(task, spread=spread)
-        preflight = run_preflight(task)
-        if spread is not None:
-            task = replace(task, spread=replace(spread, has_idle=preflight.has_idle))
-        opened.room_bytes = preflight.room_bytes(1, refits=1)
-        say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, preflight)], watcher)
-        write_facts(run, config, dataset, checks, None, preflight)
-        write_environment(run, execution.command, list(spread.devices) if spread else devices[:1], 1, 1)
-        failures: list[str] = []
-
-        def note(event: Event) -> None:
-            if event.kind == "failed":
-                failures.append(event.reason or "failed")
-            watcher.event(event)
-
-        if ledger.record(task.folder) is None:
-            build_executor(execution, devices[:1], at_most=1).run([task], note)
-        record = ledger.record(task.folder)
-        if record is None or record.status != "finished":
-            reason = failures[0] if record is None and failures else record.reason if record else "unfinished"
-            raise RunError(f"The training did not succeed: {reason}.")
-        ship(run, config, dataset, record, task.folder)
-        return Trained(run, record, build_report(run), run / "model")

@@ -1,7 +1,4 @@
-"""A search whose trials are trained by the caller's own function: folds, race, ledger, verdict and report are ours.
-
-Knows every room by its front door; computes nothing itself.
-"""
+"""A search whose trials a user's function trains: what it needs beside the built-in search."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import hashlib
 import inspect
 import pickle
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,22 +19,20 @@ from segdecay.data.records import folds_record
 from segdecay.data.splits.folds import make_plan
 from segdecay.data.user_data import UserData
 from segdecay.errors import ConfigError, gather
-from segdecay.execution import Executor, InlineExecutor, default_workers, find_devices
+from segdecay.execution import Executor, InlineExecutor, find_devices
 from segdecay.execution.options import Execution, build_executor
-from segdecay.report import build_report
 from segdecay.runs.examples import Examples
-from segdecay.runs.folder import check_folder, open_run, write_environment
-from segdecay.runs.verdict import Verdict
-from segdecay.search.bias_correction import check_honest, honest_score, with_honest
-from segdecay.search.costs import count_trials
+from segdecay.runs.folder import check_folder
+from segdecay.search.bias_correction import check_honest
 from segdecay.search.examples import write_examples
-from segdecay.search.study import Study, criterion_of, grid_of, run_study
+from segdecay.search.study import Study
+from segdecay.search.verdict import Decision
 from segdecay.training.setup import axis_for
 from segdecay.training.user_api import Function, UserFunction, name_of
 from segdecay.training.user_function import TRUTH, truth_pixels
 from segdecay.utils.files import read_json, write_json
-from segdecay.workflows.steps import Watcher, check_names, write_facts
-from segdecay.workflows.tune import Tuned, clear_ledger, cost_with, plan_search, refit, scores_on_test
+from segdecay.workflows.prepare import Prepared, plan_search
+from segdecay.workflows.steps import Watcher, check_names
 
 SOURCE = "user_function.json"
 
@@ -86,13 +80,13 @@ def workers_reason(user: UserFunction) -> str | None:
     return None
 
 
-def tune_user_function(
+def prepare_user_function(
     config: RunConfig, run: Path, execution: Execution, watcher: Watcher, search: UserSearch
-) -> Tuned:
-    """Choose a strength by cross-validation of the caller's own training; the same call on the same `run` goes on.
+) -> Prepared:
+    """Check a search whose trials a user's function trains.
 
     Raises:
-        SegdecayError: anything a user can act on; nothing that was finished is lost.
+        SegdecayError: whatever is wrong with it.
     """
     has_time_budget = execution.budget_s is not None
     gather(
@@ -104,32 +98,21 @@ def tune_user_function(
     user = UserFunction(
         search.function, tuple(item.name for item in dataset.items), dataset.classes, search.data is not None
     )
-    executor, workers = _executor(user, execution, devices, watcher)
+    executor = _executor(user, execution, devices, watcher)
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
-    study.user, grid = user, grid_of(study)
+    study.user = user
+    return Prepared(config, study, checks, held, None, devices)
 
-    with open_run(run, config, "tune", wait=execution.wait, say=watcher.say):
-        clear_ledger(study, watcher)
-        _compare_source(run, search.function, watcher)
-        write_facts(run, config, dataset, checks, study.folds, None)
-        write_environment(run, execution.command, devices, workers, count_trials(study, grid).most)
-        watcher.plan(study, grid, None, 2 * bool(dataset.part("test")), workers)
-        if execution.budget_s is not None:
-            study.budget = replace(study.budget, stop_at=time.monotonic() + execution.budget_s)
-        verdict, decision = run_study(study)
-        if search.data is not None and search.data.counts is None:
-            _write_truth(run, study)
-        if search.data is None:
-            write_examples(study, decision, run / "examples")
-        else:
-            _no_examples(run / "examples")
-        write_json(run / "verdict.json", verdict)
-        watcher.say(verdict.sentence)
-        verdict = with_honest(verdict, honest_score(study, verdict.strength, held, watcher.say))
-        write_json(run / "verdict.json", verdict)
-        verdict = _scored_on_test(study, verdict, grid[0])
-        write_json(run / "verdict.json", verdict)
-        return Tuned(run, verdict, build_report(run), None)
+
+def write_user_facts(run: Path, study: Study, decision: Decision, search: UserSearch) -> None:
+    """Write what is known only after the trials: pixels of every class, and examples where images can be read."""
+    if search.data is None:
+        write_examples(study, decision, run / "examples")
+        return
+    if search.data.counts is None:
+        _write_truth(run, study)
+    (run / "examples").mkdir(exist_ok=True)
+    write_json(run / "examples" / "examples.json", Examples())
 
 
 def _data(config: RunConfig, run: Path, execution: Execution, search: UserSearch) -> tuple[Dataset, CheckReport]:
@@ -138,21 +121,18 @@ def _data(config: RunConfig, run: Path, execution: Execution, search: UserSearch
     return load_dataset(config.data, cache=execution.cache)
 
 
-def _executor(
-    user: UserFunction, execution: Execution, devices: Sequence[str], watcher: Watcher
-) -> tuple[Executor, int]:
-    """Processes of their own where the function can be sent there; this process, with a word why, where not."""
-    workers = 1 if execution.workers == 0 else execution.workers or default_workers(devices)
+def _executor(user: UserFunction, execution: Execution, devices: Sequence[str], watcher: Watcher) -> Executor:
+    """Worker processes where the function can be sent to them; this process, with the reason, where it cannot."""
     if execution.workers == 0:
-        return InlineExecutor(), 1
+        return InlineExecutor()
     reason = workers_reason(user)
     if reason is None:
-        return build_executor(execution, list(devices)), workers
+        return build_executor(execution, list(devices))
     watcher.say(f"{name_of(user.function)} trains in this process, one fold after the other: {reason}.")
-    return InlineExecutor(), 1
+    return InlineExecutor()
 
 
-def _compare_source(run: Path, function: Function, watcher: Watcher) -> None:
+def check_source(run: Path, function: Function, watcher: Watcher) -> None:
     """Say so where a run goes on with a function that was edited: its trials are then of two different trainings."""
     try:
         source = inspect.getsource(function)
@@ -180,20 +160,3 @@ def _write_truth(run: Path, study: Study) -> None:
     rows = [asdict(row) for row in class_rows(dataset.classes, counts, dataset.items)]
     write_json(run / "data.json", {**read_json(run / "data.json"), "class_rows": rows})
     write_json(run / "folds.json", folds_record(make_plan(plan.method, plan.folds, known), known))
-
-
-def _no_examples(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    write_json(folder / "examples.json", Examples())
-
-
-def _scored_on_test(study: Study, verdict: Verdict, none: float) -> Verdict:
-    """The verdict with the test scores of trainings on the whole pool; as it is where there is no test part."""
-    if not study.dataset.part("test"):
-        return verdict
-    refits = refit(study, verdict, none=none)
-    return replace(
-        verdict,
-        test=scores_on_test(refits, study.dataset, criterion_of(study)),
-        cost=cost_with(verdict.cost, list(refits.values())),
-    )

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from segdecay.config.schema import RunConfig
-from segdecay.data.dataset import Dataset, class_pixels
-from segdecay.data.splits.folds import FoldPlan
-from segdecay.execution import Event
-from segdecay.metrics.bootstrap import Counts
+from segdecay.data.dataset import class_pixels
 from segdecay.runs.records import TrialRecord
 from segdecay.search.comparison.arms import ARMS, NONE, Settled
-from segdecay.search.ledger import Ledger, setting_name
+from segdecay.search.ledger import setting_name
+from segdecay.search.trials import TrialStore
 from segdecay.training.setup import TrialTask
 
 
@@ -36,21 +32,10 @@ class ArmSetting:
 
 
 @dataclass
-class ArmTrials:
-    """All settings over the same folds and seeds."""
+class ArmTrials(TrialStore):
+    """All settings of all arms; the trials without decay are trained once and are the first setting of every arm."""
 
-    config: RunConfig  # what all arms share
-    dataset: Dataset
-    folds: FoldPlan
-    ledger: Ledger
-    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; none has none
-    checkpoint_every_s: float = 5.0
-    failures: dict[Path, str] = field(default_factory=dict)
-
-    def note(self, event: Event) -> None:
-        """Remember what failed."""
-        if event.kind == "failed":
-            self.failures[event.task.folder] = event.reason or "failed"
+    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; "none" has none
 
     def settings(self) -> list[ArmSetting]:
         """None once, then every strength of every arm."""
@@ -95,32 +80,8 @@ class ArmTrials:
         return found
 
     def all_tasks(self) -> list[TrialTask]:
-        """Every trial, fold by fold, so that an unfinished comparison has whole rows."""
-        tasks = [task for setting in self.settings() for task in self.tasks(setting)]
-        order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
-        return [tasks[i] for i in order]
-
-    def records(self, setting: ArmSetting) -> list[TrialRecord]:
-        """The records that there are."""
-        found = [self.ledger.record(task.folder) for task in self.tasks(setting)]
-        return [record for record in found if record is not None]
-
-    def dropped(self, setting: ArmSetting) -> str | None:
-        """Why a setting cannot be scored; None where it can."""
-        for task in self.tasks(setting):
-            record = self.ledger.record(task.folder)
-            if record is None:
-                return f"failed in fold {task.fold + 1}: {self.failures.get(task.folder, 'unfinished')}"
-            if record.status != "finished":
-                return f"{record.status} in fold {task.fold + 1}: {record.reason}"
-        return None
-
-    def counts(self, setting: ArmSetting) -> list[list[Counts]]:
-        """Folds, then seeds."""
-        found: list[list[Counts]] = [[] for _ in self.folds.folds]
-        for task in self.tasks(setting):
-            found[task.fold].append(Counts.of(self.ledger.confusions(task.folder)))
-        return found
+        """Every trial of every setting."""
+        return [task for setting in self.settings() for task in self.tasks(setting)]
 
 
 def zeros_and_norm(record: TrialRecord) -> tuple[float, float] | None:

@@ -11,18 +11,13 @@ import numpy as np
 
 from segdecay.config.schema import CompareConfig
 from segdecay.errors import RunError
-from segdecay.metrics.bootstrap import known_groups
-from segdecay.metrics.criteria import Criterion, build_criterion
-from segdecay.runs.comparison import ArmCost, ComparedArm, ComparedStrength, Comparison
+from segdecay.runs.comparison import ComparedArm, ComparedStrength, Comparison
+from segdecay.runs.verdict import Cost
 from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials, zeros_and_norm
 from segdecay.search.comparison.arms import ARMS, NONE
 from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of
+from segdecay.search.trials import cost_of
 from segdecay.training.batches import derive_seed
-
-
-def criterion_of(trials: ArmTrials) -> Criterion:
-    """What all settings are scored by."""
-    return build_criterion(trials.config.search, trials.dataset.classes, trials.dataset.task)
 
 
 def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
@@ -32,23 +27,22 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
         RunError: none could not be scored, so that there is nothing to compare with.
     """
     shared, settings = trials.config, trials.settings()
-    dropped = {setting: trials.dropped(setting) for setting in settings}
+    dropped = {setting: trials.reason_dropped(trials.tasks(setting)) for setting in settings}
     if dropped[settings[0]] is not None:
         raise RunError(f"The trainings without any regularizer cannot be scored: {dropped[settings[0]]}.")
     usable = [setting for setting in settings if dropped[setting] is None]
     options = {
         name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in trials.strengths
     }
-    groups = [[trials.dataset.items[i].group for i in fold.validation] for fold in trials.folds.folds]
     contest, resampled = by_groups(
         Contest(
-            [trials.counts(setting) for setting in usable],
+            [list(trials.counts(trials.tasks(setting)).values()) for setting in usable],
             options,
-            criterion_of(trials),
+            trials.criterion,
             shared.search.confidence,
             shared.search.resamples,
             derive_seed(shared.seed, "resamples") % 2**32,
-            known_groups(groups),
+            trials.groups,
         )
     )
     judged = judge(contest)
@@ -87,7 +81,7 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
             cost=_cost(trials, [setting for setting in settings if setting.arm == name]),
         )
         arms.append(arm)
-    criterion = criterion_of(trials)
+    criterion = trials.criterion
     total = _cost(trials, settings)
     labels = {name: ARMS[name].label for name in judged.names}
     return Comparison(
@@ -103,7 +97,7 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
         resamples=shared.search.resamples,
         resampled=resampled,
         classes=tuple(trials.dataset.classes),
-        cost={"trials": total.trainings, "epochs": total.epochs, "seconds": total.seconds},
+        cost=total,
         sentence=sentence_of(judged, labels, criterion.name),
     )
 
@@ -111,9 +105,12 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
 def _at_chosen(trials: ArmTrials, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
     """Train score, share of zeros and norm of the weights, mean over the trials that score an arm."""
     records = [
-        record for fold, setting in enumerate(chosen) for record in trials.records(setting) if record.fold == fold
+        record
+        for fold, setting in enumerate(chosen)
+        for record in trials.records(trials.tasks(setting))
+        if record.fold == fold
     ]
-    criterion = criterion_of(trials)
+    criterion = trials.criterion
     train = [criterion.of_record(record.train) for record in records if record.train is not None]
     sizes = [found for record in records if (found := zeros_and_norm(record)) is not None]
     means = np.mean(sizes, axis=0) if sizes else (None, None)
@@ -125,7 +122,7 @@ def _strength(trials: ArmTrials, setting: ArmSetting, dropped: str | None) -> Co
     """One setting with its scores."""
     if dropped is not None:
         return ComparedStrength(setting.value, setting.shown, None, None, None, dropped)
-    criterion, records = criterion_of(trials), trials.records(setting)
+    criterion, records = trials.criterion, trials.records(trials.tasks(setting))
     by_fold = [[record for record in records if record.fold == fold] for fold in range(len(trials.folds.folds))]
     folds = tuple(
         float(np.mean([criterion.of_record(record.validation) for record in own if record.validation is not None]))
@@ -135,7 +132,5 @@ def _strength(trials: ArmTrials, setting: ArmSetting, dropped: str | None) -> Co
     return ComparedStrength(setting.value, setting.shown, float(np.mean(folds)), folds, train, None)
 
 
-def _cost(trials: ArmTrials, settings: Sequence[ArmSetting]) -> ArmCost:
-    records = [record for setting in settings for record in trials.records(setting)]
-    seconds = round(sum(record.seconds for record in records), 1)
-    return ArmCost(len(records), sum(record.epochs for record in records), seconds)
+def _cost(trials: ArmTrials, settings: Sequence[ArmSetting]) -> Cost:
+    return cost_of([record for setting in settings for record in trials.records(trials.tasks(setting))])

@@ -17,7 +17,7 @@ from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sampler import best_of
 from segdecay.search.joint.space import Dimension, Value, dimensions_of
 from segdecay.search.ledger import setting_name
-from segdecay.search.study import Study, candidate_from, criterion_of, decide_of
+from segdecay.search.study import Study, candidate_from, decide_of
 from segdecay.search.verdict import Candidate
 from segdecay.training.setup import TrialTask, axis_for, strength_of
 
@@ -68,7 +68,7 @@ def tasks_of(study: Study, point: Point) -> list[TrialTask]:
 
 def outcome_of(study: Study, point: Point) -> Outcome:
     """What a point scored, from the ledger."""
-    tasks, criterion = tasks_of(study, point), criterion_of(study)
+    tasks, criterion = tasks_of(study, point), study.criterion
     scores: dict[int, list[float]] = {}
     for task in tasks:
         record = study.ledger.record(task.folder)

@@ -22,7 +22,8 @@ from segdecay.search.joint.sampler import Proposal, Proposer, best_of
 from segdecay.search.joint.sentences import joint_sentence
 from segdecay.search.joint.space import config_with, dimensions_of
 from segdecay.search.race_runner import Searched
-from segdecay.search.study import Study, conclude, cost_of, grid_of
+from segdecay.search.study import Study, conclude, grid_of
+from segdecay.search.trials import cost_of
 from segdecay.search.verdict import Decision
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
