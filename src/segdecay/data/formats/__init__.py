@@ -22,6 +22,7 @@ from segdecay.data.formats.torchvision import PREFIX, torchvision_source
 from segdecay.data.formats.voc import voc_source
 from segdecay.data.spec import SPEC_NAMES, DatasetSpec, read_spec
 from segdecay.errors import ConfigError, DataError, did_you_mean, unknown
+from segdecay.utils.plugins import Registry
 
 __all__ = ["Facts", "Sample", "Source", "build_source"]
 
@@ -32,14 +33,18 @@ LABELLED: Mapping[str, Callable[[Path, DatasetSpec], Source]] = {  # by `labels`
     "folders": class_folder_source,
     "cifar10": CifarSource,
 }
-LAYOUTS: Mapping[str, Callable[[Path, DatasetSpec], PlacedSource]] = {  # by `layout` of dataset.yaml
-    "folders": FolderSource,
-    "table": table_source,
-    "coco": coco_source,
-    "voc": voc_source,
-    "labelme": labelme_source,
-    "parts": parts_source,
-}
+Layout = Callable[[Path, DatasetSpec], PlacedSource]
+LAYOUTS: Registry[Layout] = Registry(  # by `layout` of dataset.yaml
+    "segdecay.formats",
+    {
+        "folders": FolderSource,
+        "table": table_source,
+        "coco": coco_source,
+        "voc": voc_source,
+        "labelme": labelme_source,
+        "parts": parts_source,
+    },
+)
 
 
 def build_source(config: DataConfig) -> Source:

@@ -18,22 +18,26 @@ from segdecay.decay.regularizers.l2_sp import L2SP
 from segdecay.decay.regularizers.max_norm import MaxNorm
 from segdecay.decay.regularizers.proximal import L1, ElasticNet, GroupLasso
 from segdecay.errors import DecayError, gather, unknown
+from segdecay.utils.plugins import Registry
 
-REGULARIZERS: dict[str, type[Regularizer]] = {
-    NoDecay.name: NoDecay,
-    L2.name: L2,
-    Decoupled.name: Decoupled,
-    L1.name: L1,
-    ElasticNet.name: ElasticNet,
-    GroupLasso.name: GroupLasso,
-    L2SP.name: L2SP,
-    MaxNorm.name: MaxNorm,
-    CPR.name: CPR,
-    Cautious.name: Cautious,
-    Corrected.name: Corrected,
-    Scheduled.name: Scheduled,
-    Dropout.name: Dropout,
-}
+REGULARIZERS: Registry[type[Regularizer]] = Registry(
+    "segdecay.regularizers",
+    {
+        NoDecay.name: NoDecay,
+        L2.name: L2,
+        Decoupled.name: Decoupled,
+        L1.name: L1,
+        ElasticNet.name: ElasticNet,
+        GroupLasso.name: GroupLasso,
+        L2SP.name: L2SP,
+        MaxNorm.name: MaxNorm,
+        CPR.name: CPR,
+        Cautious.name: Cautious,
+        Corrected.name: Corrected,
+        Scheduled.name: Scheduled,
+        Dropout.name: Dropout,
+    },
+)
 # One shrinks, the other bounds; every other pair would regularize the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
 

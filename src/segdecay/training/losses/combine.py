@@ -17,8 +17,10 @@ from segdecay.errors import ConfigError, did_you_mean, gather, unknown
 from segdecay.training.losses.base import Loss, prepared
 from segdecay.training.losses.cross_entropy import CrossEntropy, Focal, Ohem
 from segdecay.training.losses.regions import Dice, Lovasz, Tversky
+from segdecay.utils.plugins import Registry
 
-LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (CrossEntropy, Focal, Dice, Tversky, Lovasz, Ohem)}
+OURS: tuple[type[Loss], ...] = (CrossEntropy, Focal, Dice, Tversky, Lovasz, Ohem)
+LOSSES: Registry[type[Loss]] = Registry("segdecay.losses", {loss.name: loss for loss in OURS})
 
 
 @dataclass(frozen=True)
