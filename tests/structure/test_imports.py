@@ -1,4 +1,4 @@
-"""No module imports itself by way of others, inside a package either; import-linter holds the layers (`make layers`)."""
+"""No module imports itself by way of others, inside a package either; import-linter holds the layers (make layers)."""
 
 from __future__ import annotations
 
