@@ -31,13 +31,20 @@ def write_driver(folder: Path, verb: str) -> Path:
     return path
 
 
-def kill_when(command: list[str], ready: Callable[[float], bool], timeout_s: float = 600.0) -> bool:
-    """Start, kill the whole group with SIGKILL at the moment `ready` says; False when it ended before."""
+def kill_when(
+    command: list[str],
+    ready: Callable[[float], bool],
+    timeout_s: float = 600.0,
+    kill: Callable[[int, int], None] = os.killpg,
+) -> bool:
+    """Start, kill with SIGKILL at the moment `ready` says, the whole group or by os.kill the driver alone; False when
+    it ended before.
+    """
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None:
         if ready(time.monotonic() - start):
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process.pid, signal.SIGKILL)
             process.wait()
             return True
         assert time.monotonic() - start < timeout_s

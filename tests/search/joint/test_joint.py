@@ -183,15 +183,15 @@ def test_the_command_says_what_may_be_searched(segdecay: Command, tmp_path: Path
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Data and a finished joint search with one worker."""
+    """Data and a joint search that was finished in this process."""
     folder = tmp_path_factory.mktemp("joint")
     data = write_shapes(folder / "shapes", n_images=12, test_images=4)
-    _search(data, folder / "run", "--workers", "1")
+    _search(data, folder / "run")
     return data, folder / "run"
 
 
-def _search(data: Path, run: Path, *more: str, code: int = 0) -> str:
-    return tune(data, run, [0, 0.1, 0.4], "--search", "lr,head", "--points", "7", *more, code=code).stdout
+def _search(data: Path, run: Path, *more: str, workers: int = 0) -> None:
+    tune(data, run, [0, 0.1, 0.4], "--search", "lr,head", "--points", "7", *more, workers=workers)
 
 
 def _found(run: Path) -> dict[str, Any]:
@@ -239,12 +239,12 @@ def test_each_fold_of_the_verdict_is_a_training_that_the_other_folds_chose(searc
 
 def test_more_workers_and_a_new_start_find_the_same(searched: tuple[Path, Path], tmp_path: Path) -> None:
     data, run = searched
-    _search(data, tmp_path / "two", "--workers", "2")
+    _search(data, tmp_path / "two", workers=2)
     assert _found(tmp_path / "two") == _found(run)
     for path in sorted((tmp_path / "two" / "points").glob("*/*"))[::3]:  # as after a kill in the middle
         shutil.rmtree(path)
     (tmp_path / "two" / "verdict.json").unlink()
-    _search(data, tmp_path / "two", "--workers", "2")
+    _search(data, tmp_path / "two", workers=2)
     assert _found(tmp_path / "two") == _found(run)
 
 
