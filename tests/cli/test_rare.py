@@ -101,7 +101,7 @@ def _epoch_kept(state: Path) -> int:
 def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, tmp_path: Path) -> None:
     pairs = ("training.epochs=2", "balancing.epochs=30", "balancing.lr=0.05")
     run, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    driver = [sys.executable, str(write_driver(tmp_path, "train")), str(shapes), str(run)]
+    driver = [sys.executable, str(write_driver(tmp_path, "train", workers=0)), str(shapes), str(run)]
     state = run / "refit" / "chosen" / "checkpoint" / "state.safetensors"
     assert kill_when([*driver, *QUICK, *pairs, "decay.lambda=0.5"], lambda _: _epoch_kept(state) >= 10, 240.0)
     assert not (run / "refit" / "chosen" / "trial.json").exists()

@@ -20,14 +20,14 @@ if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     config = build_config(data, None, settings, {{}})
     with build_watcher(quiet=False, as_json=False) as watcher:
-        {verb}(config, Path(run), Execution(workers=1, device="cpu", checkpoint_every_s=0.0), watcher)
+        {verb}(config, Path(run), Execution(workers={workers}, device="cpu", checkpoint_every_s=0.0), watcher)
 """
 
 
-def write_driver(folder: Path, verb: str) -> Path:
-    """driver.py DATA RUN KEY=VALUE...: `tune` or `train` with one worker."""
+def write_driver(folder: Path, verb: str, workers: int = 1) -> Path:
+    """driver.py DATA RUN KEY=VALUE...: `tune` or `train`."""
     path = folder / "driver.py"
-    path.write_text(DRIVER.format(verb=verb), encoding="utf-8")
+    path.write_text(DRIVER.format(verb=verb, workers=workers), encoding="utf-8")
     return path
 
 

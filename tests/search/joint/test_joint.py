@@ -52,11 +52,11 @@ def _asked(proposer: Proposer, rounds: int, size: int = 2) -> list[tuple[Proposa
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_what_is_proposed_follows_from_the_scores_alone(sampler: str) -> None:
-    done = _asked(_proposer(sampler), 6)
-    assert done == _asked(_proposer(sampler), 6)
+    done = _asked(_proposer(sampler), 5)
+    assert done == _asked(_proposer(sampler), 5)
     again = _proposer(sampler).ask(done[:8], 2)  # as after a kill: nothing is known but the ledger
     assert again == [point for point, _ in done[8:10]]
-    assert [point for point, _ in done] != [point for point, _ in _asked(_proposer(sampler, seed=1), 6)]
+    assert [point for point, _ in done[:6]] != [point for point, _ in _asked(_proposer(sampler, seed=1), 3)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
