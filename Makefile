@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/runtime-installed
 DEV := $(VENV)/dev-installed
 RELEASE := build/release
-SHORT_SEARCH := tune digits --epochs 1 --folds 3 --set search.grid=[0,1]
+SHORT_SEARCH := tune digits --epochs 1 --folds 3 --set 'search.grid=[0,1]'
 
 .PHONY: demo test lint types layers browser unit soak release-check clean
 demo: $(RUNTIME)  ## the main job on the built-in data: folds, strengths, verdict, model, report
