@@ -127,7 +127,9 @@ def _stop(process: subprocess.Popen[str], number: signal.Signals, *, to_all: boo
 
 
 WHILE_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STOPS = (  # signal, to driver and workers, workers, trials that are finished by then, signals while it ends
+STOPS: tuple[
+    tuple[signal.Signals, bool, int, int, tuple[int, ...]], ...
+] = (  # signal, to driver and workers, workers, trials that are finished by then, signals while it ends
     (signal.SIGINT, True, 2, 0, ()),
     (signal.SIGTERM, False, 2, 1, WHILE_ENDING),
     (signal.SIGHUP, True, 1, 2, ()),
