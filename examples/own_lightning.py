@@ -27,7 +27,7 @@ from segdecay.training.losses import build_loss
 CONFIG = {
     "model": {"width": 4, "depth": 2},
     "augment": {"flip": "none"},
-    "training": {"epochs": 6, "batch_size": 8, "clip_norm": None},
+    "training": {"epochs": 3, "batch_size": 8, "clip_norm": None},
     "optimizer": {"name": "adamw", "lr": 0.03},
     "search": {"grid": [0, 16], "folds": 2},
 }

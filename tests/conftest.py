@@ -26,23 +26,19 @@ os.environ.setdefault("RAY_AUTH_TOKEN", uuid4().hex)  # or Ray would write one i
 # Ray's workers step back behind every other program (nice 15): on a busy machine they would import torch for minutes.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling
 
-# Whole searches in processes of their own: begun first, so that none of them is what both cores wait for at the end.
-SLOW_FIRST = (
-    "test_ray_nodes",
-    "test_benchmarks_soak",
-    "test_workflow_signals",
-    "test_workflow_kill",
-    "test_executors_ray",
-    "test_own_kill",
-    "test_cli_r",
-    "test_joint_search",
-    "test_full_disk",
-)
+# Whole searches, many in processes of their own: begun first, so that none of them is what both cores wait for at last.
+SLOW_FIRST = ("execution/", "workflows/", "docs/", "search/", "cli/", "example/", "api/", "report/")
+TESTS = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow modules before the others, each in its own order."""
-    items.sort(key=lambda item: not item.path.name.startswith(SLOW_FIRST))
+    """Slow folders before the others, each in its own order."""
+    items.sort(key=lambda item: _place(item.path))
+
+
+def _place(path: Path) -> int:
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return next((place for place, slow in enumerate(SLOW_FIRST) if name.startswith(slow)), len(SLOW_FIRST))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -78,6 +74,6 @@ def shapes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def segdecay(capsys: pytest.CaptureFixture[str]) -> Command:
+def segdecay() -> Command:
     """The command line in this process; the exit code must be the one expected."""
-    return lambda *arguments, code=0: call(capsys, *arguments, code=code)
+    return call

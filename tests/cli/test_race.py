@@ -1,22 +1,22 @@
-"""The race through the real command line: any number of workers, budgets, damage, and the whole grid."""
+"""The race through the command line: any number of workers, budgets, damage, and the whole grid."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Said
 from shapes import write_shapes
 from tuning import tune
 
 GRID = [0.0, 0.1, 0.2, 0.4, 0.8, 1.6]
 
 
-def _tune(data: Path, run: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    return tune(data, run, GRID, *more, code=code)
+def _tune(data: Path, run: Path, *more: str, workers: int = 0, code: int = 0) -> Said:
+    return tune(data, run, GRID, *more, workers=workers, code=code)
 
 
 def _found(run: Path) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def raced(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished race with one worker."""
+    """A finished race in this process."""
     run = tmp_path_factory.mktemp("raced") / "run"
-    _tune(data, run, "--workers", "1")
+    _tune(data, run)
     return run
 
 
@@ -52,8 +52,8 @@ def test_a_race_trains_part_of_the_grid_and_says_who_left(raced: Path) -> None:
     assert all(reason.startswith("race: ") for reason in reasons)
 
 
-def test_two_workers_find_what_one_found(data: Path, raced: Path, tmp_path: Path) -> None:
-    _tune(data, tmp_path / "run", "--workers", "2")
+def test_two_workers_find_what_this_process_found(data: Path, raced: Path, tmp_path: Path) -> None:
+    _tune(data, tmp_path / "run", workers=2)
     assert _trials(tmp_path / "run") >= _trials(raced)  # work ahead may have been for nothing
     assert _found(tmp_path / "run") == _found(raced)
 
@@ -61,10 +61,10 @@ def test_two_workers_find_what_one_found(data: Path, raced: Path, tmp_path: Path
 def test_a_budget_stops_early_and_more_of_it_goes_on_to_the_same_verdict(
     data: Path, raced: Path, tmp_path: Path
 ) -> None:
-    _tune(data, tmp_path / "run", "--workers", "1", "--budget", "3trials")
+    _tune(data, tmp_path / "run", "--budget", "3trials")
     assert len(_trials(tmp_path / "run")) == 3
     assert _found(tmp_path / "run")["evidence"]["trials_of_plan"] == 3
-    _tune(data, tmp_path / "run", "--workers", "1")
+    _tune(data, tmp_path / "run")
     assert _found(tmp_path / "run") == _found(raced)
 
 
@@ -74,14 +74,14 @@ def test_a_damaged_trial_is_trained_again_and_told(data: Path, raced: Path, tmp_
     damaged = min(_trials(run))
     (run / "trials" / damaged / "trial.json").write_text("{")
     (run / "trials" / "notes" / "mine").mkdir(parents=True)
-    done = _tune(data, run, "--workers", "1")
-    assert f"trials/{damaged} is damaged and is trained again" in done.stdout
-    assert "left alone: trials/notes/mine" in done.stdout
+    done = _tune(data, run)
+    assert f"trials/{damaged} is damaged and is trained again" in done.out
+    assert "left alone: trials/notes/mine" in done.out
     assert _found(run) == _found(raced)
 
 
 def test_without_the_race_the_whole_grid_is_trained(data: Path, tmp_path: Path) -> None:
-    _tune(data, tmp_path / "run", "--race", "off", "--folds", "2", "--set", "search.grid=[0,0.2,0.8]", "--workers", "2")
+    _tune(data, tmp_path / "run", "--race", "off", "--folds", "2", "--set", "search.grid=[0,0.2,0.8]")
     verdict = _found(tmp_path / "run")
     assert all(setting["dropped"] is None for setting in verdict["settings"])
     assert len(_trials(tmp_path / "run")) == 2 * len(verdict["settings"])
@@ -101,6 +101,6 @@ def test_bad_options_are_told_before_anything_is_written(
     data: Path, tmp_path: Path, options: list[str], said: str
 ) -> None:
     done = _tune(data, tmp_path / "run", *options, code=2)
-    assert said in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+    assert said in done.err + done.out
+    assert "Traceback" not in done.err
     assert not (tmp_path / "run").exists()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import Said, call
 from drivers import kill_when, write_driver
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -19,15 +18,9 @@ from safetensors.torch import load_file
 QUICK = ("training.epochs=3", "training.batch_size=16", "model.width=4", "model.depth=2", "optimizer.lr=0.01")
 
 
-def _command(run: Path, *settings: str) -> list[str]:
-    command = [sys.executable, "-m", "segdecay.cli.main", "train", "digits", "--lambda", "0.5", "--workers", "0"]
-    return [*command, "--out", str(run), *(word for pair in (*QUICK, *settings) for word in ("--set", pair))]
-
-
-def _train(run: Path, *settings: str, code: int = 0) -> str:
-    done = subprocess.run(_command(run, *settings), capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr if code else done.stdout
+def _train(data: str | Path, run: Path, *settings: str, code: int = 0) -> Said:
+    words = [word for pair in (*QUICK, *settings) for word in ("--set", pair)]
+    return call("train", data, "--lambda", "0.5", "--workers", "0", "--out", run, *words, code=code)
 
 
 def _trial(run: Path) -> dict[str, Any]:
@@ -43,8 +36,9 @@ def _model(run: Path) -> dict[str, torch.Tensor]:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training with neither option, and the decoded data for all others."""
     folder = tmp_path_factory.mktemp("rare")
-    os.environ["SEGDECAY_CACHE"] = str(folder / "cache")
-    _train(folder / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGDECAY_CACHE", str(folder / "cache"))
+        _train("digits", folder / "run")
     return folder / "run"
 
 
@@ -56,7 +50,7 @@ def _same_cache(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_same_cache")
 def test_train_digits_with_balancing(plain: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _train(run, "balancing.epochs=2", "balancing.count=components")
+    _train("digits", run, "balancing.epochs=2", "balancing.count=components")
     trial, before = _trial(run), _trial(plain)
     first, second = trial["extra"]["stages"]
     assert (trial["status"], trial["epochs"], trial["steps"]) == ("finished", 5, before["steps"] * 5 // 3)
@@ -75,7 +69,7 @@ def test_train_digits_with_balancing(plain: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_same_cache")
 def test_train_digits_with_logit_adjustment(plain: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _train(run, "loss.logit_adjustment=1.0")  # all else as in the plain run
+    _train("digits", run, "loss.logit_adjustment=1.0")  # all else as in the plain run
     trial = _trial(run)
     assert trial["status"] == "finished"
     assert trial["extra"]["batches"] == 15
@@ -88,7 +82,7 @@ def test_train_digits_with_logit_adjustment(plain: Path, tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("_same_cache")
 def test_both_at_once_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    said = _train(tmp_path / "run", "balancing.epochs=2", "loss.logit_adjustment=1.0", code=2)
+    said = _train("digits", tmp_path / "run", "balancing.epochs=2", "loss.logit_adjustment=1.0", code=2).err
     assert "both correct for class frequencies" in said
     assert "Traceback" not in said
     assert not (tmp_path / "run").exists()
@@ -105,21 +99,16 @@ def _epoch_kept(state: Path) -> int:
 
 
 def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, tmp_path: Path) -> None:
-    driver = write_driver(tmp_path, "train")
-
-    def command(run: Path) -> list[str]:
-        pairs = (*QUICK, "training.epochs=2", "balancing.epochs=30", "balancing.lr=0.05", "decay.lambda=0.5")
-        return [sys.executable, str(driver), str(shapes), str(run), *pairs]
-
-    for name in ("unbroken", "killed"):
-        run = tmp_path / name
-        if name == "killed":
-            state = run / "refit" / "chosen" / "checkpoint" / "state.safetensors"
-            assert kill_when(command(run), lambda _, state=state: _epoch_kept(state) >= 10, 240.0)  # type: ignore[misc]
-            assert not (run / "refit" / "chosen" / "trial.json").exists()
-        subprocess.run(command(run), capture_output=True, timeout=240, check=True)
-    one, other = (_model(tmp_path / name) for name in ("unbroken", "killed"))
+    pairs = ("training.epochs=2", "balancing.epochs=30", "balancing.lr=0.05")
+    run, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    driver = [sys.executable, str(write_driver(tmp_path, "train", workers=0)), str(shapes), str(run)]
+    state = run / "refit" / "chosen" / "checkpoint" / "state.safetensors"
+    assert kill_when([*driver, *QUICK, *pairs, "decay.lambda=0.5"], lambda _: _epoch_kept(state) >= 10, 240.0)
+    assert not (run / "refit" / "chosen" / "trial.json").exists()
+    for folder in (run, unbroken):
+        _train(shapes, folder, *pairs)
+    one, other = _model(unbroken), _model(run)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    expected, found = (_trial(tmp_path / name) for name in ("unbroken", "killed"))
+    expected, found = _trial(unbroken), _trial(run)
     assert found["extra"] == expected["extra"]
     assert found["validation"] == expected["validation"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from paths import ROOT
 import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pydantic
 import pytest
+from paths import ROOT
 
 from segdecay.config.schema import RunConfig
 from segdecay.data.spec import DatasetSpec
-
 
 
 def _read(name: str) -> str:

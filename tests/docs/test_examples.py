@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from paths import ROOT
 import contextlib
 import io
 import re
@@ -10,6 +9,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8"), flags=re.DOTALL

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from paths import ROOT
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 SAID = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", SAID, flags=re.DOTALL)

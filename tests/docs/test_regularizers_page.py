@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from paths import ROOT
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from paths import ROOT
 
 from segdecay.decay import Regularizer
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import call
 from label_data import write_cifar_binary, write_cifar_python
 
 from segdecay.cli.main import run as run_cli
@@ -40,10 +41,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A tiny CIFAR-10, the finished example on it, and what it printed."""
     folder = tmp_path_factory.mktemp("example")
     data, out = write_cifar_binary(folder / "cifar-10-batches-bin", train=90, test=30), folder / "out"
-    command = [sys.executable, "-m", "segdecay.cli.main", "example", "cifar10", "--data", str(folder), *COMMAND]
-    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return data.parent, out, done.stdout
+    said = call("example", "cifar10", "--data", folder, *COMMAND, "--out", out)
+    return data.parent, out, said.out
 
 
 def test_every_part_explains_itself_before_it_runs(told: tuple[Path, Path, str]) -> None:

@@ -1,4 +1,7 @@
-"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict."""
+"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict.
+
+One cluster serves all, and grows: the tests stand in the order of the nodes that they need.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 import ray
+from commands import call
 from ray.cluster_utils import Cluster
 from shapes import write_shapes
 
@@ -25,17 +29,18 @@ KEYS = ("search.resamples=200", "model.width=4", "model.depth=2", "training.batc
 WITHIN_S = 900  # or it hangs: a guard, no measurement
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
     """One that wants a token, as those of `ray start` do by default; drivers are not told so."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    use_token()
-    head = {"num_cpus": 1, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    assert greeting.ask(*_place(cluster), within_s=WITHIN_S) == "token"
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        use_token()
+        head = {"num_cpus": 1, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        assert greeting.ask(*_place(cluster), within_s=WITHIN_S) == "token"
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _place(cluster: Any) -> tuple[str, int]:
@@ -47,11 +52,16 @@ def _untold() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
 
 
-def _command(data: Path, run: Path, *more: str) -> list[str]:
-    options = ["--epochs", "40", "--folds", "3", "--device", "cpu", "--set", "search.grid=[0,2]", "--race", "off"]
+def _arguments(data: Path, run: Path, *more: str) -> list[str]:
+    options = ["--epochs", "40", "--folds", "2", "--device", "cpu", "--set", "search.grid=[0,2]", "--race", "off"]
     for key in KEYS:
         options += ["--set", key]
-    return [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), *options, *more]
+    return ["tune", str(data), "--out", str(run), *options, *more]
+
+
+def _command(data: Path, run: Path, cluster: Any) -> list[str]:
+    away = ("--executor", "ray", "--address", cluster.address)
+    return [sys.executable, "-m", "segdecay.cli.main", *_arguments(data, run, *away)]
 
 
 def _found(run: Path) -> dict[str, Any]:
@@ -90,12 +100,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def here(data: Path) -> Path:
-    """What the processes of this machine find."""
+    """What this process finds."""
     run = data.parent / "here"
-    done = subprocess.run(
-        _command(data, run, "--workers", "2"), capture_output=True, text=True, timeout=WITHIN_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGDECAY_CACHE", str(data.parent / "cache"))
+        call(*_arguments(data, run, "--workers", "0"))
     return run
 
 
@@ -105,11 +114,35 @@ def _assert_same(one: Path, other: Path) -> None:
     assert (one / model).read_bytes() == (other / model).read_bytes()
 
 
+def test_a_driver_that_is_killed_or_told_to_stop_goes_on_when_it_is_started_again(
+    cluster: Any, data: Path, here: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "away"
+    command = _command(data, run, cluster)
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 130)):
+        before = _finished(run)
+        driver = _start(command)
+        try:
+            _wait_until(driver, lambda before=before: len(_finished(run)) > len(before))  # type: ignore[misc]
+            driver.send_signal(number)
+            said, _ = driver.communicate(timeout=WITHIN_S)
+        finally:
+            driver.kill()
+        assert driver.returncode == code, said
+        assert before.items() <= _finished(run).items()
+    kept = _finished(run)
+    assert len(kept) < 4
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False, env=_untold())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kept.items() <= _finished(run).items()
+    _assert_same(run, here)
+
+
 def test_a_node_that_is_killed_and_one_that_joins_change_nothing(
     cluster: Any, data: Path, here: Path, tmp_path: Path
 ) -> None:
     second = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
-    driver = _start(_command(data, tmp_path / "away", "--executor", "ray", "--address", cluster.address))
+    driver = _start(_command(data, tmp_path / "away", cluster))
     try:
         _wait_until(driver, lambda: _trains(second))
         cluster.remove_node(second, allow_graceful=False)
@@ -129,27 +162,3 @@ def test_the_mailbox_lives_on_the_machine_of_its_driver(cluster: Any) -> None:
     boxes = [start_mailbox(ray) for _ in range(8)]  # left to choose, Ray spreads them over all machines
     here = ray.get_runtime_context().get_node_id()
     assert ray.get([box.machine.remote() for box in boxes], timeout=WITHIN_S) == [here] * 8
-
-
-def test_a_driver_that_is_killed_or_told_to_stop_goes_on_when_it_is_started_again(
-    cluster: Any, data: Path, here: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "away"
-    command = _command(data, run, "--executor", "ray", "--address", cluster.address)
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 130)):
-        before = _finished(run)
-        driver = _start(command)
-        try:
-            _wait_until(driver, lambda before=before: len(_finished(run)) > len(before))  # type: ignore[misc]
-            driver.send_signal(number)
-            said, _ = driver.communicate(timeout=WITHIN_S)
-        finally:
-            driver.kill()
-        assert driver.returncode == code, said
-        assert before.items() <= _finished(run).items()
-    kept = _finished(run)
-    assert len(kept) < 6
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False, env=_untold())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert kept.items() <= _finished(run).items()
-    _assert_same(run, here)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +26,22 @@ class Said:
 Command = Callable[..., Said]
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> Said:
+def _text() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def call(*arguments: str | Path | float, code: int = 0) -> Said:
     """Run a command; the exit code must be the one expected."""
-    with pytest.MonkeyPatch.context() as patch:
+    out, err = _text(), _text()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["segdecay", *map(str, arguments)])
-        capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             run_cli()
-    printed = capsys.readouterr()
-    found = Said(printed.out, printed.err, int(ended.value.code or 0))
+    found = Said(_written(out), _written(err), int(ended.value.code or 0))
     assert found.code == code, found
     return found

@@ -20,24 +20,31 @@ if __name__ == "__main__":
     data, run, *settings = sys.argv[1:]
     config = build_config(data, None, settings, {{}})
     with build_watcher(quiet=False, as_json=False) as watcher:
-        {verb}(config, Path(run), Execution(workers=1, device="cpu", checkpoint_every_s=0.0), watcher)
+        {verb}(config, Path(run), Execution(workers={workers}, device="cpu", checkpoint_every_s=0.0), watcher)
 """
 
 
-def write_driver(folder: Path, verb: str) -> Path:
-    """driver.py DATA RUN KEY=VALUE...: `tune` or `train` with one worker."""
+def write_driver(folder: Path, verb: str, workers: int = 1) -> Path:
+    """driver.py DATA RUN KEY=VALUE...: `tune` or `train`."""
     path = folder / "driver.py"
-    path.write_text(DRIVER.format(verb=verb), encoding="utf-8")
+    path.write_text(DRIVER.format(verb=verb, workers=workers), encoding="utf-8")
     return path
 
 
-def kill_when(command: list[str], ready: Callable[[float], bool], timeout_s: float = 600.0) -> bool:
-    """Start, kill the whole group with SIGKILL at the moment `ready` says; False when it ended before."""
+def kill_when(
+    command: list[str],
+    ready: Callable[[float], bool],
+    timeout_s: float = 600.0,
+    kill: Callable[[int, int], None] = os.killpg,
+) -> bool:
+    """Start, kill with SIGKILL at the moment `ready` says, the whole group or by os.kill the driver alone; False when
+    it ended before.
+    """
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None:
         if ready(time.monotonic() - start):
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process.pid, signal.SIGKILL)
             process.wait()
             return True
         assert time.monotonic() - start < timeout_s

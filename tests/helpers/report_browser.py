@@ -1,11 +1,10 @@
 """A headless Chromium for tests of pages, by Playwright: opens files, evaluates scripts, keeps what a page asked for.
 
-Knows little of reports. The browser is the system's own: nothing is downloaded.
+The browser is one that is there (browser.py); nothing is installed here.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, Self
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from browser import MissingBrowserError, find_browser
 from playwright.sync_api import ConsoleMessage, Dialog, Download, sync_playwright
 from playwright.sync_api import Page as Tab
 
@@ -74,9 +74,7 @@ class Page:
         return self.tab.evaluate(script)
 
     def wait_for(self, script: str) -> None:
-        """Until a JavaScript expression is true; asked again and again, since the page's regularizer forbids eval
-        inside.
-        """
+        """Until a JavaScript expression is true; asked again and again, since the page's rules forbid eval."""
         end = time.monotonic() + DEADLINE_MS / 1000
         while not self.evaluate(script):
             if time.monotonic() > end:
@@ -147,9 +145,10 @@ class Browser:
     """One running Chromium; `with Browser() as browser: browser.open(path)`."""
 
     def __init__(self) -> None:
-        program = shutil.which("chromium")
-        if program is None:
-            pytest.fail("chromium is missing: apt-get install -y --no-install-recommends chromium", pytrace=False)
+        try:
+            program = find_browser()
+        except MissingBrowserError as error:
+            pytest.fail(str(error), pytrace=False)
         self._manager = sync_playwright()
         self._driver = self._manager.start()
         self._browser = self._driver.chromium.launch(executable_path=program, args=["--no-sandbox"])

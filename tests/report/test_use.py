@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Literal
@@ -188,9 +187,3 @@ def test_without_decay_taken_the_best_decaying_setting_stands_beside_none(pages:
     text = pages["flat"].evaluate("document.querySelector('#images').innerText")
     assert "best with decay, D = 1" in text
     assert "chosen" not in text
-
-
-def test_a_missing_browser_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
-    with pytest.raises(pytest.fail.Exception, match="chromium is missing: apt-get install"):
-        Browser()

@@ -1,14 +1,14 @@
-"""Honest scores that cost trainings: nested folds and a fold held out, through the real command line."""
+"""Honest scores that cost trainings: nested folds and a fold held out, through the command line."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import Said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,8 +24,8 @@ from segdecay.metrics.confusion import intersection_union, iou, mean_present, re
 from segdecay.search.bias_correction import check_honest, check_nested, hold_out, without_fold
 
 
-def _tune(data: Path, run: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    return tune(data, run, (0, 0.4, 1.2), "--workers", "1", *more, code=code)
+def _tune(data: Path, run: Path, *more: str, code: int = 0) -> Said:
+    return tune(data, run, (0, 0.4, 1.2), *more, code=code)
 
 
 def _verdict(run: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def dataset(data: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def nested(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("nested") / "run"
-    said = _tune(data, run, "--honest", "nested").stdout
+    said = _tune(data, run, "--honest", "nested").out
     assert "score of the whole procedure, by nested cross-validation: " in said
     return run
 
@@ -88,13 +88,13 @@ def test_a_damaged_inner_trial_is_trained_again_to_the_same_score(data: Path, ne
     before = _verdict(nested)["honest"]
     trial = next(nested.glob("nested/without-1/trials/*/0-0"))
     (trial / "trial.json").write_text("{")
-    told = _tune(data, nested, "--honest", "nested").stdout
+    told = _tune(data, nested, "--honest", "nested").out
     assert "warning: without fold 2: trials/" in told
     assert _verdict(nested)["honest"] == before
 
 
 def test_a_fold_held_out_is_in_no_trial_of_the_search(data: Path, tmp_path: Path) -> None:
-    said = _tune(data, tmp_path / "run", "--honest", "holdout").stdout
+    said = _tune(data, tmp_path / "run", "--honest", "holdout").out
     assert "on a fold that was held out: " in said
     honest = _verdict(tmp_path / "run")["honest"]
     folds = json.loads((tmp_path / "run" / "folds.json").read_text())["folds"]
@@ -158,19 +158,19 @@ def test_a_class_of_too_few_groups_is_named_before_nesting(tmp_path: Path) -> No
 
 
 def test_a_strength_that_only_the_whole_search_allows_is_refused(data: Path, tmp_path: Path) -> None:
-    said = _tune(data, tmp_path / "run", "--honest", "nested", "--set", "search.grid=[0,0.4,2.2]", code=2).stderr
+    said = _tune(data, tmp_path / "run", "--honest", "nested", "--set", "search.grid=[0,0.4,2.2]", code=2).err
     assert "--honest nested, without fold 1: search.grid holds 2.2" in said
     assert not (tmp_path / "run").exists()
 
 
 def test_a_budget_in_time_is_refused_with_nested(data: Path, tmp_path: Path) -> None:
-    said = _tune(data, tmp_path / "run", "--honest", "nested", "--budget", "30m", code=2).stderr
+    said = _tune(data, tmp_path / "run", "--honest", "nested", "--budget", "30m", code=2).err
     assert "what fits into a time does not repeat" in said
     assert not (tmp_path / "run").exists()
 
 
 def test_a_time_below_one_fold_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    said = _tune(data, tmp_path / "run", "--budget", "1s", "--epochs", "4000", code=2).stderr
+    said = _tune(data, tmp_path / "run", "--budget", "1s", "--epochs", "4000", code=2).err
     assert "--budget 1s is below one fold" in said
     assert "Give at least" in said
     assert not (tmp_path / "run").exists()

@@ -10,27 +10,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import call
 from drivers import kill_when, write_driver
 from safetensors.torch import load_file
 from shapes import write_shapes
 
 SETTINGS = ["search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
             "training.epochs=4", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
+QUICK = ["--workers", "0", "--device", "cpu", *(word for pair in SETTINGS for word in ("--set", pair))]
 
 
 def _command(data: Path, run: Path, driver: Path) -> list[str]:
     return [sys.executable, str(driver), str(data), str(run), *SETTINGS]
 
 
-def _finish(command: list[str]) -> str:
+def _finish(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def _verdict(run: Path) -> dict[str, Any]:
@@ -44,26 +46,27 @@ def _same(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+def _finished(run: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
+
+
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, float]:
-    """Data, driver, a run that nobody disturbed, and how long it took."""
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data, and a run on it that nobody disturbed, by the command in this process."""
     folder = tmp_path_factory.mktemp("kill")
     data = write_shapes(folder / "shapes", n_images=12, test_images=4)
-    driver = write_driver(folder, "tune")
-    os.environ["SEGDECAY_CACHE"] = str(folder / "cache")
-    start = time.monotonic()
-    _finish(_command(data, folder / "run", driver))
-    return data, driver, folder / "run", time.monotonic() - start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGDECAY_CACHE", str(folder / "cache"))
+        call("tune", data, "--out", folder / "run", *QUICK)
+    return data, folder / "run"
 
 
 @pytest.fixture
-def setup(
-    unbroken: tuple[Path, Path, Path, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> tuple[list[str], Path, Path, float]:
-    """The command on a fresh run, that run, the undisturbed one, its duration."""
-    data, driver, run, duration = unbroken
+def killed(unbroken: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[list[str], Path]:
+    """The command on a fresh run in a worker of its own, with a checkpoint after every step; and that run."""
+    data, _ = unbroken
     monkeypatch.setenv("SEGDECAY_CACHE", str(data.parent / "cache"))
-    return _command(data, tmp_path / "run", driver), tmp_path / "run", run, duration
+    return _command(data, tmp_path / "run", write_driver(tmp_path, "tune")), tmp_path / "run"
 
 
 def _a_trial_runs(run: Path) -> bool:
@@ -82,33 +85,54 @@ def _the_report_is_next(run: Path) -> bool:
     return (run / "model" / "model.json").exists()
 
 
-@pytest.mark.parametrize("moment", [_a_trial_runs, _something_is_half_written, _a_refit_runs, _the_report_is_next])
-def test_a_kill_at_a_named_moment_loses_nothing(
-    setup: tuple[list[str], Path, Path, float], moment: Callable[[Path], bool]
+def _ready(moment: Callable[[Path], bool], run: Path, _seconds: float) -> bool:
+    return moment(run)
+
+
+MOMENTS: tuple[tuple[Callable[[Path], bool], Callable[[int, int], None]], ...] = (
+    (_something_is_half_written, os.killpg),  # driver and worker
+    (_a_trial_runs, os.kill),  # the driver alone: its worker ends by itself
+    (_a_refit_runs, os.killpg),
+    (_the_report_is_next, os.killpg),
+)
+
+
+def test_kills_at_named_moments_of_one_search_lose_nothing(
+    killed: tuple[list[str], Path], unbroken: tuple[Path, Path]
 ) -> None:
-    command, run, expected, _ = setup
-    assert kill_when(command, lambda _seconds: moment(run)), "the run ended before the moment came"
-    finished = {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
+    command, run = killed
+    expected, finished = unbroken[1], dict[Path, int]()
+    for moment, kill in MOMENTS:
+        has_come = partial(_ready, moment, run)
+        assert kill_when(command, has_come, kill=kill), f"the run ended before {moment.__name__}"
+        assert finished.items() <= _finished(run).items()  # no finished trial ran twice
+        finished = _finished(run)
     _finish(command)
     assert _verdict(run) == _verdict(expected)
     assert _same(run, expected)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # no finished trial ran twice
+    assert finished.items() <= _finished(run).items()
     assert (run / "report.html").exists()
     assert not list(run.rglob(".*.part"))
     assert not list(run.rglob("checkpoint"))
 
 
-def test_kills_at_six_random_moments_lose_nothing(setup: tuple[list[str], Path, Path, float]) -> None:
-    command, run, expected, duration = setup
-    draw = random.Random(20)
+@pytest.mark.soak
+def test_kills_at_six_random_moments_lose_nothing(
+    killed: tuple[list[str], Path], unbroken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command, run = killed
+    expected, draw = unbroken[1], random.Random(20)
+    start = time.monotonic()
+    _finish([*command[:3], str(tmp_path / "timed"), *SETTINGS])
+    duration = time.monotonic() - start
     finished: dict[Path, int] = {}
     landed = 0
     while landed < 6:
         moment = draw.uniform(0.1, 0.6) * duration
         if kill_when(command, lambda seconds, moment=moment: seconds >= moment):  # type: ignore[misc]
             landed += 1
-            assert {path: path.stat().st_mtime_ns for path in finished} == finished
-            finished = {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
+            assert finished.items() <= _finished(run).items()
+            finished = _finished(run)
         else:  # it ended first, after kills that it survived; the kills that are left meet a fresh run
             assert _verdict(run) == _verdict(expected)
             assert _same(run, expected)
@@ -117,14 +141,12 @@ def test_kills_at_six_random_moments_lose_nothing(setup: tuple[list[str], Path, 
     _finish(command)
     assert _verdict(run) == _verdict(expected)
     assert _same(run, expected)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert finished.items() <= _finished(run).items()
 
 
-def test_the_same_command_on_a_finished_run_trains_nothing(unbroken: tuple[Path, Path, Path, float]) -> None:
-    data, driver, run, _ = unbroken
-    before = {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")}
-    verdict = _verdict(run)
-    said = _finish(_command(data, run, driver))
-    assert "4 of them finished" in said
-    assert {path: path.stat().st_mtime_ns for path in run.glob("**/trial.json")} == before
+def test_the_same_command_on_a_finished_run_trains_nothing(unbroken: tuple[Path, Path]) -> None:
+    data, run = unbroken
+    before, verdict = _finished(run), _verdict(run)
+    assert "4 of them finished" in call("tune", data, "--out", run, *QUICK).out
+    assert _finished(run) == before
     assert _verdict(run) == verdict

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 from shapes import write_shapes
 
 from segdecay.runs.lock import read_holder
 
-SETTINGS = ("search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
-            "training.epochs=12", "training.batch_size=4", "optimizer.lr=0.01")  # fmt: skip
+SETTINGS = ("search.grid=[0,1,2]", "search.folds=2", "search.race=false", "search.resamples=200", "model.width=4",
+            "model.depth=2", "training.epochs=12", "training.batch_size=4", "optimizer.lr=0.01")  # fmt: skip
 WITHIN_S = 600.0  # or it hangs: a guard, no measurement
 # Every process of a command sees a clock that jumps by up to a year at each look; durations must not notice.
 JUMPING = """
@@ -28,7 +29,6 @@ YEAR_S = 365 * 86400
 time.time = lambda: _time() + _draw.uniform(-YEAR_S, YEAR_S)
 time.time_ns = lambda: _ns() + int(_draw.uniform(-YEAR_S, YEAR_S) * 1e9)
 """
-NO_LOCKS = "import fcntl\nfcntl.flock = lambda _handle, _operation: None\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("signals") / "shapes", n_images=12)
 
 
+def _arguments(data: Path, run: Path, *more: str) -> list[str]:
+    words = ["tune", str(data), "--out", str(run), "--device", "cpu"]
+    return [*words, *(word for one in SETTINGS for word in ("--set", one)), *more]
+
+
 def _command(data: Path, run: Path, *more: str) -> list[str]:
-    command = [sys.executable, "-m", "segdecay.cli.main", "tune", str(data), "--out", str(run), "--device", "cpu"]
-    return [*command, *(word for one in SETTINGS for word in ("--set", one)), *more]
+    return [sys.executable, "-m", "segdecay.cli.main", *_arguments(data, run, *more)]
 
 
 def _environment(data: Path, code: str = "") -> dict[str, str]:
@@ -84,68 +88,87 @@ def _result(run: Path) -> tuple[dict[str, Any], bytes]:
 
 @pytest.fixture(scope="module")
 def expected(data: Path) -> tuple[dict[str, Any], bytes]:
-    """What an undisturbed run finds."""
+    """What an undisturbed run in this process finds."""
     run = data.parent / "undisturbed"
-    _finish(_command(data, run, "--workers", "2"), _environment(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGDECAY_CACHE", str(data.parent / "cache"))
+        call(*_arguments(data, run, "--workers", "0"))
     return _result(run)
 
 
-@pytest.mark.parametrize(
-    ("name", "to_all", "workers", "after_trials"),
-    [("SIGINT", True, 2, 0), ("SIGTERM", False, 2, 1), ("SIGTERM", True, 1, 2), ("SIGHUP", True, 2, 1),
-     ("SIGUSR1", False, 1, 0), ("SIGINT", True, 0, 1)],
-)  # fmt: skip
-def test_a_signal_stops_with_130_and_the_same_command_goes_on(
-    name: str, to_all: bool, workers: int, after_trials: int, data: Path, tmp_path: Path,
-    expected: tuple[dict[str, Any], bytes],
-) -> None:  # fmt: skip
-    run = tmp_path / "run"
-    command, environment = _command(data, run, "--workers", str(workers)), _environment(data)
-    process = _start(command, environment)
-    _wait_until(
-        process, lambda: len(list(run.glob("trials/*/*/trial.json"))) >= after_trials and any(run.glob("trials/*/*"))
-    )
-    sent = time.monotonic()
-    (os.killpg if to_all else os.kill)(process.pid, getattr(signal, name))
-    _, said = process.communicate(timeout=WITHIN_S)
-    print(f"{name}: {time.monotonic() - sent:.1f} s until all had stopped")  # with -s
-    assert process.returncode == 130, said
-    assert "interrupted. Finished trainings are kept; the same command goes on." in said
-    assert "Traceback" not in said
-    assert not (run / ".lease.json").exists()
-    finished = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/*/trial.json")}
-    assert len(finished) < 4
-    _finish(command, environment)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+def _trains_since(run: Path, start_ns: int) -> bool:
+    """Whether a trial has written something since then: the signal meets a search, not the imports before it."""
+    for path in run.glob("trials/*/*/*"):
+        try:
+            if path.stat().st_mtime_ns > start_ns:
+                return True
+        except FileNotFoundError:  # replaced meanwhile
+            continue
+    return False
+
+
+def _finished(run: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run.glob("trials/*/*/trial.json")}
+
+
+def _stop(process: subprocess.Popen[str], number: signal.Signals, *, to_all: bool, more: tuple[int, ...]) -> str:
+    """What a driver writes to standard error from a signal to its end; `more` come while it ends."""
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    assert process.stderr is not None
+    said = ""
+    if more:
+        for line in iter(process.stderr.readline, ""):
+            said += line
+            if "interrupted." in line:
+                break
+        for one in more:
+            process.send_signal(one)
+    return said + process.communicate(timeout=WITHIN_S)[1]
+
+
+WHILE_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOPS: tuple[
+    tuple[signal.Signals, bool, int, int, tuple[int, ...]], ...
+] = (  # signal, to driver and workers, workers, trials that are finished by then, signals while it ends
+    (signal.SIGINT, True, 2, 0, ()),
+    (signal.SIGTERM, False, 2, 1, WHILE_ENDING),
+    (signal.SIGHUP, True, 1, 2, ()),
+    (signal.SIGUSR1, False, 0, 3, ()),
+)
+
+
+def test_every_signal_stops_with_130_and_the_same_command_goes_on(
+    data: Path, tmp_path: Path, expected: tuple[dict[str, Any], bytes]
+) -> None:
+    run, environment, finished = tmp_path / "run", _environment(data), dict[Path, int]()
+    for number, to_all, workers, after_trials, more in STOPS:
+        start_ns = time.time_ns()
+        process = _start(_command(data, run, "--workers", str(workers)), environment)
+        _wait_until(process, lambda: len(_finished(run)) >= after_trials and _trains_since(run, start_ns))  # noqa: B023
+        said = _stop(process, number, to_all=to_all, more=more)
+        assert process.returncode == 130, (number, said)
+        assert said.count("interrupted. Finished trainings are kept; the same command goes on.") == 1, number
+        assert "Traceback" not in said
+        assert not (run / ".lease.json").exists()
+        assert finished.items() <= _finished(run).items()
+        finished = _finished(run)
+    _finish(_command(data, run, "--workers", "2"), environment)
+    assert finished.items() <= _finished(run).items()
     assert _result(run) == expected
 
 
-def test_signals_that_come_while_the_process_ends_leave_its_exit_code(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = _start(_command(data, run, "--workers", "1", "--epochs", "100000"), _environment(data))
-    _wait_until(process, lambda: any(run.glob("trials/*/*")))
-    process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    assert any("interrupted." in line for line in iter(process.stderr.readline, ""))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        process.send_signal(number)
-    _, said = process.communicate(timeout=WITHIN_S)
-    assert process.returncode == 130, said
-    assert said == ""
-
-
-@pytest.mark.parametrize("code", ["", NO_LOCKS])
-def test_a_second_driver_is_refused_or_waits_until_the_first_has_gone(code: str, data: Path, tmp_path: Path) -> None:
-    run, environment = tmp_path / "run", _environment(data, code)
-    command = _command(data, run, "--workers", "1", "--epochs", "100000")
-    first = _start(command, environment)
+def test_a_second_driver_is_refused_or_waits_until_the_first_has_gone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGDECAY_CACHE", str(data.parent / "cache"))
+    run, environment = tmp_path / "run", _environment(data)
+    options = ("--workers", "0", "--epochs", "100000")
+    first = _start(_command(data, run, *options), environment)
     _wait_until(first, lambda: any(run.glob("trials/*/*")))
-    waiting = _start([*command, "--wait"], environment)
-    second = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=WITHIN_S, check=False)
-    assert second.returncode == 2, second.stdout
-    assert f"Another segdecay works on {run} (process {first.pid} on " in second.stderr
-    assert "--wait" in second.stderr
-    assert "Traceback" not in second.stderr
+    waiting = _start(_command(data, run, *options, "--wait"), environment)
+    refused = call(*_arguments(data, run, *options), code=2).err
+    assert f"Another segdecay works on {run} (process {first.pid} on " in refused
+    assert "--wait" in refused
     assert waiting.stdout is not None
     assert any("waiting for it" in line for line in iter(waiting.stdout.readline, ""))
     holder = read_holder(run / ".lease.json")

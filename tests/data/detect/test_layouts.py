@@ -162,20 +162,8 @@ def test_a_coco_file_whose_images_are_elsewhere_is_said(tmp_path: Path) -> None:
 def test_two_commands_start_a_search(tmp_path: Path, kind: str, segdecay: Command) -> None:
     root = KINDS[kind][0](tmp_path / "set")
     segdecay("init", root, "--write")
-    tuning.tune(
-        root,
-        tmp_path / "run",
-        [0, 0.5],
-        "--size",
-        "16x16",
-        "--epochs",
-        "1",
-        "--folds",
-        "2",
-        "--allow-missing",
-        "--workers",
-        "0",
-    )
+    options = ("--size", "16x16", "--epochs", "1", "--folds", "2", "--allow-missing")
+    tuning.tune(root, tmp_path / "run", [0, 0.5], *options)
     assert (tmp_path / "run" / "verdict.json").exists()
 
 
