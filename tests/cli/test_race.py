@@ -76,7 +76,7 @@ def test_a_damaged_trial_is_trained_again_and_told(data: Path, raced: Path, tmp_
     (run / "trials" / "notes" / "mine").mkdir(parents=True)
     done = _tune(data, run, "--workers", "1")
     assert f"trials/{damaged} is damaged and is trained again" in done.stdout
-    assert "left alone: trials/notes/mine" in done.stdout
+    assert "kept: trials/notes/mine" in done.stdout
     assert _found(run) == _found(raced)
 
 

@@ -1,7 +1,4 @@
-"""A search from its plan to its verdict: trials in the ledger, more of them at a strong edge, then the decision.
-
-Knows trials and records; nothing of refits, bundles or pages.
-"""
+"""A search from its grid to its verdict: trials in the ledger, a longer grid if the strongest is best, the decision."""
 
 from __future__ import annotations
 
@@ -34,9 +31,9 @@ LONE_RATIO = 4.0  # the step of a grid with a single positive strength
 
 
 def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none: float, largest: float) -> list[float]:
-    """The strengths of a search from none to the strongest; none is always among them.
+    """The strengths of a search from no decay, which is always included, to the strongest.
 
-    Where none is inf, as for bounds, less is stronger.
+    If `none` is infinite, as for bounds, smaller values are stronger.
 
     >>> start_grid([4, 1], (0, 2, 8), none=0.0, largest=100.0)
     [0.0, 1.0, 4.0]
@@ -49,7 +46,7 @@ def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none
     asked = {float(value) for value in (wanted if wanted is not None else default)}
     values = sorted({float(none), *asked}, reverse=math.isinf(none))
     if len(values) < 2:
-        raise ConfigError(f"search.grid = {list(wanted or ())} holds no strength beside {none:g}; add at least one.")
+        raise ConfigError(f"search.grid = {list(wanted or ())} holds no strength except {none:g}; add at least one.")
     too_strong = [value for value in values if value >= largest and value != none]
     if wanted is not None and too_strong:
         shown = ", ".join(f"{value:g}" for value in too_strong)
@@ -61,7 +58,7 @@ def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none
 
 
 def next_strength(grid: Sequence[float], *, none: float, largest: float) -> float | None:
-    """One step past the strong edge, at the ratio of the last two strengths that act; None past `largest`.
+    """One step past the strong edge, at the ratio of the two strongest values; None past `largest`.
 
     >>> next_strength([0, 1, 4], none=0, largest=100.0), next_strength([0, 1, 4], none=0, largest=10.0)
     (16.0, None)
@@ -77,7 +74,7 @@ def next_strength(grid: Sequence[float], *, none: float, largest: float) -> floa
 
 @dataclass
 class Study:
-    """What is searched, over what, with whom."""
+    """Everything a search needs: configuration, data, folds, ledger, executor."""
 
     config: RunConfig
     dataset: Dataset
@@ -86,16 +83,16 @@ class Study:
     executor: Executor
     on_event: Callable[[Event], None]
     checkpoint_every_s: float = 5.0
-    keep_models: bool = False  # of all trials, until the verdict says which
-    size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+    keep_models: bool = False  # keep the weights of all trials until the verdict
+    size: float | None = None  # median initial size of the shrunk weights, if the axis is relative to it
     budget: Budget = field(default_factory=Budget)
     failures: dict[Path, str] = field(default_factory=dict)
-    configs: dict[float, RunConfig] = field(default_factory=dict)  # of strengths that a joint search gave their own
-    names: dict[float, str] = field(default_factory=dict)  # of these points
-    user: UserFunction | None = None  # trials are trained by the caller's function
+    configs: dict[float, RunConfig] = field(default_factory=dict)  # by strength, from a joint search
+    names: dict[float, str] = field(default_factory=dict)  # of the points of these configurations
+    user: UserFunction | None = None  # trains the trials in place of the built-in loop
 
     def note(self, event: Event) -> None:
-        """Remember what failed, and tell the watcher."""
+        """Record a failed trial, and pass the event to the watcher."""
         if event.kind == "failed":
             self.failures[event.task.folder] = event.reason or "failed"
         self.on_event(event)
@@ -106,11 +103,11 @@ class Study:
         return int(np.median([len(fold.train) for fold in self.folds.folds]))
 
     def config_at(self, value: float) -> RunConfig:
-        """What a strength is trained with."""
+        """The configuration that a strength is trained with."""
         return self.configs.get(value, self.config)
 
     def name_of(self, value: float) -> str:
-        """What a strength is trained with, as a name: equal names are equal trainings."""
+        """The name of a strength's trials: equal names are equal trainings."""
         return self.names.get(value) or setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
 
     def tasks(self, value: float) -> list[TrialTask]:
@@ -140,15 +137,14 @@ def grid_of(study: Study) -> list[float]:
     """The grid that the search starts with.
 
     Raises:
-        ConfigError: a strength whose steps would make ηλ reach 1, or none that acts.
+        ConfigError: a strength whose steps would make ηλ reach 1, or no positive strength.
         DecayError: a value that is not on the axis.
     """
     axis = axis_for(study.config.decay, study.config.optimizer)
     if axis.only_none:
         raise ConfigError(
             f"Regularizer '{study.config.decay.regularizer}' has no strength to search. Use `segdecay train` for one "
-            "training, "
-            "or search another regularizer: none is in every search."
+            "training, or search another regularizer: every search includes training without it."
         )
     largest = _largest(study)
     for value in study.config.search.grid or ():
@@ -158,12 +154,12 @@ def grid_of(study: Study) -> list[float]:
 
 
 def _largest(study: Study) -> float:
-    """The value that no strength may reach: there ηλ is 1 in some fold."""
+    """The value at which ηλ reaches 1 in some fold; every strength must be below it."""
     return largest_value(study.config, min(len(fold.train) for fold in study.folds.folds))
 
 
 def possible_strengths(study: Study) -> tuple[list[float], int]:
-    """The grid, then those that a best at the strong edge may add; and how many belong to the grid."""
+    """The grid followed by possible extensions at the strong edge, and the number of strengths in the grid."""
     axis = axis_for(study.config.decay, study.config.optimizer)
     values = grid_of(study)
     asked = len(values)
@@ -201,7 +197,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
 
 
 def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
-    """Decide on the trials that a search left.
+    """Decide on the finished trials of a search.
 
     Raises:
         RunError: no setting could be scored, with the reasons.
@@ -215,7 +211,7 @@ def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
 
 
 def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None = None) -> Decision:
-    """The decision between settings of a study; best: the strength that leads, where something knows better."""
+    """The decision between settings of a study; best: the leader of a race, if there was one."""
     return decide(
         candidates,
         study.dataset.classes,
@@ -230,14 +226,14 @@ def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None 
 
 
 def criterion_of(study: Study) -> Criterion:
-    """What the settings of a study are scored by."""
+    """The criterion that scores the settings of a study."""
     return build_criterion(
         study.config.search, study.dataset.classes, study.dataset.task, study.dataset.exclude_from_mean
     )
 
 
 def run_race(study: Study, criterion: Criterion) -> Searched:
-    """The grid in a race (selection/race.py), within the budget."""
+    """The grid in a race (search/race.py), within the budget."""
     race, values = race_of(study)
     tasks = [study.tasks(value) for value in values]
     groups = groups_of(study)
@@ -270,7 +266,7 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
 
 
 def groups_of(study: Study) -> list[list[str]] | None:
-    """The group of every validation image, fold by fold, in the order of the kept matrices; None: each its own."""
+    """The group of every validation image, by fold, in the order of the matrices; None: no groups."""
     return known_groups([[study.dataset.items[i].group for i in fold.validation] for fold in study.folds.folds])
 
 
@@ -284,8 +280,8 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
-    """One setting from its records; a diverged or failed trial takes it out, as does the race, which keeps its
-    folds.
+    """One setting from its records; excluded if a trial diverged or failed, or if the race eliminated it (its folds
+    are kept then).
     """
     strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
     every = study.tasks(value)
@@ -294,7 +290,7 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
 
 
 def candidate_from(study: Study, strength: Strength, tasks: Sequence[TrialTask], out: str | None = None) -> Candidate:
-    """A setting from the records of its trials; out: why the search left it out."""
+    """A setting from the records of its trials; out: why the search excluded it."""
     records: list[TrialRecord] = []
     for task in tasks:
         record = study.ledger.record(task.folder)

@@ -1,6 +1,6 @@
-"""The trials of a comparison: which trainings every arm needs, and what they say once they are there.
+"""The trials of a comparison: the trainings of every arm, and their results.
 
-Trials of none are trained once and are the first setting of every arm. Knows trials and records; decides nothing.
+Trials without decay are trained once and are the first setting of every arm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from segdecay.training.setup import TrialTask
 
 @dataclass(frozen=True)
 class ArmSetting:
-    """One setting of an arm; none where the value is None."""
+    """One setting of an arm; a value of None is training without decay."""
 
     arm: str
     value: float | None
@@ -43,22 +43,22 @@ class ArmTrials:
     dataset: Dataset
     folds: FoldPlan
     ledger: Ledger
-    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; none has none
+    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; empty for the arm `none`
     checkpoint_every_s: float = 5.0
     failures: dict[Path, str] = field(default_factory=dict)
 
     def note(self, event: Event) -> None:
-        """Remember what failed."""
+        """Record a failed trial."""
         if event.kind == "failed":
             self.failures[event.task.folder] = event.reason or "failed"
 
     def settings(self) -> list[ArmSetting]:
-        """None once, then every strength of every arm."""
+        """No decay once, then every strength of every arm."""
         acting = [ArmSetting(arm, value) for arm, values in self.strengths.items() for value in values]
         return [ArmSetting(NONE, None), *acting]
 
     def settle(self, setting: ArmSetting, train: Sequence[int]) -> Settled:
-        """A setting as a training on these images takes it."""
+        """The configuration and strength of a setting for a training on these images."""
         arm = ARMS[setting.arm]
         pixels = np.zeros(len(self.dataset.classes), dtype=np.int64)
         if arm.by_fold:
@@ -95,18 +95,18 @@ class ArmTrials:
         return found
 
     def all_tasks(self) -> list[TrialTask]:
-        """Every trial, fold by fold, so that an unfinished comparison has whole rows."""
+        """Every trial, fold by fold, so that an unfinished comparison has complete folds."""
         tasks = [task for setting in self.settings() for task in self.tasks(setting)]
         order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
         return [tasks[i] for i in order]
 
     def records(self, setting: ArmSetting) -> list[TrialRecord]:
-        """The records that there are."""
+        """The records of the finished trials."""
         found = [self.ledger.record(task.folder) for task in self.tasks(setting)]
         return [record for record in found if record is not None]
 
     def dropped(self, setting: ArmSetting) -> str | None:
-        """Why a setting cannot be scored; None where it can."""
+        """Why a setting cannot be scored; None if it can."""
         for task in self.tasks(setting):
             record = self.ledger.record(task.folder)
             if record is None:
@@ -116,7 +116,7 @@ class ArmTrials:
         return None
 
     def counts(self, setting: ArmSetting) -> list[list[Counts]]:
-        """Folds, then seeds."""
+        """The counts of every fold (outer list) and seed."""
         found: list[list[Counts]] = [[] for _ in self.folds.folds]
         for task in self.tasks(setting):
             found[task.fold].append(Counts.of(self.ledger.confusions(task.folder)))
