@@ -63,7 +63,7 @@ class Arm:
 
 
 def thinned(grid: Sequence[float], n: int) -> tuple[float, ...]:
-    """Strengths of a grid, n of them: the middles of n equal parts; for a larger n, values are added in the widest steps.
+    """Strengths of a grid, n of them: the middles of n equal parts, or with added values in the widest steps.
 
     Widths are ratios. The order is kept.
 
