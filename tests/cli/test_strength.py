@@ -159,7 +159,7 @@ def test_other_regularizers_are_printed_with_their_rule_and_what_d_means(capsys:
     assert "D bounds the decay from above" in said
     assert "which acts as θ ← " in said
     said = printed("strength --images 80 --regularizer l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso", capsys)
-    assert "= Σ η·λ/(1−μ) is taken off a weight that gets no gradient, whatever its size" in said
+    assert "= Σ η·λ/(1−μ) is subtracted from a weight that gets no gradient, whatever its size" in said
     assert "any η·λ is allowed" in said
     assert "sklearn-lasso       alpha = 0.005" in printed(
         "strength --images 80 --regularizer l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso --reduction mean",

@@ -110,7 +110,7 @@ def test_a_signal_stops_with_130_and_the_same_command_goes_on(
     _, said = process.communicate(timeout=WITHIN_S)
     print(f"{name}: {time.monotonic() - sent:.1f} s until all had stopped")  # with -s
     assert process.returncode == 130, said
-    assert "interrupted. Finished trainings are kept; the same command goes on." in said
+    assert "interrupted. Finished trials are kept; the same command resumes." in said
     assert "Traceback" not in said
     assert not (run / ".lease.json").exists()
     finished = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/*/trial.json")}
