@@ -134,9 +134,9 @@ def _decay_lines(report: StrengthReport) -> list[str]:
     if report.path is not None:
         total = "Σ η·λ/(1−μ)" if report.momentum and report.optimizer == "sgd" else "Σ η·λ"
         whole = " (of a filter's norm: times the root of its numbers)" if report.regularizer == "group_lasso" else ""
+        what = f"a weight that gets no gradient{whole}"
         return [
-            f"path   {report.path:.6g} = {total} is subtracted from a weight that gets no gradient{whole}, "
-            "whatever its size",
+            f"path   {report.path:.6g} = {total} is subtracted from {what}, whatever its size",
             f"D, τ   have no meaning here; the axis is relative_shrinkage: {total} over the median initial size",
         ]
     if report.total_decay is None or report.remaining is None:
