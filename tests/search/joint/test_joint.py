@@ -147,10 +147,10 @@ def test_every_fault_of_a_joint_search_is_told_at_once() -> None:
     ("search", "text"),
     [
         ({"joint": ["lr"], "ranges": {"lr": [0.1, 0.01]}}, "with low < high; saw [0.1, 0.01]"),
-        ({"joint": ["lr"], "ranges": {"lr": [0, 0.01]}}, "on a log scale, from above 0"),
-        ({"joint": ["dropout"], "ranges": {"dropout": [0, 1]}}, "from 0 to below 1"),
+        ({"joint": ["lr"], "ranges": {"lr": [0, 0.01]}}, "has a log scale and must be above 0"),
+        ({"joint": ["dropout"], "ranges": {"dropout": [0, 1]}}, "must lie in [0, 1)"),
         ({"joint": ["class_weights"], "ranges": {"class_weights": [0, 1]}}, "is searched over names and has no range"),
-        ({"ranges": {"lr": [0.01, 0.1]}}, "nothing searched"),
+        ({"ranges": {"lr": [0.01, 0.1]}}, "needs search.joint, which is empty"),
         ({"joint": ["encoder"]}, "has no such group"),
     ],
 )
