@@ -82,7 +82,7 @@ def test_the_toll_counts_the_trainings_of_a_strength() -> None:
     records = [record(0, 0), record(0, 1), record(4, 1, pole), record(4, 0, replace(pole, epoch=8, best=0.2))]
     (toll,) = tolls(records)
     assert toll.sentence == (
-        "pole died at D = 4 in 2 of 2 trials (fold 1 from epoch 8 on, fold 2 from epoch 6 on): its validation IoU "
+        "pole died at D = 4 in 2 of 2 trials (fold 1 from epoch 8 on, fold 2 from epoch 6 on): its validation score "
         "had reached 0.300 and fell to 0."
     )
 

@@ -89,7 +89,7 @@ class Toll:
         )
         best = max(death.best for _, _, death in self.deaths)
         return (
-            f"{self.name} died {at} in {len(self.deaths)} of {self.trainings} trials ({which}): its validation IoU "
+            f"{self.name} died {at} in {len(self.deaths)} of {self.trainings} trials ({which}): its validation score "
             f"had reached {best:.3f} and fell to 0."
         )
 
