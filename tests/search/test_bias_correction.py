@@ -165,7 +165,7 @@ def test_a_strength_that_only_the_whole_search_allows_is_refused(data: Path, tmp
 
 def test_a_budget_in_time_is_refused_with_nested(data: Path, tmp_path: Path) -> None:
     said = _tune(data, tmp_path / "run", "--honest", "nested", "--budget", "30m", code=2).stderr
-    assert "what fits into a time does not repeat" in said
+    assert "a search limited by time is not repeatable" in said
     assert not (tmp_path / "run").exists()
 
 
