@@ -172,7 +172,7 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
     (coupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd, decay={"regularizer": "l2"}).findings
     assert "is not far below (1−√μ)²" in coupled
     (decoupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd).findings
-    assert decoupled == f"Written as coupled decay (torch-sgd and its like): {coupled}"
+    assert decoupled == f"As coupled decay (torch-sgd and similar): {coupled}"
     assert report(StrengthRequest(total_decay=8.0)).findings == ()
 
 

@@ -1,7 +1,4 @@
-"""What an evaluation found: scores of a model on images with masks, with intervals. The keys of evaluation.json.
-
-Pure arithmetic on per-image counts; knows nothing of models or files. Formulas: docs/scores.md.
-"""
+"""The record of an evaluation, evaluation.json: scores of a model with intervals. Formulas: docs/scores.md."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from segdecay.runs.records import Interval
 
 Limits = tuple[float, float] | None
 NOTHING = Interval(None, None, None)
-NAME = "this model"  # the one setting of the surface; its noise draws are not used with a single fold
+NAME = "this model"  # the only setting of the surface
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class over all images. None where the class is absent: from truth and prediction (iou, dice, boundary_iou),
+    """One class over all images. None if the class is absent: from truth and prediction (iou, dice, boundary_iou),
     from the truth (recall, image_iou), from the prediction (precision).
     """
 
@@ -81,13 +78,13 @@ class Evaluation:
     worst: Interval = NOTHING  # of the classes' IoU
     weighted: Interval = NOTHING  # IoU weighted by true pixels
     boundary_miou: Interval = NOTHING
-    image_miou: Interval = NOTHING  # scores of every image by itself, mean over images
+    image_miou: Interval = NOTHING  # mean over images of scores of single images
     image_worst: Interval = NOTHING
     image_weighted: Interval = NOTHING
     task: str = "segmentation"
-    balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
+    balanced_accuracy: Interval | None = None  # for images with one label; pixels are images then
     accuracy_interval: tuple[float, float] | None = None
-    exclude_from_mean: tuple[str, ...] = ()  # in no mean over classes; in the matrices all the same
+    exclude_from_mean: tuple[str, ...] = ()  # left out of means over classes, but not of the matrices
 
 
 def _number(value: float) -> float | None:
@@ -97,10 +94,10 @@ def _number(value: float) -> float | None:
 def interval_of(
     counts: Counts, groups: Sequence[str], criterion: Criterion, *, confidence: float, resamples: int, seed: int = 0
 ) -> Interval:
-    """A score of all images summed, with the interval that the choice of images (or groups) gives it.
+    """A score of all images summed, with its interval over the choice of images (or groups).
 
-    The luck of the training is not in it: this is one model. Limits are cut at 0 and 1. None where nothing is present;
-    no interval where a single image or group speaks.
+    It does not include the variation between trainings, since there is one model. Limits are clipped to [0, 1]. None if
+    nothing is present; no interval for a single image or group.
 
     >>> same = Counts.of(np.array([[[8, 2], [0, 10]]] * 4))
     >>> interval_of(same, list("abcd"), Criterion(), confidence=0.95, resamples=100).interval
@@ -130,12 +127,12 @@ def interval_of(
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals of the same images are made."""
+    """Options of the intervals of the same images."""
 
     groups: Sequence[str]  # of every image
     confidence: float
     resamples: int
-    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
+    excluded: tuple[int, ...] = ()  # classes left out of means over classes
 
     def of_score(self, counts: Counts, kind: str) -> Interval:
         """A score of all classes together: "miou", "worst" or "weighted"."""
@@ -168,7 +165,7 @@ def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) ->
 
 
 def accuracies(confusions: I64, by: Resampling, task: str) -> dict[str, Any]:
-    """What is said of images with one label each, by key in evaluation.json."""
+    """The scores of images with one label each, by their key in evaluation.json."""
     if task != "classification":
         return {}
     counts = Counts.of(confusions)
@@ -177,7 +174,7 @@ def accuracies(confusions: I64, by: Resampling, task: str) -> dict[str, Any]:
 
 
 def _mean_over_images(
-    values: F64,  # (N, K), NaN where an image has no such score
+    values: F64,  # (N, K), NaN if an image has no such score
 ) -> tuple[F64, F64]:
     """A mean over images as a ratio of sums: (N, K) each."""
     there = np.isfinite(values)
@@ -235,6 +232,6 @@ def image_mious(confusions: I64, excluded: Sequence[int] = ()) -> list[float | N
 
 
 def accuracy_of(confusions: I64) -> float | None:
-    """The share of valid pixels that are right."""
+    """The share of valid pixels that are correct."""
     total = int(confusions.sum())
     return float(np.trace(confusions.sum(axis=0)) / total) if total else None

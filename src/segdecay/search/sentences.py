@@ -30,21 +30,22 @@ def none_name(axis: str) -> str:
     return f"no {kind_of(axis)}"
 
 
-def verdict_title(kind: str, axis: str, none: float | None = 0.0) -> str:
+def verdict_title(kind: str, axis: str, none: float | None = None) -> str:
     """The kind of a verdict as people read it.
 
     Args:
         kind: "chosen", "zero", "flat" or "edge".
         axis: what was searched along.
-        none: the value on the axis without regularization; where it is infinite, smaller values are stronger.
+        none: the value on the axis without regularization, if known; if infinite, smaller values are stronger.
 
     >>> verdict_title("chosen", "total_decay"), verdict_title("zero", "lambda"), verdict_title("flat", "dropout")
     ('Weight decay helps', 'Train without weight decay', 'No difference found')
-    >>> verdict_title("edge", "dropout"), verdict_title("edge", "max_norm", math.inf)
+    >>> verdict_title("edge", "dropout"), verdict_title("edge", "max_norm")
     ('Best value is the largest tried', 'Best value is the smallest tried')
     """
     name = regularization_name(axis)
-    end = "smallest" if none is not None and math.isinf(none) else "largest"
+    less_is_stronger = kind_of(axis) == "bound" if none is None else math.isinf(none)
+    end = "smallest" if less_is_stronger else "largest"
     return {
         "chosen": f"{name[:1].upper()}{name[1:]} helps",
         "zero": f"Train without {name}",

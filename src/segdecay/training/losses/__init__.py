@@ -1,4 +1,4 @@
-"""Losses: what a training lowers, beside the penalty. A new one is a file here and a name in `original.LOSSES`."""
+"""Losses. A new one is a class in this package and an entry of `combine.LOSSES`."""
 
 from segdecay.training.losses.base import ImageLoss, Loss, PixelLoss
 from segdecay.training.losses.combine import LOSSES, OriginalLoss, build_loss, check_loss
