@@ -194,7 +194,7 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
         (
             "--images 10 --regularizer none --lambda 0",
             ConfigError,
-            "those of l2, decoupled, .*; saw regularizer 'none'",
+            "exist for l2, decoupled, .*; saw regularizer 'none'",
         ),
         ("--images 10 --regularizer max_norm --lambda 1", ConfigError, "'max_norm' has none, as it bounds norms"),
         ("--images 10 --regularizer cpr --lambda 1", ConfigError, "'cpr' has none, as it bounds Σ θ²"),
