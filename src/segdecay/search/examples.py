@@ -42,7 +42,7 @@ def as_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.repeat(image[..., :1], 3, axis=-1)
 
 
-KINDS = {  # right at the shown strength, right at none
+KINDS = {  # right at the shown strength, right without decay
     (True, False): "mended",
     (False, True): "spoilt",
     (False, False): "wrong both times",
