@@ -44,7 +44,7 @@ def test_check_counts_images_by_class_and_fold(tuned: tuple[Path, Path], segdeca
     assert "images: test 6, train 18" in said.out
     assert "columns count validation images" in said.out
     assert "pixels" not in said.out
-    assert "nothing is wrong" in said.out
+    assert "no errors found" in said.out
 
 
 def test_check_tells_faults_and_exits_with_1(tuned: tuple[Path, Path], segdecay: Command, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_report_says_nothing_of_masks(tuned: tuple[Path, Path], segdecay: Co
     words = _own_words((tuned[1] / "report.html").read_text())
     found = re.findall(r"\b(?:m?IoU|[Pp]ixels?|[Mm]asks?|Dice)\b", words)
     assert found == []
-    for said in ("balanced accuracy", "recall, none", "Validation images of every class", "truth <bdi>cat</bdi>"):
+    for said in ("balanced accuracy", "recall, no decay", "Validation images of every class", "truth <bdi>cat</bdi>"):
         assert said in words, said
 
 
@@ -111,8 +111,8 @@ def test_the_same_command_goes_on_and_another_task_is_told(
     again = segdecay("tune", tuned[0], "--out", tuned[1], *QUICK, "--quiet")
     assert "test balanced accuracy of the refits" in again.out
     for words, said in (
-        (["tune", tuned[0], "--model", "unet-tiny"], "gives a mask, and these data have one label an image"),
-        (["tune", write_shapes(tmp_path / "s"), "--model", "small-cnn"], "gives one label an image"),
+        (["tune", tuned[0], "--model", "unet-tiny"], "gives a mask, but these data have one label per image"),
+        (["tune", write_shapes(tmp_path / "s"), "--model", "small-cnn"], "gives one label per image"),
         (["tune", tuned[0], "--set", "search.criterion=miou"], "miou scores masks"),
     ):
         assert said in segdecay(*words, "--out", tmp_path / "run", code=2).err
@@ -146,7 +146,7 @@ def test_a_broken_image_does_not_stop_the_others_and_mask_options_are_refused(
     assert len(json.loads(said.out)["images"]) == 2
     assert "broken.png" in said.err
     refused = segdecay("predict", tuned[1], images, "--out", tmp_path / "o", "--save", "coco", "--tile", "64", code=2)
-    assert "--save coco: this model gives one label an image" in refused.err
+    assert "--save coco: this model gives one label per image" in refused.err
     assert "--tile 64" in refused.err
     assert not (tmp_path / "o").exists()
 
@@ -168,7 +168,7 @@ def test_evaluate_scores_labels_with_intervals(tuned: tuple[Path, Path], segdeca
 
 def test_a_model_of_labels_is_not_scored_on_masks(tuned: tuple[Path, Path], segdecay: Command, tmp_path: Path) -> None:
     said = segdecay("evaluate", tuned[1], write_shapes(tmp_path / "s"), code=2)
-    assert "The model gives one label an image; shapes" not in said.err
+    assert "The model gives one label per image; shapes" not in said.err
     assert "has masks" in said.err
 
 
@@ -179,7 +179,7 @@ def test_a_card_of_another_task_than_its_network_is_refused(
     card = json.loads((model / "model.json").read_text())
     (model / "model.json").write_text(json.dumps({**card, "task": "segmentation"}))
     said = segdecay("predict", model, tuned[0] / "test", "--out", tmp_path / "out", code=2)
-    assert "gives one label an image" in said.err
+    assert "gives one label per image" in said.err
 
 
 def test_train_on_cifar_with_a_network_of_the_users_own(

@@ -197,7 +197,7 @@ def test_a_hostile_model_file_is_refused(tuned: tuple[Path, Path, str], tmp_path
     (model / "model.json").write_text(json.dumps(card))
     shutil.copy(tuned[1] / "model" / "model.safetensors", model)
     error = call("predict", model, tuned[0], "--out", tmp_path / "out", code=2).err
-    assert "a bundle brings no code" in error
+    assert "a bundle holds no code" in error
 
 
 def test_train_makes_a_model_and_a_report(tuned: tuple[Path, Path, str], tmp_path: Path) -> None:

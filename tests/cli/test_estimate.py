@@ -43,9 +43,9 @@ def test_an_estimate_says_what_the_search_then_does(segdecay: Command, tmp_path:
 def test_an_estimate_in_words_trains_nothing(segdecay: Command, tmp_path: Path) -> None:
     data, run = write_shapes(tmp_path / "shapes", n_images=12), tmp_path / "run"
     said = _asked(segdecay, data, run, "--estimate").out
-    assert "trainings: 6, then up to 1 refit, 1 at a time" in said
-    assert "by a few steps on a throw-away model here" in said
-    assert "Nothing was trained, and nothing written to the run's folder." in said
+    assert "trials: 6, then up to 1 refit, 1 at a time" in said
+    assert "from a few steps timed on this machine" in said
+    assert "Nothing was trained, and nothing was written to the run's folder." in said
     assert not run.exists()
 
 

@@ -56,7 +56,7 @@ def test_tune_ends_with_a_verdict_and_says_which_loss_it_was(data: Path, tmp_pat
     ("verb", "pairs", "said"),
     [
         ("tune", ("loss.name=dise",), "Unknown loss 'dise'"),
-        ("tune", ("loss.class_weights=[1, 2]",), "lists 2 numbers; this data has 3 classes"),
+        ("tune", ("loss.class_weights=[1, 2]",), "lists 2 numbers; these data have 3 classes"),
         ("train", ("loss.class_weights=[1, 2]", "decay.value=0"), "in this order: ground, bright, dark."),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_run_without_a_model_says_how_far_it_is_and_how_to_go_on(
     said = segdecay("predict", run, tuned[0], "--out", tmp_path / "out", code=2).err
     finished = len(list(run.glob("trials/*/*/trial.json")))
     assert 0 < finished < 4
-    assert re.search(rf"{finished} of at most \d+ trials done, no model yet\. To go on, run: segdecay tune ", said)
+    assert re.search(rf"{finished} of at most \d+ trials done, no model yet\. To resume, run: segdecay tune ", said)
 
 
 def test_an_interrupt_keeps_the_list_of_what_is_done(tuned: tuple[Path, Path], tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_damaged_trial_is_trained_again_and_told(data: Path, raced: Path, tmp_
     (run / "trials" / "notes" / "mine").mkdir(parents=True)
     done = _tune(data, run)
     assert f"trials/{damaged} is damaged and is trained again" in done.out
-    assert "left alone: trials/notes/mine" in done.out
+    assert "kept: trials/notes/mine" in done.out
     assert _found(run) == _found(raced)
 
 
@@ -91,7 +91,7 @@ def test_without_the_race_the_whole_grid_is_trained(data: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--budget", "1trials"], "--budget 1trials is below one fold: the search begins with 3 trainings"),
+        (["--budget", "1trials"], "--budget 1trials is too small: the search begins with 3 trials"),
         (["--budget", "soon"], "--budget takes a time or a number of trainings"),
         (["--race", "maybe"], "--race takes on or off; saw 'maybe'"),
         (["--set", "search.criterion=classes", "--set", "search.criterion_classes=[brigth]"], "Did you mean 'bright'?"),

@@ -159,7 +159,7 @@ def test_other_regularizers_are_printed_with_their_rule_and_what_d_means(capsys:
     assert "D bounds the decay from above" in said
     assert "which acts as θ ← " in said
     said = printed("strength --images 80 --regularizer l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso", capsys)
-    assert "= Σ η·λ/(1−μ) is taken off a weight that gets no gradient, whatever its size" in said
+    assert "= Σ η·λ/(1−μ) is subtracted from a weight that gets no gradient, whatever its size" in said
     assert "any η·λ is allowed" in said
     assert "sklearn-lasso       alpha = 0.005" in printed(
         "strength --images 80 --regularizer l1 --optimizer sgd --lambda 0.01 --to sklearn-lasso --reduction mean",
@@ -172,7 +172,7 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
     (coupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd, decay={"regularizer": "l2"}).findings
     assert "is not far below (1−√μ)²" in coupled
     (decoupled,) = report(StrengthRequest(total_decay=8.0), optimizer=sgd).findings
-    assert decoupled == f"Written as coupled decay (torch-sgd and its like): {coupled}"
+    assert decoupled == f"As coupled decay (torch-sgd and similar): {coupled}"
     assert report(StrengthRequest(total_decay=8.0)).findings == ()
 
 
@@ -194,7 +194,7 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
         (
             "--images 10 --regularizer none --lambda 0",
             ConfigError,
-            "those of l2, decoupled, .*; saw regularizer 'none'",
+            "exist for l2, decoupled, .*; saw regularizer 'none'",
         ),
         ("--images 10 --regularizer max_norm --lambda 1", ConfigError, "'max_norm' has none, as it bounds norms"),
         ("--images 10 --regularizer cpr --lambda 1", ConfigError, "'cpr' has none, as it bounds Σ θ²"),

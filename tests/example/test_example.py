@@ -54,7 +54,7 @@ def test_every_part_explains_itself_before_it_runs(told: tuple[Path, Path, str])
     ):
         assert any(line.startswith(f"{number}. ") and said in line for line in lines), said
     text = " ".join(told[2].split())
-    assert "In AdamW the same number would be D = Σηλ = 5e-07 over 1 steps: no decay." in text
+    assert "In AdamW the same number would be D = Σηλ = 5e-07 over 1 steps: almost no effect." in text
     assert "wrong: decays_twice" in text
     assert "wrong: norm_not_squared" in text
     assert "doubtful: bias_decayed" in text
@@ -205,7 +205,7 @@ def test_another_seed_on_the_same_folder_says_what_differs(
         ),
         (["cifar10", "--data", "x", "--download"], "saw both"),
         (["cifar"], "Unknown example 'cifar'; allowed: cifar10. Did you mean 'cifar10'?"),
-        (["cifar10", "--data", "nothing"], "nothing holds no CIFAR-10. It is handed out at https://www.cs"),
+        (["cifar10", "--data", "nothing"], "nothing holds no CIFAR-10. Download it from https://www.cs"),
     ],
 )
 def test_what_is_missing_is_told(
@@ -273,14 +273,16 @@ def test_a_failed_fetch_is_one_clear_error_and_leaves_nothing(
     _fetches(monkeypatch, fetch)
     monkeypatch.setenv("SEGDECAY_CACHE", str(tmp_path / "cache"))
     _, said = _run(capsys, "cifar10", "--download", code=2)
-    assert f"CIFAR-10 cannot be fetched from https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz: {error}" in said
+    assert (
+        f"CIFAR-10 cannot be downloaded from https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz: {error}" in said
+    )
     assert "give --data FOLDER" in said
     assert not list((tmp_path / "cache").glob("*"))
 
 
 def test_a_fetch_of_something_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fetches(monkeypatch, lambda _url, root, **_: (Path(root) / "other").write_text("x"))
-    with pytest.raises(DataError, match=r"is no CIFAR-10. Remove that folder"):
+    with pytest.raises(DataError, match=r"is not CIFAR-10. Remove the folder"):
         download.fetch_cifar(tmp_path / "cifar10")
 
 

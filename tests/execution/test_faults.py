@@ -60,7 +60,7 @@ def test_a_training_that_sleeps_is_ended_and_the_second_try_finishes(trials: Sma
     ]
     again = next(event.reason or "" for event in events if event.kind == "again")
     assert "no epoch ended for" in again
-    assert f"over {MEDIANS:g} times the median training" in again
+    assert f"over {MEDIANS:g} times the median trial" in again
     assert kinds_of(events, other)[-1] == "finished"
 
 
@@ -71,7 +71,7 @@ def test_one_that_always_sleeps_is_given_up_with_its_reason_before_any_trial_has
     executor.expect(0.01)
     executor.run([task], events.append)
     assert kinds_of(events, task) == ["started", "again", "started", "failed"]
-    assert f"over {ESTIMATES:g} times the 0.0 s that a training was expected to take" in reason_of(events, task)
+    assert f"over {ESTIMATES:g} times the expected 0.0 s of a trial" in reason_of(events, task)
     assert "2 times" in reason_of(events, task)
 
 
@@ -151,7 +151,7 @@ def test_a_worker_with_a_real_limit_of_memory_fails_alone_with_advice(trials: Sm
     assert resource.getrlimit(resource.RLIMIT_AS) == before
     said = reason_of(events, bad)
     assert kinds_of(events, bad) == ["started", "again", "started", "failed"]
-    assert "tried once more, alone" in next(event.reason or "" for event in events if event.kind == "again")
+    assert "trying again, alone" in next(event.reason or "" for event in events if event.kind == "again")
     assert "out of memory" in said
     assert "training.batch_size (now 4;" in said
     assert "--workers (now 2)" in said

@@ -59,7 +59,7 @@ def test_a_cluster_that_is_gone_is_told_and_keeps_what_is_finished(monkeypatch: 
     monkeypatch.setattr(cluster, "start_mailbox", start)
     with small_trials() as trials:
         first, second = trials.tasks("gone", 2)
-        with pytest.raises(RunError, match=r"cluster does not answer any more \(ActorDied.*the same command goes on"):
+        with pytest.raises(RunError, match=r"cluster does not answer any more \(ActorDied.*the same command resumes"):
             RayExecutor(workers=1).run([first, second], lose)
         assert (first.folder / "trial.json").exists()
         monkeypatch.undo()
@@ -71,7 +71,7 @@ def test_an_address_where_nobody_answers_is_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(RunError, match=rf"--address 127.0.0.1:{port}: nobody answers within 5 s .*ray start --head"):
+    with pytest.raises(RunError, match=rf"--address 127.0.0.1:{port}: no answer within 5 s .*ray start --head"):
         joining.check_address(f"127.0.0.1:{port}")
 
 
@@ -90,7 +90,7 @@ def test_an_address_of_another_service_is_refused(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as service:
         thread = threading.Thread(target=_answer_once, args=(service, answer))
         thread.start()
-        with pytest.raises(RunError, match=r"what answers there is no Ray cluster\. Start one: ray start"):
+        with pytest.raises(RunError, match=r"the server there is not a Ray cluster\. Start one: ray start"):
             joining.check_address(f"127.0.0.1:{service.getsockname()[1]}")
         thread.join()
 
@@ -111,14 +111,14 @@ def test_the_address_of_a_cluster_is_taken_with_the_token_that_it_wants(monkeypa
     assert greeting.ask(host, int(port), within_s=60) == "token"
     assert greeting.ask(host, int(port), within_s=60, token=greeting.own_token()) == "ray"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
-    with pytest.raises(RunError, match=r"wants a token, and the one here is another\. `ray get-auth-token` prints it"):
+    with pytest.raises(RunError, match=r"needs a token, and the one here is another\. `ray get-auth-token` prints it"):
         joining.check_address(address)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere/token")
-    with pytest.raises(RunError, match=rf"--address {address}: the cluster wants a token, and none is here\."):
+    with pytest.raises(RunError, match=rf"--address {address}: the cluster needs a token, and none is here\."):
         joining.check_address(address)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with pytest.raises(RunError, match=r"wants a token, and RAY_AUTH_MODE=disabled here\..*leave RAY_AUTH_MODE unset"):
+    with pytest.raises(RunError, match=r"needs a token, and RAY_AUTH_MODE=disabled here\..*leave RAY_AUTH_MODE unset"):
         joining.check_address(address)
 
 

@@ -151,7 +151,7 @@ def test_a_node_that_is_killed_and_one_that_joins_change_nothing(
     finally:
         driver.kill()
     assert driver.returncode == 0, said
-    assert "its machine went away; it is tried once more" in said
+    assert "its machine was lost; trying again" in said
     _assert_same(tmp_path / "away", here)
 
 

@@ -97,7 +97,7 @@ HOSTILE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c.update(classes=["one"]), "classes"),
     (lambda c: c.update(classes=["a", "a"]), "different names"),
     (lambda c: c.update(bands=10**9), "bands"),
-    (lambda c: c.update(bands=4), "one number a band"),
+    (lambda c: c.update(bands=4), "one number per band"),
     (lambda c: c.update(deviation=[1.0, 0.0, 1.0]), "deviation"),
     (lambda c: c.update(mean=[1.0, float("nan"), 1.0]), "mean"),
     (lambda c: c.update(palette=[[0, 0, 0], [256, 0, 0]]), "palette"),
@@ -105,7 +105,7 @@ HOSTILE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c.update(schema_version=True), "schema_version"),
     (lambda c: c["model"].update(depth=10**6), "depth"),
     (lambda c: c["model"].update(code="import os"), "code"),
-    (lambda c: c["model"].update(name="os:system"), "a bundle brings no code"),
+    (lambda c: c["model"].update(name="os:system"), "a bundle holds no code"),
     (lambda c: c["model"].update(name="smp:unet", encoder="tu-hf-hub:evil/model"), "no plain name"),
     (lambda c: c["model"].update(name="smp:unet", encoder="tu-local-dir:/etc"), "no plain name"),
     (lambda c: c["model"].update(name="smp:unet", encoder="../../resnet18"), "no plain name"),
@@ -152,7 +152,7 @@ def test_weights_of_other_names_shapes_types_or_values_are_refused(bundle: Path,
     name = next(iter(net.state_dict()))
     changes: list[tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = [
         (lambda t: t.pop(name), f"{name} is missing"),
-        (lambda t: t.update(extra=torch.zeros(1)), "extra is none of the model's"),
+        (lambda t: t.update(extra=torch.zeros(1)), "extra is not a tensor of the model"),
         (lambda t: t.update({name: t[name][..., :1].contiguous()}), f"{name} is float32"),
         (lambda t: t.update({name: t[name].half()}), f"{name} is float16"),
         (lambda t: t.update({name: torch.full_like(t[name], torch.nan)}), "not finite"),
@@ -296,7 +296,7 @@ def test_a_run_without_a_model_says_how_far_it_is(tmp_path: Path) -> None:
         (tmp_path / "trials" / "total_decay=1" / f"{number}-0").mkdir(parents=True)
         (tmp_path / "trials" / "total_decay=1" / f"{number}-0" / "trial.json").write_text("{}")
     (tmp_path / "run.yaml").write_text("command: tune")
-    with pytest.raises(RunError, match="Run the command that made it again"):
+    with pytest.raises(RunError, match="Run the same command again to resume it"):
         load_bundle(tmp_path)
     (tmp_path / "environment.json").write_text(json.dumps({"trials": 14, "command": "segdecay tune photos"}))
     with pytest.raises(RunError, match=r"3 of at most 14 trials done.* run: segdecay tune photos"):
@@ -318,12 +318,12 @@ def test_the_model_card_says_data_scores_and_limits(tmp_path: Path, net: UNet) -
     assert said == model_card(read_card(tmp_path / "model" / "model.json"))
     for text in ("streets: 80 images", "D = 4 beats none.", "0.690 (0.600 to 0.750) (bbc-cv)", "λ = 0.5",
                  "| road | 0.900 (0.880 to 0.920) | 0.910 | 90,000 | 80 |",
-                 "| car | 0.400 (0.100 to 0.600) | n/a | 500 | 4 |", "Trained on very little of: car.",
+                 "| car | 0.400 (0.100 to 0.600) | n/a | 500 | 4 |", "Few training examples of: car.",
                  "IoU below .5: car.", "mIoU on test, scored once: 0.910"):  # fmt: skip
         assert text in said, text
 
 
 def test_weights_that_nobody_scored_are_said_to_be_so() -> None:
     said = model_card(_card())
-    assert "scored on no image outside their training" in said
+    assert "not scored on images outside their training" in said
     assert "was given, not searched" in said

@@ -75,7 +75,7 @@ def test_png_and_jpeg_are_turned_as_their_exif_says(tmp_path: Path) -> None:
         (np.zeros((9, 9), np.float32), {}, "32-bit float32; models are trained on 8 bit"),
         (np.zeros((9, 9, 4), np.uint8), {"photometric": "rgb"}, "4 (RGB + alpha) bands; the model was trained on 3"),
         (np.zeros((9, 9), np.uint8), {"photometric": "minisblack"}, "has 1 (grey) bands"),
-        (np.zeros((2, 9, 9, 3), np.uint8), {"photometric": "rgb"}, "holds 2 pages; one image a file is read"),
+        (np.zeros((2, 9, 9, 3), np.uint8), {"photometric": "rgb"}, "holds 2 pages; only files with one image are read"),
         (np.zeros((9, 9, 3), np.uint8), {"photometric": "rgb", "extratags": [(274, 3, 1, 6)]}, "orientation 6"),
         (np.zeros((9, 9, 3), np.uint8), {"photometric": "cielab"}, "has the colours"),
     ],

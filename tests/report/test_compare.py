@@ -10,7 +10,7 @@ from rich.console import Console
 
 from segdecay.report.facts.comparison import better_first
 from segdecay.report.figures.compare import least_px, pairs_figure
-from segdecay.report.pages.compare import said_of_none
+from segdecay.report.pages.compare import result_text
 from segdecay.runs.comparison import ComparedArm, ComparedPair, Comparison
 from segdecay.runs.read import read_record
 from segdecay.workflows.progress import arms_table, left_out
@@ -43,12 +43,12 @@ def test_the_table_fits_80_columns_and_shows_the_paired_interval(found: Comparis
 def test_what_took_none_or_could_not_be_scored_is_not_said_to_be_alike(found: Comparison) -> None:
     pair = found.pairs[0]
     taken, own = arm(found, "dropout"), arm(found, "l1")
-    assert said_of_none(taken, pair) == "took none in every fold"
-    assert said_of_none(own, replace(pair, told_apart=False)) == "cannot be told apart"
-    assert said_of_none(own, replace(pair, told_apart=True)) == "told apart"
+    assert result_text(taken, pair) == "chose no decay in every fold"
+    assert result_text(own, replace(pair, told_apart=False)) == "cannot be told apart"
+    assert result_text(own, replace(pair, told_apart=True)) == "told apart"
     failed = [one if one.value is None else replace(one, folds=None, dropped="diverged") for one in taken.strengths]
-    assert said_of_none(replace(taken, strengths=tuple(failed)), pair) == "no strength could be scored"
-    assert said_of_none(arm(found, "none"), None) == ""
+    assert result_text(replace(taken, strengths=tuple(failed)), pair) == "no strength could be scored"
+    assert result_text(arm(found, "none"), None) == ""
 
 
 def test_a_strength_that_could_not_be_scored_is_told_with_its_reason(found: Comparison) -> None:

@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def series(run: Run) -> list[Series]:
-    return [Series("none", True, run.zero), Series("chosen", False, run.compared)]
+    return [Series("no decay", True, run.zero), Series("chosen", False, run.compared)]
 
 
 MIDDLE = sum(range(FOLDS)) / FOLDS / 10  # what folds add to a norm on average
@@ -54,9 +54,9 @@ def test_zeros_are_shares_of_weights_channels_and_activations(series: list[Serie
     assert figure is not None
     last = {trace.name: trace.y[-1] for trace in figure.data if trace.showlegend}
     assert last == {
-        "zero weights, none": 0.0,
-        "zero channels, none": 0.0,
-        "dead activations, none": 0.0,
+        "zero weights, no decay": 0.0,
+        "zero channels, no decay": 0.0,
+        "dead activations, no decay": 0.0,
         "zero weights, chosen": 0.15,  # 60 of the 400 of body and head; norm layers are no weights
         "zero channels, chosen": pytest.approx(1 / 24, rel=1e-4),
         "dead activations, chosen": 0.25,
@@ -71,7 +71,7 @@ def test_head_rows_stand_at_the_share_of_their_class_and_absent_classes_nowhere(
     present = [row for row in range(len(run.data.classes)) if row != ABSENT]
     assert list(none.x) == pytest.approx([0.5 / 2**row for row in present])
     assert list(chosen.y) == pytest.approx([row_norms(Shape(), 4.0)[row] for row in present], rel=1e-4)
-    assert (none.name, chosen.name) == ("none, Spearman 0.9", "chosen, Spearman 0.3")
+    assert (none.name, chosen.name) == ("no decay, Spearman 0.9", "chosen, Spearman 0.3")
     assert "&lt;script" in chosen.text[1]
 
 
@@ -88,13 +88,13 @@ def test_a_head_whose_rows_are_no_classes_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_the_section_holds_medians_and_a_line_a_layer(run: Run) -> None:
-    section = diagnostics_section(run, [("none", run.zero), ("chosen", run.compared)])
+    section = diagnostics_section(run, [("no decay", run.zero), ("chosen", run.compared)])
     assert section is not None
     facts = {line.words: line.values for line in section.facts}
     assert facts["penalty λR, share of the objective at the end"] == pytest.approx((0.0, 0.25))
     assert facts["ReLU channels dead on all validation images"] == pytest.approx((4 / 32, 4 / 32))
     assert facts["ReLU outputs that are zero on validation images"][0] == pytest.approx((8 * 0.4 + 24 * 0.8) / 32)
-    none, chosen = facts["distance from equilibrium, median over layers and readings"]
+    none, chosen = facts["distance from equilibrium, median over layers and measurements"]
     assert none is None
     assert chosen == pytest.approx(1 + MIDDLE)
     first = section.layers[0]
@@ -130,7 +130,7 @@ def test_balancing_is_told_class_by_class(run: Run) -> None:
 
 def test_runs_without_diagnostics_or_a_second_stage_have_neither(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", Shape(has_diagnostics=False)))
-    assert diagnostics_section(run, [("none", run.zero), ("chosen", run.compared)]) is None
+    assert diagnostics_section(run, [("no decay", run.zero), ("chosen", run.compared)]) is None
     assert balancing_table(run) is None
 
 

@@ -64,7 +64,7 @@ def test_the_score_figure_names_none_and_chosen_and_gives_units_on_hover(runs: d
     figure = score_figure(verdict_of(runs))
     named = {annotation.text: annotation.x for annotation in figure.layout.annotations}
     at = positions([0, 1, 4, 16])
-    assert named == {"none": at[0], "<b>chosen, one-SE</b>": at[2]}
+    assert named == {"no decay": at[0], "<b>chosen, one-SE</b>": at[2]}
     assert "λ = 1" in figure.data[FOLDS].text[2]
     assert "τ = 15 epochs" in figure.data[FOLDS].text[2]
 
@@ -158,7 +158,7 @@ def test_the_plain_picture_is_well_formed_and_holds_nothing_active(runs: dict[st
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert tags <= {"svg", "title", "desc", "rect", "text", "path", "circle"}
     texts = {element.text for element in root.iter()}
-    assert "none" in texts
+    assert "no decay" in texts
     assert ("chosen" in texts) == (kind in ("chosen", "edge"))
     assert ("dropped" in texts) == (kind != "edge")
 

@@ -269,7 +269,7 @@ def test_diagnostics_stand_beside_each_other_and_are_absent_where_none_were_read
         "[...document.querySelectorAll('#diagnostics table:first-of-type tr')].map(r => r.innerText.replace(/\\s+/g, ' "
         "'))"
     )
-    assert rows[0] == "diagnostic none chosen"
+    assert rows[0] == "diagnostic no decay chosen"
     assert rows[1] == "penalty λR, share of the objective at the end 0 % 25 %"
     assert rows[3] == "ReLU channels dead on all validation images 12 % 12 %"
     assert rows[6] == "Spearman of row norms with class frequency 0.9 0.3"

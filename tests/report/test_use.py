@@ -72,7 +72,7 @@ def test_a_saved_file_bears_the_name_of_its_figure(browser: Browser, reports: di
     page = browser.open(reports["chosen"])
     title, text = page.download("[data-save='difference-to-none'][data-kind='CSV']")
     assert title == "difference-to-none.csv"
-    assert text.startswith("\ufeffseries,label,total decay D,difference to none,low,high")
+    assert text.startswith("\ufeffseries,label,total decay D,difference from no decay,low,high")
 
 
 def test_the_saved_picture_of_classes_holds_every_class_by_name(pages: dict[str, Page]) -> None:

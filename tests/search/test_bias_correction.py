@@ -52,7 +52,7 @@ def dataset(data: Path) -> Dataset:
 def nested(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("nested") / "run"
     said = _tune(data, run, "--honest", "nested").out
-    assert "score of the whole procedure, by nested cross-validation: " in said
+    assert "bias-corrected score of the whole procedure (nested cross-validation): " in said
     return run
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_inner_trial_is_trained_again_to_the_same_score(data: Path, ne
 
 def test_a_fold_held_out_is_in_no_trial_of_the_search(data: Path, tmp_path: Path) -> None:
     said = _tune(data, tmp_path / "run", "--honest", "holdout").out
-    assert "on a fold that was held out: " in said
+    assert "on a held-out fold: " in said
     honest = _verdict(tmp_path / "run")["honest"]
     folds = json.loads((tmp_path / "run" / "folds.json").read_text())["folds"]
     assert len(folds) == 3
@@ -165,7 +165,7 @@ def test_a_strength_that_only_the_whole_search_allows_is_refused(data: Path, tmp
 
 def test_a_budget_in_time_is_refused_with_nested(data: Path, tmp_path: Path) -> None:
     said = _tune(data, tmp_path / "run", "--honest", "nested", "--budget", "30m", code=2).err
-    assert "what fits into a time does not repeat" in said
+    assert "a search limited by time is not repeatable" in said
     assert not (tmp_path / "run").exists()
 
 

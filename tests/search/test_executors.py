@@ -162,7 +162,7 @@ def test_only_the_fork_server_ignores_signals_when_it_imports_its_module(monkeyp
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(SegdecayError, match=r"--device cuda:99: not there. Found: cpu"):
+    with pytest.raises(SegdecayError, match=r"--device cuda:99: not found. Found: cpu"):
         find_devices("cuda:99")
 
 

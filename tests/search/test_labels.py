@@ -108,7 +108,7 @@ def test_logits_without_room_for_pixels_are_given_one() -> None:
     [
         ("unet-tiny", "classification", "gives a mask.*--model small-cnn"),
         ("smp:unet", "classification", "gives a mask"),
-        ("small-cnn", "segmentation", "gives one label an image.*--model unet-tiny"),
+        ("small-cnn", "segmentation", "gives one label per image.*--model unet-tiny"),
     ],
 )
 def test_a_network_of_the_other_task_is_refused(name: str, task: str, said: str) -> None:

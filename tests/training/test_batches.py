@@ -120,10 +120,10 @@ def test_what_is_pasted_is_seen_in_more_pixels_of_the_class(tmp_path: Path, shap
 @pytest.mark.parametrize(
     ("augment", "text"),
     [
-        ({"class_crops": 0.5}, r"class_crops=0.5 can do nothing: images are taken whole, and each of the \d+ training"),
+        ({"class_crops": 0.5}, r"class_crops=0.5 has no effect: images are taken whole, and each of the \d+ training"),
         ({"copy_paste": 0.5, "copy_paste_classes": ["brigth"]}, r"copy_paste_classes: .*brigth.*bright"),
         ({"copy_paste": 0.5, "copy_paste_classes": ["ground"]}, r"names ground, the largest class"),
-        ({"copy_paste": 0.5, "copy_paste_least_px": 200}, r"copy_paste=0.5 can do nothing: no component of a class"),
+        ({"copy_paste": 0.5, "copy_paste_least_px": 200}, r"copy_paste=0.5 has no effect: no component of a class"),
     ],
 )
 def test_what_can_do_nothing_or_harm_is_refused_before_a_search(

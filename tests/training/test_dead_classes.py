@@ -83,14 +83,14 @@ def test_the_toll_counts_the_trainings_of_a_strength() -> None:
     records = [record(0, 0), record(0, 1), record(4, 1, pole), record(4, 0, replace(pole, epoch=8, best=0.2))]
     (toll,) = tolls(records)
     assert toll.sentence == (
-        "pole died at D = 4 in 2 of 2 trainings (fold 1 from epoch 8 on, fold 2 from epoch 6 on): on validation it "
+        "pole died at D = 4 in 2 of 2 trials (fold 1 from epoch 8 on, fold 2 from epoch 6 on): its validation score "
         "had reached 0.300 and fell to 0."
     )
 
 
 def test_deaths_at_none_are_named_so() -> None:
     (toll,) = tolls([record(0, 0, Death("pole", 0.3, 4, 6))])
-    assert "died at none in 1 of 1 trainings" in toll.sentence
+    assert "died with no decay in 1 of 1 trials" in toll.sentence
 
 
 def test_a_trial_keeps_the_iou_of_every_class_where_its_curve_is_scored(tmp_path: Path, shapes: Path) -> None:

@@ -91,6 +91,6 @@ def test_what_a_file_left_random_is_said(encoder: Path) -> None:
 def test_l2_sp_from_a_random_start_is_warned_of_and_other_regularizers_are_not() -> None:
     config = _config(None)
     (note,) = start_notes(config, _preflight(config))
-    assert note.startswith("warning: l2_sp pulls weights to where they start, and here that is random")
+    assert note.startswith("warning: l2_sp pulls weights to their initial values, which are random here")
     plain = config.model_copy(update={"decay": config.decay.model_copy(update={"regularizer": "decoupled"})})
     assert start_notes(plain, _preflight(plain)) == []

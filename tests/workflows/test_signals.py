@@ -147,7 +147,7 @@ def test_every_signal_stops_with_130_and_the_same_command_goes_on(
         _wait_until(process, lambda: len(_finished(run)) >= after_trials and _trains_since(run, start_ns))  # noqa: B023
         said = _stop(process, number, to_all=to_all, more=more)
         assert process.returncode == 130, (number, said)
-        assert said.count("interrupted. Finished trainings are kept; the same command goes on.") == 1, number
+        assert said.count("interrupted. Finished trials are kept; the same command resumes.") == 1, number
         assert "Traceback" not in said
         assert not (run / ".lease.json").exists()
         assert finished.items() <= _finished(run).items()

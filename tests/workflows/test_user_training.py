@@ -299,8 +299,8 @@ def test_described_data_cannot_be_opened(tmp_path: Path) -> None:
     ("keys", "faults"),
     [
         ({"name": "a b"}, ["letters, digits and underscores"]),
-        ({"name": "ok", "none": 1.0}, ["none is 0 where higher is stronger; saw 1.0"]),
-        ({"name": "ok", "stronger": "lower", "none": 0.0}, ["none is inf where lower is stronger"]),
+        ({"name": "ok", "none": 1.0}, ["none must be 0 if higher is stronger; saw 1.0"]),
+        ({"name": "ok", "stronger": "lower", "none": 0.0}, ["none must be inf if lower is stronger"]),
         ({"name": "ok", "stronger": "left"}, ["'higher' or 'lower'; saw 'left'"]),
         ({"name": "", "grid": [-1]}, ["letters", "finite, 0 or more"]),
         ({"name": "ok", "grid": [1, 1]}, ["different numbers"]),

@@ -1,4 +1,4 @@
-"""`audit`. Knows options and words; nothing of decay."""
+"""The command `audit`."""
 
 from __future__ import annotations
 
@@ -30,23 +30,21 @@ def audit(
             metavar="MODULE:BUILD", help="A function without arguments: (model, optimizer) or (model, optimizer, loss)."
         ),
     ],
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs to come; shows D.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Planned epochs; adds D.")] = None,
     steps_per_epoch: Annotated[
-        int | None, typer.Option("--steps-per-epoch", min=1, help="Optimizer steps an epoch; shows τ.")
+        int | None, typer.Option("--steps-per-epoch", min=1, help="Optimizer steps per epoch; adds τ.")
     ] = None,
     schedule: Annotated[
         str, typer.Option("--schedule", help="constant, cosine or poly, from the optimizer's learning rate.")
     ] = "constant",
     clip_norm: Annotated[float | None, typer.Option("--clip-norm", help="The norm gradients are clipped to.")] = None,
-    lambda_: Annotated[
-        float | None, typer.Option("--lambda", help="The λ that the penalty in the loss is meant to have.")
-    ] = None,
+    lambda_: Annotated[float | None, typer.Option("--lambda", help="The intended λ of a penalty in the loss.")] = None,
     as_json: opt.Json = False,
 ) -> None:
-    """What decays in your own model and optimizer, how hard, by which mechanism, and the traps.
+    """Find which parameters of your model and optimizer decay, how strongly, by which mechanism, and common mistakes.
 
-    BUILD returns (model, optimizer), (model, optimizer, loss), or the shapes of output and target after them. Nothing
-    is trained or changed. Exit code 1 when something is wrong.
+    BUILD returns (model, optimizer) or (model, optimizer, loss), optionally followed by the shapes of output and
+    target. Nothing is trained or changed. Exit code 1 when something is wrong.
     """
     from segdecay import decay
 
@@ -73,7 +71,7 @@ def audit(
 
 
 def _parts(name: str) -> tuple[Any, ...]:
-    """What the user's function returns: two to five parts, a model and an optimizer first."""
+    """The result of the user's function: two to five parts, a model and an optimizer first."""
     from torch import nn
     from torch.optim import Optimizer
 
@@ -103,7 +101,7 @@ def _parts(name: str) -> tuple[Any, ...]:
 
 
 def _validate_arguments(build: Callable[..., Any], name: str) -> None:
-    """Refuse a function that needs arguments, naming them."""
+    """Refuse a function that needs arguments; the error names them."""
     from segdecay.errors import ModelError
 
     try:
@@ -118,13 +116,13 @@ def _validate_arguments(build: Callable[..., Any], name: str) -> None:
     ]
     if needed:
         raise ModelError(
-            f"audit {name}: it needs {', '.join(needed)}, and is called without arguments. Give defaults, or write a "
-            f"function that calls it."
+            f"audit {name}: it needs {', '.join(needed)}, but is called without arguments. Give defaults, or write a "
+            f"function without arguments that calls it."
         )
 
 
 def _rates(optimizer: Any, schedule: str, epochs: int | None, steps_per_epoch: int | None) -> tuple[float, ...] | None:
-    """Learning rates of all steps, as far as the options say."""
+    """Learning rates of all steps, as far as the options determine them."""
     from segdecay.config.schema import ScheduleConfig
     from segdecay.errors import ConfigError, gather
     from segdecay.training.optim import check_schedule_name, learning_rates

@@ -1,4 +1,4 @@
-"""`compare`. Knows options and words; nothing of training."""
+"""The command `compare`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def compare(
         str | None,
         typer.Option(
             "--arms",
-            help="Names with commas between: none, l2, decoupled, l1, elastic_net, group_lasso, dropout, max_norm, "
+            help="Names, separated by commas: none, l2, decoupled, l1, elastic_net, group_lasso, dropout, max_norm, "
             "cpr, cautious, corrected, l2_sp, weight_balancing, logit_adjustment, class_weights, early_stopping.",
         ),
     ] = None,
     strengths: Annotated[
-        int | None, typer.Option("--strengths", help="Tried of every arm beside none. Default: 3.")
+        int | None, typer.Option("--strengths", help="Strengths per arm, in addition to no decay. Default: 3.")
     ] = None,
     out: opt.Out = None,
     config: opt.ConfigFile = None,
@@ -50,9 +50,9 @@ def compare(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Compare regularizers at equal budget: the same folds, seeds and number of trainings for every arm.
+    """Compare regularizers at equal budget: the same folds, seeds and number of trials for every arm.
 
-    The same command on the same --out goes on where it stopped.
+    The same command with the same --out resumes an interrupted comparison.
     """
     options = {
         "model.name": model,
@@ -66,7 +66,7 @@ def compare(
     names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
     built = build_compare_config(data, config, assignments, options, {"arms": names, "strengths": strengths})
     limit = parse_limit(cache_limit)
-    # late, so that a fault of the options is told before torch is imported
+    # late, so that errors in the options are reported before torch is imported
     from segdecay.cli.signals import interruptible
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json

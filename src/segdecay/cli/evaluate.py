@@ -1,4 +1,4 @@
-"""`evaluate`. Knows options and words; nothing of models."""
+"""The command `evaluate`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or its model folder.")],
     data: opt.Data,
     part: Annotated[
-        str | None, typer.Option("--part", metavar="test|val|train|all", help="Default: test, or all without one.")
+        str | None, typer.Option("--part", metavar="test|val|train|all", help="Default: test, else all.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where evaluation.json, the counts of every image and report.html go.")
+        Path | None, typer.Option("--out", help="Folder for evaluation.json, counts of every image and report.html.")
     ] = None,
     tta: opt.Tta = "none",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average the models of the folds.")] = False,
@@ -77,7 +77,7 @@ def evaluate(
 
 
 def _print(evaluation: Evaluation, *, quiet: bool) -> None:
-    """The mean with its interval, a row a class, and the warnings on standard error."""
+    """Print the mean with its interval, one row per class, and the warnings on standard error."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -106,7 +106,7 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
         console.print(table)
         _print_means(evaluation, console)
     if evaluation.exclude_from_mean and not quiet:
-        console.print("* in no mean over classes (exclude_from_mean)", highlight=False)
+        console.print("* excluded from means over classes (exclude_from_mean)", highlight=False)
     data, miou = evaluation.data, _shown(evaluation.miou.mean)
     console.print(
         f"{data.name}, part {data.part}: mIoU{_without(evaluation)} {miou}, {percent} interval "
@@ -118,20 +118,20 @@ def _print(evaluation: Evaluation, *, quiet: bool) -> None:
 
 
 def _print_means(evaluation: Evaluation, console: Console) -> None:
-    """The other ways to put all classes into one number."""
+    """Print the other means over classes."""
     for name, found in (
         ("boundary mIoU", evaluation.boundary_miou),
         ("worst class", evaluation.worst),
         ("IoU weighted by pixels", evaluation.weighted),
-        ("mIoU of single images, their mean", evaluation.image_miou),
-        ("their worst class, mean", evaluation.image_worst),
-        ("weighted by pixels, mean", evaluation.image_weighted),
+        ("mIoU, mean over images", evaluation.image_miou),
+        ("worst class, mean over images", evaluation.image_worst),
+        ("IoU weighted by pixels, mean over images", evaluation.image_weighted),
     ):
         console.print(f"{name}: {_shown(found.mean)} ({_span(found.interval)})", highlight=False)
 
 
 def _print_labels(evaluation: Evaluation, console: Console, *, quiet: bool) -> None:
-    """The same where images have one label each."""
+    """Print the scores of images with one label each."""
     from rich.table import Table
 
     percent = f"{evaluation.confidence:.0%}"
@@ -160,7 +160,7 @@ def _print_labels(evaluation: Evaluation, console: Console, *, quiet: bool) -> N
 
 
 def _without(evaluation: Evaluation) -> str:
-    """Which classes a mean leaves out, in words."""
+    """The classes that a mean leaves out, as text."""
     return f" without {', '.join(evaluation.exclude_from_mean)}" if evaluation.exclude_from_mean else ""
 
 

@@ -1,4 +1,4 @@
-"""`example`. Knows options and words; nothing of training."""
+"""The command `example`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def example(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one: cifar10.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Only cifar10.")],
     data: Annotated[
         Path | None, typer.Option("--data", help="A folder of CIFAR-10, in the binary or the Python layout.")
     ] = None,
@@ -40,9 +40,9 @@ def example(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """A well-known recipe done right, as articles write it, and with λ by cross-validation; all of it explained.
+    """A well-known recipe done right, as articles write it, and with λ by cross-validation, with an explanation.
 
-    The same command on the same --out goes on where it stopped.
+    The same command with the same --out resumes an interrupted example.
     """
     from segdecay.errors import ConfigError, unknown
 
@@ -70,11 +70,11 @@ def example(
 
 
 def _data_folder(data: Path | None, *, download: bool) -> Path:
-    """The folder that was given, or where the set is fetched to.
+    """The given folder, or the one to which the data set is downloaded.
 
     Raises:
-        ConfigError: neither or both were asked for.
-        DataError: it cannot be fetched.
+        ConfigError: neither or both options were given.
+        DataError: the download failed.
     """
     from segdecay.data.cache import default_cache
     from segdecay.errors import ConfigError
@@ -89,9 +89,10 @@ def _data_folder(data: Path | None, *, download: bool) -> Path:
 
 
 def _print(told: Told, *, quiet: bool) -> None:
-    """Both recipes side by side, the verdict, and where everything lies."""
+    """Print both recipes, the verdict, and the path of the report."""
     from rich.console import Console
 
+    from segdecay.search.sentences import verdict_title
     from segdecay.workflows.progress import settings_table
 
     console, verdict = Console(), told.searched.verdict
@@ -101,7 +102,8 @@ def _print(told: Told, *, quiet: bool) -> None:
         console.print(settings_table(verdict))
     for line in conclusions(told.facts):
         console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"\n[bold]{verdict.kind}[/]: {verdict.sentence}", highlight=False, soft_wrap=True)
+    title = verdict_title(verdict.kind, verdict.strength.axis)
+    console.print(f"\n[bold]{title}[/]: {verdict.sentence}", highlight=False, soft_wrap=True)
     if verdict.test is not None:
         scores = ", ".join(f"{role} {found.score:.3f}" for role, found in verdict.test.by_role().items())
         console.print(f"test {verdict.criterion_name} of the refits, scored once: {scores}", highlight=False)
@@ -109,18 +111,18 @@ def _print(told: Told, *, quiet: bool) -> None:
 
 
 def conclusions(facts: dict[str, Any]) -> list[str]:
-    """What the two results say together, in sentences."""
+    """The differences between the two recipes, in sentences."""
     recipe, article = facts["recipe"], facts["article"]
     clean = f"the first recipe reaches {_share(recipe['accuracy'])}, the second {_share(article['accuracy'])}"
     moved = _signed(article["reported_minus_clean"])
     return [
         f"On clean test images {clean}: {_signed(facts['difference'])}; paired over images, one training each.",
-        f"On augmented test images the second would report {_share(article['reported'])}: {moved} from clean ones.",
+        f"On augmented test images the second would report {_share(article['reported'])}, {moved} from clean images.",
     ]
 
 
 def _both_table(facts: dict[str, Any]) -> Table:
-    """A row a class, both recipes and their difference."""
+    """One row per class: both recipes and their difference."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`fetch`. Knows options and words; nothing of files."""
+"""The command `fetch`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fetch(
         ),
     ],
 ) -> None:
-    """Fetch a published data set by torchvision's own download; nothing else of segdecay fetches it."""
+    """Download a published data set with torchvision; no other command downloads one."""
     from segdecay.data.cache import default_cache
     from segdecay.data.formats.torchvision import PREFIX, SETS, fetch_set
     from segdecay.errors import DataError
@@ -28,4 +28,4 @@ def fetch(
     if not data.startswith(PREFIX):
         raise DataError(f"'{data}' cannot be fetched. Allowed: {', '.join(PREFIX + name for name in SETS)}.")
     folder = fetch_set(data, default_cache())
-    typer.echo(f"{data} lies in {folder}. Next: segdecay check {data}")
+    typer.echo(f"{data} is in {folder}. Next: segdecay check {data}")

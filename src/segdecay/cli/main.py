@@ -1,7 +1,4 @@
-"""The command line: one short function a command, imported late, so that --help answers at once.
-
-Knows how to parse, call and print; nothing of what happens in between.
-"""
+"""The `segdecay` command: one short function per subcommand, with late imports, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Train segmentation networks with weight decay under control: choose λ by cross-validation, with evidence.",
+    help="Choose weight decay for segmentation networks by cross-validation, with intervals and a report.",
     epilog="Start with: segdecay tune digits --out runs/digits",
 )
 for module in (check, tune, compare, evaluate, predict, strength, audit, example, fetch):
@@ -28,8 +25,8 @@ for module in (check, tune, compare, evaluate, predict, strength, audit, example
 
 
 def run() -> None:
-    """Entry point: 0 done, 1 the answer is no, 2 a user error, 130 interrupted and resumable."""
-    atexit.register(gc.freeze)  # what ends with the process need not be looked through for cycles: about a second
+    """Entry point. Exit codes: 0 done, 1 problems found, 2 a user error, 130 interrupted and resumable."""
+    atexit.register(gc.freeze)  # skips the collection of cycles at exit, which takes about a second
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

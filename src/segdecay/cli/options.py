@@ -1,4 +1,4 @@
-"""Options that commands share, and the configuration that they add up to. Knows strings; nothing of training."""
+"""Options that commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Folds = Annotated[
 ]
 Race = Annotated[
     str | None,
-    typer.Option("--race", metavar="on|off", help="Train only trials that may change the verdict, or the whole grid."),
+    typer.Option("--race", metavar="on|off", help="on: only trials that may change the verdict; off: the whole grid."),
 ]
 Budget = Annotated[
     str | None,
     typer.Option(
         "--budget",
         metavar="30m|20trials",
-        help="Stop the search there with the best verdict so far; refits come on top.",
+        help="Stop the search at this limit with the verdict so far; refits are not counted.",
     ),
 ]
 Honest = Annotated[
@@ -40,7 +40,7 @@ Honest = Annotated[
     typer.Option(
         "--honest",
         metavar="bbc-cv|nested|holdout",
-        help="Correct the score for selection: computed (no training), nested folds, or a fold held out.",
+        help="Bias correction of the score: computed (no training), nested folds, or a fold held out.",
     ),
 ]
 Search = Annotated[
@@ -48,7 +48,7 @@ Search = Annotated[
     typer.Option(
         "--search",
         metavar="NAMES",
-        help="Search these together with λ: lr, head, encoder, dropout, class_weights, with commas between.",
+        help="Search these together with λ: lr, head, encoder, dropout, class_weights, separated by commas.",
     ),
 ]
 Points = Annotated[int | None, typer.Option("--points", help="With --search: points tried on every fold. Default: 24.")]
@@ -61,7 +61,7 @@ Model = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Of folds, weights, order and augmentation. Default: 0.")]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Trainings at a time. Default: a core or GPU each; 0: in-process."),
+    typer.Option("--workers", min=0, help="Trials at a time. Default: one per core or GPU; 0: in this process."),
 ]
 Executor = Annotated[str, typer.Option("--executor", metavar="local|ray", help="This machine, or a Ray cluster.")]
 Address = Annotated[
@@ -70,45 +70,45 @@ Address = Annotated[
 ]
 GpusPerTrial = Annotated[
     float,
-    typer.Option("--gpus-per-trial", help="With --executor ray: share of a GPU a training takes. Default: 0."),
+    typer.Option("--gpus-per-trial", help="With --executor ray: GPUs per trial, as in 0.25. Default: 0."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Devices = Annotated[
     int,
-    typer.Option("--devices", min=1, help="Share every batch of this one training among so many GPUs (DDP)."),
+    typer.Option("--devices", min=1, help="Number of GPUs that share every batch of this training (DDP)."),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
 Estimate = Annotated[
-    bool, typer.Option("--estimate", help="Say how many trainings, how long and how much disk, and train nothing.")
+    bool, typer.Option("--estimate", help="Print the number of trials, time and disk, without training.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, on standard output.")]
 CacheLimit = Annotated[
     str | None,
     typer.Option(
         "--cache-limit",
         metavar="SIZE",
-        help="Bytes that decoded data may take, as in 20GB; what was used longest ago goes. Default: 100GB.",
+        help="Limit for decoded data, as in 20GB; the least recently used are removed. Default: 100GB.",
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the data are errors.")]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Go on where a class cannot be scored or learned in every fold.")
+    bool, typer.Option("--allow-missing", help="Continue if a class cannot be scored or learned in every fold.")
 ]
 Tta = Annotated[str, typer.Option("--tta", metavar="none|flips|d4", help="Average over 4 mirrorings, or 8 with turns.")]
 Tile = Annotated[
     int | None,
-    typer.Option("--tile", help="Cut every image into windows of so many pixels. Default: only large ones, into 512."),
+    typer.Option("--tile", help="Window size in pixels for every image. Default: only for large images, 512."),
 ]
 Overlap = Annotated[int | None, typer.Option("--overlap", help="Pixels that windows share. Default: a quarter.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Windows at a time. Default: 1, 8 on a GPU.")]
 UserModel = Annotated[
-    str | None, typer.Option("--model", help="For a run of your own model: its package.module:build again.")
+    str | None, typer.Option("--model", help="For a run with a user model: its package.module:build.")
 ]
 
 
 def parse_switch(name: str, text: str | None) -> bool | None:
-    """On or off as a claim; None stays None.
+    """The text "on" or "off" as a boolean; None stays None.
 
     >>> parse_switch("--race", "off")
     False
@@ -124,7 +124,7 @@ def parse_switch(name: str, text: str | None) -> bool | None:
 
 
 def parse_names(text: str | None) -> list[str] | None:
-    """Names with commas between.
+    """Names that are separated by commas.
 
     >>> parse_names("lr, head")
     ['lr', 'head']
@@ -133,7 +133,7 @@ def parse_names(text: str | None) -> list[str] | None:
 
 
 def build_tiling(tile: int | None, overlap: int | None, batch: int | None) -> Any:
-    """The Tiling that was asked for; the overlap is a quarter of the tile where it is not given."""
+    """The Tiling of the options; the overlap defaults to a quarter of the tile."""
     from segdecay.inference.apply import Tiling
     from segdecay.inference.sliding_window import STRIDE, TILE
 

@@ -1,4 +1,4 @@
-"""`predict` and `regularizers`. Knows options and words; nothing of models."""
+"""The commands `predict` and `regularizers`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _bars(console: Console, unit: str, *, quiet: bool) -> Progress:
 
 @contextmanager
 def build_bar(unit: str, total: int, *, quiet: bool, as_json: bool) -> Iterator[Callable[[int], None]]:
-    """A bar that is advanced by calling it; only on a terminal."""
+    """A progress bar that is advanced by calling it; shown only on a terminal."""
     with _bars(Console(file=sys.stderr if as_json else sys.stdout), unit, quiet=quiet) as bars:
         task = bars.add_task("", total=total)
         yield lambda count: bars.advance(task, count)
@@ -42,7 +42,7 @@ def build_bar(unit: str, total: int, *, quiet: bool, as_json: bool) -> Iterator[
 
 @contextmanager
 def build_progress(*, quiet: bool, as_json: bool) -> Iterator[Watcher]:
-    """Who tells a person; on standard error when standard output belongs to JSON."""
+    """Prints the progress of a prediction, on standard error if the output is JSON."""
     from segdecay.inference.predict import Watcher
 
     console = Console(file=sys.stderr if as_json else sys.stdout)
@@ -65,7 +65,7 @@ def build_progress(*, quiet: bool, as_json: bool) -> Iterator[Watcher]:
 
 
 def print_failed(failed: Sequence[Failed]) -> None:
-    """The images that could not be predicted, all together, on standard error."""
+    """Print the images that could not be predicted on standard error."""
     count = len(failed)
     head = "1 image was not predicted:" if count == 1 else f"{count} images were not predicted:"
     sys.stderr.write("\n".join([f"segdecay: {head}", *(f"- {row.reason}" for row in failed)]) + "\n")
@@ -88,15 +88,15 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, or patterns in quotes.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where masks/, overlays/ and so on are written.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for masks/, overlays/ and other results.")],
     save: Annotated[
         str,
-        typer.Option("--save", help="Of mask, overlay, probabilities, confidence, entropy, coco; with commas."),
+        typer.Option("--save", help="Any of mask, overlay, probabilities, confidence, entropy, coco, with commas."),
     ] = SAVED,
     tta: opt.Tta = "none",
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Average the models of the folds.")] = False,
     others: Annotated[
-        list[Path] | None, typer.Option("--with", metavar="RUN", help="Average with the model of another run, too.")
+        list[Path] | None, typer.Option("--with", metavar="RUN", help="Average with the model of another run.")
     ] = None,
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
@@ -106,9 +106,9 @@ def predict(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write masks, overlays and more of images, at their own size; labels.csv where images have one label.
+    """Predict images: masks, overlays and more at the size of each image, or labels.csv for images with one label.
 
-    Exit code 1 when an image could not be predicted; the others are.
+    Exit code 1 when an image could not be predicted; the others are predicted.
     """
     import json
 
@@ -148,7 +148,7 @@ def _label(
     *,
     as_json: bool,
 ) -> None:
-    """The labels of images, where a model gives those."""
+    """Predict with a model that gives one label per image."""
     import json
 
     from segdecay.errors import ConfigError, gather
@@ -168,10 +168,10 @@ def _label(
 
 
 def regularizers(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One regularizer in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A regularizer to describe in full.")] = None,
     as_json: opt.Json = False,
 ) -> None:
-    """What regularizers there are, with their formulas; NAME for one in full."""
+    """List the regularizers with their formulas, or describe NAME in full."""
     import json
 
     from segdecay.decay import REGULARIZERS, describe_regularizer, regularizer_names

@@ -1,7 +1,4 @@
-"""What stops a training command: Ctrl-C, and the signals that schedulers and closed terminals send.
-
-Knows signals and the exit code; nothing of what is stopped.
-"""
+"""Signals that stop a training command: Ctrl-C, and those of schedulers and closed terminals."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ LIKE_CTRL_C = ("SIGTERM", "SIGHUP", "SIGUSR1")  # a scheduler's end, a closed te
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let these signals stop like Ctrl-C, unless they are ignored as under nohup; say so, and exit with 130.
+    """Let these signals stop the command like Ctrl-C, unless they are ignored as under nohup; exit with code 130.
 
-    Once all has stopped, what comes is ignored until the process has ended: it would only spoil the exit code.
+    Signals that arrive after everything has stopped are ignored, since they would change the exit code.
     """
 
     def stop(_signal: int, _frame: Any) -> None:
@@ -39,7 +36,7 @@ def interruptible() -> Iterator[None]:
         is_stopped = True
         for number in (signal.SIGINT, *numbers):
             signal.signal(number, signal.SIG_IGN)
-        sys.stderr.write("segdecay: interrupted. Finished trainings are kept; the same command goes on.\n")
+        sys.stderr.write("segdecay: interrupted. Finished trials are kept; the same command resumes.\n")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for number, handler in before.items() if not is_stopped else ():

@@ -1,4 +1,4 @@
-"""`strength`. Knows options and words; the arithmetic is in segdecay.training.strength_units."""
+"""The command `strength`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = "Example: segdecay strength --images 367 --epochs 100 --lr 0.001 --lambda 0.05"
 ACTS = {"decoupled": "multiplies w by 1 − η·λ", "l2": "adds λ·w to the gradient"}
-IDLE = {"l2_sp": "the distance to the start of a weight"}
+WITHOUT_GRADIENT = {"l2_sp": "the distance to its initial value of a weight"}
 _PLAN: dict[str, Any] = {"rich_help_panel": "The training"}
 _ASKED: dict[str, Any] = {"rich_help_panel": "The strength, by one of"}
 _TOOLS: dict[str, Any] = {"rich_help_panel": "Other tools"}
@@ -26,20 +26,20 @@ Optimizer = Annotated[str | None, typer.Option("--optimizer", help="adamw, adam 
 Momentum = Annotated[float | None, typer.Option("--momentum", help="μ of sgd. Default: 0.9.", **_PLAN)]
 Regularizer = Annotated[
     str | None,
-    typer.Option("--regularizer", help="Any with a λ: l2 (coupled), l1 … Default: decoupled.", **_PLAN),
+    typer.Option("--regularizer", help="Any with a λ, such as l2 (coupled) or l1. Default: decoupled.", **_PLAN),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: 0.003.", **_PLAN)]
 Schedule = Annotated[str | None, typer.Option("--schedule", help="cosine, poly or constant. Default: cosine.", **_PLAN)]
 Warmup = Annotated[
-    float | None, typer.Option("--warmup", help="Share of the steps that rise from 0. Default: 0.1.", **_PLAN)
+    float | None, typer.Option("--warmup", help="Share of the steps with a rising rate. Default: 0.1.", **_PLAN)
 ]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images of a batch. Default: 8.", **_PLAN)]
-Accumulate = Annotated[int | None, typer.Option("--accumulate", help="Batches summed a step. Default: 1.", **_PLAN)]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images per batch. Default: 8.", **_PLAN)]
+Accumulate = Annotated[int | None, typer.Option("--accumulate", help="Batches per step. Default: 1.", **_PLAN)]
 Lambda = Annotated[float | None, typer.Option("--lambda", help="λ as the optimizer takes it.", **_ASKED)]
 Timescale = Annotated[float | None, typer.Option("--timescale", help="τ in epochs.", **_ASKED)]
 TotalDecay = Annotated[float | None, typer.Option("--total-decay", help="D over the whole training.", **_ASKED)]
 From = Annotated[
-    str | None, typer.Option("--from", metavar="NAME=VALUE", help="As another tool writes it, see --to.", **_ASKED)
+    str | None, typer.Option("--from", metavar="NAME=VALUE", help="The value of another tool, see --to.", **_ASKED)
 ]
 To = Annotated[
     list[str] | None,
@@ -85,7 +85,7 @@ def strength(
     assignments: opt.Set = None,
     as_json: opt.Json = False,
 ) -> None:
-    """λ, τ and D of a strength, what it leaves of an idle weight, and how other tools write it."""
+    """λ, τ and D of a strength, its effect on a weight that gets no gradient, and its value in other tools."""
     import json
     from dataclasses import asdict
 
@@ -109,9 +109,9 @@ def strength(
 
 
 def _lines(report: StrengthReport) -> list[str]:
-    """The report as text; a unit without meaning says why."""
+    """The report as text, with the reason for units that have no meaning."""
     acts = ACTS.get(report.regularizer, f"acts as {report.formula}")
-    below = "any η·λ is allowed: no step goes past zero"
+    below = "any η·λ is allowed, since no step goes past zero"
     if report.largest_lambda is not None:
         below = f"η·λ must stay below 1: λ below {report.largest_lambda:.6g}"
     if report.largest_total_decay is not None:
@@ -125,7 +125,7 @@ def _lines(report: StrengthReport) -> list[str]:
         *_decay_lines(report),
         *(f"note   {finding}" for finding in report.findings),
         "",
-        "The same strength elsewhere",
+        "The same strength in other tools",
         *_convention_lines(report.conventions),
     ]
 
@@ -134,24 +134,25 @@ def _decay_lines(report: StrengthReport) -> list[str]:
     if report.path is not None:
         total = "Σ η·λ/(1−μ)" if report.momentum and report.optimizer == "sgd" else "Σ η·λ"
         whole = " (of a filter's norm: times the root of its numbers)" if report.regularizer == "group_lasso" else ""
+        what = f"a weight that gets no gradient{whole}"
         return [
-            f"path   {report.path:.6g} = {total} is taken off a weight that gets no gradient{whole}, whatever its size",
-            f"D, τ   have no meaning here: {total} over the median initial size is the axis relative_shrinkage",
+            f"path   {report.path:.6g} = {total} is subtracted from {what}, whatever its size",
+            f"D, τ   have no meaning here; the axis is relative_shrinkage: {total} over the median initial size",
         ]
     if report.total_decay is None or report.remaining is None:
         return [f"D, τ   have no meaning here: {report.reason}"]
-    what = IDLE.get(report.regularizer, "a weight")
-    tau = "without end" if report.timescale_epochs is None else f"{report.timescale_epochs:.4g} epochs"
+    what = WITHOUT_GRADIENT.get(report.regularizer, "a weight")
+    tau = "infinite" if report.timescale_epochs is None else f"{report.timescale_epochs:.4g} epochs"
     return [
         f"D      {report.total_decay:.6g}{'' if report.exact else ', to first order'}",
         f"τ      {tau}, at the peak learning rate",
-        f"idle   {report.remaining:.2%} is left at the end of {what} that gets no gradient",
+        f"left   {report.remaining:.2%} at the end, of {what} that gets no gradient",
         *([f"note   {report.reason}"] if report.reason else []),
     ]
 
 
 def _convention_lines(rows: Sequence[Translated]) -> list[str]:
-    """A line a convention; those that have no value for the same reason share one, at the end."""
+    """One line per convention; those without a value are grouped by reason, at the end."""
     lines, apart = [], dict[str, list[str]]()
     for row in rows:
         if row.value is None:

@@ -1,4 +1,4 @@
-"""`tune`, `train` and `report`. Knows options and words; nothing of training."""
+"""The commands `tune`, `train` and `report`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tune(
     budget: opt.Budget = None,
     honest: opt.Honest = None,
     keep_fold_models: Annotated[
-        bool, typer.Option("--keep-fold-models", help="Keep the folds' weights, for predict --ensemble.")
+        bool, typer.Option("--keep-fold-models", help="Keep the weights of the folds, for predict --ensemble.")
     ] = False,
     model: opt.Model = None,
     folds: opt.Folds = None,
@@ -55,9 +55,9 @@ def tune(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Choose λ by cross-validation: folds, trainings, verdict, refit, model, report.
+    """Choose λ by cross-validation: folds, trials, verdict, refit, model, report.
 
-    The same command on the same --out goes on where it stopped.
+    The same command with the same --out resumes an interrupted run.
     """
     built = build_config(
         data,
@@ -81,7 +81,7 @@ def tune(
     )
     seconds, trials = parse_budget(budget)
     limit = parse_limit(cache_limit)
-    # late, so that a fault of the options is told before torch is imported
+    # late, so that errors in the options are reported before torch is imported
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
     from segdecay.workflows.progress import build_watcher, show_estimate
@@ -120,10 +120,10 @@ def train(
     assignments: opt.Set = None,
     decay: Annotated[str | None, typer.Option("--decay", help="The regularizer. Default: decoupled.")] = None,
     lambda_: Annotated[
-        float | None, typer.Option("--lambda", help="λ as the optimizer takes it: weights shrink by 1 - lr·λ a step.")
+        float | None, typer.Option("--lambda", help="λ as the optimizer takes it: a step multiplies w by 1 - lr·λ.")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option("--strength", help="Instead of --lambda: the value on the axis, as in a verdict.")
+        float | None, typer.Option("--strength", help="In place of --lambda: the value on the regularizer's axis.")
     ] = None,
     model: opt.Model = None,
     epochs: opt.Epochs = None,
@@ -138,7 +138,7 @@ def train(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Train one setting: on the training part, scored on the val part when there is one."""
+    """Train one setting on the training part; score it on the validation part if there is one."""
     built = build_config(
         data,
         config,
@@ -180,7 +180,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     as_json: opt.Json = False,
 ) -> None:
-    """Write RUN/report.html anew from the records of the run."""
+    """Write RUN/report.html again from the records of the run."""
     import json
 
     from segdecay.report import build_report

@@ -1,1 +1,1 @@
-"""Worked examples: a known recipe done right, as it is often written, and with its strength searched."""
+"""The worked example on CIFAR-10."""

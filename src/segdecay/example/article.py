@@ -1,7 +1,7 @@
-"""The same network as articles train it, kept as they write it, so that the audit has real code to read.
+"""The recipe of the worked example with common mistakes, as articles write it, as input of the audit. Do not copy it.
 
-Decay in Adam *and* an unsquared norm of every parameter in the loss, biases included; test images pass through the
-augmentation of training. Nothing here is to be copied. Knows a decoded data set and torch; nothing of runs.
+Decay in Adam *and* an unsquared norm of every parameter in the loss, including biases; test images pass through the
+training augmentation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from segdecay.training.batches import derive_seed, generator
 from segdecay.training.class_weights import pixel_statistics
 from segdecay.training.setup import count_batches
 
-FOLD = -1  # draws as a training on the whole training part does, so that both recipes begin alike and see one order
+FOLD = -1  # the draws of a refit, so that both recipes have the same initial weights and order of images
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -46,7 +46,7 @@ def optimizer_and_loss(model: nn.Module) -> tuple[torch.optim.Optimizer, Loss]:
 
 @dataclass(frozen=True)
 class ArticleResult:
-    """What came out, on test images as they are and as the article feeds them: (N, C, C) each."""
+    """The confusion matrices on unchanged and on augmented test images: (N, C, C) each."""
 
     clean: I64
     augmented: I64
@@ -87,7 +87,7 @@ class _Feed:
 
     @torch.inference_mode()
     def matrices(self, model: nn.Module, indices: tuple[int, ...], *, is_augmented: bool) -> I64:
-        """(N, C, C) what a model calls these images."""
+        """(N, C, C) confusion matrices of a model on these images."""
         model.eval()
         found = []
         for images, labels in self.batches(indices, "scored", is_augmented=is_augmented):
@@ -99,9 +99,9 @@ class _Feed:
 def run_article(
     config: RunConfig, dataset: Dataset, report: Callable[[int, int], None] = lambda _epoch, _epochs: None
 ) -> ArticleResult:
-    """Train as the article does, with the recipe's epochs, batches, start and order; then test both ways.
+    """Train as the article, with the recipe's epochs, batches, initial weights and order; then test both ways.
 
-    report: told (finished epochs, all epochs).
+    report: called with (finished epochs, all epochs).
     """
     torch.set_num_threads(1)
     train, test = dataset.part("train"), dataset.part("test")
@@ -136,7 +136,7 @@ def run_article(
 def _audit(
     model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, config: RunConfig, n_images: int, classes: int
 ) -> dict[str, Any]:
-    """What `segdecay audit` says of this model, optimizer and loss."""
+    """The findings of `segdecay audit` on this model, optimizer and loss."""
     steps = count_batches(n_images, config.training.batch_size)
     audit = decay.audit(
         model,

@@ -1,7 +1,4 @@
-"""The worked example from its data to its page: three parts, each said in two or three lines before it runs.
-
-Knows the main path and what the parts left on disk; the same call on the same folder goes on.
-"""
+"""Runs the worked example: three parts, each with a short explanation, and the page. The same call resumes it."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ class ClassResult:
 
 
 def accuracy_of(matrices: I64) -> Interval:  # (N, C, C)
-    """The share of images that are right, with its interval over images.
+    """The share of correct images, with its interval over images.
 
     >>> eight_of_ten = np.array([[[1, 0], [0, 0]]] * 8 + [[[0, 1], [0, 0]]] * 2)
     >>> accuracy_of(eight_of_ten).mean
@@ -61,7 +58,7 @@ def accuracy_of(matrices: I64) -> Interval:  # (N, C, C)
 
 
 def class_results(matrices: I64, names: tuple[str, ...]) -> tuple[ClassResult, ...]:
-    """Recall of every class; None where the test part lacks it."""
+    """Recall of every class; None for a class without test images."""
     found = []
     for index, name in enumerate(names):
         images = int(matrices[:, index].sum())
@@ -73,7 +70,7 @@ def class_results(matrices: I64, names: tuple[str, ...]) -> tuple[ClassResult, .
 def difference_of(one: I64, other: I64, index: int | None = None) -> Interval:
     """Accuracy (or the recall of a class) of `one` minus that of `other`, paired over the same images.
 
-    The luck of the two trainings is not in the interval.
+    The interval does not include the variation between trainings.
 
     >>> right, wrong = [[1, 0], [0, 0]], [[0, 1], [0, 0]]
     >>> difference_of(np.array([right] * 10), np.array([right] * 5 + [wrong] * 5)).mean
@@ -100,7 +97,7 @@ def _own(matrices: I64, criterion: Criterion) -> Interval:
 
 
 def _finite(found: Interval) -> Interval:
-    """Plain numbers, None where there are none."""
+    """An interval with None for values that are not finite."""
     if found.mean is None or not np.isfinite(found.mean):
         return Interval(None, None, None)
     return found
@@ -110,11 +107,11 @@ SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 def fetch_cifar(folder: Path) -> Path:
-    """The folder of CIFAR-10, fetched (170 MB) unless it is there.
+    """The folder of CIFAR-10, downloaded (170 MB) if missing.
 
     Raises:
         DataError: no network, another file than the known one, or a folder that cannot be written.
-        DiskFullError: there is no room for it.
+        DiskFullError: the disk is full.
     """
     if find_cifar(folder) is not None:
         return folder
@@ -132,11 +129,11 @@ def fetch_cifar(folder: Path) -> Path:
         if DiskFullError.is_told_by(error):
             raise DiskFullError(str(folder)) from error
         raise DataError(
-            f"CIFAR-10 cannot be fetched from {CIFAR10.url}: {error}. Fetch it by hand from {SOURCE} (the binary or "
+            f"CIFAR-10 cannot be downloaded from {CIFAR10.url}: {error}. Download it from {SOURCE} (the binary or "
             "the Python version), unpack it, and give --data FOLDER."
         ) from error
     if find_cifar(folder) is None:
-        raise DataError(f"What was fetched into {folder} is no CIFAR-10. Remove that folder and try again.")
+        raise DataError(f"The download in {folder} is not CIFAR-10. Remove the folder and try again.")
     return folder
 
 
@@ -149,8 +146,8 @@ MECHANISM = "L2 on weights alone, added to the gradient as λθ (regularizer l2)
 def recipe_config(folder: Path, *, epochs: int, seed: int) -> RunConfig:
     """One training: Adam, λ as L2 on weights only, flips and padded crops of training images only.
 
-    The recipe says L2: minimise L + λ·½Σθ². That is λθ in the gradient, here through Adam. The other reading of the
-    same number, decoupled as in AdamW, would be total decay D = Σ η·λ, about 1e-4 in 200 steps: no decay at all.
+    The recipe states L2: minimise L + λ·½Σθ², which is λθ in the gradient, here through Adam. As decoupled decay, as in
+    AdamW, the same number would be a total decay D = Σ η·λ of about 1e-4 in 200 steps, which has almost no effect.
     """
     return parse_config({**_common(folder, epochs, seed), "decay": {"regularizer": "l2", "lambda": LAMBDA}})
 
@@ -162,7 +159,7 @@ def search_config(folder: Path, *, epochs: int, seed: int, folds: int | None) ->
 
 
 def total_decay_if_decoupled(steps: int) -> float:
-    """D = Σ η·λ of the recipe's numbers, were they given to AdamW.
+    """D = Σ η·λ of the recipe's numbers in AdamW.
 
     >>> round(total_decay_if_decoupled(200), 6)
     0.0001
@@ -188,7 +185,7 @@ VERB = "example"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked for. data: the folder of CIFAR-10."""
+    """The options of the example. data: the folder of CIFAR-10."""
 
     data: Path
     epochs: int
@@ -198,7 +195,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Told:
-    """What `tell_example` returns; `facts` is the content of example.json."""
+    """The result of `tell_example`; `facts` is the content of example.json."""
 
     folder: Path
     facts: dict[str, Any]
@@ -207,10 +204,10 @@ class Told:
 
 
 def tell_example(asked: Asked, out: Path, execution: Execution, watcher: Watcher) -> Told:
-    """Run what is left of the three parts, compare, and write the page.
+    """Run the unfinished parts, compare, and write the page.
 
     Raises:
-        SegdecayError: anything a user can act on; finished parts are kept.
+        SegdecayError: an error that the user can correct; finished parts are kept.
     """
     if find_cifar(asked.data) is None:
         raise DataError(_no_cifar(asked.data))
@@ -248,8 +245,8 @@ def tell_example(asked: Asked, out: Path, execution: Execution, watcher: Watcher
 
 def _no_cifar(folder: Path) -> str:
     return (
-        f"{folder} holds no CIFAR-10. It is handed out at {SOURCE}; unpack the binary version and give the folder by "
-        "--data, or fetch it with --download."
+        f"{folder} holds no CIFAR-10. Download it from {SOURCE}, unpack the binary version and give the folder with "
+        "--data, or use --download."
     )
 
 
@@ -270,10 +267,10 @@ def _tell_recipe(
     say_all(
         [
             "",
-            f"1. The recipe done right: λ = {LAMBDA:g} as {MECHANISM}; biases are spared.",
-            f"   Flips and crops from a border of {PAD_PX} pixels change training images only; test images stay clean.",
+            f"1. The recipe done right: λ = {LAMBDA:g} as {MECHANISM}; biases do not decay.",
+            f"   Flips and crops from a border of {PAD_PX} pixels change training images only, not test images.",
             f"   In AdamW the same number would be D = Σηλ = {total_decay_if_decoupled(steps):.2g} over {steps} steps:",
-            "   no decay. Through Adam's gradient it acts, and D predicts nothing.",
+            "   almost no effect. Through Adam's gradient it has an effect, which D does not predict.",
         ],
         watcher,
     )
@@ -301,7 +298,7 @@ def _tell_article(
             "",
             f"2. The same network as articles write it: Adam(weight_decay={LAMBDA:g}), in the loss {LAMBDA:g} times",
             "   the norms (not squared) of all parameters, biases included; test images pass through the augmentation",
-            "   of training. The audit reads this very code:",
+            "   of training. Findings of the audit on this code:",
         ],
         watcher,
     )
@@ -334,8 +331,8 @@ def _tell_article(
 def _third() -> list[str]:
     return [
         "",
-        "3. λ by cross-validation: the first recipe, its λ left open. Every λ trains on the same folds, the test part",
-        "   is not looked at before the verdict, and every λ is compared with no decay first of all.",
+        "3. λ by cross-validation: the first recipe with λ to be chosen. Every λ is trained on the same folds and",
+        "   compared with no decay; the test part is not used before the verdict.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Who runs trials: this process, processes of this machine."""
+"""Executors of trials: this process, local processes, Ray, several devices for one training."""
 
 from segdecay.execution.base import Event, Executor, Source, source_of
 from segdecay.execution.devices import default_workers, find_devices, spread_over

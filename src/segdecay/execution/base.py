@@ -1,4 +1,4 @@
-"""What an executor is, and what it tells of trials. Knows tasks; nothing of processes, statistics or pages."""
+"""The interface of executors, and the events of trials."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from segdecay.training.setup import TrialTask
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a trial.
+    """An event of a trial.
 
-    "started", "progress" (an epoch ended), "again" (it is tried once more, for a reason; it starts again later),
+    "started", "progress" (an epoch ended), "again" (it will be started once more, with the reason),
     "finished" or "failed".
     """
 
@@ -24,31 +24,31 @@ class Event:
 
 
 Listener = Callable[[Event], None]
-Source = Callable[[], TrialTask | None]  # asked whenever a worker is free; None: nothing to do now
+Source = Callable[[], TrialTask | None]  # called whenever a worker is free; None: nothing to do now
 
 
 class Executor(Protocol):
-    """Runs trials; results are in their folders, events tell how it goes (segdecay.testing.ExecutorContract)."""
+    """Runs trials; results are in their folders, events report progress (segdecay.testing.ExecutorContract)."""
 
     @property
     def workers(self) -> int:
-        """How many trials it runs at a time, as far as it knows now."""
+        """Number of trials at a time, as far as known now."""
 
     def expect(self, trial_s: float) -> None:
-        """What a trial should take, from the preflight: until one has ended, a hang is told by it. May do nothing."""
+        """Set the expected time of a trial, which bounds the silence of workers before a trial has ended; optional."""
 
     def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
-        """Run tasks to their end, until a source has none and none is running; a failed trial is an event.
+        """Run tasks until the source has none and none is running; a failed trial is an event.
 
-        An exception from `on_event` or from the source, Ctrl-C among them, lets the running trials keep their state.
+        On an exception from `on_event` or the source, and on Ctrl-C, the running trials write checkpoints.
 
         Raises:
-            DiskFullError: as soon as one trial finds no room, so that the others need not find out too.
+            DiskFullError: as soon as one trial finds the disk full.
         """
 
 
 def source_of(tasks: Sequence[TrialTask] | Source) -> Source:
-    """A list of tasks as a source that gives them in their order."""
+    """A list of tasks as a source, in order."""
     if callable(tasks):
         return tasks
     left = iter(tasks)

@@ -1,7 +1,6 @@
-"""One training over several devices of this machine: a process a device, and one that started them and watches.
+"""One training over several devices of this machine: one process per device, watched by the process that starts them.
 
-When one process ends before its time the others are ended too, since they would wait for it. Knows tasks and
-processes; nothing of who asked for the training.
+If one process ends early the others are ended too, since they would wait for it.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from segdecay.execution.process import line_to_driver, settle_signals, worker_co
 from segdecay.training.setup import TrialTask
 
 LOOK_EVERY_S = 0.2
-CAUSE_WITHIN_S = 1.0  # a process that was killed is seen as ended by then
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # by which processes meet
-LOOPBACK = "lo"  # as Linux calls it
+CAUSE_WITHIN_S = 1.0  # within which a killed process is seen as ended
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # network interfaces of the process group
+LOOPBACK = "lo"  # its name on Linux
 
 
 @dataclass
@@ -35,7 +34,7 @@ class _Member:
 
 
 def run_spread(task: TrialTask, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
-    """Train a trial on all its devices, to an outcome; arguments as of `work_on`."""
+    """Train a trial on all its devices; arguments as of `work_on`."""
     if (task.folder / "trial.json").exists():
         return Outcome("finished")
     with tempfile.TemporaryDirectory(prefix="segdecay-") as folder:
@@ -63,13 +62,13 @@ def _start(task: TrialTask, meeting_point: Path) -> list[_Member]:
 
 
 def _watch(members: Sequence[_Member], stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
-    """Pass on words in both directions until the first process has ended well, or any has not."""
+    """Forward messages until the first process has finished, or any process has failed."""
     is_told = False
     while True:
         if stop() and not is_told:
             is_told = True
-            with suppress(OSError):  # it ended just now
-                members[0].connection.send_bytes(b"stop")  # it tells the others at their next step
+            with suppress(OSError):  # the process has just ended
+                members[0].connection.send_bytes(b"stop")  # the first process stops the others at their next step
         by_connection = {id(one.connection): one for one in members if not one.connection.closed}
         ready = wait([one.connection for one in by_connection.values()], timeout=LOOK_EVERY_S)
         for item in ready:
@@ -90,7 +89,7 @@ def _watch(members: Sequence[_Member], stop: Callable[[], bool], report: Callabl
 
 
 def _first_cause(members: Sequence[_Member], one: _Member, said: Outcome) -> Outcome:
-    """What one process said, or, where it failed since another was killed, that."""
+    """The outcome of a process; if it failed because another was killed, that cause."""
     if said.kind == "failed":
         silent = [other for other in members if other is not one and other.outcome is None]
         wait([other.process.sentinel for other in silent], timeout=CAUSE_WITHIN_S)
@@ -108,7 +107,7 @@ def _died(members: Sequence[_Member], one: _Member) -> Outcome:
 
 
 def _share(task: TrialTask, rank: int, meeting_point: Path, connection: Connection) -> None:
-    """Body of one process: train its share, and say in one JSON line how it ended."""
+    """Body of one process: train its share, and report the outcome as one JSON line."""
     if Path("/sys/class/net", LOOPBACK).exists():
         for name in INTERFACES:
             os.environ.setdefault(name, LOOPBACK)

@@ -1,4 +1,4 @@
-"""Which devices trials may use, and how many trials at a time."""
+"""The devices of trials, and the default number of workers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def find_devices(wanted: str) -> list[str]:
-    """The devices trials may use: every GPU for "auto" where there is one, else the CPU.
+    """The devices that trials may use; for "auto" every GPU if there is one, else the CPU.
 
     Raises:
-        SegdecayError: a device that is not there.
+        SegdecayError: the device does not exist.
     """
     import torch
 
@@ -28,17 +28,17 @@ def find_devices(wanted: str) -> list[str]:
         return every
     if wanted in every:
         return [wanted]
-    raise SegdecayError(f"--device {wanted}: not there. Found: {', '.join(['cpu', *every])}. Use auto or one of these.")
+    raise SegdecayError(f"--device {wanted}: not found. Found: {', '.join(['cpu', *every])}. Use auto or one of these.")
 
 
 def spread_over(devices: Sequence[str], count: int) -> Spread | None:
-    """The devices of one training that is shared by so many; None for one.
+    """The devices of one training that uses `count` of them; None for one device.
 
     >>> spread_over(["cuda:0", "cuda:1", "cuda:2"], 2)
     Spread(devices=('cuda:0', 'cuda:1'), has_idle=False)
 
     Raises:
-        ConfigError: fewer than one, or more than there are GPUs. On a CPU each is a process of one thread.
+        ConfigError: fewer than one, or more than there are GPUs. On a CPU every device is a single-threaded process.
     """
     from segdecay.training.distributed import Spread
 
@@ -50,14 +50,14 @@ def spread_over(devices: Sequence[str], count: int) -> Spread | None:
         return Spread(("cpu",) * count)
     if count > len(devices):
         raise ConfigError(
-            f"--devices {count}: {len(devices)} may be used here ({', '.join(devices)}). Use at most so many, or leave "
+            f"--devices {count}: {len(devices)} can be used here ({', '.join(devices)}). Use at most as many, or leave "
             "out --device, which then means every GPU."
         )
     return Spread(tuple(devices[:count]))
 
 
 def default_workers(devices: Sequence[str]) -> int:
-    """One worker a GPU; on a CPU one worker a core."""
+    """One worker per GPU; on a CPU one worker per core."""
     if devices[0] != "cpu":
         return len(devices)
     affinity = getattr(os, "sched_getaffinity", None)

@@ -1,7 +1,7 @@
-"""Imported by the fork server before any worker, for its effect: signals for the whole group leave the server alone.
+"""Imported by the fork server for its side effect: the server ignores signals that are sent to the whole process group.
 
-They stop the driver, and the driver stops its workers; the server, whose end would hide theirs, stays. A worker begins
-with what the server had here: Ctrl-C in the moment before it has set its own would print a traceback.
+Such signals stop the driver, and the driver stops its workers; if the server ended too, the exit codes of the workers
+would be lost. A worker inherits these handlers, so that Ctrl-C before it has set its own prints no traceback.
 """
 
 from __future__ import annotations

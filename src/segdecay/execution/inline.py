@@ -1,4 +1,4 @@
-"""Trials one after the other in this process: for debugging and for tests of what surrounds them."""
+"""Runs trials one after the other in this process, for debugging and tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segdecay.training.setup import TrialTask
 
 
 class InlineExecutor:
-    """One trial at a time, here; one that hangs hangs everything."""
+    """Runs one trial at a time in this process; a trial that hangs blocks the run."""
 
     @property
     def workers(self) -> int:
@@ -23,10 +23,10 @@ class InlineExecutor:
         return 1
 
     def expect(self, trial_s: float) -> None:
-        """Nobody watches here."""
+        """Do nothing: there is no watchdog in this executor."""
 
     def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
-        """Run every task here; Ctrl-C keeps the state of the running one."""
+        """Run every task in this process; on Ctrl-C the running one writes a checkpoint."""
         attempts = Attempts(tasks, on_event, workers=1)
         while (task := attempts.start(running=0)) is not None:
             with _postponed_interrupt() as asked:
@@ -42,7 +42,7 @@ class InlineExecutor:
 
 @contextmanager
 def _postponed_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C, or what stops like it, sets; the second interrupts at once."""
+    """An event that the first Ctrl-C (or an equivalent signal) sets; the second interrupts at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked

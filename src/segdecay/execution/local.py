@@ -1,7 +1,7 @@
-"""Trials in processes of their own: one thread each on a CPU, one process for each GPU otherwise.
+"""Runs every trial in a separate process of this machine: one thread each on a CPU, else one process per GPU.
 
-A worker that dies takes only its trial with it, and one that is silent for too long is ended. Workers watch the driver:
-when it is gone, they go too. Knows tasks and processes; nothing of settings, statistics or pages.
+If a worker dies, only its trial is affected; a worker that is silent for too long is ended. Workers end when the driver
+ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """What would stop this process within does so after it; elsewhere than in the main thread nothing is held back."""
+    """Delay signals that stop this process until the block ends; no effect outside the main thread."""
     came: list[int] = []
     before: dict[int, Any] = {}
 
@@ -61,11 +61,11 @@ class _Running:
     task: TrialTask
     slot: str
     since: float  # on the monotonic clock
-    heard: float  # awake seconds at its last sign of life
+    heard: float  # awake seconds at its last message
     outcome: Outcome | None = None
 
     def kill(self) -> None:
-        """End it at once; its open connection says that the number still belongs to it."""
+        """Kill the process; its open connection shows that the process id is still its own."""
         if not self.connection.closed:
             try:
                 os.kill(self.process.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
@@ -74,7 +74,7 @@ class _Running:
 
 
 class LocalExecutor:
-    """Up to `workers` trials at a time on this machine, each in a process of its own."""
+    """Runs up to `workers` trials at a time on this machine, each in a separate process."""
 
     def __init__(self, workers: int, devices: Sequence[str], patience: Patience | None = None) -> None:
         self._slots = [devices[i % len(devices)] for i in range(workers)]
@@ -85,22 +85,22 @@ class LocalExecutor:
 
     @property
     def workers(self) -> int:
-        """As many as asked for."""
+        """The configured number of workers."""
         return len(self._slots)
 
     def expect(self, trial_s: float) -> None:
-        """What a trial should take, from the preflight: bounds the silence of workers before any trial has ended."""
+        """Set the expected time of a trial, which bounds the silence of workers before a trial has ended."""
         self._patience.estimate_s = trial_s
 
     def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
-        """Run every task; Ctrl-C, or a full disk, keeps the state of the running ones before it goes on its way."""
+        """Run every task; on Ctrl-C or a full disk the running ones write checkpoints first."""
         attempts = Attempts(tasks, on_event, len(self._slots))
         free, running = list(reversed(self._slots)), dict[int, _Running]()
         self._clock.last = time.monotonic()
         try:
             while True:
                 while free and (task := attempts.start(len(running))) is not None:
-                    with signals_wait():  # a worker that is told half of its task prints a traceback
+                    with signals_wait():  # a worker that receives a part of its task prints a traceback
                         started = self._start(task, free.pop())
                         running[started.process.sentinel] = started
                 if not running:
@@ -122,7 +122,7 @@ class LocalExecutor:
         return _Running(process, ours, task, slot, now, self._clock.look(now))
 
     def _wait(self, running: dict[int, _Running], attempts: Attempts) -> list[_Running]:
-        """Pass on what workers say; end those that are silent for too long; return those whose process has ended."""
+        """Handle messages of workers, end those that are silent for too long, and return those that have ended."""
         by_connection = {id(one.connection): one for one in running.values() if not one.connection.closed}
         ready = wait([*running, *(one.connection for one in by_connection.values())], timeout=LOOK_EVERY_S)
         for item in ready:
@@ -147,7 +147,7 @@ class LocalExecutor:
             one.outcome = Outcome(**said)
 
     def _listen_to_the_end(self, one: _Running, attempts: Attempts) -> None:
-        """Until its connection closes: where the fork server died, a worker only looks ended, and still writes."""
+        """Read until the connection closes: if the fork server died, a running worker looks ended but still writes."""
         while not one.connection.closed:
             if one.connection.poll(LOOK_EVERY_S):
                 self._listen(one, attempts)
@@ -176,7 +176,7 @@ class LocalExecutor:
 
 
 def _stop(left: Sequence[_Running]) -> None:
-    """Ask workers to keep their state and end; end those that do not in time, or all at a second Ctrl-C."""
+    """Ask workers to write checkpoints and end; kill those that do not in time, or all at a second Ctrl-C."""
     deadline = time.monotonic() + STOP_WITHIN_S
     try:
         for one in left:
@@ -197,7 +197,7 @@ def _ask_to_stop(connection: Connection) -> None:
     if not connection.closed:
         try:
             connection.send_bytes(b"stop")
-        except OSError:  # it ended just now
+        except OSError:  # the worker has just ended
             connection.close()
 
 

@@ -1,4 +1,4 @@
-"""How a run is carried out: who runs its trials, where, and for how long. Not part of what makes a run the same."""
+"""Options of the execution of a run: executor, workers, devices, time limits. They do not change its results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ EXECUTORS = ("local", "ray")
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out; not part of what makes it the same."""
+    """Options of the execution of a run; they do not change its results."""
 
-    workers: int | None = None  # None: a core each, or a GPU each; 0: in this process
+    workers: int | None = None  # None: one per core, or per GPU; 0: in this process
     device: str = "auto"
     devices: int = 1  # of one training of `train`, each with its share of every batch
     command: str = ""
@@ -27,22 +27,22 @@ class Execution:
     gpus_per_trial: float = 0.0  # ray only
     budget_s: float | None = None  # of the search, from its first trial
     budget_trials: int | None = None
-    wait: bool = False  # for another process that works on the run
-    keep_fold_models: bool = False  # weights of the folds at the taken strength, for an ensemble
+    wait: bool = False  # whether to wait for another process that works on the run
+    keep_fold_models: bool = False  # weights of the folds at the chosen strength, for an ensemble
 
 
 def build_executor(execution: Execution, devices: list[str], *, at_most: int | None = None) -> Executor:
-    """Who runs the trials: this process (0 workers), processes of this machine, or a Ray cluster.
+    """The executor: this process (0 workers), local processes, or a Ray cluster.
 
     Raises:
-        ConfigError: a name that is none, or options of a cluster without one.
-        MissingPartError, RunError: no Ray, or no cluster that can do.
+        ConfigError: an unknown executor, or options of a cluster without one.
+        MissingPartError, RunError: Ray is not installed, or the cluster cannot be used.
     """
     faults = [] if execution.executor in EXECUTORS else [unknown("--executor", execution.executor, EXECUTORS)]
     cluster = {"--address": execution.address, "--gpus-per-trial": execution.gpus_per_trial}
     if execution.executor == "local":
         given = [name for name, value in cluster.items() if value]
-        faults += [f"{name} belongs to --executor ray; saw --executor local." for name in given]
+        faults += [f"{name} needs --executor ray; saw --executor local." for name in given]
     if execution.gpus_per_trial < 0:
         faults.append(f"--gpus-per-trial takes 0 or more, as in 0.25; saw {execution.gpus_per_trial:g}.")
     gather(ConfigError, faults)

@@ -1,4 +1,4 @@
-"""How an attempt at a trial ended, as plain values that can be sent between processes."""
+"""The outcome of an attempt at a trial, as plain values that can be sent between processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
 from segdecay.training.setup import TrialTask
 
-# How torch says on a CPU, and CUDA and its libraries on a GPU, that there was no memory: as RuntimeError.
+# Messages of RuntimeErrors of torch on a CPU, and of CUDA and its libraries, about a lack of memory.
 NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -23,11 +23,11 @@ NO_MEMORY = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt at a trial ended.
+    """The outcome of an attempt at a trial.
 
-    "finished"; "failed" (it would fail again); "memory" (there was too little); "full" (the disk, at `path`);
-    "interrupted" (asked to stop, its state is kept). Said by the executor, not the worker: "killed" (its process
-    ended from outside), "hung" (no sign of life), "lost" (its machine went).
+    "finished"; "failed" (it would fail again); "memory" (too little); "full" (the disk, at `path`); "interrupted"
+    (asked to stop, with a checkpoint). Set by the executor, not the worker: "killed" (its process was ended from
+    outside), "hung" (silent for too long), "lost" (its machine is gone).
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def outcome_of(error: Exception, task: TrialTask) -> Outcome:
-    """What an exception from a trial means: our own errors say it themselves, files with their path, the rest as is."""
+    """The outcome of an exception: errors of segdecay with their message, file errors with their path."""
     if DiskFullError.is_told_by(error):
         path = getattr(error, "filename", None) or getattr(error, "path", task.folder)
         return Outcome("full", str(error), str(path))
@@ -52,7 +52,7 @@ def outcome_of(error: Exception, task: TrialTask) -> Outcome:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was too little: Python's, the system's, torch's on a CPU or a GPU.
+    """Whether an error is a lack of memory: of Python, the system, or torch on a CPU or a GPU.
 
     >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))
     True
@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     if error.__cause__ is not None and is_out_of_memory(error.__cause__):
-        return True  # our own errors about a model are raised from what torch said
+        return True  # errors of segdecay about a model are raised from torch's
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
@@ -71,7 +71,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def what_to_lower(task: TrialTask, workers: int) -> str:
-    """The values that memory depends on as they are now, and how to lower each."""
+    """The present values of the options that memory depends on, and how to lower them."""
     training, data, augment = task.config.training, task.config.data, task.config.augment
     size = "as the images are" if data.size is None else f"{data.size[0]}x{data.size[1]}"
     crop = getattr(augment, "crop", None)

@@ -1,4 +1,4 @@
-"""Worker processes: how they start, what they do on signals, and their connection to the driver."""
+"""Worker processes: start, signals, and the connection to the driver."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from typing import Any
 
 
 def line_to_driver(connection: Connection, asked: threading.Event) -> Callable[[dict[str, Any]], None]:
-    """Says something to the driver, as one JSON line. Its word asks to stop; when it is gone, this process ends."""
+    """A function that sends JSON lines to the driver; sets `asked` if the driver asks to stop, and ends with it."""
 
     def watch() -> None:
         try:
             connection.recv_bytes()
         except (EOFError, OSError):
-            os._exit(1)  # nobody waits for this trial, its checkpoint stays
+            os._exit(1)  # the driver is gone; the checkpoint stays
         asked.set()
 
     def say(values: dict[str, Any]) -> None:
         try:
             connection.send_bytes(json.dumps(values).encode())
         except OSError:
-            os._exit(1)  # the watch has not seen it yet
+            os._exit(1)  # the driver is gone, before the watching thread noticed
 
     threading.Thread(target=watch, daemon=True).start()
     return say
 
 
 def settle_signals(asked: threading.Event) -> None:
-    """What reaches the whole group is the driver's to answer; SIGTERM to this process alone keeps its state."""
+    """Ignore signals to the process group, which the driver handles; on SIGTERM to this process, write a checkpoint."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: asked.set())
     for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
@@ -44,10 +44,10 @@ def settle_signals(asked: threading.Event) -> None:
 
 
 def worker_context() -> BaseContext:
-    """Processes forked from a small server that has imported torch but never used it; fresh ones elsewhere.
+    """A context that forks workers from a server that has imported torch but never used it; on other systems, spawn.
 
-    The server imports what the driver has of this package as well: a worker imports the script that began the run,
-    which for the command line took 25 ms a trial.
+    The server also imports the modules of segdecay that the driver has imported; for the command line this saves 25 ms
+    per trial.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

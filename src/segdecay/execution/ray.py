@@ -1,7 +1,6 @@
-"""Trials as tasks of a Ray cluster: data travels through its object store, the ledger stays with the driver.
+"""Runs trials as tasks of a Ray cluster: data are sent through its object store, only the driver writes the ledger.
 
-A machine that goes repeats only its trials; one that joins is used. Knows Ray, tasks and outcomes; nothing of settings,
-statistics or pages.
+If a machine is lost, only its running trials are repeated; a machine that joins is used.
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ from segdecay.training.setup import TrialTask
 
 ANSWER_WITHIN_S = 5.0
 LOOK_WITHIN_S = 60.0
-STORE_SHARE = 0.8  # of an object store that the data may take
+STORE_SHARE = 0.8  # share of an object store that the data may take
 MODE = "RAY_AUTH_MODE"
-BY_NAME = ("auto", "local")  # the one that runs on this machine; one of its own
+BY_NAME = ("auto", "local")  # a cluster running on this machine; a new one
 ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
 
 
 def join_cluster(ray: Any, address: str | None) -> None:
     """Connect to a cluster; without an address to the one of RAY_ADDRESS, or to a new one on this machine.
 
-    Does nothing where this process has done so already.
+    Has no effect if this process is connected already.
 
     Raises:
-        RunError: the address is none, or nobody answers there, within seconds.
+        RunError: the address is invalid, or does not answer within seconds.
     """
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without a GPU sees what it saw
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps CUDA_VISIBLE_DEVICES without a GPU
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address not in BY_NAME and check_address(address):
         use_token()
@@ -67,14 +66,14 @@ def join_cluster(ray: Any, address: str | None) -> None:
         raise RunError(f"--address {address}: no Ray cluster answers ({first}). {_START}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray's own ends the process; ours keeps the state first
+            signal.signal(signal.SIGTERM, before)  # Ray's handler ends the process; ours writes checkpoints first
 
 
 def _init(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address=address, include_dashboard=False, **quiet)
-    except ValueError:  # a cluster that is there takes no options for its dashboard
+    except ValueError:  # an existing cluster takes no options for its dashboard
         ray.init(address=address, **quiet)
 
 
@@ -84,28 +83,26 @@ _START = (
 
 
 def check_address(address: str) -> bool:
-    """Refuse an address that is none, or where nobody listens; whether the cluster wants the token of this machine.
+    """Refuse an invalid or silent address; returns whether the cluster needs the token of this machine.
 
     Raises:
-        RunError: within seconds, with the address; also where a token is wanted that is not here.
+        RunError: within seconds, with the address; also if a needed token is missing.
     """
     found = ADDRESS.fullmatch(address)
     if found is None:
         raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT, auto or local; saw '{address}'.")
     host, port = found["host"].strip("[]"), int(found["port"])
     if os.environ.get("RAY_USE_TLS", "0") != "0":
-        return False  # what it says is for Ray alone
+        return False  # only Ray can check it
     try:
         answer = ask(host, port, within_s=ANSWER_WITHIN_S)
         if answer == "token":
             _check_token(address, host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(
-            f"--address {address}: nobody answers within {ANSWER_WITHIN_S:g} s ({reason}). {_START}"
-        ) from error
+        raise RunError(f"--address {address}: no answer within {ANSWER_WITHIN_S:g} s ({reason}). {_START}") from error
     if answer == "other":
-        raise RunError(f"--address {address}: what answers there is no Ray cluster. {_START}")
+        raise RunError(f"--address {address}: the server there is not a Ray cluster. {_START}")
     return answer == "token"
 
 
@@ -120,26 +117,26 @@ def _check_token(address: str, host: str, port: int) -> None:
     else:
         return
     raise RunError(
-        f"--address {address}: the cluster wants a token, and {found}. `ray get-auth-token` prints it on the machine "
+        f"--address {address}: the cluster needs a token, and {found}. `ray get-auth-token` prints it on the machine "
         "where the cluster was started; give it here as RAY_AUTH_TOKEN, or in ~/.ray/auth_token, and leave "
         f"{MODE} unset."
     )
 
 
 def use_token() -> None:
-    """Ray takes its token for a cluster that it finds by itself; for one that is named, only by its environment."""
+    """Set the token in the environment, which Ray needs for a cluster that is given by its address."""
     os.environ[MODE] = "token"
     with contextlib.suppress(ImportError, AttributeError):
         from ray._raylet import Config  # type: ignore[attr-defined]
 
-        Config.initialize("")  # it has read the environment already, when it was imported
+        Config.initialize("")  # Ray read the environment when it was imported
 
 
 def check_cluster(ray: Any, gpus_per_trial: float) -> None:
-    """Refuse a cluster without room for one trial, or whose machines have other versions than this one.
+    """Refuse a cluster without resources for one trial, or with other versions on its machines.
 
     Raises:
-        RunError: with what there is; all machines that differ are named.
+        RunError: with the resources found; all machines that differ are named.
     """
     there = ray.cluster_resources()
     if gpus_per_trial and there.get("GPU", 0) < min(1.0, gpus_per_trial):
@@ -158,10 +155,10 @@ def check_cluster(ray: Any, gpus_per_trial: float) -> None:
 
 
 def parcel_for(ray: Any, root: Path) -> Any:
-    """The decoded data in the object store; None where every machine sees it under the same path.
+    """The decoded data in the object store; None if every machine can read it under the same path.
 
     Raises:
-        RunError: it is larger than a machine's object store.
+        RunError: the data are larger than a machine's object store.
     """
     content = pack_data(root)
     size = sum(array.nbytes for array in content.values())
@@ -183,7 +180,7 @@ def parcel_for(ray: Any, root: Path) -> Any:
 
 
 def _look(ray: Any, root: Path) -> dict[str, dict[str, Any]]:
-    """What every machine that is alive says of itself, by its address."""
+    """Facts of every live machine, by its address."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=1)(look_around)
@@ -199,16 +196,16 @@ def _look(ray: Any, root: Path) -> dict[str, dict[str, Any]]:
         shown = f"{name} ({identity[:6]})"
         try:
             found[shown] = ray.get(reference, timeout=LOOK_WITHIN_S)
-        except ray.exceptions.GetTimeoutError:  # its versions are looked at again before it trains
+        except ray.exceptions.GetTimeoutError:  # its versions are checked again before it trains
             found[shown] = {"versions": versions_here(), "sees_data": False}
-        except ray.exceptions.RayError:  # it went away meanwhile
+        except ray.exceptions.RayError:  # the machine has left meanwhile
             continue
     return found
 
 
 STOP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.2
-TRIALS_A_PROCESS = 32  # then a worker's process is replaced, so that nothing it leaked grows
+TRIALS_A_PROCESS = 32  # after which a worker's process is replaced, which bounds leaks
 
 
 @dataclass
@@ -216,24 +213,24 @@ class _Away:
     task: TrialTask
     reference: Any
     since: float
-    node: str | None = None  # once it has begun
-    heard: float | None = None  # awake seconds at its last sign of life
-    ended: Outcome | None = None  # by us
+    node: str | None = None  # known once the trial has started
+    heard: float | None = None  # awake seconds at its last message
+    ended: Outcome | None = None  # if ended by the executor
 
 
 class RayExecutor:
-    """As many trials at a time as the cluster has room for.
+    """Runs as many trials at a time as the cluster has resources for.
 
     Args:
         address: of the cluster, HOST:PORT, ray://HOST:PORT, auto (one that runs here) or local; None is
             that of RAY_ADDRESS, or a new one on this machine alone.
-        workers: trials at a time at most; None: as many as there is room for, machines that join later among them.
-        gpus_per_trial: share of a GPU that a trial takes; 0 trains on CPUs.
+        workers: largest number of trials at a time; None: as many as fit, including machines that join later.
+        gpus_per_trial: GPUs per trial, also fractions; 0 trains on CPUs.
         patience: how long a worker may be silent.
 
     Raises:
         MissingPartError: Ray is not installed.
-        RunError: nobody answers at the address, there is no room for a trial, or versions differ.
+        RunError: the address does not answer, the resources do not suffice for a trial, or versions differ.
     """
 
     def __init__(
@@ -257,15 +254,15 @@ class RayExecutor:
         self._remote = self._ray.remote(**options)(run_errand)
 
     def expect(self, trial_s: float) -> None:
-        """What a trial should take, from the preflight: bounds the silence of workers before any trial has ended."""
+        """Set the expected time of a trial, which bounds the silence of workers before any trial has ended."""
         self._patience.estimate_s = trial_s
 
     def run(self, tasks: Sequence[TrialTask] | Source, on_event: Listener) -> None:
-        """Run every task; Ctrl-C, or a full disk, brings the state of the running ones home before it goes on its way.
+        """Run every task; on Ctrl-C or a full disk the checkpoints of running ones are sent back first.
 
         Raises:
             DiskFullError: here, or on a machine of the cluster.
-            RunError: the cluster is gone, or the decoded data do not fit into its object store.
+            RunError: the cluster is lost, or the decoded data do not fit into its object store.
         """
         attempts = Attempts(tasks, on_event, self.workers)
         with self._cluster_told():
@@ -292,19 +289,19 @@ class RayExecutor:
 
     @contextlib.contextmanager
     def _cluster_told(self) -> Iterator[None]:
-        """What Ray raises when the cluster itself is gone, in words; a trial's own errors never come so far."""
+        """Turn Ray's errors about a lost cluster into a RunError; errors of trials are handled before."""
         try:
             yield
         except (self._ray.exceptions.RayError, ConnectionError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(
-                f"The Ray cluster does not answer any more ({type(error).__name__}: {first}). Finished trainings are "
-                "kept: once it runs again, the same command goes on."
+                f"The Ray cluster does not answer any more ({type(error).__name__}: {first}). Finished trials are "
+                "kept: once it runs again, the same command resumes."
             ) from error
 
     @property
     def workers(self) -> int:
-        """Trials that the cluster has room for now."""
+        """Number of trials that fit into the cluster now."""
         there = self._ray.cluster_resources()
         room = int(there.get("CPU", 0))
         if self._gpus:
@@ -321,7 +318,7 @@ class RayExecutor:
         return _Away(task, reference, time.monotonic())
 
     def _wait(self, away: dict[int, _Away], attempts: Attempts, mailbox: Any) -> list[int]:
-        """Pass on what workers say; end those that are silent for too long; return those that came home."""
+        """Handle messages of workers, end those that are silent for too long, and return those that have ended."""
         ready, _ = self._ray.wait([one.reference for one in away.values()], timeout=LOOK_EVERY_S)
         home = [number for number, one in away.items() if one.reference in ready]
         for words in self._ray.get(mailbox.take.remote()):
@@ -346,7 +343,7 @@ class RayExecutor:
             self._ray.cancel(one.reference, force=True)
 
     def _outcome(self, one: _Away) -> Outcome:
-        """How a try ended; its files are at home before it counts."""
+        """The outcome of an attempt, after its files have been written."""
         errors = self._ray.exceptions
         try:
             said, files = self._ray.get(one.reference)
@@ -366,16 +363,16 @@ class RayExecutor:
 
     def _lost(self, one: _Away, error: Exception) -> Outcome:
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        is_gone = isinstance(error, self._ray.exceptions.NodeDiedError)  # known before the cluster's list says so
+        is_gone = isinstance(error, self._ray.exceptions.NodeDiedError)  # known earlier than the cluster's list
         if is_gone or one.node is None or one.node not in alive:
-            return Outcome("lost", "its machine went away")
+            return Outcome("lost", "its machine was lost")
         return Outcome("killed", f"its process ended from outside ({type(error).__name__})")
 
     def _stop(self, left: Sequence[_Away], mailbox: Any) -> None:
-        """Ask workers to keep their state, bring it home, and end those that do not answer in time.
+        """Ask workers for checkpoints, fetch these, and end those that do not answer in time.
 
-        A trial of which nothing was heard is never cancelled: Ray 2.60 ends the whole driver ("Tried to complete task
-        that was not pending") when a task is cancelled while it is on its way. Without its mailbox it ends by itself.
+        A trial that has sent no message is never cancelled: Ray 2.60 ends the whole driver ("Tried to complete task
+        that was not pending") if a task is cancelled while it is being sent. It ends when its mailbox is gone.
         """
         if left:
             self._bring_home(left, mailbox)

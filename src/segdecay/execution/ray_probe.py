@@ -1,8 +1,8 @@
-"""What answers at an address: one question in gRPC, so that an error takes seconds and names what is missing.
+"""Probes an address with one gRPC call, so that errors take seconds and name what is missing.
 
-Asked before Ray is: at an address that is none of its own, or whose token it lacks, `ray.init` tries again for 20 s to
-minutes, prints what it tries and does not say which of the two it was. Frames are those of HTTP/2 (RFC 9113), headers
-uncompressed literals (RFC 7541, 6.2.2), as gRPC's own servers answer too. Knows sockets; nothing of Ray's library.
+Called before `ray.init`, which for an address without Ray, or with another token, retries for 20 s to minutes, prints
+its attempts and does not say which of the two it was. Frames are those of HTTP/2 (RFC 9113), headers are uncompressed
+literals (RFC 7541, 6.2.2).
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import BinaryIO, Literal
 
 Answer = Literal["ray", "token", "other"]
 
-QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # the first that Ray asks itself
+QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # Ray's own first call
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS = 0, 1, 4  # kinds of frames
 END_STREAM, END_HEADERS = 1, 4
-HEAD_BYTES, BODY_BYTES, FRAMES = 9, 1 << 14, 64  # of a frame: its head, its body at most; and how many are read
+HEAD_BYTES, BODY_BYTES, FRAMES = 9, 1 << 14, 64  # of a frame: header, largest body; number of frames read
 NO_TOKEN = b"\x0bgrpc-status\x0216"  # UNAUTHENTICATED
-TOKEN_BYTES = 126  # a length in one byte
+TOKEN_BYTES = 126  # largest length in one byte
 
 
 def ask(host: str, port: int, *, within_s: float, token: str | None = None) -> Answer:
-    """Who answers: a cluster, one that wants a token (none was given, or another one), or something else.
+    """The kind of server: a cluster, a cluster that needs another token, or something else.
 
     Raises:
-        OSError: nobody does, within so many seconds.
+        OSError: no answer within so many seconds.
     """
     with contextlib.closing(socket.create_connection((host, port), timeout=within_s)) as connection:
         try:
             connection.sendall(_question(f"{host}:{port}", token))
             with connection.makefile("rb") as answer:
                 return _read(answer)
-        except (ConnectionResetError, BrokenPipeError):  # it did not like what it read
+        except (ConnectionResetError, BrokenPipeError):  # the server closed the connection
             return "other"
 
 

@@ -1,7 +1,4 @@
-"""What happens on another machine: the data set is unpacked there once, a trial is worked on, its files are sent back.
-
-Imported by Ray's workers. Knows parcels and `work_on`; nothing of who gives out trials.
-"""
+"""The part of the Ray executor that runs on other machines: unpack the data once, run a trial, send its files back."""
 
 from __future__ import annotations
 
@@ -28,12 +25,12 @@ from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_bytes
 
 U8 = npt.NDArray[np.uint8]
-LAST = "trial.json"  # says that a trial is whole
+LAST = "trial.json"  # marks a trial complete
 Files = Mapping[str, bytes]  # by path inside a folder
 
 
 def pack_data(folder: Path) -> dict[str, U8]:
-    """A folder's files as arrays, mapped and not read; Ray's object store keeps arrays without a copy a worker."""
+    """A folder's files as memory-mapped arrays, which Ray's object store shares without a copy per worker."""
     return {
         path.relative_to(folder).as_posix(): (
             np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, dtype=np.uint8)
@@ -44,7 +41,7 @@ def pack_data(folder: Path) -> dict[str, U8]:
 
 
 def unpack_data(parcel: Mapping[str, U8], folder: Path) -> Path:
-    """The folder that holds these files: as it is where it is there, else written beside and renamed."""
+    """The folder with these files: an existing one, else written under a temporary name and renamed."""
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,13 +55,13 @@ def unpack_data(parcel: Mapping[str, U8], folder: Path) -> Path:
             os.fsync(file.fileno())
     try:
         beside.rename(folder)
-    except OSError:  # another worker of this machine was faster
+    except OSError:  # another worker of this machine has written it
         shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 
 def pack_trial(folder: Path) -> dict[str, bytes]:
-    """All files of a trial, its checkpoint among them; nothing where there is no folder."""
+    """All files of a trial, including its checkpoint; empty without a folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -73,10 +70,10 @@ def pack_trial(folder: Path) -> dict[str, bytes]:
 
 
 def unpack_trial(files: Files, folder: Path) -> None:
-    """Write a trial's files, each whole or not at all; trial.json comes last, and then its checkpoint goes.
+    """Write a trial's files atomically; trial.json comes last, then the checkpoint is removed.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     for name in sorted(files, key=lambda one: one == LAST):
         path = folder / name
@@ -91,38 +88,38 @@ MUST_AGREE = ("segdecay", "torch", "numpy", "timm", "segmentation-models-pytorch
 
 
 class Mailbox:
-    """What workers tell the driver, and whether it asks them to stop; an actor of the driver, gone when it is."""
+    """Messages of workers to the driver, and its request to stop; an actor that ends with the driver."""
 
     def __init__(self) -> None:
         self._words: list[dict[str, Any]] = []
         self._stop = False
 
     def tell(self, **words: Any) -> None:
-        """A worker's word."""
+        """Add a worker's message."""
         self._words.append(words)
 
     def take(self) -> list[dict[str, Any]]:
-        """All words since the last time."""
+        """All messages since the last call."""
         words, self._words = self._words, []
         return words
 
     def ask_to_stop(self) -> None:
-        """Every worker keeps its state and ends."""
+        """Ask every worker to write a checkpoint and end."""
         self._stop = True
 
     def is_asked(self) -> bool:
-        """Whether workers are to stop."""
+        """Whether workers are asked to stop."""
         return self._stop
 
     def machine(self) -> str:
-        """Where it lives, by Ray's name."""
+        """Ray's name of its machine."""
         import ray
 
         return str(ray.get_runtime_context().get_node_id())
 
 
 def start_mailbox(ray: Any) -> Any:
-    """A mailbox on the driver's own machine: left to choose, Ray puts it on any, and it would die with that one."""
+    """A mailbox on the driver's machine; on another one, it would be lost with that machine."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -131,29 +128,29 @@ def start_mailbox(ray: Any) -> Any:
 
 @dataclass(frozen=True)
 class Errand:
-    """One try at a trial, as it travels. files: what the driver has of it, such as its checkpoint."""
+    """One attempt at a trial, as it is sent. files: the driver's files of it, such as its checkpoint."""
 
     task: TrialTask
     number: int
     files: Mapping[str, bytes]
     versions: Mapping[str, str]
     on_gpu: bool
-    path: tuple[str, ...] = ()  # the driver's sys.path: where it is there too, a model of the user's own is found
+    path: tuple[str, ...] = ()  # the driver's sys.path, to find a user model on the other machine
 
 
 def versions_here() -> dict[str, str]:
-    """What must be the same on all machines, so that they compute the same."""
+    """Versions that must be equal on all machines, for equal results."""
     packages = package_versions()
     return {"python": platform.python_version(), **{name: packages[name] for name in MUST_AGREE if name in packages}}
 
 
 def look_around(root: str) -> dict[str, Any]:
-    """What a machine has: versions, and whether it sees the data set's folder."""
+    """Facts of a machine: versions, and whether it can read the data set's folder."""
     return {"versions": versions_here(), "sees_data": (Path(root) / "dataset.json").is_file()}
 
 
 def differing(driver: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Where two machines differ.
+    """The differences between the versions of two machines.
 
     >>> differing({"torch": "2.6"}, {"torch": "2.5"}), differing({"torch": "2.6"}, {})
     (['torch 2.5 against 2.6'], ['torch missing against 2.6'])
@@ -166,9 +163,9 @@ def differing(driver: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 def run_errand(
     errand: Errand, parcel: Mapping[str, U8] | None, mailbox: Any
 ) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Work on a trial in a folder of this machine; how it ended, and the files to bring home.
+    """Run a trial in a folder of this machine; returns the outcome, and the files to send back.
 
-    parcel: the decoded data; None where all machines see it under the same path.
+    parcel: the decoded data; None if all machines can read them under the same path.
     """
     import ray
 
@@ -203,7 +200,7 @@ def _reporter(mailbox: Any, number: int) -> Any:
 
 @contextlib.contextmanager
 def _watched(mailbox: Any) -> Iterator[threading.Event]:
-    """An event that is set when the driver asks to stop; when the driver is gone, so is this process."""
+    """An event that is set when the driver asks to stop; the process ends if the driver is gone."""
     import ray
 
     asked, done = threading.Event(), threading.Event()
@@ -216,7 +213,7 @@ def _watched(mailbox: Any) -> Iterator[threading.Event]:
                     return
             except ray.exceptions.RayError:
                 if not done.is_set():
-                    os._exit(1)  # nobody waits for this trial
+                    os._exit(1)  # the driver is gone
             done.wait(ASK_EVERY_S)
 
     thread = threading.Thread(target=watch, daemon=True)

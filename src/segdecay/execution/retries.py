@@ -1,7 +1,7 @@
-"""Which trial is tried next, which once more, and which is given up: the same for every executor.
+"""The retry policy shared by all executors.
 
-A trial goes on from its checkpoint, so a second try repeats little. One that may have lacked memory is tried again
-alone, when nothing runs beside it. Knows tasks and outcomes; nothing of processes.
+A trial resumes from its checkpoint, so a second attempt repeats little. A trial that may have lacked memory is tried
+again while no other trial runs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TRIES = {
     "hung": 2,
     "interrupted": 2,
     "lost": 10,
-}  # a machine that goes is not the trial's fault
-ALONE = ("memory", "killed")  # the system kills a process of its choice where memory ends
+}  # a lost machine is not the trial's fault
+ALONE = ("memory", "killed")  # a lack of memory may kill any process
 
 
 class Attempts:
-    """The trials of one `Executor.run`: those of the source, and those that are tried once more."""
+    """The trials of one `Executor.run`: those of the source, and those that are tried again."""
 
     def __init__(self, tasks: Sequence[TrialTask] | Source, on_event: Listener, workers: int) -> None:
         self._source, self._on_event, self._workers = source_of(tasks), on_event, workers
@@ -38,7 +38,7 @@ class Attempts:
         self._tries: dict[tuple[Path, str], int] = {}
 
     def start(self, running: int) -> TrialTask | None:
-        """The trial to start now beside so many running ones, already announced; None: none now."""
+        """The trial to start now, given the number of running ones; its event is sent. None: none now."""
         if self._holds is not None or (self._alone and running):
             return None
         if self._alone:
@@ -53,14 +53,14 @@ class Attempts:
         return task
 
     def progress(self, task: TrialTask, epoch: int) -> None:
-        """Tell that an epoch ended."""
+        """Report that an epoch ended."""
         self._on_event(Event("progress", task, epoch))
 
     def conclude(self, task: TrialTask, outcome: Outcome) -> None:
-        """Take note of how a try ended, and tell.
+        """Record the outcome of an attempt, and report it.
 
         Raises:
-            DiskFullError: there was no room.
+            DiskFullError: the disk is full.
         """
         if self._holds == task.folder:
             self._holds = None
@@ -81,14 +81,14 @@ class Attempts:
         alone = outcome.kind in ALONE
         (self._alone if alone else self._again).append(task)
         how = ", alone" if alone and self._workers > 1 else ""
-        self._on_event(Event("again", task, reason=f"{_what_happened(outcome)}; it is tried once more{how}"))
+        self._on_event(Event("again", task, reason=f"{_what_happened(outcome)}; trying again{how}"))
 
     def _given_up(self, task: TrialTask, outcome: Outcome, tries: int) -> str:
         times = f"{_what_happened(outcome)}, {tries} times"
         if outcome.kind == "memory":
             return f"{times}, the last time alone: {what_to_lower(task, self._workers)}"
         if outcome.kind == "killed":
-            return f"{times}: often too little memory; {what_to_lower(task, self._workers)}"
+            return f"{times}, often due to a lack of memory: {what_to_lower(task, self._workers)}"
         return times
 
 
@@ -98,10 +98,10 @@ def _what_happened(outcome: Outcome) -> str:
     return outcome.reason or outcome.kind
 
 
-MEDIANS = 5.0  # trials of median length that a worker may be silent
-ESTIMATES = 20.0  # before any trial has ended: of the time that the preflight promises for a trial
-LEAST_S = 300.0  # silent for less is never hung: starting, compiling and scoring take their time
-LONGEST_LOOK_S = 5.0  # between two looks at the clock; a driver that slept longer was itself stopped
+MEDIANS = 5.0  # median trials for which a worker may be silent
+ESTIMATES = 20.0  # before any trial has ended: multiple of the preflight's estimate
+LEAST_S = 300.0  # lower bound, since starting, compiling and scoring take time
+LONGEST_LOOK_S = 5.0  # longest time between two readings of the clock; longer means that the driver was stopped
 
 
 @dataclass
@@ -109,8 +109,8 @@ class Patience:
     """The bound on silence, from the trials that have ended.
 
     Args:
-        estimate_s: of a trial, from the preflight; None: no bound until a trial has ended.
-        least_s: the bound is never below.
+        estimate_s: time of a trial, from the preflight; None: no bound until a trial has ended.
+        least_s: lower limit of the bound.
 
     >>> patience = Patience(estimate_s=60.0)
     >>> patience.bound_s
@@ -125,29 +125,28 @@ class Patience:
     _took: list[float] = field(default_factory=list)
 
     def note(self, seconds: float) -> None:
-        """A trial has finished, after so many seconds."""
+        """Record the time of a finished trial."""
         self._took.append(seconds)
 
     @property
     def bound_s(self) -> float | None:
-        """Seconds that a worker may be silent; None: any time."""
+        """Seconds for which a worker may be silent; None: no bound."""
         if self._took:
             return max(self.least_s, MEDIANS * statistics.median(self._took))
         return None if self.estimate_s is None else max(self.least_s, ESTIMATES * self.estimate_s)
 
     def words(self) -> str:
-        """Where the bound comes from."""
+        """The origin of the bound, as text."""
         if self._took:
-            return f"{MEDIANS:g} times the median training of {statistics.median(self._took):.1f} s"
-        return f"{ESTIMATES:g} times the {self.estimate_s or 0:.1f} s that a training was expected to take"
+            return f"{MEDIANS:g} times the median trial of {statistics.median(self._took):.1f} s"
+        return f"{ESTIMATES:g} times the expected {self.estimate_s or 0:.1f} s of a trial"
 
 
 @dataclass
 class AwakeClock:
-    """Seconds in which the driver itself was running, from looks at the monotonic clock.
+    """Seconds in which the driver was running, from readings of the monotonic clock.
 
-    A driver that was stopped (Ctrl-Z, a suspended machine) has heard nothing of its workers meanwhile: such time does
-    not count.
+    Time in which the driver was stopped (Ctrl-Z, a suspended machine) does not count, since it read no messages then.
 
     >>> clock = AwakeClock(10.0)
     >>> clock.look(11.0), clock.look(5000.0)

@@ -1,7 +1,4 @@
-"""One trial worked on, wherever that is: it always ends with an outcome of plain values that can be sent.
-
-Knows a task and how it may end; nothing of who waits for it.
-"""
+"""Runs one trial in any process, and turns every ending into an outcome of plain values."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from segdecay.training.setup import TrialTask
 
 
 def work_on(task: TrialTask, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Outcome:
-    """Train a trial, or go on with it, to one of the first five outcomes.
+    """Train or resume a trial; returns one of the first five outcomes.
 
     Args:
-        task: what to train.
-        stop: asked after every step; True keeps the state and interrupts.
-        report: told (finished epochs, all epochs).
+        task: the trial.
+        stop: called after every step; True writes a checkpoint and interrupts the trial.
+        report: called with (finished epochs, all epochs).
     """
     from segdecay.training.dispatch import Interrupted, run_task
 
@@ -29,6 +26,6 @@ def work_on(task: TrialTask, stop: Callable[[], bool], report: Callable[[int, in
         run_task(task, stop=stop, report=report)
     except Interrupted:
         return Outcome("interrupted")
-    except Exception as error:  # noqa: BLE001 - whatever a trial raises is its own failure, told to the driver
+    except Exception as error:  # noqa: BLE001 - any error of a trial is reported to the driver as its failure
         return outcome_of(error, task)
     return Outcome("finished")

@@ -1,4 +1,4 @@
-"""The process of one trial. Knows its task and the line to its driver; nothing of other trials."""
+"""The body of a worker process, which runs one trial."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from segdecay.execution.process import line_to_driver, settle_signals
 from segdecay.execution.run_task import work_on
 from segdecay.training.setup import TrialTask
 
-FIRST_TO_GO = "500"  # of 1000: where memory ends, the system kills a worker rather than its driver
+OOM_SCORE = "500"  # of 1000, so that the kernel kills a worker before the driver if memory runs out
 
 
 def work(task: TrialTask, connection: Connection) -> None:
-    """Body of a worker process: train, and say in one JSON line how it ended."""
+    """Body of a worker process: run the trial, and send its outcome as one JSON line."""
     asked = threading.Event()
     settle_signals(asked)
-    _offer_to_the_memory_killer()
+    _raise_oom_score()
     say = line_to_driver(connection, asked)
     outcome = work_on(task, asked.is_set, lambda epoch, _epochs: say({"epoch": epoch}))
     say(asdict(outcome))
 
 
-def _offer_to_the_memory_killer() -> None:
+def _raise_oom_score() -> None:
     try:
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
     except OSError:
-        return  # another system, or not permitted: then it chooses by size
+        return  # another system, or not permitted: the kernel then chooses by size

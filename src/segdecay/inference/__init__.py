@@ -1,1 +1,1 @@
-
+"""Trained models: bundles, prediction, evaluation."""

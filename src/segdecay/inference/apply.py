@@ -1,7 +1,4 @@
-"""A predictor on an image of any size: at once where it is small, in blended windows where it is not.
-
-Knows predictors and sources of rows; nothing of what is kept of the result.
-"""
+"""Applies a predictor to an image of any size: small images at once, large ones in blended windows."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from segdecay.inference.predictor import Predictor
 from segdecay.inference.sliding_window import OVERLAP, TILE, Block, Plan, blended_blocks, check_tiling, plan_tiles
 
 F32 = npt.NDArray[np.float32]
-BAND_PIXELS = 1 << 22  # of the large image that are worked on at a time
+BAND_PIXELS = 1 << 22  # pixels of a large image that are processed at a time
 
 
 def shrinking(length: int, size: int) -> F32:
@@ -68,9 +65,9 @@ def enlarging(size: int, length: int, start: int, stop: int) -> F32:
 
 
 def resized_blocks(predictor: Predictor, source: Source) -> Iterator[Block]:
-    """Blocks of full width: the probabilities at the models' size, enlarged to the image's.
+    """Blocks of full width: the probabilities at the models' size, enlarged to the image's size.
 
-    Differs from an image that is small enough to be predicted at once in what is enlarged: probabilities, not logits.
+    Probabilities are enlarged here; for images that are predicted at once, logits are.
     """
     height, width, _ = source.shape
     size = predictor.size or (height, width)
@@ -85,14 +82,14 @@ def resized_blocks(predictor: Predictor, source: Source) -> Iterator[Block]:
 
 
 U8 = npt.NDArray[np.uint8]
-WHOLE_PIXELS = 1 << 20  # of an image that is predicted at once where no tile is asked for
+WHOLE_PIXELS = 1 << 20  # largest image that is predicted at once if no tile is given
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut: `tile` and `overlap` in pixels; no tile: only where the image is large.
+    """How an image is cut into windows: `tile` and `overlap` in pixels; without a tile only large images are cut.
 
-    batch: windows that the model sees at a time; None: 1 on a CPU, 8 on a GPU.
+    batch: windows per forward pass; None: 1 on a CPU, 8 on a GPU.
     """
 
     tile: int | None = None
@@ -104,7 +101,7 @@ def check_tiling_of(tiling: Tiling, predictor: Predictor) -> None:
     """Refuse windows that do not fit the model.
 
     Raises:
-        ConfigError: listing all faults.
+        ConfigError: lists all faults.
     """
     faults = check_tiling(TILE if tiling.tile is None else tiling.tile, tiling.overlap, predictor.stride)
     if tiling.batch is not None and tiling.batch < 1:
@@ -113,10 +110,10 @@ def check_tiling_of(tiling: Tiling, predictor: Predictor) -> None:
 
 
 def plan_of(predictor: Predictor, shape: tuple[int, int, int], tiling: Tiling) -> Plan | None:
-    """The windows of an image, or None where it is predicted at once.
+    """The windows of an image, or None if it is predicted at once.
 
-    A model that sees every image at one size is given tiles only where they are asked for: an image's part, enlarged,
-    is not what it was trained on.
+    A model with a fixed input size uses tiles only on request, since an enlarged part of an image differs from its
+    training images.
     """
     height, width, _ = shape
     side = predictor.stride  # a thin image is padded to it
@@ -157,7 +154,7 @@ def predict_mask(
     image: U8,  # (H, W, B)
     tiling: Tiling = Tiling(),
 ) -> U8:  # (H, W) class indices, or (1, 1) where images have one label
-    """The class of every pixel, at the size of the image; the label of an image is found on the whole of it."""
+    """The class of every pixel, at the size of the image; or the label of the whole image."""
     if predictor.task == "classification":
         whole = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         return np.asarray(predictor.probabilities(whole)[0].argmax(dim=0).to(torch.uint8).cpu().numpy())

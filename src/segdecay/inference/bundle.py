@@ -1,8 +1,8 @@
-"""The bundle: a folder that ships a model without pickle, with all that prediction needs.
+"""The bundle: a folder with a trained model and everything that prediction needs, without pickle.
 
-model.safetensors holds tensors, model.json the rest (deploy/card.py), README.md the same for people. A bundle never
-runs code of its own: a model of the user's is named in it, and has to be named again by whoever loads it. Whatever it
-says is checked before anything is allocated for it. Knows models and files; nothing of training data.
+model.safetensors holds tensors, model.json the rest (card.py), README.md a description. A bundle runs no code: a user
+model is only named in it, and the user has to name it again to load it. All content is validated before memory is
+allocated for it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from segdecay.utils.files import read_json, write_bytes, write_json
 
 WEIGHTS, CARD, README = "model.safetensors", "model.json", "README.md"
 MOST_WEIGHTS_BYTES = 4 << 30
-SHOWN = 3  # tensors that are named in an error
+SHOWN = 3  # tensors named in an error
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model ready to predict, and what its numbers mean."""
+    """A model ready to predict, with its classes, bands and normalisation."""
 
     model: nn.Module
     classes: tuple[str, ...]
@@ -67,10 +67,10 @@ class Bundle:
 
 
 def write_bundle(folder: Path, weights: bytes, card: Card) -> None:
-    """Write weights (the content of a safetensors file), then what people read, then the card that names their hash.
+    """Write weights (the content of a safetensors file), README.md, then the card, which holds the hash of the weights.
 
-    A bundle is whole when its card is there. The card's own hash and schema are set here; so is the model's source: the
-    weights are the bundle's own, nothing is fetched and no other file is read when it is loaded.
+    The card comes last, since it marks the bundle complete. Its hash and schema are set here, and its model is set to
+    take the weights from the bundle, so that loading neither downloads nor reads other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = {**card.model, "pretrained": False, "weights": None}
@@ -85,7 +85,7 @@ def find_bundle(path: Path) -> Path:
     """The bundle's folder, given it or its run.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no bundle.
     """
     for folder in (path, path / "model"):
         if (folder / CARD).is_file():
@@ -96,14 +96,14 @@ def find_bundle(path: Path) -> Path:
 
 
 def _unfinished(run: Path) -> str:
-    """How far a run without a model is, and the command that goes on with it."""
+    """The progress of a run without a model, and the command that resumes it."""
     done = len(list(run.glob("trials/*/*/trial.json")))
     try:
         environment = read_json(run / "environment.json")
         total, command = int(environment["trials"]), str(environment["command"])
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{run} is not finished: it has no model yet. Run the command that made it again; it goes on."
-    return f"{run} is not finished: {done} of at most {total} trials done, no model yet. To go on, run: {command}"
+        return f"{run} is not finished: it has no model yet. Run the same command again to resume it."
+    return f"{run} is not finished: {done} of at most {total} trials done, no model yet. To resume, run: {command}"
 
 
 def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") -> Bundle:
@@ -111,12 +111,12 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
 
     Args:
         path: the bundle or the run that holds it.
-        model: for a bundle of the user's own model, the same package.module:build again.
+        model: for a bundle of a user model, the same package.module:build again.
         device: where to put it.
 
     Raises:
         RunError: no bundle there.
-        ModelError: damaged, hostile, of a newer schema, or its own model is not named by the caller.
+        ModelError: damaged, hostile, of a newer schema, or a user model that the caller does not name.
     """
     folder = find_bundle(path)
     card = read_card(folder / CARD)
@@ -128,15 +128,15 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
     gather(ModelError, check_model_task(config.name, card.task), headline="")
     if not is_ours and model != config.name:
         message = (
-            f"{folder} was made with a model of your own, {config.name}, and a bundle brings no code. "
-            f"Name it again to run it: --model {config.name}"
+            f"{folder} was made with a user model, {config.name}, and a bundle holds no code. "
+            f"Give the model again: --model {config.name}"
         )
         raise ModelError(message)
     try:
         tensors = load_tensors(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder / WEIGHTS} is damaged: {error}. Make the bundle again.") from error
-    if is_ours:  # what the card asks for may be huge: compare before any memory is taken for it
+    if is_ours:  # the card may describe a huge model: compare before memory is allocated
         with torch.device("meta"):
             _refuse_misfit(_build(config, card), tensors, folder)
     net = _build(config, card)
@@ -166,11 +166,11 @@ def _refuse_misfit(net: nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
     """Names, shapes and types must be the model's, and every value a number.
 
     Raises:
-        ModelError: they are not.
+        ModelError: they differ.
     """
     expected = net.state_dict()
     faults = [f"{name} is missing" for name in expected if name not in tensors]
-    faults += [f"{name} is none of the model's" for name in tensors if name not in expected]
+    faults += [f"{name} is not a tensor of the model" for name in tensors if name not in expected]
     for name, tensor in tensors.items():
         own = expected.get(name)
         if own is not None and (own.shape != tensor.shape or own.dtype != tensor.dtype):

@@ -1,7 +1,4 @@
-"""model.json: what a bundle says of its weights. Read as if a stranger had written it.
-
-Knows the card's shape and its versions; nothing of tensors or models.
-"""
+"""The card of a bundle, model.json: its schema, strict validation, and older versions."""
 
 from __future__ import annotations
 
@@ -37,15 +34,13 @@ Band = tuple[float, float]
 
 
 class Part(pydantic.BaseModel):
-    """Keys that are not known are left alone: a newer writer of the same schema may add some."""
+    """Unknown keys are ignored, since a newer version with the same schema may add some."""
 
     model_config = pydantic.ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class ClassScore(Part):
-    """IoU of one class (recall, where images have one label): over the folds with its interval, of the refit on the
-    test part, and how much there was.
-    """
+    """The score of one class, IoU or recall: over the folds with its interval, of the refit, and its support."""
 
     name: Name
     pixels: Annotated[int, Field(ge=0)]  # labelled, all parts together
@@ -65,17 +60,17 @@ class Scored(Part):
 
 
 class TrainedOn(Part):
-    """The data, by name and amount only."""
+    """The training data: name and numbers of images only."""
 
     name: str
     fingerprint: str
     images: Annotated[int, Field(ge=0)]
     parts: Mapping[str, int] = {}
-    hashes: tuple[str, ...] = ()  # of every image with its mask, the first HASH_DIGITS of sha256; none for huge sets
+    hashes: tuple[str, ...] = ()  # of every image with its mask, first HASH_DIGITS of sha256; empty for huge sets
 
 
 class Search(Part):
-    """What a search concluded before this training; absent where none was made."""
+    """The result of the search before this training; absent without a search."""
 
     kind: Literal["chosen", "zero", "flat", "edge"]
     sentence: str
@@ -92,7 +87,7 @@ class Card(Part):
     """
 
     schema_version: int
-    task: Task = "segmentation"  # cards of before are of masks
+    task: Task = "segmentation"  # the default of older cards
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     palette: tuple[tuple[Byte, Byte, Byte], ...]
@@ -100,7 +95,7 @@ class Card(Part):
     mean: tuple[Finite, ...]
     deviation: tuple[Positive, ...]
     size: tuple[Side, Side] | None
-    scale: Literal["percentile"] | Positive | None = None  # how more than 8 bits became 8; a number: what became 255
+    scale: Literal["percentile"] | Positive | None = None  # conversion to 8 bits; a number is the value mapped to 255
     nodata: Literal["nan"] | Finite | None = None  # value of pixels without data
     chosen_bands: tuple[BandNumber, ...] | None = None  # of the files; None: all
     model: Mapping[str, Any]
@@ -118,15 +113,15 @@ class Card(Part):
     @pydantic.model_validator(mode="after")
     def _lengths_agree(self) -> Card:
         if not len(self.mean) == len(self.deviation) == self.bands:
-            raise ValueError("mean and deviation hold one number a band")
+            raise ValueError("mean and deviation need one number per band")
         if self.chosen_bands is not None and len(self.chosen_bands) != self.bands:
-            raise ValueError("chosen_bands names as many bands as there are")
+            raise ValueError("chosen_bands needs as many entries as there are bands")
         if len(self.palette) != len(self.classes):
-            raise ValueError("palette holds one colour a class")
+            raise ValueError("palette needs one colour per class")
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes have different names")
+            raise ValueError("names of classes must differ")
         if self.scores and [row.name for row in self.scores] != list(self.classes):
-            raise ValueError("scores have one row a class, in the order of classes")
+            raise ValueError("scores need one row per class, in the order of classes")
         return self
 
     @property
@@ -137,7 +132,7 @@ class Card(Part):
 
 
 def _from_1(values: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 said what it was trained on inside made_by, and held no scores."""
+    """Convert schema 1, which held the training data inside made_by, and no scores."""
     made = values.get("made_by")
     if isinstance(made, Mapping) and {"data", "fingerprint", "images"} <= set(made):
         trained = {"name": made["data"], "fingerprint": made["fingerprint"], "images": made["images"]}
@@ -170,10 +165,10 @@ def read_part(path: Path, most_bytes: int) -> bytes:
 
 
 def read_card(path: Path) -> Card:
-    """The checked content of model.json, brought up from an older schema.
+    """The validated content of model.json, converted from older schemas.
 
     Raises:
-        ModelError: damaged, of a newer schema, or not what a card holds; all faults at once.
+        ModelError: damaged, of a newer schema, or invalid; all faults at once.
     """
     try:
         values = json.loads(read_part(path, MOST_CARD_BYTES))
@@ -195,15 +190,15 @@ def read_card(path: Path) -> Card:
         ModelConfig.model_validate(values["model"])
     except pydantic.ValidationError as error:
         lines = explain(error, allowed_keys=lambda _path: [])
-        gather(ModelError, [line[:300] for line in lines], headline=f"{path} is not a card of ours:")
-        raise AssertionError from error  # gather always raises here
+        gather(ModelError, [line[:300] for line in lines], headline=f"{path} is not a valid card:")
+        raise AssertionError from error  # unreachable: gather raises
     except (KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: {error}. Make the bundle again.") from error
     return card
 
 
 def model_of(card: Card, path: Path) -> ModelConfig:
-    """The network that a card names, which reads no other file and fetches nothing.
+    """The network of a card, which reads no other files and downloads nothing.
 
     Raises:
         ModelError: an encoder's name that timm would look for outside the bundle.
@@ -211,6 +206,6 @@ def model_of(card: Card, path: Path) -> ModelConfig:
     config = ModelConfig.model_validate(dict(card.model)).model_copy(update={"pretrained": False, "weights": None})
     if not PLAIN_ENCODER.fullmatch(config.encoder):
         raise ModelError(
-            f"{path}: encoder {config.encoder!r:.120} is no plain name; names that lead elsewhere are refused."
+            f"{path}: encoder {config.encoder!r:.120} is not a plain name; references to other places are refused."
         )
     return config

@@ -1,8 +1,7 @@
-"""Masks as COCO annotations: an outline where a part has one, run lengths where it has holes. Both give the mask back.
+"""Masks as COCO annotations: outlines for parts without holes, run lengths for parts with holes.
 
-Outlines run along the edges of pixels, corner by corner, which is what COCO's tools fill to exactly these pixels.
-Tracers that pass through pixel centres (OpenCV) or between them (marching squares) do not, and the one that does
-(rasterio) brings GDAL with it. Knows masks and JSON; nothing of models.
+Outlines follow pixel edges, so that COCO's tools fill them to exactly the same pixels. Outlines through pixel centres
+(OpenCV) or between them (marching squares) do not have this property; rasterio's do, but need GDAL.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from segdecay.errors import DataError
 from segdecay.utils.files import read_json, write_json
 
 Bits = npt.NDArray[np.bool_]
-MOST_PIXELS = 1 << 27  # of a mask whose parts are traced: labels take four bytes a pixel
+MOST_PIXELS = 1 << 27  # largest mask whose parts are traced; labels take four bytes per pixel
 
 # steps along pixel edges with the part on the right hand: east, south, west, north, as (row, column)
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -62,7 +61,7 @@ def outline(part: Bits) -> list[tuple[int, int]]:
 
 
 def _next_heading(padded: Bits, y: int, x: int, heading: int) -> int:
-    """Where the edge goes on at a corner: right where the part ends, left where it goes on beyond."""
+    """The next heading at a corner: right if the part ends, left if it continues beyond."""
     ahead_left, ahead_right = {
         0: ((y - 1, x), (y, x)),
         1: ((y, x), (y, x - 1)),
@@ -120,10 +119,10 @@ class CocoFile:
 
     @classmethod
     def read(cls, path: Path, classes: Sequence[str]) -> Self:
-        """The file as an earlier call left it, to add to; empty where there is none.
+        """The file of an earlier call, to add to; empty if there is none.
 
         Raises:
-            DataError: it holds something else.
+            DataError: the file holds something else.
         """
         if not path.exists():
             return cls(path, classes)

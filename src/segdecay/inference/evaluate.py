@@ -1,7 +1,4 @@
-"""`evaluate`: a predictor on the images of a data set, scored against their masks.
-
-Knows predictors, decoded data and the records of an evaluation; nothing of training.
-"""
+"""Evaluation of a predictor on the images of a data set, against their masks or labels."""
 
 from __future__ import annotations
 
@@ -44,31 +41,31 @@ PARTS = {"test": ("test",), "val": ("val",), "train": ("train",), "all": ("train
 
 @dataclass(frozen=True)
 class Inquiry:
-    """What is scored, and how."""
+    """The request: the part to score, tiles, intervals."""
 
     run: str
     path: str
-    part: str | None = None  # None: test where there is one, otherwise all
+    part: str | None = None  # None: test if there is one, else all
     tiling: Tiling = field(default_factory=Tiling)
     size: tuple[int, int] | None = None  # that images and masks were resized to
     confidence: float = 0.95
     resamples: int = 2000
-    command: str = ""  # as it was typed, to repeat it
+    command: str = ""  # as typed, to repeat the evaluation
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of every scored image, beside evaluation.json."""
+    """Counts of every scored image, for the files next to evaluation.json."""
 
     confusions: I64  # (N, C, C)
     boundary: BoundaryCounts
 
 
 def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
-    """The part that is scored and its images.
+    """The part to score and its images.
 
     Raises:
-        ConfigError: no such part, or it has no image.
+        ConfigError: an unknown part, or one without images.
     """
     if name is not None and name not in PARTS:
         raise ConfigError(f"--part: {unknown('part', name, PARTS)}")
@@ -81,10 +78,10 @@ def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
 
 
 def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
-    """Faults of a data set that a model cannot be scored on."""
+    """Faults of a data set for a model: task, classes, bands, conversion to 8 bits."""
     faults = []
     if predictor.task != dataset.task:
-        kinds = {"segmentation": "masks", "classification": "one label an image"}
+        kinds = {"segmentation": "masks", "classification": "one label per image"}
         faults.append(f"The model gives {kinds[predictor.task]}; {dataset.name} has {kinds[dataset.task]}.")
     if tuple(predictor.classes) != tuple(dataset.classes):
         faults.append(
@@ -96,7 +93,7 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
     own, other = (repr((one.depth, one.chosen_bands)) for one in (predictor, dataset))
     if own != other and not faults:
         faults.append(
-            f"{dataset.name} is read otherwise than what the model was trained on: "
+            f"{dataset.name} is not read as the training data of the model: "
             f"{reading_in_words(dataset.depth, dataset.chosen_bands)} in its dataset.yaml, the model's "
             f"{reading_in_words(predictor.depth, predictor.chosen_bands)}. Write the model's there."
         )
@@ -104,7 +101,7 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
 
 
 def trained_on(card: BundleCard | None, dataset: Dataset, fingerprint: str) -> frozenset[int]:
-    """Images that a model was trained on, as far as its card says: by its own list, or by the same data's parts.
+    """Images that a model was trained on, as far as its card shows: by its list, or by the parts of the same data.
 
     fingerprint: of the data set as the model's training read it.
     """
@@ -156,7 +153,7 @@ def counts_of(
 
 
 def _made_by(bundle: Bundle) -> dict[str, Any]:
-    """How a model was made, and by which segdecay."""
+    """The facts about a model's training, with the version of segdecay."""
     version = {} if bundle.card is None else {"segdecay": bundle.card.made_with.get("segdecay", "unknown")}
     return {**bundle.made_by, **version}
 
@@ -171,7 +168,7 @@ def _summary(
     seen: frozenset[int],
     seconds: float,
 ) -> Evaluation:
-    """What the matrices say."""
+    """The evaluation record of the matrices."""
     items = [dataset.items[index] for index in indices]
     groups = [item.group for item in items]
     rows = [
@@ -218,17 +215,17 @@ def evaluate(
     fingerprint: str | None = None,
     on_image: Callable[[int], None] = lambda _done: None,
 ) -> tuple[Evaluation, Kept]:
-    """Score a predictor on a part of a data set: what evaluation.json says, and the counts of every image.
+    """Score a predictor on a part of a data set; returns the record of evaluation.json, and counts of every image.
 
     Args:
         predictor: of the same classes and bands.
         dataset: with masks.
-        inquiry: the part and how it is scored.
-        fingerprint: of the data as the training read it, where that is another size; None: the data set's own.
-        on_image: told of every image.
+        inquiry: the part to score and the options.
+        fingerprint: of the data as read for the training, if at another size; None: that of the data set.
+        on_image: called after every image.
 
     Raises:
-        DataError: classes or bands are not the model's; both lists are shown.
+        DataError: classes or bands differ from the model's; both are shown.
         ConfigError: a part or tiles that do not exist.
         ModelError: the model cannot be applied to an image.
     """
@@ -248,7 +245,7 @@ def evaluate(
 
 
 def check_evaluation_out(out: Path) -> None:
-    """Refuse a place that holds something else than an evaluation.
+    """Refuse an output folder with other content than an evaluation.
 
     Raises:
         RunError: a file, or a folder with other files and no evaluation.json.
@@ -261,7 +258,7 @@ def check_evaluation_out(out: Path) -> None:
 
 
 def write_evaluation(out: Path, evaluation: Evaluation, kept: Kept) -> None:
-    """Write the counts of every image, then evaluation.json: an evaluation is whole when its card is there."""
+    """Write the counts of every image, then evaluation.json, which marks the evaluation complete."""
     out.mkdir(parents=True, exist_ok=True)
     (out / CARD).unlink(missing_ok=True)
     write_confusions(out / MATRICES, kept.confusions)

@@ -1,7 +1,4 @@
-"""Image files as rows of 8-bit pixels: PNG and JPEG decoded whole, TIFF in the pieces that it is stored in.
-
-Knows files and arrays; nothing of models.
-"""
+"""Reads and writes image files by rows of 8-bit pixels: PNG and JPEG are decoded whole, TIFF by strips or tiles."""
 
 from __future__ import annotations
 
@@ -78,14 +75,14 @@ def _page_of(tif: tifffile.TiffFile) -> tifffile.TiffPage:
     pages = [page for page in tif.pages if isinstance(page, tifffile.TiffPage) or page.dtype is not None]
     full = [page.aspage() for page in pages if not (page.aspage().is_reduced or page.aspage().is_mask)]
     if len(full) != 1:
-        raise DataError(f"holds {len(full)} pages; one image a file is read. Split it into files.")
+        raise DataError(f"holds {len(full)} pages; only files with one image are read. Split it into files.")
     page = full[0]
     faults = []
     if page.dtype != np.uint8 or page.bitspersample != 8:
         kind = f"{page.bitspersample}-bit {page.dtype}"
         faults.append(f"is {kind}; models are trained on 8 bit. Scale it to 8 bit as the training images were.")
     if page.shaped[1] != 1:
-        faults.append(f"is a volume of {page.shaped[1]} slices; 2-D images are read.")
+        faults.append(f"is a volume of {page.shaped[1]} slices; only 2-D images are read.")
     is_jpeg_colour = page.photometric == PHOTOMETRIC.YCBCR and page.compression in (6, 7)
     known = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
     if page.photometric not in known and not is_jpeg_colour:
@@ -101,9 +98,9 @@ def _page_of(tif: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 class TiffSource:
-    """A TIFF, read in rows: straight from the file where it is not compressed, else piece by piece.
+    """A TIFF, read in rows: directly from the file if it is not compressed, else piece by piece.
 
-    Memory: one row of pieces (strips or tiles) beside the rows that are returned.
+    Memory: one row of pieces (strips or tiles) in addition to the returned rows.
 
     Raises:
         DataError: pieces of more than MOST_PIECE_BYTES; from `rows`, with the path: damaged or cut short.
@@ -127,7 +124,7 @@ class TiffSource:
         self._kept: tuple[int, U8] = (-1, np.zeros((0, 0, 0), np.uint8))
 
     def rows(self, top: int, bottom: int) -> U8:
-        """(bottom − top, W, B), as they are seen: palettes as colours, white-is-zero inverted."""
+        """(bottom − top, W, B), with palettes as colours and white-is-zero inverted."""
         try:
             stored = self._plain_rows(top, bottom) if self._is_plain else self._decoded_rows(top, bottom)
         except TIFF_FAULTS as error:
@@ -172,7 +169,7 @@ class TiffSource:
                 index = (plane * down + number) * across + column
                 content = self._stored(self._page.dataoffsets[index], self._page.databytecounts[index]) or None
                 piece, (_, _, _, left, _), _ = self._page.decode(content, index, jpegtables=self._page.jpegtables)
-                if piece is not None:  # a piece that is not stored stays 0
+                if piece is not None:  # pieces that are not stored are 0
                     part = piece[0, :rows, : width - left]
                     found[plane, : len(part), left : left + part.shape[1]] = part
         return self._interleaved(found)
@@ -180,7 +177,7 @@ class TiffSource:
     def _stored(self, offset: int, count: int) -> bytes:
         self._file.seek(offset)
         content = self._file.read(count)
-        if len(content) != count:  # decoders fill up what is missing without a word
+        if len(content) != count:  # decoders fill missing bytes silently
             raise ValueError(f"{len(content)} of {count} bytes are there")
         return content
 
@@ -196,10 +193,10 @@ class TiffSource:
 def open_image(
     path: Path, bands: int, depth: Depth = PLAIN, chosen_bands: tuple[int, ...] | None = None
 ) -> Iterator[Source]:
-    """An image file with that many bands, turned as its EXIF orientation says.
+    """An image file with this number of bands, rotated by its EXIF orientation.
 
-    depth, chosen_bands: as the training read its files. Where they say something, a TIFF is decoded whole, by the same
-    code as in training; up to 4 GiB.
+    depth, chosen_bands: as in training. If they are set, a TIFF is decoded whole, by the same code as in training, up
+    to 4 GiB.
 
     Raises:
         DataError: missing, damaged, larger than a limit, not 8 bit, or of other bands; with the file's name.
@@ -216,7 +213,7 @@ def open_image(
 
 
 def reading_in_words(depth: Depth, chosen_bands: tuple[int, ...] | None) -> str:
-    """How files are read, as dataset.yaml says it.
+    """The options for reading files, as in dataset.yaml.
 
     >>> reading_in_words(Depth(4096.0, -1.0), (3, 2, 1))
     'scale: {max: 4096}, nodata: -1, bands: [3, 2, 1]'
@@ -255,15 +252,15 @@ Band = npt.NDArray[Any]
 Palette = Sequence[tuple[int, int, int]]
 
 TILE = 256  # of a TIFF, in pixels
-SPOOL_BYTES = 64 << 20  # of raw rows in memory; what is beyond lies in a temporary file beside the result
+SPOOL_BYTES = 64 << 20  # of raw rows in memory; more are kept in a temporary file next to the result
 CLASSIC_BYTES = 3 << 30  # raw size from which a TIFF is written as BigTIFF, whose offsets have 64 bits
 
 
 class BandWriter(AbstractContextManager["BandWriter"]):
-    """One picture of height x width x samples pixels. `add` its bands in order; it is written when the block ends.
+    """Writes one picture of height x width x samples pixels. `add` its bands in order; the block's end writes the file.
 
     Args:
-        path: .png (8 bit, 1 or 3 samples) or .tif; its folder is made.
+        path: .png (8 bit, 1 or 3 samples) or .tif; its folder is created.
         shape: height, width, samples.
         dtype: uint8, or float16 for TIFF.
         palette: colours of an index picture of one sample.

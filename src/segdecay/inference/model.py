@@ -1,4 +1,4 @@
-"""A shipped model in Python: image in, classes out. Knows predictors and arrays; nothing of runs."""
+"""Trained models in Python: `segdecay.load`, `predict`, `probabilities`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ F32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Model:
-    """A model ready to predict; `segdecay.load` gives one.
+    """A model ready to predict, from `segdecay.load`.
 
     Attributes:
         predictor: of one bundle or several, averaged.
@@ -50,7 +50,7 @@ class Model:
         *,
         tile: int | None = None,
     ) -> U8:  # (H, W) class indices; () where images have one label
-        """The class of every pixel, at the size of the image; or of the image, where images have one label.
+        """The class of every pixel, at the size of the image; or the label of the image.
 
         Args:
             image: a file, or an array of the bands that the model was trained on; (H, W) is one band.
@@ -102,7 +102,7 @@ class Model:
         return np.array(values)
 
 
-KEPT = "model.safetensors"  # what a trial that keeps its model leaves
+KEPT = "model.safetensors"  # in the folder of a trial that keeps its model
 
 
 def load_predictor(
@@ -117,15 +117,15 @@ def load_predictor(
 
     Args:
         runs: at least one.
-        folds: take the models of every run's folds at its chosen strength, not the one that it ships.
+        folds: take the models of every run's folds at its chosen strength, not the model of its bundle.
         tta: "none", "flips" or "d4".
-        model: for bundles of the user's own model, the same package.module:build again.
+        model: for bundles of a user model, the same package.module:build again.
         device: where to put them.
 
     Raises:
-        RunError: a run without a finished model, or without models of its folds; says what is there and what to do.
+        RunError: a run without a finished model, or without models of its folds.
         ModelError: damaged, or models that do not agree.
-        ConfigError: no such averaging.
+        ConfigError: an unknown averaging.
     """
     gather(ConfigError, check_tta(tta))
     bundles = [load_bundle(run, model=model, device=device) for run in runs]
@@ -135,11 +135,11 @@ def load_predictor(
 
 
 def _fold_bundles(run: Path, whole: Bundle) -> list[Bundle]:
-    """The shipped bundle with the weights and normalisation of every fold's trial at the chosen strength.
+    """Copies of the run's bundle with the weights and normalisation of every fold's trial at the chosen strength.
 
     Raises:
-        RunError: the path is no run of tune, or its trials kept no weights.
-        ModelError: weights that are damaged.
+        RunError: the path is not a run of tune, or its trials kept no weights.
+        ModelError: damaged weights.
     """
     try:
         strength = Strength.from_json(read_json(run / "verdict.json")["strength"])
@@ -178,7 +178,7 @@ def _fold_bundle(trial: Path, record: TrialRecord, whole: Bundle) -> Bundle:
 
 
 def weights_sha256(predictor: Predictor) -> list[str]:
-    """One hash a model, over names, shapes and values of its tensors."""
+    """One hash per model, over names, shapes and values of its tensors."""
     found = []
     for bundle in predictor.bundles:
         mark = hashlib.sha256()
@@ -190,7 +190,7 @@ def weights_sha256(predictor: Predictor) -> list[str]:
 
 
 def made_by(predictor: Predictor, tiling: Tiling) -> dict[str, Any]:
-    """What makes predictions the same: models, averaging and tiles."""
+    """Everything that determines predictions: models, averaging and tiles."""
     return {
         "models": weights_sha256(predictor),
         "tta": predictor.tta,

@@ -1,13 +1,11 @@
-"""README.md of a bundle: what the model is, what it was trained on, how well it does, what it is not for.
-
-Knows the card alone, so that it can be written again from it.
-"""
+"""The model card, README.md of a bundle: network, training data, scores, limits; derived from model.json alone."""
 
 from __future__ import annotations
 
 from segdecay.inference.card import Band, Card, ClassScore
+from segdecay.search.sentences import verdict_title
 
-FEW_PIXELS, FEW_IMAGES = 2_000, 10  # below, a class is named among the limits
+FEW_PIXELS, FEW_IMAGES = 2_000, 10  # classes with fewer are listed under the limits
 
 
 def model_card(card: Card) -> str:
@@ -23,7 +21,7 @@ def _title(card: Card) -> str:
         f"# {kind} model, trained on {name}\n\n"
         f"{len(card.classes)} classes: {', '.join(card.classes)}.  \nNetwork: {card.model.get('name')}, "
         f"{card.bands} band{'s' if card.bands > 1 else ''}, "
-        + ("images at their own size." if card.size is None else f"images resized to {card.size[0]}×{card.size[1]}.")
+        + ("images at full size." if card.size is None else f"images resized to {card.size[0]}×{card.size[1]}.")
     )
 
 
@@ -34,7 +32,7 @@ def _use(card: Card) -> str:
     return (
         "## Use\n\n```\n"
         f"segdecay predict . IMAGES --out predicted{more}\n```\n\n"
-        "Weights are in model.safetensors (no pickle), everything else in model.json; neither runs code. "
+        "Weights are in model.safetensors (no pickle), all else in model.json; neither runs code. "
         f"Inputs are normalised by band: mean {_numbers(card.mean)}, deviation {_numbers(card.deviation)}."
     )
 
@@ -57,18 +55,19 @@ def _training(card: Card) -> str:
     value = f"{strength.axis} = {strength.value:g}"
     lambda_ = "" if strength.lambda_ is None or strength.axis == "lambda" else f", λ = {strength.lambda_:.4g}"
     epochs = card.made_by.get("epochs")
-    text = f"## How\n\nRegularizer {card.made_by.get('regularizer')}, {value}{lambda_}; {epochs} epochs."
+    text = f"## Training\n\nRegularizer {card.made_by.get('regularizer')}, {value}{lambda_}; {epochs} epochs."
     text += f" Loss: {card.made_by['loss']}." if "loss" in card.made_by else ""
     if card.search is None:
         return text + " The strength was given, not searched."
     found = card.search
     name = "mIoU" if found.criterion == "miou" else found.criterion
-    selected = f"{name} over the folds, corrected for having been selected: "
+    selected = f"Bias-corrected score, {name} over the folds: "
     honest = found.honest
     if honest is None or honest.mean is None:
         return f"{text} Chosen by cross-validation: {found.sentence}"
+    title = verdict_title(found.kind, strength.axis)
     return (
-        f"{text} Chosen by cross-validation, verdict *{found.kind}*: {found.sentence}\n\n"
+        f"{text} Chosen by cross-validation, verdict *{title}*: {found.sentence}\n\n"
         f"{selected}{honest.mean:.3f}{_interval(honest.interval)} ({honest.method})."
     )
 
@@ -90,7 +89,7 @@ def _scores(card: Card) -> str:
         pixels = [] if of_images else [f"{row.pixels:,}"]
         lines.append("| " + " | ".join([*cells, *pixels, f"{row.images:,}"]) + " |")
     confidence = f"{card.search.confidence:.0%}" if card.search else "95%"
-    text = f"## Scores\n\nIn brackets: {confidence} intervals, of single classes.\n\n" + "\n".join(lines)
+    text = f"## Scores\n\nIn brackets: {confidence} intervals, for each class alone.\n\n" + "\n".join(lines)
     if card.miou is not None:
         text += f"\n\nmIoU{_without(card)} on {card.scored_on}, scored once: {_score(card.miou, card.miou_interval)}."
     if card.balanced_accuracy is not None:
@@ -100,12 +99,12 @@ def _scores(card: Card) -> str:
 
 
 def _without(card: Card) -> str:
-    """Which classes a mean leaves out, in words."""
+    """The classes that a mean leaves out, as text."""
     return f" without {', '.join(card.exclude_from_mean)}" if card.exclude_from_mean else ""
 
 
 def _measure(card: Card) -> str:
-    """What classes are scored by."""
+    """The score of single classes."""
     return "recall" if card.task == "classification" else "IoU"
 
 
@@ -114,19 +113,19 @@ def _limits(card: Card) -> str:
     few = [row.name for row in card.scores if row.images < FEW_IMAGES or (row.pixels < FEW_PIXELS and not of_images)]
     weak = [row.name for row in card.scores if _known(row) is not None and (_known(row) or 0.0) < 0.5]
     other = (
-        f"Images with another number of bands than {card.bands}, or scaled otherwise than those it was trained on, "
-        f"are not what it knows; it says a class for every {'image' if of_images else 'pixel'} all the same."
+        f"Images must have {card.bands} band{'s' if card.bands > 1 else ''} and the value range of the training "
+        f"images; {'other images' if of_images else 'pixels of other images'} get a class too."
     )
     lines = [
         other,
-        "Intervals speak of images like those it was scored on, not of another camera, place or time.",
+        "Intervals hold for images like those of the evaluation, not for another camera, place or time.",
     ]
     if few:
-        lines.append(f"Trained on very little of: {', '.join(few)}. Their scores are uncertain.")
+        lines.append(f"Few training examples of: {', '.join(few)}. Their scores are uncertain.")
     if weak:
         lines.append(f"{_first_upper(_measure(card))} below .5: {', '.join(weak)}.")
     if card.scored_on is None:
-        lines.append("These very weights were scored on no image outside their training; the folds' models were.")
+        lines.append("These weights were not scored on images outside their training; the models of the folds were.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

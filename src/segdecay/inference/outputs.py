@@ -1,7 +1,4 @@
-"""What is kept of an image's probabilities: masks, overlays, confidence, entropy, all of them; band by band.
-
-Knows blocks of probabilities and writers; nothing of models.
-"""
+"""Output files of a prediction: masks, overlays, confidence, entropy, probabilities; written band by band."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ def colour_mask(
     """Every pixel in the colour of its class; ignored pixels are black.
 
     Raises:
-        DataError: the mask is not two-dimensional, or holds a value that no colour belongs to.
+        DataError: the mask is not two-dimensional, or holds a value without a colour.
 
     >>> colour_mask(np.array([[0, 1, 255]]), [(10, 20, 30), (200, 0, 0)]).tolist()
     [[[10, 20, 30], [200, 0, 0], [0, 0, 0]]]
@@ -82,7 +79,7 @@ def overlay(
     return np.where((mask == ignore)[..., None], picture, np.rint(blended).astype(np.uint8))
 
 
-FOLDERS = {  # what --save takes, and the folder that it goes to; coco is one file for all images
+FOLDERS = {  # values of --save and their folders; coco is one file for all images
     "mask": "masks",
     "overlay": "overlays",
     "probabilities": "probabilities",
@@ -95,13 +92,13 @@ DEFAULT = ("mask", "overlay")
 
 
 def check_save(names: Sequence[str]) -> list[str]:
-    """Faults of the list of what is to be kept."""
+    """Faults of the names of --save."""
     faults = [f"--save: {unknown('result', name, FOLDERS)}" for name in names if name not in FOLDERS]
     return faults if faults or names else [f"--save: at least one of {', '.join(FOLDERS)} is needed; saw none."]
 
 
 def path_of(out: Path, kind: str, name: Path, image: Path) -> Path:
-    """Where one result of an image goes: float results are TIFF, pictures PNG, or TIFF for a TIFF."""
+    """The path of a result: TIFF for float results, else PNG, or TIFF for a TIFF."""
     is_tiff = kind in FLOATS or image.suffix.lower() in (".tif", ".tiff")
     return out / FOLDERS[kind] / name.parent / f"{name.name}{'.tif' if is_tiff else '.png'}"
 
@@ -109,7 +106,7 @@ def path_of(out: Path, kind: str, name: Path, image: Path) -> Path:
 def entropy_of(
     probabilities: Tensor,  # (C, …), sums to 1 over C
 ) -> Tensor:  # (…) 0 … 1
-    """−Σ p·log p / log C: 0 where one class has it all, 1 where all are alike.
+    """−Σ p·log p / log C: 0 if one class has probability 1, 1 if all are equal.
 
     >>> entropy_of(torch.tensor([[1.0, 0.5], [0.0, 0.5]])).tolist()
     [0.0, 1.0]
@@ -120,20 +117,20 @@ def entropy_of(
 
 @dataclass
 class Band:
-    """Finished rows of an image: the image's pixels, class indices and, where asked for, the float results."""
+    """Finished rows of an image: the image's pixels, class indices and, if requested, the float results."""
 
     top: int
     image: U8  # (h, W, B)
     mask: U8  # (h, W)
-    confidence: npt.NDArray[np.float32]  # (h, W) probability of the class taken
+    confidence: npt.NDArray[np.float32]  # (h, W) probability of the predicted class
     floats: dict[str, npt.NDArray[np.float16]]  # (h, W) or (h, W, C)
 
 
 def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
-    """Blocks of a row of windows joined to bands of full width; classes are taken by the largest probability.
+    """Blocks of a row of windows joined to bands of full width, with the most probable class of every pixel.
 
-    A block is reduced to what is kept as soon as it comes, into arrays that are there already: probabilities of a whole
-    band would be the largest part, and small arrays kept between large ones would scatter the memory.
+    Every block is reduced at once into preallocated arrays: probabilities of a whole band would dominate the memory,
+    and small arrays between large ones would fragment it.
     """
     band: Band | None = None
     for block in blocks:

@@ -1,7 +1,4 @@
-"""Prediction on files, folders and patterns: what is found, written and told, image by image.
-
-A broken image does not stop the others. Knows predictors and files; nothing of training.
-"""
+"""Prediction of masks for files, folders and patterns, image by image; a broken image does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,22 +21,22 @@ from segdecay.inference.outputs import DEFAULT, Writers, bands_of, check_save, p
 from segdecay.inference.predictor import Predictor
 from segdecay.utils.files import read_json, write_json
 
-CARD = "predictions.json"  # what marks a folder as one of predictions
+CARD = "predictions.json"  # marks a folder of predictions
 KIND = "predictions"
 CARD_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was made of one image."""
+    """The results of one image."""
 
     image: Path
-    files: Mapping[str, Path]  # by what was asked for, "mask" for example
+    files: Mapping[str, Path]  # by kind, for example "mask"
     height: int
     width: int
     windows: int
     pixels: Mapping[str, int]  # predicted pixels by class
-    confidence: float  # mean over pixels with data of the probability of the class taken
+    confidence: float  # mean probability of the predicted class over pixels with data
     seconds: float
     nodata: int = 0  # pixels without data: 255 in the mask, and of no class
 
@@ -54,7 +51,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Result:
-    """What `predict_files` did."""
+    """The result of `predict_files`."""
 
     done: tuple[Predicted, ...]
     failed: tuple[Failed, ...]
@@ -62,7 +59,7 @@ class Result:
 
 @dataclass
 class Watcher:
-    """Who is told how it goes; every part is optional."""
+    """Receives progress events; every part is optional."""
 
     on_start: Callable[[Path, int], None] = lambda _image, _windows: None
     on_window: Callable[[int], None] = lambda _done: None
@@ -72,7 +69,7 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: results to save, tiles, and what marks the models (for the folder's card)."""
+    """The request: results to save, tiles, and the facts about the models for the folder's card."""
 
     save: tuple[str, ...] = DEFAULT
     tiling: Tiling = field(default_factory=Tiling)
@@ -82,7 +79,7 @@ class Request:
 def find_images(paths: Sequence[Path], out: Path | None = None) -> list[tuple[Path, Path]]:
     """(file, relative name without suffix) of every image in files, folders and patterns (*, ?, **), sorted.
 
-    out: a folder that is left out, since results are written there.
+    out: the folder of results, which is not searched.
 
     Raises:
         DataError: a path is missing, a file has another suffix, nothing is found, or two images share a name.
@@ -98,7 +95,7 @@ def find_images(paths: Sequence[Path], out: Path | None = None) -> list[tuple[Pa
             found += [(p, p.relative_to(path).with_suffix("")) for p in inside]
         elif path.exists():
             if path.suffix.lower() not in SUFFIXES:
-                faults.append(f"{path} is no image that can be read here; allowed: {', '.join(SUFFIXES)}.")
+                faults.append(f"{path} has an unsupported suffix; allowed: {', '.join(SUFFIXES)}.")
             found.append((path, Path(path.stem)))
         elif glob.has_magic(str(path)):
             matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
@@ -111,7 +108,7 @@ def find_images(paths: Sequence[Path], out: Path | None = None) -> list[tuple[Pa
     names: dict[Path, Path] = {}
     for path, name in dict.fromkeys(found):
         if name in names and names[name].resolve() != path.resolve():
-            faults.append(f"{path} and {names[name]} would both be written as {name}; predict them apart.")
+            faults.append(f"{path} and {names[name]} would both be written as {name}; predict them separately.")
         names[name] = path
     gather(DataError, faults)
     return [(path, name) for name, path in names.items()]
@@ -137,25 +134,25 @@ def check_out(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
         is_ours = False
     if not is_ours:
         raise RunError(
-            f"{out} holds other files ({', '.join(others[:3])}), and no {CARD} of ours. Choose another --out."
+            f"{out} holds other files ({', '.join(others[:3])}), and no {CARD} of segdecay. Choose another --out."
         )
     different = sorted(key for key in {*made_by, *card["made_by"]} if made_by.get(key) != card["made_by"].get(key))
     if different:
         shown = "; ".join(f"{key}: {card['made_by'].get(key)} → {made_by.get(key)}" for key in different)
-        raise RunError(f"{out} holds predictions that were made otherwise ({shown}). Choose another --out.")
+        raise RunError(f"{out} holds predictions with other models or options ({shown}). Choose another --out.")
     return card
 
 
 def predict_files(
     predictor: Predictor, paths: Sequence[Path], out: Path, request: Request = Request(), watcher: Watcher | None = None
 ) -> Result:
-    """Predict every image and write what is asked for under `out`, with predictions.json as the list of it.
+    """Predict every image and write the requested results under `out`, listed in predictions.json.
 
     Raises:
         ConfigError: results or tiles that do not exist; all faults together.
         DataError: paths that are no images; nothing is written.
         RunError: `out` holds something else, or cannot be written.
-        DiskFullError: images before it are done.
+        DiskFullError: the disk is full; images before are finished.
     """
     gather(ConfigError, check_save(request.save))
     check_tiling_of(request.tiling, predictor)
@@ -178,7 +175,7 @@ def predict_files(
             else:
                 done.append(row)
                 watcher.on_done(row)
-            if time.monotonic() - written > CARD_EVERY_S:  # it lists every image: once an image would be quadratic
+            if time.monotonic() - written > CARD_EVERY_S:  # it lists all images, so once per image would be quadratic
                 _write_card(out, request, card, done, failed)
                 written = time.monotonic()
         if coco is not None:
@@ -208,7 +205,7 @@ def _predict_file(
         height, width, _ = source.shape
         if coco is not None and height * width > MOST_COCO_PIXELS:
             raise DataError(
-                f"{path} has {height} x {width} pixels; polygons are made of at most {MOST_COCO_PIXELS}. "
+                f"{path} has {height} x {width} pixels; coco takes at most {MOST_COCO_PIXELS}. "
                 "Leave coco out of --save, or cut the image."
             )
         plan = plan_of(predictor, source.shape, request.tiling)
@@ -240,7 +237,7 @@ def _write_results(
     keeps_mask: bool,
     watcher: Watcher,
 ) -> tuple[list[int], float, np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Pixels by class, the sum of the confidence, and the mask where it is kept (else empty)."""
+    """Pixels by class, the sum of the confidence, and the mask if requested (else empty)."""
     counts = np.zeros(len(predictor.classes), np.int64)
     confidence, masks = 0.0, [np.zeros((0, source.shape[1]), np.uint8)]
     blocks = predicted_blocks(predictor, source, request.tiling, watcher.on_window)
@@ -260,7 +257,7 @@ def _write_results(
 def _write_card(
     out: Path, request: Request, before: Mapping[str, Any], done: Sequence[Predicted], failed: Sequence[Failed]
 ) -> None:
-    """predictions.json: this call's images, and those of earlier calls that it did not predict again."""
+    """Write predictions.json: images of this call, and those of earlier calls that were not predicted again."""
     now = {str(row.image) for row in done} | {str(row.image) for row in failed}
     kept = [row for row in before.get("images", []) if row.get("image") not in now]
     write_json(
@@ -275,7 +272,7 @@ def _write_card(
 
 
 def to_plain(row: Predicted | Failed) -> dict[str, Any]:
-    """A row as JSON holds it."""
+    """A row as plain JSON."""
     if isinstance(row, Failed):
         return {"image": str(row.image), "reason": row.reason}
     return {

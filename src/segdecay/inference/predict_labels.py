@@ -1,4 +1,4 @@
-"""The label of every image as a table: labels.csv, beside predictions.json. A broken image does not stop the others."""
+"""Prediction of labels: labels.csv and predictions.json; a broken image does not stop the others."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from segdecay.utils.files import write_bytes, write_json
 TABLE = "labels.csv"
 
 
-MOST_PIXELS = 1 << 26  # of an image, which is seen whole
+MOST_PIXELS = 1 << 26  # largest image, since it is predicted as a whole
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image: its label, the probability of every class, what it took."""
+    """One image: its label, the probability of every class, the time."""
 
     image: Path
     label: str
@@ -37,7 +37,7 @@ class LabelledImage:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """As predictions.json lists it."""
+        """The image's row in predictions.json."""
         return {
             "image": str(self.image),
             "label": self.label,
@@ -50,17 +50,17 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelResult:
-    """What `label_files` did."""
+    """The result of `label_files`."""
 
     done: tuple[LabelledImage, ...]
     failed: tuple[Failed, ...]
 
 
 def refuse_mask_options(save: str, default: str, tile: int | None) -> list[str]:
-    """Faults of options that only masks have."""
+    """Faults of options that are only for masks."""
     faults = []
     if save != default:
-        faults.append(f"--save {save}: this model gives one label an image, in {TABLE}; there is no mask to save.")
+        faults.append(f"--save {save}: this model gives one label per image, in {TABLE}; there is no mask to save.")
     if tile is not None:
         faults.append(f"--tile {tile}: this model labels whole images; leave it out.")
     return faults
@@ -69,7 +69,7 @@ def refuse_mask_options(save: str, default: str, tile: int | None) -> list[str]:
 def label_files(
     predictor: Predictor, paths: Sequence[Path], out: Path, made_by: Mapping[str, Any] | None = None
 ) -> LabelResult:
-    """Label every image; write labels.csv (image, label, a probability a class) and predictions.json under `out`.
+    """Label every image; write labels.csv (image, label, probability of every class) and predictions.json under `out`.
 
     Raises:
         ConfigError: the predictor gives masks.
@@ -110,7 +110,7 @@ def _label(predictor: Predictor, path: Path) -> LabelledImage:
     with open_image(path, predictor.bands, predictor.depth, predictor.chosen_bands) as source:
         height, width, _ = source.shape
         if height * width > MOST_PIXELS:
-            raise DataError(f"{path} has {height} x {width} pixels; at most {MOST_PIXELS} are seen at once. Shrink it.")
+            raise DataError(f"{path} has {height} x {width} pixels; at most {MOST_PIXELS} are allowed. Shrink it.")
         image = np.array(source.rows(0, height))
     found = predictor.probabilities(torch.from_numpy(image).permute(2, 0, 1)[None])[0, :, 0, 0].cpu().tolist()
     probabilities = dict(zip(predictor.classes, found, strict=True))
@@ -126,7 +126,7 @@ def _write(
     done: Sequence[LabelledImage],
     failed: Sequence[Failed],
 ) -> None:
-    """Both files: this call's images, and those of earlier calls that it did not label again; the card comes last."""
+    """Write both files: images of this call, and of earlier calls if not labelled again; the card is last."""
     now = {str(row.image) for row in done} | {str(row.image) for row in failed}
     rows = [row for row in before.get("images", []) if row.get("image") not in now]
     rows += [row.to_json() for row in done]
@@ -142,7 +142,7 @@ def _write(
 
 
 def _harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula.
+    """A text that spreadsheets do not interpret as a formula.
 
     >>> _harmless("=1+1"), _harmless("a.png")
     ("'=1+1", 'a.png')

@@ -1,7 +1,4 @@
-"""From images to probabilities: one model or several, averaged over mirrorings and turns where asked for.
-
-Knows bundles and tensors; nothing of files or tiles.
-"""
+"""Probabilities of images from one model or several, optionally averaged over mirrorings and turns."""
 
 from __future__ import annotations
 
@@ -65,7 +62,7 @@ def check_tta(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Models that agree on bands and classes, seen as one: their probabilities are averaged.
+    """Models with the same bands and classes, whose probabilities are averaged.
 
     Attributes:
         bundles: at least one; built by `build_predictor`, which checks that they agree.
@@ -81,7 +78,7 @@ class Predictor:
 
     @property
     def task(self) -> Task:
-        """Whether it gives a mask or one label an image."""
+        """Whether it gives masks or one label per image."""
         return self.bundles[0].task
 
     @property
@@ -94,7 +91,7 @@ class Predictor:
 
     @property
     def depth(self) -> Depth:
-        """How values of files become 8 bits."""
+        """The conversion of values of files to 8 bits."""
         return self.bundles[0].depth
 
     @property
@@ -103,7 +100,7 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """H, W that the models see every image at, or None: as it is."""
+        """H, W to which every image is resized, or None."""
         return self.bundles[0].size
 
     @property
@@ -112,7 +109,7 @@ class Predictor:
 
     @cached_property
     def stride(self) -> int:
-        """Windows that start at multiples of it are halved in the same pairs as the whole image."""
+        """Windows that start at its multiples are pooled over the same pixels as the whole image."""
         models = [bundle.model for bundle in self.bundles]
         own = [2**model.depth if isinstance(model, UNet) else input_stride(model) for model in models]
         return math.lcm(STRIDE, *own)
@@ -136,7 +133,7 @@ class Predictor:
                 found = symmetry.back(_logits(seen, symmetry.there(images)).float().softmax(dim=1))
                 total = found if total is None else total + found
         if total is None:
-            raise ModelError("A predictor needs at least one model; saw none.")
+            raise ModelError("A predictor needs at least one model; saw an empty list.")
         return total / (len(self.bundles) * len(symmetries))
 
 
@@ -149,10 +146,10 @@ def _logits(bundle: Bundle, images: Tensor) -> Tensor:
 
 
 def build_predictor(bundles: Sequence[Bundle], tta: str = "none") -> Predictor:
-    """One predictor of bundles.
+    """A predictor of one or several bundles.
 
     Raises:
-        ConfigError: an averaging of that name does not exist.
+        ConfigError: an unknown averaging.
         ModelError: bundles differ in classes, bands or size; all differences are listed.
     """
     gather(ConfigError, check_tta(tta))

@@ -27,10 +27,10 @@ def _number(value: float) -> float | None:
 def interval_of(
     counts: Counts, groups: Sequence[str], criterion: Criterion, *, confidence: float, resamples: int, seed: int = 0
 ) -> Interval:
-    """A score of all images summed, with the interval that the choice of images (or groups) gives it.
+    """A score of all images summed, with its interval over the choice of images (or groups).
 
-    The luck of the training is not in it: this is one model. Limits are cut at 0 and 1. None where nothing is present;
-    no interval where a single image or group speaks.
+    It does not include the variation between trainings, since there is one model. Limits are clipped to [0, 1]. None if
+    nothing is present; no interval for a single image or group.
 
     >>> same = Counts.of(np.array([[[8, 2], [0, 10]]] * 4))
     >>> interval_of(same, list("abcd"), Criterion(), confidence=0.95, resamples=100).interval
@@ -60,12 +60,12 @@ def interval_of(
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals of the same images are made."""
+    """Options of the intervals of the same images."""
 
     groups: Sequence[str]  # of every image
     confidence: float
     resamples: int
-    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
+    excluded: tuple[int, ...] = ()  # classes left out of means over classes
 
     def of_score(self, counts: Counts, kind: str) -> Interval:
         """A score of all classes together: "miou", "worst" or "weighted"."""
@@ -98,7 +98,7 @@ def overall_scores(confusions: I64, boundary: BoundaryCounts, by: Resampling) ->
 
 
 def accuracies(confusions: I64, by: Resampling, task: str) -> dict[str, Any]:
-    """What is said of images with one label each, by key in evaluation.json."""
+    """The scores of images with one label each, by their key in evaluation.json."""
     if task != "classification":
         return {}
     counts = Counts.of(confusions)
@@ -107,7 +107,7 @@ def accuracies(confusions: I64, by: Resampling, task: str) -> dict[str, Any]:
 
 
 def _mean_over_images(
-    values: F64,  # (N, K), NaN where an image has no such score
+    values: F64,  # (N, K), NaN if an image has no such score
 ) -> tuple[F64, F64]:
     """A mean over images as a ratio of sums: (N, K) each."""
     there = np.isfinite(values)
@@ -165,6 +165,6 @@ def image_mious(confusions: I64, excluded: Sequence[int] = ()) -> list[float | N
 
 
 def accuracy_of(confusions: I64) -> float | None:
-    """The share of valid pixels that are right."""
+    """The share of valid pixels that are correct."""
     total = int(confusions.sum())
     return float(np.trace(confusions.sum(axis=0)) / total) if total else None

@@ -1,7 +1,7 @@
-"""Where windows lie on an image, and how they blend. Pure: sizes in, positions and weights out; nothing of models.
+"""Sliding windows: their positions on an image, their weights, and the blending of their values.
 
-Windows stand on a product grid, so the weight of a pixel is the product of a weight of its row and one of its column.
-Both are normalised beforehand: over all windows that hold a pixel, weights sum to 1.
+Windows form a product grid, so the weight of a pixel is the product of a weight of its row and one of its column. Both
+are normalised: the weights of all windows that hold a pixel sum to 1.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from segdecay.errors import ConfigError, gather
 F32 = npt.NDArray[np.float32]
 Span = tuple[int, int]  # first pixel, and the one after the last
 
-STRIDE = 32  # windows start at its multiples, so that a network halves their pixels in the same pairs as the whole's
-TILE, OVERLAP = 512, 128  # pixels; training crops no smaller than 512 of its own accord
+STRIDE = 32  # windows start at its multiples, so that pooling pairs the same pixels as in the whole image
+TILE, OVERLAP = 512, 128  # pixels; automatic training crops are not smaller than 512
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Axis:
     weights: tuple[F32, ...]  # of every window, (its length,); over the windows that hold a pixel they sum to 1
 
     def final_until(self, index: int) -> int:
-        """The first pixel that a window after `index` still adds to."""
+        """The first pixel to which a window after `index` still contributes."""
         return self.spans[index + 1][0] if index + 1 < len(self.spans) else self.length
 
 
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         return len(self.rows.spans) * len(self.columns.spans)
 
 
@@ -66,7 +66,7 @@ def check_tiling(tile: int, overlap: int, stride: int = STRIDE) -> list[str]:
 def spans_of(length: int, tile: int, overlap: int, stride: int = STRIDE) -> tuple[Span, ...]:
     """Windows that cover 0 … length, starting at multiples of `stride`, neighbours sharing at least `overlap` pixels.
 
-    One window when the tile holds all. The last one ends with the image: it is at least a tile long, at most
+    A single window if the tile covers all. The last one ends with the image: it is at least a tile long, at most
     `stride` − 1 pixels longer.
 
     >>> spans_of(100, 128, 32), spans_of(340, 128, 32)
@@ -81,7 +81,7 @@ def spans_of(length: int, tile: int, overlap: int, stride: int = STRIDE) -> tupl
 
 
 def _ramps(span: Span, length: int, overlap: int) -> npt.NDArray[np.float64]:
-    """Unnormalised weights: they rise smoothly over `overlap` pixels from an edge that is not the image's own."""
+    """Unnormalised weights: they rise smoothly over `overlap` pixels from an edge inside the image."""
     size = span[1] - span[0]
     inside = np.arange(size) + 0.5
     depth = np.full(size, np.inf)
@@ -126,13 +126,13 @@ def plan_tiles(height: int, width: int, *, tile: int = TILE, overlap: int = OVER
 
 
 U8 = npt.NDArray[np.uint8]
-Rows = Callable[[int, int], U8]  # (top, bottom) to (bottom − top, W, B): asked for in order, without gaps
+Rows = Callable[[int, int], U8]  # (top, bottom) to (bottom − top, W, B); called in order, without gaps
 Function = Callable[[Tensor], Tensor]  # (N, B, H, W) uint8 to (N, C, H, W) float
 
 
 @dataclass(frozen=True)
 class Block:
-    """A finished rectangle: its corner, the blended values and the image's own pixels."""
+    """A finished rectangle: its corner, the blended values and the pixels of the image."""
 
     top: int
     left: int
@@ -155,13 +155,13 @@ def blended_blocks(
     Args:
         function: values of windows, (N, B, h, w) to (N, C, h, w).
         rows: reads rows of the image.
-        plan: where the windows lie.
-        batch: windows of one shape that are given to `function` at a time, at least 1.
-        on_window: told how many windows were done since it was last told.
+        plan: the positions of the windows.
+        batch: windows of one shape per call of `function`, at least 1.
+        on_window: called with the number of windows done since the last call.
     """
     band: U8 | None = None
     start = 0
-    waiting: Tensor | None = None  # (C, shared rows, W): what windows above gave to rows that are not final
+    waiting: Tensor | None = None  # (C, shared rows, W): contributions of windows above to unfinished rows
     for row, (top, bottom) in enumerate(plan.rows.spans):
         kept = None if band is None else band[top - start :]
         read = top if kept is None else top + len(kept)
@@ -190,7 +190,7 @@ def _finished_columns(
     batch: int,
     on_window: Callable[[int], None],
 ) -> Iterator[tuple[int, Tensor]]:
-    """(left, (C, h, w)) from left to right: what all windows of this row of windows give, times the row's weights."""
+    """(left, (C, h, w)) from left to right: the sum of a row of windows, times the weights of the rows."""
     waiting: Tensor | None = None  # (C, h, shared columns)
     index = 0
     for spans in _batches(columns.spans, batch):

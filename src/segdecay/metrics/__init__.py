@@ -1,1 +1,1 @@
-"""metrics."""
+"""Scores, bootstrap, intervals and multiple testing."""

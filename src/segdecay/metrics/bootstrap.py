@@ -1,8 +1,6 @@
-"""From kept counts to the surface that a verdict is read from: fold scores, resamples and influence of images.
+"""Fold scores, bootstrap resamples and influences from counts of images or groups.
 
-Pure numpy: per-image (or per-group) true positives, unions and true pixels in, arrays out. Knows nothing of files,
-training or decisions. What is resampled is called a unit: an image, or a whole group where groups are known and a fold
-has at least LEAST_GROUPS of them.
+The resampled unit is an image, or a whole group if groups are known and every fold has at least LEAST_GROUPS of them.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from segdecay.metrics.criteria import Criterion
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 MIOU = Criterion()
-LEAST_GROUPS = 8  # in a fold; with fewer, resampling groups says nothing about how they spread
+LEAST_GROUPS = 8  # in a fold; fewer are too few to estimate their spread by resampling
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Counts:
         return float(criterion.score(self.class_iou(criterion), self.support.astype(np.float64)))
 
     def by_group(self, groups: Sequence[object]) -> Counts:
-        """The same counts with the images of a group summed: one unit a group.
+        """The counts with the images of a group summed: one unit per group.
 
         >>> Counts(*3 * [np.array([[1], [2], [4]])]).by_group(["a", "b", "a"]).hit.tolist()
         [[5], [2]]
@@ -67,7 +65,7 @@ Setting = Sequence[Sequence[Counts]]  # folds, then seeds
 
 
 def known_groups(groups: Sequence[Sequence[str]]) -> list[list[str]] | None:
-    """The groups of every fold, or None where every image is its own: there images are the units.
+    """The groups of every fold, or None if every image is a group of its own, so that images are the units.
 
     >>> known_groups([["a", "b"], ["c"]]), known_groups([["a", "a"], ["c"]])
     (None, [['a', 'a'], ['c']])
@@ -95,7 +93,7 @@ def fold_scores(setting: Setting, criterion: Criterion = MIOU) -> F64:
 
 
 def image_draws(n_images: Sequence[int], resamples: int, seed: int) -> list[I64]:
-    """For each fold (R, N): how often each image is in each of R resamples of N images."""
+    """For each fold (R, N): the number of times each image is in each of R resamples of N images."""
     random = np.random.Generator(np.random.PCG64(seed))
     return [_draws(random, n, resamples) for n in n_images]
 
@@ -105,9 +103,9 @@ def _draws(random: np.random.Generator, n: int, resamples: int) -> I64:
 
 
 def content_draws(trials: Sequence[Counts], resamples: int, seed: int) -> list[I64]:
-    """Like `image_draws`, each fold seeded by a trial of it: the order of the folds changes nothing.
+    """Like `image_draws`, with each fold seeded by its content, so that the order of the folds has no effect.
 
-    Folds of equal content are told apart by a count, so that copies are draws of their own.
+    Folds of equal content are distinguished by a counter, so that their draws differ.
     """
     seen: dict[int, int] = {}
     found = []
@@ -161,11 +159,11 @@ def influence(seeds: Sequence[Counts], criterion: Criterion = MIOU) -> F64:
 
 @dataclass(frozen=True)
 class Surface:
-    """What is known of V settings in F folds; NaN in `scores` where a setting has no such fold.
+    """Scores of V settings in F folds with their resamples; NaN in `scores` where a setting lacks a fold.
 
     scores (V, F); deviations (V, F, R): resampled scores around their mean, scaled by √(n/(n−1)), 0 where absent;
-    influences: for each fold (V, n); noise (V, R): standard normal draws that stand for the luck of a training;
-    clusters: as influences, of whole groups, where single images are resampled although their groups are known.
+    influences: for each fold (V, n); noise (V, R): standard normal draws for the variation between trainings;
+    clusters: as influences, of whole groups, if single images are resampled although their groups are known.
     """
 
     scores: F64
@@ -176,13 +174,13 @@ class Surface:
 
     @property
     def has(self) -> npt.NDArray[np.bool_]:
-        """(V, F) which trials there are."""
+        """(V, F) whether a setting has a fold."""
         return np.isfinite(self.scores)
 
 
 def surface_of(
     settings: Sequence[dict[int, Sequence[Counts]]],  # fold to seeds
-    names: Sequence[str],  # one a setting: its draws of training noise depend on nothing else
+    names: Sequence[str],  # one per setting; its draws of training noise depend only on it
     *,
     criterion: Criterion = MIOU,
     resamples: int,

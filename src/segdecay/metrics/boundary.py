@@ -1,8 +1,4 @@
-"""Boundary IoU: how well outlines are met, from the pixels of both masks that lie near the border of their class.
-
-Index masks in, counts of every image out, so that sums and resamples are arithmetic. Pure numpy; knows nothing of
-models.
-"""
+"""Boundary IoU, from counts of the pixels of both masks that lie near the border of their class."""
 
 from __future__ import annotations
 
@@ -48,7 +44,7 @@ class BoundaryCounts:
 
 
 def band_px(height: int, width: int) -> int:
-    """How wide the band is inside a class, in pixels: 2 % of the diagonal, at least 1.
+    """The width of the band inside a class, in pixels: 2 % of the diagonal, at least 1.
 
     >>> band_px(360, 480), band_px(8, 8)
     (12, 1)
@@ -101,8 +97,7 @@ def image_boundaries(
 ) -> BoundaryCounts:
     """Counts of the bands of every image and class.
 
-    Ignored pixels are no class in truth and prediction alike, whatever is predicted there: a class ends where they
-    begin, and they are in no band.
+    Ignored pixels belong to no class, in truth and prediction: a class ends where they begin, and they are in no band.
 
     >>> truth = np.array([[[0] * 5 + [1] * 5] * 10])
     >>> image_boundaries(truth, truth, 2).class_iou().tolist()
@@ -110,7 +105,7 @@ def image_boundaries(
 
     Source: Cheng, Girshick, Dollár, Berg, Kirillov, *Boundary IoU*, CVPR 2021, equation 3, and how its authors' code
     makes a band (2 % of the diagonal, rounded; outside of the image is background). Differs in: counts are summed over
-    images before they are divided; ignored pixels, which the paper does not have.
+    images before the division; ignored pixels, which the paper does not have.
     """
     parts = [_one(claimed, true, classes) for claimed, true in zip(prediction, truth, strict=True)]
     return BoundaryCounts(
@@ -133,14 +128,14 @@ def _one(prediction: Mask, truth: Mask, classes: int) -> tuple[I64, I64]:
 
 
 def write_boundaries(path: Path, counts: BoundaryCounts) -> None:
-    """Keep the counts as a compressed .npz without pickle."""
+    """Write the counts as a compressed .npz without pickle."""
     content = io.BytesIO()
     np.savez_compressed(content, hit=counts.hit, union=counts.union)
     write_bytes(path, content.getvalue())
 
 
 def read_boundaries(path: Path) -> BoundaryCounts | None:
-    """The counts that `write_boundaries` kept; None where there is no file, as in runs of older versions.
+    """The counts of `write_boundaries`; None without a file, as in runs of older versions.
 
     Raises:
         RunError: the file is damaged.

@@ -1,6 +1,6 @@
-"""Confusion matrices of single images, and the scores that follow from sums of them.
+"""Confusion matrices of single images, and scores of their sums.
 
-Rows are the truth, columns the prediction; ignored pixels are in no cell. Knows index masks only.
+Rows are the truth, columns the prediction; ignored pixels are not counted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def image_confusions(
     truth: Tensor,  # (N, H, W) integer, class indices or IGNORE
     classes: int,
 ) -> Tensor:  # (N, C, C) int64
-    """One confusion matrix an image. Ignored pixels fall into a row of their own, which is cheaper than leaving out.
+    """One confusion matrix per image. Ignored pixels are counted in an extra row, which is faster than removing them.
 
     >>> image_confusions(torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]]), 2).tolist()
     [[[1, 1], [0, 0]]]
@@ -63,7 +63,7 @@ def image_confusions(
 def _cells(
     prediction: npt.NDArray[np.integer[Any]], truth: npt.NDArray[np.integer[Any]], classes: int
 ) -> npt.NDArray[np.intp]:
-    """The cell of every pixel in the flattened matrix of one image."""
+    """The index of every pixel in the flattened matrix of one image."""
     cell: npt.NDArray[np.intp] = np.minimum(truth.ravel(), classes, dtype=np.intp)
     cell *= classes
     cell += prediction.ravel()
@@ -71,15 +71,15 @@ def _cells(
 
 
 def scores_of(
-    matrices: npt.NDArray[np.int64],  # (N, C, C) of every image, or (C, C) of a set whose images are not known
+    matrices: npt.NDArray[np.int64],  # (N, C, C) of every image, or (C, C) of a whole set
     loss: float = math.nan,
     boundary: BoundaryCounts | None = None,
-    excluded: Sequence[int] = (),  # classes that no mean over classes counts; their pixels are still in the matrices
+    excluded: Sequence[int] = (),  # classes left out of means; their pixels are still in the matrices
 ) -> Scores:
-    """Scores of a set of images: of the summed matrices, and of every image by itself, mean over images.
+    """Scores of a set of images: of the summed matrices, and means of scores of single images.
 
-    A class that is absent from truth and prediction is NaN and outside the means; predicted only, it counts 0. Formulas
-    and what is not available: docs/scores.md.
+    A class that is absent from truth and prediction is NaN and left out of means; a class that is only predicted has
+    IoU 0. Formulas: docs/scores.md.
 
     >>> scores_of(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).iou
     (0.75, 0.8, nan)
@@ -112,7 +112,7 @@ def scores_of(
 
 
 def _float(value: F64) -> float:
-    """A number, or the one NaN, so that records of equal scores are equal."""
+    """A number, or always the same NaN object, so that records of equal scores are equal."""
     return float(value) if np.isfinite(value) else math.nan
 
 
@@ -121,7 +121,7 @@ def _floats(values: F64) -> tuple[float, ...]:
 
 
 def curve_scores(scores: Scores, part: str, task: Task) -> dict[str, float]:
-    """What a line of a curve says of a scored part: "train" or "validation"."""
+    """The scores of a part, "train" or "validation", in a line of a curve."""
     found = {f"{part}_miou": scores.miou}
     if task == "classification":
         found[f"{part}_balanced_accuracy"] = scores.balanced_accuracy
@@ -129,7 +129,7 @@ def curve_scores(scores: Scores, part: str, task: Task) -> dict[str, float]:
 
 
 def write_confusions(path: Path, matrices: I64) -> None:
-    """Keep (N, C, C) matrices as a sparse, compressed .npz without pickle."""
+    """Write (N, C, C) matrices as a sparse, compressed .npz without pickle."""
     image, row, column = np.nonzero(matrices)
     content = io.BytesIO()
     np.savez_compressed(
@@ -143,7 +143,7 @@ def write_confusions(path: Path, matrices: I64) -> None:
 
 
 def read_confusions(path: Path) -> I64:
-    """The matrices that `write_confusions` kept.
+    """The matrices of `write_confusions`.
 
     Raises:
         RunError: the file is missing or damaged.

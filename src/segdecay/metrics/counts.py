@@ -1,7 +1,6 @@
-"""Counts of confusion matrices and what follows from them: true positives, unions, IoU, means, sums of a kept file.
+"""Counts of confusion matrices: true positives, unions, IoU, means, sums of a file. Without torch, for the report.
 
-Pure numpy: the report and the verdict read records with it and need no torch. Rows are the truth, columns the
-prediction.
+Rows are the truth, columns the prediction.
 """
 
 from __future__ import annotations
@@ -71,13 +70,13 @@ def least_present(values: F64) -> F64:
 def mean_present(values: F64, axis: int = -1) -> F64:
     """Mean over the classes that are not NaN; NaN when all are."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an all-NaN slice is NaN, which is what we say
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of an all-NaN slice is NaN, as documented
         return np.asarray(np.nanmean(values, axis=axis))
 
 
 @dataclass(frozen=True)
 class KeptCounts:
-    """A file of kept matrices without the matrices: hit, union and true (N, C) of every image, total (C, C) of all."""
+    """Sums of a file of matrices: hit, union and true (N, C) of every image, total (C, C) of all images."""
 
     hit: I64
     union: I64
@@ -86,7 +85,7 @@ class KeptCounts:
 
 
 def read_counts(path: Path) -> KeptCounts:
-    """Counts of the matrices that `metrics.write_confusions` kept; room for N·C numbers, not for N·C².
+    """Counts of the matrices of `metrics.write_confusions`, with memory for N·C numbers, not N·C².
 
     Raises:
         RunError: the file is missing or damaged.

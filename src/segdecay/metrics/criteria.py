@@ -1,7 +1,6 @@
-"""What a setting is scored by: one number from the summed counts of a fold, and what no class may lose.
+"""Criteria: the score of a setting from the summed counts of a fold, and the largest loss allowed to a class.
 
-Pure numpy: true positives, unions and true pixels of every class in, scores out. Everything else (folds, resamples,
-intervals) follows from that function. A class is scored by IoU, or by recall where images have one label each.
+A class is scored by IoU, or by recall if images have one label each.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from segdecay.runs.records import Scores
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 NAMES = {
-    "miou": "mIoU",
-    "worst": "worst-class IoU",
-    "weighted": "frequency-weighted IoU",
-    "classes": "IoU",
+    "miou": "m{score}",
+    "worst": "worst-class {score}",
+    "weighted": "frequency-weighted {score}",
+    "classes": "{score}",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
 }
@@ -36,10 +35,10 @@ class Criterion:
     """A score of summed counts.
 
     kind: "miou" (mean over the classes present in truth or prediction), "worst" (the smallest of them), "weighted"
-    (mean weighted by true pixels), "classes" (mean over the classes named), "accuracy" (the share that is right) or
+    (mean weighted by true pixels), "classes" (mean over the named classes), "accuracy" (the share that is correct) or
     "balanced_accuracy" (mean recall over the classes of the truth). most_loss: the largest loss of a class's score
-    against none that any class may have, or None. of_recall: the class score is recall whatever the kind. excluded:
-    classes that "miou", "worst", "weighted" and "balanced_accuracy" leave out; most_loss watches them all the same.
+    against no decay that is allowed, or None. of_recall: the class score is recall whatever the kind. excluded:
+    classes that "miou", "worst", "weighted" and "balanced_accuracy" leave out; most_loss applies to them too.
     """
 
     kind: str = "miou"
@@ -52,16 +51,16 @@ class Criterion:
 
     @property
     def by_class(self) -> Criterion:
-        """What single classes are told by: IoU for masks, recall for labels of images."""
+        """The criterion of single classes: IoU for masks, recall for labels of images."""
         return Criterion("classes", of_recall=self.of_recall)
 
     @property
     def class_score(self) -> str:
-        """What a class is scored by: "IoU" or "recall"."""
+        """The name of the score of a class: "IoU" or "recall"."""
         return "recall" if self.of_recall or self.kind in OF_RECALL else "IoU"
 
     def class_scores(self, hit: I64 | F64, union: I64 | F64, true: I64 | F64) -> F64:
-        """The score of every class from its counts, NaN where it is absent; all arguments (..., C).
+        """The score of every class from its counts, NaN for an absent class; all arguments (..., C).
 
         >>> one = np.array([3.0])
         >>> [float(Criterion(kind).class_scores(one, one + 3, one + 1)[0]) for kind in ("miou", "accuracy")]
@@ -72,13 +71,13 @@ class Criterion:
             return np.asarray(np.where(whole > 0, hit / whole, np.nan), dtype=np.float64)
 
     def of_record(self, scores: Scores) -> float:
-        """The score of a record, which holds that of every class."""
+        """The score of a record."""
         values = scores.recall if self.class_score == "recall" else scores.iou
         return float(self.score(np.array(values), np.array(scores.support, dtype=np.float64)))
 
     @property
     def name(self) -> str:
-        """How the score is called.
+        """The name of the score.
 
         >>> Criterion("classes", (2,), ("pole",)).name, Criterion(most_loss=0.02).name
         ('IoU of pole', 'mIoU such that no class loses more than 0.02')
@@ -86,14 +85,14 @@ class Criterion:
         of = f" of {', '.join(self.class_names)}" if self.kind == "classes" else ""
         of += f" without {', '.join(self.excluded_names)}" if self.excluded else ""
         limit = "" if self.most_loss is None else f" such that no class loses more than {self.most_loss:g}"
-        return f"{NAMES[self.kind].replace('IoU', self.class_score)}{of}{limit}"
+        return f"{NAMES[self.kind].format(score=self.class_score)}{of}{limit}"
 
     def score(
         self,
         class_iou: F64,  # (..., C) or recall, as `class_scores`; NaN where a class is absent
         true: F64,  # (..., C) true pixels of each class
     ) -> F64:  # (...)
-        """The score of summed counts; NaN where no class that counts is present.
+        """The score of summed counts; NaN if no counted class is present.
 
         >>> one, pixels = np.array([0.9, 0.5, np.nan]), np.array([30.0, 10.0, 0.0])
         >>> [round(float(Criterion(kind).score(one, pixels)), 2) for kind in ("miou", "worst", "weighted")]
@@ -114,9 +113,9 @@ class Criterion:
     def is_allowed(
         self,
         class_iou: F64,  # (..., V, C) of every setting, mean over folds
-        none: F64,  # (..., C) of none
+        none: F64,  # (..., C) without decay
     ) -> npt.NDArray[np.bool_]:  # (..., V)
-        """Whether no class loses more than `most_loss` against none; a class that either lacks is not compared."""
+        """Whether no class loses more than `most_loss` against no decay; a class that either lacks is not compared."""
         if self.most_loss is None:
             return np.ones(class_iou.shape[:-1], dtype=np.bool_)
         loss = none[..., None, :] - class_iou
@@ -137,14 +136,14 @@ def build_criterion(
         f"search.criterion_classes: {unknown('class', name, class_names)}" for name in named if name not in class_names
     ]
     faults += [
-        f"search.criterion_classes names {name}, which exclude_from_mean of dataset.yaml leaves out. Remove it from "
+        f"search.criterion_classes lists {name}, which exclude_from_mean of dataset.yaml leaves out. Remove it from "
         "one of them."
         for name in named
         if name in exclude_from_mean
     ]
     if task == "classification" and search.criterion == "miou":
         faults.append(
-            "search.criterion=miou scores masks, and these data have one label an image. Use balanced_accuracy, "
+            "search.criterion=miou scores masks, but these data have one label per image. Use balanced_accuracy, "
             "accuracy, worst or classes."
         )
     gather(ConfigError, faults)

@@ -1,14 +1,12 @@
-"""Intervals of a surface, each saying of what: one named beforehand, all differences at once, or the selected setting.
+"""Intervals of scores and differences: of a single setting, of all differences at once, and of the selected setting.
 
-Pure numpy and scipy: arrays in, numbers out.
-
-The variance of a mean over F folds has two parts. *Images*: what resampling the units of every fold gives, the same for
-both settings. *Training*: what the folds spread beyond that, half of it a setting's own and half the median of all
-settings, counted the less the fewer folds and settings speak for it. Degrees of freedom (Satterthwaite) say how well
-each part is known: the images' by the fourth moment of their influence, so that a rare class that lies in few images
-counts as few. All differences together are covered by the quantile of the largest studentised deviation over the
-resamples, which knows how alike the strengths are. The selected setting is corrected by repeating the whole selection
-in every resample. Figures that chose between this and other statistics: docs/verdict.md, benchmarks/calibration.py.
+The variance of a mean over F folds has two parts. *Images*: from resampled units of every fold, with the same resamples
+for both settings. *Training*: the spread of folds beyond that, half the setting's own and half the median of all
+settings, shrunk if there are few folds and settings. Degrees of freedom (Satterthwaite) describe how well each part is
+known: those of the images come from the fourth moment of their influence, so that a rare class in few images gives few.
+All differences together are covered by the quantile of the largest studentised deviation over the resamples, which
+takes the correlation between strengths into account. The selected setting is corrected by repeating the selection in
+every resample. Comparison with other statistics: docs/verdict.md, benchmarks/calibration.py.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ from segdecay.metrics.counts import mean_present
 from segdecay.runs.verdict import Interval
 
 I64 = npt.NDArray[np.int64]
-OWN_SHARE = 0.5  # of a setting's own spread beyond the images; the rest is the median over settings
-# how firmly we hold, before folds are seen, that the images explain how they differ, in degrees of freedom
+OWN_SHARE = 0.5  # weight of a setting's own spread beyond the images; the rest is the median over settings
+# prior weight, in degrees of freedom, of the assumption that images explain the differences between folds
 PRIOR_OF_DIFFERENCES = 10.0
-PRIOR_OF_SCORES = 4.0  # weaker: folds also differ by what resampled images do not show
-LEAST_CLUSTER_FREEDOM = 4  # groups less folds; with fewer, only the spread over folds speaks of groups
+PRIOR_OF_SCORES = 4.0  # weaker, since scores of folds also differ for other reasons
+LEAST_CLUSTER_FREEDOM = 4  # groups minus folds; with fewer, only the spread over folds is used
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Estimates:
     training: F64
 
     def interval(self, index: int, tail: float) -> Interval:
-        """One mean with its t interval that leaves out `tail` on both sides together."""
+        """One mean with its t interval; `tail` is the probability outside, on both sides together."""
         mean, error = float(self.means[index]), float(self.errors[index])
         if not np.isfinite(mean):
             return Interval(None, None, None)
@@ -56,7 +54,7 @@ class Estimates:
 
 
 def t_quantile(tail: float, freedom: float) -> float:
-    """Half-width in standard errors of an interval that leaves out `tail` on both sides together.
+    """Half-width in standard errors of an interval with the probability `tail` outside, on both sides together.
 
     >>> round(t_quantile(0.05, 2), 2), round(t_quantile(0.05, np.inf), 2)
     (4.3, 1.96)
@@ -67,7 +65,7 @@ def t_quantile(tail: float, freedom: float) -> float:
 def image_freedom(
     influence: Sequence[F64],  # for each fold (n,)
 ) -> float:
-    """Degrees of freedom of the variance that units give: 2·V²/Var(V), from the fourth moment of their influence.
+    """Degrees of freedom of the variance from the units: 2·V²/Var(V), from the fourth moment of their influence.
 
     >>> image_freedom([np.array([-1.0, 1.0, -1.0, 1.0])])  # equal squares: as many as four images allow
     3.0
@@ -86,8 +84,8 @@ def image_freedom(
 def pooled_freedom(n_folds: int, n_settings: int) -> float:
     """Degrees of freedom of a fold spread that is half its own and half the pool of `n_settings`.
 
-    Satterthwaite's rule; the settings share the trials of none and the data, so the pool is counted as half of what
-    independence would give.
+    Satterthwaite's rule; the settings share the data and the trials without decay, so the pool has half the weight of
+    independent settings.
 
     >>> pooled_freedom(3, 1), round(pooled_freedom(3, 3), 2)
     (2.0, 4.0)
@@ -117,7 +115,7 @@ def training_variance(
     n_folds: F64,  # (V,) folds seen
     prior: float,  # degrees of freedom
 ) -> tuple[F64, F64]:
-    """Variance of the mean beyond the images (V,), and the degrees of freedom of the spread it is read from.
+    """Variance of the mean beyond the images (V,), and the degrees of freedom of the spread from which it is computed.
 
     >>> one, folds = np.array([1.0, 1.0]), np.array([3, 3])
     >>> training_variance(one, 2 * one, folds, 10)[0].tolist()  # the images explain all
@@ -143,7 +141,7 @@ def _estimates(
     noise: F64,  # (V, R)
     prior: float,
 ) -> Estimates:
-    """Means over the folds that are there, with both parts of their variance."""
+    """Means over the available folds, with both parts of their variance."""
     has = np.isfinite(scores)
     n_folds = has.sum(axis=1)
     count = np.maximum(n_folds, 1).astype(np.float64)
@@ -165,9 +163,8 @@ def _estimates(
 def own_estimates(surface: Surface) -> Estimates:
     """The mean score of every setting over the folds that it has.
 
-    Images of a group are alike, which hardly matters to a difference and much to a score. Where images are resampled
-    although groups are known, the variance is not below that of whole groups (jackknife) or, with very few groups, of
-    the folds.
+    Images of a group are similar, which affects a difference little and a score much. If images are resampled although
+    groups are known, the variance is at least that of whole groups (jackknife) or, with very few groups, of the folds.
     """
     found = _estimates(surface.scores, surface.deviations, surface.influences, surface.noise, PRIOR_OF_SCORES)
     if surface.clusters is None:
@@ -190,23 +187,23 @@ def own_estimates(surface: Surface) -> Estimates:
 
 
 def difference_estimates(surface: Surface, reference: int) -> Estimates:
-    """The paired difference of every setting to one, over the folds that both have; NaN for that one itself."""
+    """The paired difference of every setting from one, over the folds that both have; NaN for the reference itself."""
     scores = surface.scores - surface.scores[reference]
     scores[reference] = np.nan
     return _estimates(
         scores,
         surface.deviations - surface.deviations[reference],
         [fold - fold[reference] for fold in surface.influences],
-        (surface.noise - surface.noise[reference]) / np.sqrt(2),  # both trainings are lucky or not
+        (surface.noise - surface.noise[reference]) / np.sqrt(2),  # both trainings vary
         PRIOR_OF_DIFFERENCES,
     )
 
 
 def selection_deviations(surface: Surface, differences: Estimates) -> F64:
-    """(V, R) what a resample of images and the luck of trainings add to the mean score of every setting.
+    """(V, R) deviations of the mean score of every setting, from resampled images and the variation between trainings.
 
-    What moves all settings of a fold alike selects nothing, so the luck is read from the differences to none, half of
-    it each setting's own; none itself has the median.
+    Deviations that all settings of a fold share do not affect the selection, so the variation between trainings is
+    estimated from the differences from no decay, half of it each setting's own; no decay has the median.
     """
     has = surface.has
     count = np.maximum(has.sum(axis=1), 1)
@@ -218,7 +215,7 @@ def selection_deviations(surface: Surface, differences: Estimates) -> F64:
 
 
 def joint_tail(estimates: Estimates, confidence: float) -> float:
-    """The tail of a single interval at which all of them together have this confidence.
+    """The tail probability of single intervals at which all of them together have this confidence.
 
     The quantile of the largest |deviation| in standard deviations over the resamples, as the tail of a normal. Not
     above 1 − confidence, nor below Bonferroni's share of it.
@@ -240,7 +237,7 @@ def joint_tail(estimates: Estimates, confidence: float) -> float:
 
 @dataclass(frozen=True)
 class Selected:
-    """A score corrected for having been selected; `shares`: how often each setting is selected in the resamples."""
+    """A bias-corrected score; `shares`: the share of resamples in which each setting is selected."""
 
     mean: float
     interval: tuple[float, float]
@@ -250,18 +247,18 @@ class Selected:
 def corrected(
     means: F64,  # (V,)
     deviations: F64,  # (V, R) resampled, around 0
-    taken: I64,  # (R,) the setting that the whole selection takes in every resample
-    chosen: int,  # the setting that it took
+    taken: I64,  # (R,) the setting selected in every resample
+    chosen: int,  # the setting selected on the data
     *,
     error: float,  # standard error and degrees of freedom of that setting's own mean
     freedom: float,
     confidence: float,
 ) -> Selected:
-    """Bootstrap bias correction of a selection (BBC-CV): the mean over resamples of mean − deviation of what was taken.
+    """Bootstrap bias correction of a selection (BBC-CV): the mean over resamples of mean − deviation of the selected.
 
-    What a resample adds to the setting that it selects, the data may have added to the one that they selected. In place
-    of the scores of images that a resample leaves out (few, and without rare classes) their linear form is taken:
-    leaving out turns the deviation's sign.
+    The advantage that a resample gives to its selected setting estimates the advantage that the data gave to theirs. In
+    place of scores of the images that a resample leaves out (few, and without rare classes) their linear form is used,
+    in which leaving out reverses the sign of the deviation.
 
     Source: Tsamardinos, Greasidou, Borboudakis, Machine Learning 107 (2018), algorithm 3; differs in: deviations in
     place of left-out scores, training noise among them, percentiles widened from normal to t.
@@ -277,7 +274,7 @@ def corrected(
     return Selected(centre, (centre + (float(low) - centre) * wider, centre + (float(high) - centre) * wider), shares)
 
 
-LEAST_UNITS = 2  # of resampling, below which there is no interval
+LEAST_UNITS = 2  # fewer resampled units give no interval
 
 
 def ratio_intervals(
@@ -290,10 +287,10 @@ def ratio_intervals(
     resamples: int,
     seed: int = 0,
 ) -> list[Interval]:
-    """Σ part / Σ whole of K quantities, each with its interval, cut at 0 and 1; None where a whole is 0.
+    """Σ part / Σ whole of K quantities, each with its interval, clipped to [0, 1]; None where a whole is 0.
 
-    Groups are resampled where there are enough, otherwise images, no narrower than groups say. No interval where a
-    single image or group speaks.
+    Groups are resampled if there are enough, otherwise images, with at least the variance of groups. No interval for a
+    single image or group.
 
     >>> ones, none = np.ones((4, 1)), np.zeros((4, 1), np.int64)
     >>> ratio_intervals(ones, 2 * ones, Counts(none, none, none), list("abcd"), confidence=0.9, resamples=100)[0]
@@ -317,7 +314,7 @@ def ratio_intervals(
             scores=total[:, None],
             deviations=deviations.T[:, None],
             influences=(_influence(part, whole),),
-            noise=np.zeros((len(total), resamples)),  # the luck of a training is not in a single fold
+            noise=np.zeros((len(total), resamples)),  # a single fold does not show the variation between trainings
             clusters=None if by_groups else (clusters,),
         )
     )

@@ -1,7 +1,4 @@
-"""Many comparisons at once: Holm's step-down procedure, and letters for what cannot be told apart.
-
-Pure numpy and scipy: numbers in, numbers out.
-"""
+"""Multiple comparisons: Holm's step-down procedure, and letters for arms that cannot be told apart."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ F64 = npt.NDArray[np.float64]
 
 
 def p_values(differences: F64, errors: F64, freedom: F64) -> F64:
-    """Two-sided p of a t statistic; 1 where the difference is 0 or not known.
+    """Two-sided p of a t statistic; 1 if the difference is 0 or unknown.
 
     >>> p_values(np.array([2.0, np.nan]), np.array([1.0, 1.0]), np.array([np.inf, 3.0])).round(4).tolist()
     [0.0455, 1.0]
@@ -27,7 +24,7 @@ def p_values(differences: F64, errors: F64, freedom: F64) -> F64:
 
 
 def holm(p: F64) -> F64:
-    """Adjusted p: the k-th smallest of m times (m − k + 1), not below those before it, not above 1.
+    """Adjusted p: the k-th smallest of m times (m − k + 1), made monotonic, at most 1.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
@@ -42,9 +39,9 @@ def holm(p: F64) -> F64:
 
 
 def holm_tails(p: F64, alpha: float) -> F64:
-    """The tail at which the procedure judged each comparison: α/(m − k + 1), the same for all that are not rejected.
+    """The level at which the procedure judged each comparison: α/(m − k + 1), the same for all that are not rejected.
 
-    An interval with this tail leaves 0 out exactly where the adjusted p is at most α.
+    An interval with this tail probability excludes 0 exactly if the adjusted p is at most α.
 
     >>> holm_tails(np.array([0.01, 0.04, 0.03]), 0.06).round(4).tolist()
     [0.02, 0.06, 0.03]
@@ -63,9 +60,9 @@ def holm_tails(p: F64, alpha: float) -> F64:
 
 
 def letters(n: int, apart: Collection[tuple[int, int]]) -> tuple[str, ...]:
-    """For n arms, the best first: two share a letter exactly where they cannot be told apart.
+    """Letters of n arms, the best first: two arms share a letter exactly if they cannot be told apart.
 
-    A letter is a largest set of arms of which no two are told apart.
+    A letter is a maximal set of arms of which no two are told apart.
 
     >>> letters(3, {(0, 2)}), letters(2, set())
     (('a', 'ab', 'b'), ('a', 'a'))
@@ -76,7 +73,7 @@ def letters(n: int, apart: Collection[tuple[int, int]]) -> tuple[str, ...]:
 
 
 def _cliques(alike: Sequence[set[int]], taken: set[int], left: set[int], done: set[int]) -> list[set[int]]:
-    """All largest sets of which any two are alike (Bron and Kerbosch 1973, with a pivot)."""
+    """All maximal sets of which any two are alike (Bron and Kerbosch 1973, with a pivot)."""
     if not left and not done:
         return [taken]
     pivot = max(left | done, key=lambda i: len(alike[i] & left))

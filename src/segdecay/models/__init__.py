@@ -1,1 +1,1 @@
-
+"""Networks: the built-in U-Net, segmentation_models_pytorch, and user models."""

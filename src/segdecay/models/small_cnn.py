@@ -1,20 +1,17 @@
-"""The small network of many first lessons: two convolutions, two linear layers, one label an image.
-
-Knows tensors only; nothing of classes' names, data or training.
-"""
+"""A small CNN for images with one label each: two convolutions, two linear layers."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 WIDTHS, HIDDEN = (16, 32), 128
-POOLED = 8  # side of the map that the linear layers see: what two halvings leave of 32 pixels
+POOLED = 8  # side of the input of the linear layers: 32 pixels, halved twice
 
 
 class SmallCNN(nn.Module):
-    """3x3 convolutions of 16 and 32 channels, each with ReLU and a halving, then linear layers of 128 and C.
+    """3x3 convolutions of 16 and 32 channels, each with ReLU and pooling by 2, then linear layers of 128 and C.
 
-    The map is pooled to 8x8 before the linear layers, which changes nothing at 32x32 and takes images of any other
+    The map is pooled to 8x8 before the linear layers, which has no effect at 32x32 and allows images of any other
     size from 4x4 on.
 
     Args:

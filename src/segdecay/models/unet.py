@@ -1,7 +1,4 @@
-"""The built-in U-Net: any input size, any width and depth, batch or group norm, dropout.
-
-Knows tensors only; nothing of classes' names, data or training.
-"""
+"""The built-in U-Net: any input size, width and depth, batch or group norm, dropout."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUP_NORM_CHANNELS = 8  # channels a group, at most
-DROPPED_LEVELS = 2  # the deepest of the encoder: "at the end of the contracting path", as Ronneberger et al. have it
+GROUP_NORM_CHANNELS = 8  # largest number of channels per group
+DROPPED_LEVELS = 2  # deepest encoder levels with dropout: "at the end of the contracting path" (Ronneberger et al.)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -21,7 +18,7 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 class ConvBlock(nn.Sequential):
-    """Twice: 3x3 convolution without bias, norm, ReLU; then channel dropout."""
+    """Two times (3x3 convolution without bias, norm, ReLU), then channel dropout."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, dropout: float) -> None:
         layers: list[nn.Module] = []
@@ -47,8 +44,8 @@ class UNet(nn.Module):
         width: channels of the first level; level k has width * 2**k.
         depth: how often the resolution is halved, at least 1.
         norm: "batch" or "group".
-        dropout: probability of Dropout2d after the two deepest encoder blocks, 0 <= p < 1. They have the most
-            channels; in the first and last block, of `width` channels, it takes away what the head needs.
+        dropout: probability of Dropout2d after the two deepest encoder blocks, 0 <= p < 1. These have the most
+            channels; in the first and last block, with `width` channels, it would remove what the head needs.
 
     Example:
         >>> UNet(3, 5, width=4, depth=2)(torch.zeros(1, 3, 17, 23)).shape

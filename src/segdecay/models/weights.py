@@ -1,4 +1,4 @@
-"""Weights from a user's own file: tensors alone, never the file's code."""
+"""Reads weights from a user's file: tensors only, without running code of the file."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
-    """Load a local file into `model` in place; the names that keep their fresh values are returned.
+    """Load a local file into `model` in place; returns the names of tensors that keep their random values.
 
-    Names may carry a "module." or "_orig_mod." prefix, or be those of the encoder alone. Tensors of another shape are
-    kept fresh (a head for other classes); at least half of the model or its encoder must fit.
+    Names may have a "module." or "_orig_mod." prefix, or be those of the encoder alone. Tensors of another shape are
+    not loaded (a head for other classes); at least half of the model or its encoder must fit.
 
     Raises:
-        ModelError: the file cannot be read, or its names do not fit (both lists' differences are shown).
+        ModelError: the file cannot be read, or its names do not fit (the differences are shown).
     """
     found = fitting(model, path)
     model.load_state_dict(found, strict=False)
@@ -52,14 +52,14 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    """Why, without what torch adds: how to run a file's code all the same."""
+    """The reason, without torch's advice on how to run the file's code."""
     if path.suffix == ".safetensors":
         return f"{path} cannot be read as safetensors: {error}."
     other = re.search(r"GLOBAL (\S+)", str(error))
     holds = f"holds Python objects ({other[1]})" if other else "cannot be read: it is damaged, or no file of weights"
     return (
-        f"{path} {holds}. Only tensors and their names are read, since a pickled object can run code that the file "
-        "brings. Save the weights alone where the file was made: torch.save(model.state_dict(), 'weights.pth')."
+        f"{path} {holds}. Only tensors and their names are read, since a pickled object can run arbitrary "
+        "code. Save only the weights where the file was made: torch.save(model.state_dict(), 'weights.pth')."
     )
 
 

@@ -1,7 +1,4 @@
-"""Models by name: the built-in U-Net, segmentation-models-pytorch with timm encoders, and the user's own.
-
-The only importer of segmentation_models_pytorch. Knows nothing of data files, training or decay.
-"""
+"""Models by name: the built-in networks, segmentation-models-pytorch with timm encoders, and user models."""
 
 from __future__ import annotations
 
@@ -57,28 +54,28 @@ def check_model_name(name: str) -> list[str]:
     if ":" in name:
         return []
     names = [*PRESETS, *CLASSIFIERS]
-    allowed = f"{', '.join(names)}, smp:ARCHITECTURE, or your own package.module:build"
+    allowed = f"{', '.join(names)}, smp:ARCHITECTURE, or package.module:build for a model of yours"
     return [f"Unknown model '{name}'; allowed: {allowed}.{did_you_mean(name, names)}"]
 
 
 def is_own(name: str) -> bool:
-    """Whether a model's name is that of the user's own function."""
+    """Whether a model's name is that of a user's function."""
     return ":" in name and not name.startswith("smp:")
 
 
 def check_model_task(name: str, task: Task) -> list[str]:
-    """Why a model cannot do a task: a network of masks on labels of images, or the other way round.
+    """Faults of a model for a task: a network for masks on images with labels, or the other way round.
 
-    A model of the user's own is told by what it returns, when it is tried.
+    A user model is checked by its output, when it is tried.
     """
     if is_own(name) or check_model_name(name):
         return []
     if task == "classification" and name not in CLASSIFIERS:
         own = "your own package.module:build that returns (N, classes) logits"
-        seen = f"model.name={name} gives a mask, and these data have one label an image."
+        seen = f"model.name={name} gives a mask, but these data have one label per image."
         return [f"{seen} Use --model {', '.join(CLASSIFIERS)}, or {own}."]
     if task == "segmentation" and name in CLASSIFIERS:
-        seen = f"model.name={name} gives one label an image, and these data have masks."
+        seen = f"model.name={name} gives one label per image, but these data have masks."
         return [f"{seen} Use --model {', '.join(PRESETS)}, smp:ARCHITECTURE, or your own package.module:build."]
     return []
 
@@ -103,14 +100,14 @@ def _build_smp(config: ModelConfig, in_channels: int, classes: int) -> nn.Module
 
 
 def import_build(name: str, option: str = "--model") -> Callable[..., Any]:
-    """The function named by package.module:build, found in the current folder or among what is installed.
+    """The function package.module:build, from the current folder or an installed package.
 
     Args:
         name: the module, a colon, the function.
-        option: how the user gave it, for the errors.
+        option: the option in which the user gave it, for errors.
 
     Raises:
-        ModelError: not of that form, a module that cannot be imported, or a function that is not there.
+        ModelError: another form, a module that cannot be imported, or a function that does not exist.
     """
     module_name, colon, function_name = name.partition(":")
     if not (colon and module_name and function_name):
@@ -148,7 +145,7 @@ def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Mo
 
     Classifiers give (N, classes, 1, 1).
 
-    Random weights come from torch's global generator: seed it before.
+    Random weights come from torch's global generator, which the caller seeds.
 
     Raises:
         ModelError: unknown name, an encoder that does not exist, weights that cannot be read or do not fit.
@@ -178,8 +175,8 @@ def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Mo
 
 
 def input_stride(model: nn.Module) -> int:
-    """The number that both sides of an input must be a multiple of; 1 when the model takes any size."""
-    own = getattr(model, "input_stride", None)  # the user's own model may declare it
+    """The number of which both sides of an input must be multiples; 1 if the model takes any size."""
+    own = getattr(model, "input_stride", None)  # a user model may declare it
     encoder = getattr(model, "encoder", None)
     stride = own if own is not None else getattr(encoder, "output_stride", 1)
     return max(int(stride), 1) if isinstance(stride, int) else 1
@@ -192,26 +189,26 @@ def logits_of(
     """Apply a model to images of any size: pad by replication to its stride, crop the logits back.
 
     Raises:
-        ModelError: it returns something else than a tensor.
+        ModelError: the model does not return a tensor.
     """
     height, width = images.shape[-2:]
     stride = max(input_stride(model), 32) if hasattr(model, "segmentation_head") else input_stride(model)
     pad_y, pad_x = -height % stride, -width % stride
     if pad_y or pad_x:
         images = F.pad(images, (0, pad_x, 0, pad_y), mode="replicate")
-    # channels last: convolutions on a CPU are about a fifth faster in it (docs/log.md)
+    # channels last makes convolutions on a CPU about a fifth faster (docs/log.md)
     logits: object = model(images.contiguous(memory_format=torch.channels_last))
     if not isinstance(logits, Tensor):
         held = f" of {', '.join(map(str, logits))}" if isinstance(logits, Mapping) else ""
         raise ModelError(
             f"The model returned a {type(logits).__name__}{held} for {len(images)} images; one tensor of logits "
-            "(N, classes, H, W) is needed. Wrap the model in a module whose forward returns that alone."
+            "(N, classes, H, W) is needed. Wrap the model in a module whose forward returns only this tensor."
         )
     return logits[:, :, None, None] if logits.ndim == 2 else logits[..., :height, :width]
 
 
 def fresh_names(config: ModelConfig, model: nn.Module) -> tuple[str, ...]:
-    """Tensors of a built model that began with random values: all but what a file or the hub's encoder gave.
+    """Tensors of a built model with random initial values: all except those from a file or the hub's encoder.
 
     Raises:
         ModelError: as `load_weights`.

@@ -70,10 +70,9 @@ def check_record(values: Any, kind: type[Record], where: str) -> Record:
     try:
         return pydantic.TypeAdapter(kind).validate_python(values)
     except pydantic.ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg'][:1].lower()}{fault['msg'][1:]};"
-            f" saw {str(fault['input'])[:60]!r}"
-            for fault in error.errors()
-        ]
+        faults = []
+        for fault in error.errors():
+            key, message = ".".join(str(part) for part in fault["loc"]) or "the file", fault["msg"]
+            faults.append(f"{key}: {message[:1].lower()}{message[1:]}; saw {str(fault['input'])[:60]!r}")
         gather(RunError, faults, f"{where} is damaged:")
         raise AssertionError from error  # gather always raises here: a validation error has faults

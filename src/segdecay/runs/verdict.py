@@ -35,7 +35,9 @@ def _with_lambda(values: Any) -> Any:
 
 Kind = Literal["chosen", "zero", "flat", "edge"]
 Limits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known_limits)]
-Scores = Annotated[tuple[float | None, ...], pydantic.BeforeValidator(lambda values: values or ())]  # () where not scored
+Scores = Annotated[
+    tuple[float | None, ...], pydantic.BeforeValidator(lambda values: values or ())
+]  # () where not scored
 StrengthField = Annotated[Strength, pydantic.BeforeValidator(_with_lambda)]
 
 

@@ -1,7 +1,7 @@
-"""The score of the whole procedure on images that no part of it saw: nested cross-validation, or a fold held out.
+"""Bias-corrected scores of the whole procedure: nested cross-validation, or a fold held out.
 
-Both repeat the search without one fold and score there what it took. Bias correction (BBC-CV), which costs no training,
-is the verdict's own; these two cost trainings and assume less. Knows studies and folds; nothing of refits or pages.
+Both repeat the search without one fold and score the selected strength on that fold. The verdict's default correction
+(BBC-CV) costs no training; these two cost trainings and assume less.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from segdecay.search.verdict import Candidate, Scored, by_group
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
 
-PROCEDURE = "the whole procedure, selection included, on images that it never saw"
-LEAST_OUTER = 3  # nested: without one fold there are two left to select by
+PROCEDURE = "the whole procedure, selection included, on images that it did not use"
+LEAST_OUTER = 3  # nested: two folds are left to select by when one is held out
 
 
 def check_honest(config: RunConfig, *, has_time_budget: bool) -> list[str]:
-    """Why this kind of honest score cannot be had, from the configuration alone."""
+    """Faults of the configured correction of the score."""
     if config.search.honest == "bbc-cv" or not has_time_budget:
         return []
     message = (
-        f"--honest {config.search.honest} repeats the search, and what fits into a time does not repeat. "
-        "Give --budget in trainings, as in 20trials, or take --honest bbc-cv."
+        f"--honest {config.search.honest} repeats the search, and a search limited by time is not repeatable. "
+        "Give --budget as a number of trials, for example 20trials, or use --honest bbc-cv."
     )
     return [message]
 
@@ -56,11 +56,11 @@ def without_fold(plan: FoldPlan, outer: int, dataset: Dataset) -> FoldPlan:
 
 
 def check_nested(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool) -> list[str]:
-    """What keeps a plan from being nested: too few folds or groups, or a class that an inner search would not see."""
+    """Why folds cannot be nested: too few folds or groups, or a class that an inner search could not score."""
     if len(plan.folds) < LEAST_OUTER:
         message = (
             f"--honest nested needs at least {LEAST_OUTER} folds, so that two are left to select by; there are "
-            f"{len(plan.folds)}. Ask for more folds, or take --honest bbc-cv, which costs no training."
+            f"{len(plan.folds)}. Use more folds, or --honest bbc-cv, which costs no training."
         )
         return [message]
     faults = []
@@ -70,7 +70,7 @@ def check_nested(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool) -> li
         if empty:
             faults.append(
                 f"--honest nested: without fold {outer + 1}, too few images are left to train and to validate on. "
-                "Use fewer folds or a smaller search.block_gap, or take --honest bbc-cv."
+                "Use fewer folds or a smaller search.block_gap, or --honest bbc-cv."
             )
             continue
         table = np.array(inner.table)
@@ -78,17 +78,17 @@ def check_nested(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool) -> li
         if lost and not allow_missing:
             faults.append(
                 f"--honest nested: without fold {outer + 1}, {', '.join(lost)} can be scored in fewer than two of the "
-                "other folds: too few groups hold it. Use --honest bbc-cv, merge classes, or say --allow-missing."
+                "other folds: too few groups hold it. Use --honest bbc-cv, merge classes, or give --allow-missing."
             )
     return faults
 
 
 def validate_nested(study: Study) -> None:
-    """Refuse what cannot be searched without each fold, before anything is trained.
+    """Refuse a nested search that cannot succeed, before anything is trained.
 
     Raises:
         DataError: as `check_nested`.
-        ConfigError: a strength that fewer training images do not allow.
+        ConfigError: a strength that is too large for the smaller training sets.
     """
     gather(DataError, check_nested(study.folds, study.dataset, allow_missing=study.config.search.allow_missing))
     for outer in range(len(study.folds.folds)):
@@ -99,7 +99,7 @@ def validate_nested(study: Study) -> None:
 
 
 def hold_out(plan: FoldPlan, dataset: Dataset) -> tuple[FoldPlan, Fold]:
-    """The search's own folds, and the last fold, which it never sees.
+    """The folds of the search, and the last fold, which is held out.
 
     Raises:
         DataError: fewer than three folds.
@@ -107,14 +107,14 @@ def hold_out(plan: FoldPlan, dataset: Dataset) -> tuple[FoldPlan, Fold]:
     if len(plan.folds) < LEAST_OUTER:
         raise DataError(
             f"--honest holdout sets one fold aside and needs two to select by; there are {len(plan.folds)} folds. "
-            "Ask for more folds, or take --honest bbc-cv, which costs no training."
+            "Use more folds, or --honest bbc-cv, which costs no training."
         )
     return without_fold(plan, len(plan.folds) - 1, dataset), plan.folds[-1]
 
 
 @dataclass
 class Outer:
-    """What the outer folds gave: the strength that was taken without each, and its counts there."""
+    """Results of the outer folds: the strength selected without each fold, and its counts on that fold."""
 
     taken: list[Strength] = field(default_factory=list)
     counts: list[list[ev.Counts]] = field(default_factory=list)
@@ -123,13 +123,13 @@ class Outer:
 
 
 def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> dict[str, Any]:
-    """The verdict's `honest` by nested cross-validation.
+    """The bias-corrected score (`honest` of the verdict) by nested cross-validation.
 
-    whole: what the search over all folds took. say: is told of damaged trials, which are trained again.
+    whole: the strength selected over all folds. say: receives a line for every damaged trial, which is trained again.
 
     Raises:
         DataError: as `check_nested`.
-        RunError: an inner search, or a training at what it took, did not succeed.
+        RunError: an inner search, or a training at its selected strength, failed.
     """
     found = Outer()
     trained = 0
@@ -152,10 +152,10 @@ def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> d
 
 
 def holdout_score(study: Study, taken: Strength, held: Fold) -> dict[str, Any]:
-    """The verdict's `honest` on a fold that the search never saw: trained on the search's images, scored once.
+    """The score on the fold held out: trained on the search's images, scored once.
 
     Raises:
-        RunError: the training at what was taken did not succeed.
+        RunError: the training at the selected strength failed.
     """
     ledger = Ledger(study.ledger.run / "holdout")
     outside = replace(study, folds=make_plan(study.folds.method, [held], study.dataset), ledger=ledger)
@@ -165,7 +165,7 @@ def holdout_score(study: Study, taken: Strength, held: Fold) -> dict[str, Any]:
 
 
 def honest_score(study: Study, taken: Strength, held: Fold | None, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """What replaces the verdict's own correction; None where that is what was asked for."""
+    """The configured bias-corrected score; None for BBC-CV, which the verdict holds already."""
     kind = study.config.search.honest
     if kind == "nested":
         return nested_score(study, taken, say)
@@ -173,7 +173,7 @@ def honest_score(study: Study, taken: Strength, held: Fold | None, say: Callable
 
 
 def with_honest(verdict: Verdict, honest: dict[str, Any] | None) -> Verdict:
-    """The verdict with this honest score in place of its own; None leaves it."""
+    """The verdict with this bias-corrected score in place of BBC-CV's; None leaves it."""
     if honest is None:
         return verdict
     of = {**verdict.evidence["intervals_of"], "honest": honest["of"]}
@@ -181,7 +181,7 @@ def with_honest(verdict: Verdict, honest: dict[str, Any] | None) -> Verdict:
 
 
 def _inner_study(study: Study, outer: int) -> Study:
-    """The same search over the other folds, with a ledger of its own."""
+    """The same search over the other folds, with a separate ledger."""
     inner = replace(
         study,
         folds=without_fold(study.folds, outer, study.dataset),
@@ -198,15 +198,16 @@ def _score_outer(study: Study, tasks: Sequence[TrialTask], taken: Strength, fold
     missing = [task for task in tasks if study.ledger.record(task.folder) is None]
     if missing:
         study.executor.run(missing, study.note)
-        study.ledger.forget_predictions()  # kept for examples, which are drawn by now
+        study.ledger.forget_predictions()  # needed only for the examples, which are written by now
     counts = []
     for task in tasks:
         record = study.ledger.record(task.folder)
         if record is None or record.status != "finished":
             reason = study.failures.get(task.folder, "unfinished") if record is None else record.reason
             raise RunError(
-                f"The honest score at {taken.value:g} on fold {task.fold + 1} did not succeed: {reason}. The search is "
-                f"finished in {study.ledger.run}; the same command goes on, or ask for --honest bbc-cv in a new run."
+                f"The training for the bias-corrected score at {taken.value:g} failed on fold {task.fold + 1}: "
+                f"{reason}. The search in {study.ledger.run} is finished; the same command resumes, or use "
+                "--honest bbc-cv in a new run."
             )
         found.records.append(record)
         counts.append(ev.Counts.of(study.ledger.confusions(task.folder)))
@@ -216,7 +217,7 @@ def _score_outer(study: Study, tasks: Sequence[TrialTask], taken: Strength, fold
 
 
 def _summary(study: Study, found: Outer, method: str) -> dict[str, Any]:
-    """Mean over the outer folds with the interval of a setting named beforehand: nothing was selected on these."""
+    """Mean over the outer folds; the interval needs no correction, since nothing was selected on these folds."""
     config = study.config
     criterion = study.criterion
     candidate = Candidate(found.taken[0], found.counts, None, None, 0)

@@ -1,4 +1,4 @@
-"""What a search will cost, as far as it is known beforehand. Knows studies and races; runs nothing."""
+"""The cost of a search before it runs: number of trials, time, disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segdecay.training.setup import count_batches, count_epochs
 
 @dataclass(frozen=True)
 class TrialCount:
-    """How many trials a search trains, how many the whole grid has, and how many an honest score costs at most."""
+    """Trials of a search at least and at most, of its whole grid, and at most for a bias-corrected score."""
 
     least: int
     most: int
@@ -22,13 +22,13 @@ class TrialCount:
 
 
 def seconds_of_trial(study: Study, seconds_a_batch: float) -> float:
-    """About how long one training of the search takes."""
+    """Estimated seconds of one training of the search."""
     config = study.config
     return seconds_a_batch * count_batches(study.fold_images, config.training.batch_size) * count_epochs(config)
 
 
 def count_trials(study: Study, grid: Sequence[float]) -> TrialCount:
-    """What a search will cost, as far as it is known beforehand."""
+    """The number of trials of a search, as far as it is known beforehand."""
     n_folds, n_seeds = len(study.folds.folds), len(study.config.search.seeds)
     if study.config.search.joint:
         whole = sum(count_points(study.config)) * n_folds * n_seeds
@@ -42,10 +42,9 @@ def count_trials(study: Study, grid: Sequence[float]) -> TrialCount:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will cost, beforehand; times rest on a few steps on a throw-away model, disk on what is written
-    uncompressed.
+    """The estimated cost of a search.
 
-    trials: of the search, at least and at most, of its whole grid, and for an honest score; seconds and bytes likewise.
+    Times are extrapolated from a few steps of a temporary model; disk sizes are those of uncompressed files.
     """
 
     trials: TrialCount
@@ -64,7 +63,7 @@ RECORD_BYTES = 60_000  # of a trial: trial.json, curve and matrices; those of ma
 
 
 def estimate_of(study: Study, grid: Sequence[float], preflight: Preflight, refits: int, workers: int) -> Estimate:
-    """The cost of a search that has been tried for a few steps."""
+    """The cost of a search, from a few timed steps."""
     count = count_trials(study, grid)
     finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
     trial_s = seconds_of_trial(study, preflight.seconds_a_batch)

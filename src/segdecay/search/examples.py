@@ -1,6 +1,6 @@
-"""Validation images to look at: best, median, worst and rare-class cases, picked by rule from the kept matrices.
+"""Example images for the report: best, median, worst and rare-class cases, picked by rule from the trials' matrices.
 
-Predictions are those of the trials that never saw the image. Knows the ledger and decoded images; nothing of pages.
+Predictions are those of the trials that did not train on the image.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def as_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.repeat(image[..., :1], 3, axis=-1)
 
 
-KINDS = {  # right at the shown strength, right at none
+KINDS = {  # right at the shown strength, right without decay
     (True, False): "mended",
     (False, True): "spoilt",
     (False, False): "wrong both times",
@@ -53,7 +53,7 @@ EACH = 5  # images of a kind, each of another class
 
 @dataclass(frozen=True)
 class LabelCase:
-    """One validation image: classes by index."""
+    """One validation image with its true and predicted classes, as indices."""
 
     kind: str
     index: int
@@ -64,7 +64,7 @@ class LabelCase:
 
 
 def pick_label_cases(study: Study, shown: float, none: float) -> list[LabelCase]:
-    """Of every kind the first image of each class in the order of the folds, at most EACH."""
+    """For every kind the first image of each class, in the order of the folds; at most EACH."""
     found: dict[str, list[LabelCase]] = {kind: [] for kind in KINDS.values()}
     for zero, chosen in zip(study.tasks(none), study.tasks(shown), strict=True):
         is_scored = all(study.ledger.record(task.folder) is not None for task in (zero, chosen))
@@ -85,7 +85,7 @@ def pick_label_cases(study: Study, shown: float, none: float) -> list[LabelCase]
 
 
 def write_label_cases(study: Study, cases: list[LabelCase], folder: Path) -> list[LabelExample]:
-    """The rows of examples.json, their images written beside it."""
+    """Write the images; returns the rows of examples.json."""
     names, rows = study.dataset.classes, []
     for number, case in enumerate(cases, start=1):
         file = f"{number:02d}-image.png"
@@ -121,7 +121,7 @@ class Case:
 
 
 def pick_cases(study: Study, shown: float, none: float) -> list[Case]:
-    """Best, median and worst image by mIoU at the shown strength, and the images richest in each rare class."""
+    """Best, median and worst image by mIoU at the shown strength, and the images with the most of each rare class."""
     every: list[tuple[float, float, int, TrialTask, TrialTask, npt.NDArray[np.int64]]] = []
     for zero, chosen in zip(study.tasks(none), study.tasks(shown), strict=True):
         if zero.seed != study.config.search.seeds[0] or not (chosen.folder / "predictions.npz").exists():
@@ -135,7 +135,7 @@ def pick_cases(study: Study, shown: float, none: float) -> list[Case]:
             (float(scores[0][i]), float(scores[1][i]), index, zero, chosen, truth[i])
             for i, index in enumerate(chosen.scored)
         ]
-    # ties and images without a valid pixel are settled by index: the pick is the same every time
+    # ties, and images without a valid pixel, are ordered by index, so that the pick is reproducible
     ranked = sorted((row for row in every if np.isfinite(row[0])), key=lambda row: (-row[0], row[2]))
     if not ranked:
         return []
@@ -149,9 +149,9 @@ def pick_cases(study: Study, shown: float, none: float) -> list[Case]:
 
 
 def write_examples(study: Study, decision: Decision, folder: Path) -> None:
-    """Draw the cases into `folder` as PNG files and examples.json; then the trials' predictions are forgotten.
+    """Write the cases into `folder` as PNG files and examples.json, then remove the trials' predictions.
 
-    Where none is taken, the best positive strength is shown beside it.
+    If the decision is no decay, the best positive strength is shown for comparison.
     """
     if (folder / "examples.json").exists():
         study.ledger.forget_predictions()

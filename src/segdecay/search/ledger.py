@@ -1,7 +1,4 @@
-"""The ledger is the run's folder: a trial is finished when its trial.json exists.
-
-Knows file names; nothing of training, statistics or processes.
-"""
+"""The ledger of a run: its folder, in which a trial is finished when its trial.json exists."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def setting_name(axis: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the trials of a run lie, and what they hold."""
+    """Paths and contents of a run's trials."""
 
     run: Path
 
@@ -58,7 +55,7 @@ class Ledger:
         try:
             return trial_from_json(read_json(path))
         except (ValueError, KeyError, TypeError, OSError) as error:
-            message = f"{path} is damaged ({error}). Remove {folder}; the same command trains that trial again."
+            message = f"{path} is damaged ({error}). Remove {folder}; the same command trains this trial again."
             raise RunError(message) from error
 
     def confusions(self, folder: Path) -> I64:
@@ -80,7 +77,7 @@ class Ledger:
             shutil.rmtree(folder)
 
     def forget_predictions(self) -> None:
-        """Remove the predicted masks that trials kept for the examples: they are drawn."""
+        """Remove the predicted masks that trials kept for the examples."""
         for place in ("trials", "points"):
             for path in self.run.glob(f"{place}/*/*/predictions.npz"):
                 path.unlink(missing_ok=True)
@@ -93,10 +90,10 @@ class Ledger:
                     path.unlink(missing_ok=True)
 
     def forget_damaged(self, known: Collection[Path], *, ships: bool = False) -> list[str]:
-        """Remove finished trials that cannot be read, so that they are trained again; what was found, a line each.
+        """Remove finished trials that cannot be read, so that they are trained again; returns a line for each.
 
         Args:
-            known: folders of the search's own trials; any other folder is named and left alone.
+            known: folders of the search's trials; other folders are reported and kept.
             ships: final trainings must have their weights.
         """
         found, foreign = [], []
@@ -115,11 +112,11 @@ class Ledger:
                 name, why = folder.relative_to(self.run).as_posix(), error.__cause__ or error
                 found.append(f"{name} is damaged and is trained again ({why}).")
         if foreign:
-            found.append(f"Not of this search, and left alone: {', '.join(foreign)}.")
+            found.append(f"Not part of this search, and kept: {', '.join(foreign)}.")
         return found
 
     def _validate(self, folder: Path, *, ships: bool) -> None:
-        """Read a finished trial as far as the search and its model will.
+        """Read everything of a finished trial that the search and its model will need.
 
         Raises:
             RunError, OSError, ValueError: a file is damaged.
@@ -133,7 +130,7 @@ class Ledger:
             validate_weights(weights)
 
     def forget_leftovers(self) -> None:
-        """Remove checkpoints of finished trials, and half-written files that a kill left beside their names."""
+        """Remove checkpoints of finished trials, and temporary files of interrupted writes."""
         for place in ("trials/*/*", "points/*/*", "refit/*"):
             for path in self.run.glob(f"{place}/trial.json"):
                 shutil.rmtree(path.parent / "checkpoint", ignore_errors=True)

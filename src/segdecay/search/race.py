@@ -1,11 +1,10 @@
-"""Which trial is trained next, and who drops out: the race. A pure function of the trials so far, so it can be
-replayed.
+"""The race: which trial is trained next, and which strengths are eliminated; a pure function of the finished trials.
 
-A block is one fold under one seed; blocks are run one after another, always with the full schedule (early scores rank
-decay in reverse). In the first block a coarse half of the strengths is tried, then where the curve through them says
-the best may lie. Every later block is run by none, the leader, and whoever may still beat it; the rest has dropped out.
-So what is compared in the end has been trained on the same blocks. The race ends when the leader is clear or the trials
-are spent. Knows settings and blocks by index; nothing of files, processes, or of what a verdict makes of it.
+A block is one fold under one seed. Blocks run one after another, always with the full schedule (early scores rank decay
+in reverse). The first block tries a coarse half of the strengths, then the strengths where a curve fitted to them may
+have its maximum. Every later block trains without decay, at the leading strength, and at every strength that may still
+beat the leader; the others are eliminated, so that the finalists share their blocks. The race ends when the leader is
+clear or the budget is spent. Settings and blocks are indices here.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from segdecay.runs.records import RACED_OUT
 
 F64 = npt.NDArray[np.float64]
 
-LENGTH_OCTAVES = 4.0  # of a Matérn 3/2 curve: rough enough that the fall at strong decay does not bend what lies below
-AMPLITUDES = (0.005, 0.015, 0.04, 0.1, 0.25)  # deviations of the curve that are weighed
-NOISES = (0.003, 0.008, 0.02, 0.05)  # deviations of training noise that are weighed
+LENGTH_OCTAVES = 4.0  # of a Matérn 3/2 curve: short enough that the drop at strong decay does not bend the curve below
+AMPLITUDES = (0.005, 0.015, 0.04, 0.1, 0.25)  # standard deviations of the curve, integrated over
+NOISES = (0.003, 0.008, 0.02, 0.05)  # standard deviations of training noise, integrated over
 CENTRE, SPREAD = (0.04, 0.012), (1.0, 0.7)  # medians and log-deviations of the prior of both
 BLOCK_DEVIATION = 0.2
 LEVEL_DEVIATION = 1.0
-COLLAPSED_DEVIATION = 0.5  # noise of a training that predicts a single class: it says next to nothing of its strength
+COLLAPSED_DEVIATION = 0.5  # noise of a training that predicts a single class: its score carries almost no information
 DRAWS = 2000
-REMEMBERED = 256  # beliefs: one a block, and those of guesses ahead; 144 kB each with nine strengths
+REMEMBERED = 256  # cached beliefs: one per block, and those of likely trials; 144 kB each with nine strengths
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """One finished trial: setting and block by index, its score, and its scores in resamples of the block's images.
 
-    `score` is None where the training diverged or failed. All trials of a block share the resamples' images. Equal to
-    itself alone, so that what was believed after these very trials is remembered.
+    `score` is None if the training diverged or failed. All trials of a block share the resampled images. Compared by
+    identity, so that beliefs can be cached by the trials that they rest on.
     """
 
     setting: int
@@ -52,7 +51,7 @@ class Seen:
 class Belief:
     """Draws (DRAWS, S) of the curve at every position, and their mean and deviation.
 
-    Answers are remembered with the belief: the plan asks the same of every earlier block after each trial.
+    Results are cached, since the plan evaluates every earlier block again after each trial.
     """
 
     draws: F64
@@ -65,7 +64,7 @@ class Belief:
         return np.asarray(self.draws.mean(axis=0))
 
     def chance_best(self, among: Sequence[int]) -> F64:
-        """(len(among),) how probable it is that each is the best of these."""
+        """(len(among),) the probability of each to be the best of these."""
         key = tuple(among)
         if key not in self._chances:
             wins = np.argmax(self.draws[:, list(key)], axis=1)
@@ -83,7 +82,7 @@ class Belief:
 
 
 def positions(values: Sequence[float], none: float) -> tuple[float, ...]:
-    """Strengths in octaves; none stands two octaves below the weakest that acts.
+    """Strengths in octaves; no decay is placed two octaves below the weakest positive strength.
 
     >>> positions([0.0, 1.0, 4.0], none=0.0)
     (-2.0, 0.0, 2.0)
@@ -126,7 +125,7 @@ def _log_prior(amplitude: float, noise: float) -> float:
 
 
 def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
-    """The curve at positions `x`, given finished trials; those without a score say nothing.
+    """The curve at positions `x`, given finished trials; those without a score are ignored.
 
     Raises:
         ValueError: no trial has a score.
@@ -137,7 +136,7 @@ def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
     return _believed(scored, tuple(x))
 
 
-@lru_cache(maxsize=REMEMBERED)  # the plan asks again after every trial, with the same earlier blocks
+@lru_cache(maxsize=REMEMBERED)  # evaluated again after every trial, with the same earlier blocks
 def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
     y = np.array([trial.score for trial in scored], dtype=float)
     where = np.array([x[trial.setting] for trial in scored])
@@ -163,7 +162,7 @@ def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
 
 
 def _mixed_draws(log_weights: F64, means: Sequence[F64], covariances: Sequence[F64]) -> F64:
-    """DRAWS draws from the weighed normal distributions; the same every time."""
+    """DRAWS draws from the weighted mixture of normal distributions; reproducible."""
     weights = np.exp(log_weights - log_weights.max())
     counts = np.floor(np.cumsum(weights / weights.sum()) * DRAWS + 0.5).astype(int)
     random = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(means[0])))
@@ -178,33 +177,33 @@ def _mixed_draws(log_weights: F64, means: Sequence[F64], covariances: Sequence[F
     return draws
 
 
-NONE = 0  # the index of the setting that does not regularize
+NONE = 0  # the index of the setting without decay
 
 SHARE = 5  # a race costs at most one part in so many of the full grid,
-LEAST_BLOCKS = 5  # but may always bring none and the leader through so many blocks
-SMALL_GRID = 4  # settings, none among them: all are tried in the first block
-ZOOMS = 1  # trials of the first block beside the coarse ones; more only beyond the strong edge
-ZOOM_CHANCE = 0.15  # of being the best, for a strength that was not tried yet
-CHALLENGE_CHANCE = 0.25  # of being the best, to run beside the leader
-CLEAR_BLOCKS = 3  # no race ends before, but for its trials
-CLEAR = 3.0  # deviations between leader and none that end it then
-NONE_CLEAR = 0.95  # chance of none to be the best that ends it then
+LEAST_BLOCKS = 5  # but may always train no decay and the leader on so many blocks
+SMALL_GRID = 4  # settings, including no decay: all are tried in the first block
+ZOOMS = 1  # trials of the first block after the coarse ones; more only beyond the strong edge
+ZOOM_CHANCE = 0.15  # probability of being the best, to try a new strength
+CHALLENGE_CHANCE = 0.25  # probability of being the best, to be trained in a block together with the leader
+CLEAR_BLOCKS = 3  # no race ends earlier, unless its trials are spent
+CLEAR = 3.0  # standard deviations between leader and no decay that end the race
+NONE_CLEAR = 0.95  # probability of no decay to be the best that ends the race
 
 Trial = tuple[int, int]  # setting, block
 
 
 @dataclass(frozen=True)
 class Race:
-    """The fixed part of a race: where strengths stand, how many blocks there are, how many trials it may cost."""
+    """The fixed part of a race: positions of the strengths, number of blocks, number of trials."""
 
-    x: tuple[float, ...]  # positions in octaves from none to the strongest, the extensions last
+    x: tuple[float, ...]  # positions in octaves from no decay to the strongest, the extensions last
     blocks: int
-    asked: int  # settings of the grid; those after it are tried only when the best lies at the strong edge
+    asked: int  # settings of the grid; later ones are tried only if the best lies at the strong edge
     most: int | None = None  # trials; None: one in SHARE of the grid, or enough for LEAST_BLOCKS
 
     @property
     def trials_at_most(self) -> int:
-        """How many trials the race may cost."""
+        """The largest number of trials of the race."""
         if self.most is not None:
             return self.most
         enough = len(self.coarse) + ZOOMS + 2 * (min(self.blocks, LEAST_BLOCKS) - 1)
@@ -212,7 +211,7 @@ class Race:
 
     @property
     def trials_at_least(self) -> int:
-        """What the race costs when its leader is clear as soon as the rules allow it.
+        """The number of trials if the leader is clear as early as the rules allow.
 
         >>> Race(x=tuple(range(9)), blocks=5, asked=9).trials_at_least
         7
@@ -221,9 +220,9 @@ class Race:
 
     @property
     def coarse(self) -> tuple[int, ...]:
-        """What the first block begins with: none and every second strength of the middle; all of a small grid.
+        """The first settings of the first block: no decay and every second strength of the middle; all of a small grid.
 
-        The strongest wait until the best of these is the strongest of them: where decay hurts, each costs a training.
+        The strongest are tried only if the strongest of these is best: where decay hurts, each would waste a training.
 
         >>> Race(x=tuple(range(9)), blocks=5, asked=9).coarse
         (0, 3, 5)
@@ -239,16 +238,16 @@ class Race:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a race stands: finalists share all finished blocks; everyone else is out, with the reason."""
+    """The state of a race: finalists share all finished blocks; all others are eliminated, with the reason."""
 
     finalists: tuple[int, ...]
     blocks: tuple[int, ...]
-    dropped: dict[int, str]  # those that lost a training (diverged, failed) are not among them
+    dropped: dict[int, str]  # eliminated settings, without those that diverged or failed
     leader: int | None  # the finalist with the best expected score, by the model of all trials
 
 
 def next_trial(race: Race, seen: Sequence[Seen]) -> Trial | None:
-    """The trial that the plan wants after these; None when the race is over."""
+    """The next trial of the plan; None when the race is over."""
     if len(seen) >= race.trials_at_most:
         return None
     done = {(trial.setting, trial.block) for trial in seen}
@@ -276,7 +275,7 @@ def _alive(seen: Sequence[Seen], lost: set[int]) -> list[int]:
 
 
 def _zoom(race: Race, seen: Sequence[Seen], done: set[Trial], lost: set[int]) -> int | None:
-    """A strength that joins the first block: where the best may lie, or beyond the strong edge."""
+    """A strength to add to the first block: where the best may lie, or beyond the strong edge."""
     first = [trial for trial in seen if trial.block == 0]
     alive = _alive(first, lost)
     if not alive:
@@ -302,7 +301,7 @@ def _leader(now: Belief, among: Sequence[int]) -> int:
 
 
 def _pair(now: Belief, alive: Sequence[int]) -> tuple[int, int | None]:
-    """The leader, and whom it must beat or be beaten by: none, or the best that acts where none leads."""
+    """The leader and its opponent: no decay, or the best positive strength where no decay leads."""
     leader = _leader(now, alive)
     others = [setting for setting in alive if setting != NONE] if leader == NONE else [NONE]
     others = [setting for setting in others if setting in alive]
@@ -310,7 +309,7 @@ def _pair(now: Belief, alive: Sequence[int]) -> tuple[int, int | None]:
 
 
 def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) -> bool:
-    """Whether the blocks so far leave no doubt between none and the best."""
+    """Whether the blocks so far separate no decay from the best strength."""
     alive = _alive(before, lost)
     if block < CLEAR_BLOCKS or not alive:
         return not alive
@@ -324,7 +323,7 @@ def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) ->
 
 
 def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int], lost: set[int]) -> list[int]:
-    """Who else may be the best, likeliest first; strengths of the grid that were not tried yet are among them."""
+    """The other settings that may be the best, likeliest first, including strengths that were not tried yet."""
     among = sorted({*alive, *range(min(race.asked, max(alive)))} - lost)
     chances = dict(zip(among, now.chance_best(among), strict=True))
     rivals = [setting for setting in among if setting not in runners and chances[setting] >= CHALLENGE_CHANCE]
@@ -332,7 +331,7 @@ def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int
 
 
 def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Trial], lost: set[int]) -> list[Trial]:
-    """What a block still needs: its runners there, and where a runner came late, its earlier blocks."""
+    """The missing trials of a block; for a setting that joined late, also those of earlier blocks."""
     alive = _alive(before, lost)
     now = belief(before, race.x)
     leader, other = _pair(now, alive)
@@ -345,21 +344,21 @@ def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[T
     wanted = [(setting, at) for at in range(block + 1) for setting in dict.fromkeys(runners)]
     missing = [trial for trial in wanted if trial not in done]
     if len(done) + len(missing) > race.trials_at_most:
-        return []  # a block that cannot be finished would compare nothing
+        return []  # an unfinished block cannot be used for a comparison
     return missing
 
 
 def _late(rival: int, before: Sequence[Seen], block: int) -> int:
-    """Trials that a rival costs: this block, and those that it was not in."""
+    """Number of trials that a rival needs: this block, and the earlier ones that it missed."""
     return block + 1 - len({trial.block for trial in before if trial.setting == rival})
 
 
 def walk(
     race: Race, look_up: Callable[[Trial], Seen | None], reached: Sequence[Seen] = ()
 ) -> tuple[list[Seen], Trial | None]:
-    """Follow the plan through the records: the trials it has reached, and the first that is not finished yet.
+    """Follow the plan through the records: the trials that it reached, and the first that is not finished yet.
 
-    `reached`: where an earlier walk ended. The plan is a function of what was seen, so it goes on from there.
+    `reached`: the end of an earlier walk, from which the plan continues.
     """
     seen = list(reached)
     while (trial := next_trial(race, seen)) is not None:
@@ -377,7 +376,7 @@ def likely_trials(
     count: int,
     look_up: Callable[[Trial], Seen | None] = lambda _trial: None,
 ) -> list[Trial]:
-    """Trials that the plan will probably ask for after those that run now, each taken to score as the model expects."""
+    """Trials that the plan will probably need after the running ones, if each scores as the model expects."""
     guessed, pending = list(seen), set(running)
     found: list[Trial] = []
     while len(found) < count and (trial := next_trial(race, guessed)) is not None:
@@ -389,7 +388,7 @@ def likely_trials(
 
 
 def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
-    """A stand-in score: the model's curve at the setting, on the level of what was seen."""
+    """The expected score of a setting: the model's curve, shifted to the mean of the finished trials."""
     scored = [trial for trial in seen if trial.score is not None]
     if not scored:
         return 0.5
@@ -399,10 +398,10 @@ def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
 
 
 def standing(race: Race, seen: Sequence[Seen]) -> Standing:
-    """Who is left, over which blocks, and why the others are out.
+    """The finalists, their blocks, and why the other settings are eliminated.
 
-    The finalists are those who ran on as many blocks together as possible: none and the leader at least. With a search
-    that was stopped early, blocks that were not finished do not count.
+    The finalists share as many blocks as possible; no decay and the leader are always among them. Unfinished blocks of
+    a search that was stopped early do not count.
     """
     lost = {trial.setting for trial in seen if trial.score is None}
     ran: dict[int, set[int]] = {}
@@ -422,5 +421,5 @@ def standing(race: Race, seen: Sequence[Seen]) -> Standing:
     chances = dict(zip(alive, now.chance_best(alive), strict=True))
     for setting in alive:
         if setting not in finalists:
-            dropped[setting] = f"{RACED_OUT}out after {len(ran[setting])}, {chances[setting]:.0%} to be best"
+            dropped[setting] = f"{RACED_OUT}eliminated after {len(ran[setting])}, {chances[setting]:.0%} to be best"
     return Standing(finalists, blocks, dropped, _leader(now, finalists))

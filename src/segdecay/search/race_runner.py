@@ -1,9 +1,7 @@
-"""The race on the ledger: trials of the plan as tasks, their records as what the race sees, and work ahead for the
-idle.
+"""Runs the race on the ledger: tasks for the trials of the plan, finished records as its input.
 
-Which trials enter a decision is the plan's alone: what idle workers trained ahead counts when the plan reaches it, so
-the number of workers changes what a search costs and never what it finds. Knows tasks and records; nothing of processes
-or of the verdict.
+A free worker trains the likeliest next trial ahead of the plan; such a trial counts only when the plan reaches it. The
+number of workers therefore changes the cost of a search, never its result.
 """
 
 from __future__ import annotations
@@ -25,25 +23,25 @@ from segdecay.search.race import Race, Seen, Trial, likely_trials, positions, st
 from segdecay.training.setup import TrialTask
 
 NOT_TRIED = f"{RACED_OUT}not tried"
-RESAMPLES = 200  # of a block's images, for the covariance of the strengths; not those of the verdict
+RESAMPLES = 200  # of a block's images, for the covariance between strengths; the verdict has its own resamples
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may cost at most, beyond the rules of the race; refits come on top."""
+    """Limits of a search in addition to the rules of the race; refits are not counted."""
 
     trials: int | None = None
-    stop_at: float = math.inf  # on the monotonic clock: nothing is started that would probably end after it
+    stop_at: float = math.inf  # monotonic clock: no trial starts that would probably end after it
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search leaves to be decided."""
+    """The result of a search before the decision."""
 
-    blocks: dict[float, tuple[int, ...]]  # every strength from none to the strongest: the blocks it was trained on
-    dropped: dict[float, str]  # who left the race, and why
-    best: float | None  # the strength that leads a race; None: the best mean
-    trials: int | None = None  # that the plan asked for; None: the whole grid
+    blocks: dict[float, tuple[int, ...]]  # strength (from no decay to the strongest) to the blocks it was trained on
+    dropped: dict[float, str]  # eliminated strengths, with the reason
+    best: float | None  # the leader of the race; None: the strength with the best mean
+    trials: int | None = None  # number of trials in the plan; None: the whole grid
 
 
 def build_race(values: Sequence[float], none: float, *, blocks: int, asked: int, most: int | None) -> Race:
@@ -55,8 +53,8 @@ def build_race(values: Sequence[float], none: float, *, blocks: int, asked: int,
     race = Race(positions(values, none), blocks, asked, most)
     if most is not None and most < len(race.coarse):
         raise ConfigError(
-            f"--budget {most}trials is below one fold: the search begins with {len(race.coarse)} trainings "
-            f"(none and {len(race.coarse) - 1} strengths on the first fold). Give at least {len(race.coarse)}trials."
+            f"--budget {most}trials is too small: the search begins with {len(race.coarse)} trials (no decay and "
+            f"{len(race.coarse) - 1} strengths on the first fold). Give at least {len(race.coarse)}trials."
         )
     return race
 
@@ -78,7 +76,7 @@ class Racing:
     _seconds: list[float] = field(default_factory=list)
 
     def next_task(self) -> TrialTask | None:
-        """What a free worker trains now: the plan's next trial, or else the likeliest one after it; None: nothing."""
+        """The next trial of the plan, or the likeliest one after it; None if there is nothing to train."""
         if time.monotonic() + (float(np.median(self._seconds)) if self._seconds else 0.0) >= self.stop_at:
             return None
         self._reached, wanted = walk(self.race, self.look_up, self._reached)
@@ -98,11 +96,11 @@ class Racing:
         return self.tasks[trial[0]][trial[1]]
 
     def seen(self) -> list[Seen]:
-        """The trials of the plan that are finished, in its order."""
+        """The finished trials of the plan, in its order."""
         return walk(self.race, self.look_up, self._reached)[0]
 
     def result(self, values: Sequence[float]) -> Searched:
-        """Who is left in the race, and who leads it.
+        """The strengths left in the race, and the leader.
 
         Raises:
             RunError: the budget ended before there was anything to compare.
@@ -110,8 +108,8 @@ class Racing:
         seen = self.seen()
         if len(seen) < 2:
             raise RunError(
-                f"The budget ended after {len(seen)} trainings, before two strengths could be compared. Nothing is "
-                "lost: the same command with a larger --budget goes on."
+                f"The budget ended after {len(seen)} trials, before two strengths could be compared. The trials are "
+                "kept: the same command with a larger --budget continues."
             )
         left, tried = standing(self.race, seen), {trial.setting for trial in seen}
         lost = tried - set(left.finalists) - set(left.dropped)
@@ -126,7 +124,7 @@ class Racing:
         )
 
     def look_up(self, trial: Trial) -> Seen | None:
-        """What a trial says; None while it is not finished."""
+        """The result of a trial; None while it is not finished."""
         if trial not in self._known:
             found = self._read(trial)
             if found is None:

@@ -1,7 +1,8 @@
-"""The verdict in words. Knows a decision; nothing of how it was reached."""
+"""The verdict of a search in words: its title, and the sentence with its figures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,9 +10,53 @@ from segdecay.runs.records import RACED_OUT, Strength, axis_names, kind_of
 from segdecay.runs.verdict import Interval
 from segdecay.search.verdict import Decision
 
+REGULARIZATION = {"decay": "weight decay", "bound": "the bound"}  # other kinds read as they are: dropout
+
+
+def regularization_name(axis: str) -> str:
+    """What is searched along an axis, as a sentence has it.
+
+    >>> regularization_name("lambda"), regularization_name("max_norm"), regularization_name("label_smoothing")
+    ('weight decay', 'the bound', 'label smoothing')
+    """
+    return REGULARIZATION.get(kind_of(axis), kind_of(axis))
+
+
+def none_name(axis: str) -> str:
+    """The setting without regularization, as labels of tables and figures have it.
+
+    >>> none_name("total_decay"), none_name("kappa_factor"), none_name("dropout")
+    ('no decay', 'no bound', 'no dropout')
+    """
+    return f"no {kind_of(axis)}"
+
+
+def verdict_title(kind: str, axis: str, none: float | None = None) -> str:
+    """The kind of a verdict as people read it.
+
+    Args:
+        kind: "chosen", "zero", "flat" or "edge".
+        axis: what was searched along.
+        none: the value on the axis without regularization, if known; if infinite, smaller values are stronger.
+
+    >>> verdict_title("chosen", "total_decay"), verdict_title("zero", "lambda"), verdict_title("flat", "dropout")
+    ('Weight decay helps', 'Train without weight decay', 'No difference found')
+    >>> verdict_title("edge", "dropout"), verdict_title("edge", "max_norm")
+    ('Best value is the largest tried', 'Best value is the smallest tried')
+    """
+    name = regularization_name(axis)
+    less_is_stronger = kind_of(axis) == "bound" if none is None else math.isinf(none)
+    end = "smallest" if less_is_stronger else "largest"
+    return {
+        "chosen": f"{name[:1].upper()}{name[1:]} helps",
+        "zero": f"Train without {name}",
+        "flat": "No difference found",
+        "edge": f"Best value is the {end} tried",
+    }[kind]
+
 
 def show_strength(strength: Strength) -> str:
-    """A strength with its λ beside it.
+    """A strength with its λ in brackets.
 
     >>> show_strength(Strength("total_decay", 4.0, lambda_=0.5))
     'total decay D = 4 (λ = 0.5)'
@@ -20,31 +65,36 @@ def show_strength(strength: Strength) -> str:
     return f"{axis_names(strength.axis)[0]} = {strength.value:g}{beside}"
 
 
-def _signed(difference: Interval, unit: str) -> str:
+def show_interval(difference: Interval, unit: str = "") -> str:
+    """A difference with its interval.
+
+    >>> show_interval(Interval(0.01, 0.004, (0.002, 0.018)), "mIoU")
+    '+0.010 mIoU (interval +0.002 to +0.018)'
+    """
     mean, interval = difference.mean or 0.0, difference.interval or (0.0, 0.0)
-    return f"{mean:+.3f} {unit} (interval {interval[0]:+.3f} to {interval[1]:+.3f})"
+    return f"{mean:+.3f}{unit and f' {unit}'} (interval {interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
-def _looked(decision: Decision) -> str:
+def _compared(decision: Decision) -> str:
     counts = ((decision.n_folds, "fold"), (decision.looked_at, "strength"))
-    return ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts) + " looked at"
+    return ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts) + " compared"
 
 
 def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
-    """One or two sentences: what was concluded, with its figures, and what else a reader must know."""
+    """The conclusion with its figures, then what limits it: single folds, collapsed trainings, classes that lose."""
     best = decision.settings[decision.best]
     difference = decision.best_difference
-    said = _core(decision, show_strength(best.strength), difference)
+    sentence = _conclusion(decision, show_strength(best.strength), difference)
     if decision.n_folds == 1:
-        said += " With a single fold the noise of training is not seen; more folds would tell."
+        sentence += " A single fold does not show the noise of training; use more folds."
     collapsed = sum(setting.collapsed for setting in decision.settings)
     if collapsed:
-        said += f" {collapsed} training{'s' if collapsed > 1 else ''} collapsed to a single class."
-    for title, is_scored in (("Not scored", False), ("Out", True)):
+        sentence += f" {collapsed} training{'s' if collapsed > 1 else ''} collapsed to a single class."
+    for title, is_scored in (("Not scored", False), ("Excluded", True)):
         out = [one for one in decision.settings if one.dropped and (one.mean is not None) is is_scored]
         out = [one for one in out if not (one.dropped or "").startswith(RACED_OUT)]
         if out:
-            said += f" {title}: {', '.join(f'{one.strength.value:g}' for one in out)} ({out[0].dropped})."
+            sentence += f" {title}: {', '.join(f'{one.strength.value:g}' for one in out)} ({out[0].dropped})."
     lost = [
         row.name
         for row in decision.classes
@@ -54,33 +104,32 @@ def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
         and row.name in class_names
     ]
     if lost:
-        said += f" It costs these classes: {', '.join(lost)}."
-    return said
+        sentence += f" These classes lose by it: {', '.join(lost)}."
+    return sentence
 
 
-def _core(decision: Decision, best: str, difference: Interval | None) -> str:
+def _conclusion(decision: Decision, best: str, difference: Interval | None) -> str:
     axis = decision.settings[decision.best].strength.axis
-    kind = kind_of(axis)
+    name, none = regularization_name(axis), none_name(axis)
     unit = replace(decision.criterion, most_loss=None).name
     alike = list(decision.indistinguishable)  # from the weakest to the strongest
     if decision.kind == "zero":
         direction = "down" if decision.settings[decision.none].strength.value > 0 else "up"
         rest = f" Strengths {direction} to {alike[-1]:g} cannot be told apart from it." if alike else ""
-        return f"No {kind} scores best ({_looked(decision)}).{rest}"
+        return f"Training without {name} scored best ({_compared(decision)}).{rest}"
     if difference is None:
-        return f"{best} is chosen; training without {kind} could not be scored."
+        return f"{best} is chosen; training without {name} could not be scored."
     if decision.kind == "flat":
-        spread = f"from {alike[0]:g} to {alike[-1]:g}" if len(alike) > 1 else f"at {alike[0]:g}"
-        subject = "The bound" if kind == "bound" else kind.capitalize()
+        strengths = f"Strengths from {alike[0]:g} to {alike[-1]:g}" if len(alike) > 1 else f"Strength {alike[0]:g}"
         return (
-            f"{subject} makes no difference that these data can show: the best, {best}, differs from none by "
-            f"{_signed(difference, unit)}; {_looked(decision)}. Strengths {spread} cannot be told apart from none, "
-            "so none is refitted."
+            f"{name[:1].upper()}{name[1:]} makes no difference that these data can show: the best strength, {best}, "
+            f"differs from {none} by {show_interval(difference, unit)}; {_compared(decision)}. {strengths} cannot be "
+            f"told apart from {none}, so the refit trains without {name}."
         )
-    better = f"{best} beats no {kind} by {_signed(difference, unit)}; {_looked(decision)}."
+    better = f"{best} beats {none} by {show_interval(difference, unit)}; {_compared(decision)}."
     if decision.taken != decision.best:
         taken = show_strength(decision.settings[decision.taken].strength)
         better += f" By the one-SE rule the refit takes {taken}."
     if decision.kind == "edge":
-        better += " It is the strongest that was tried: the best may lie beyond; widen search.grid."
+        better += " It is the strongest value tried, so the best may lie beyond it: widen search.grid."
     return better

@@ -1,7 +1,4 @@
-"""A search from its plan to its verdict: trials in the ledger, more of them at a strong edge, then the decision.
-
-Knows trials and records; nothing of refits, bundles or pages.
-"""
+"""A search from its grid to its verdict: trials in the ledger, a longer grid if the strongest is best, the decision."""
 
 from __future__ import annotations
 
@@ -34,9 +31,9 @@ LONE_RATIO = 4.0  # the step of a grid with a single positive strength
 
 
 def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none: float, largest: float) -> list[float]:
-    """The strengths of a search from none to the strongest; none is always among them.
+    """The strengths of a search from no decay, which is always included, to the strongest.
 
-    Where none is inf, as for bounds, less is stronger.
+    If `none` is infinite, as for bounds, smaller values are stronger.
 
     >>> start_grid([4, 1], (0, 2, 8), none=0.0, largest=100.0)
     [0.0, 1.0, 4.0]
@@ -49,7 +46,7 @@ def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none
     asked = {float(value) for value in (wanted if wanted is not None else default)}
     values = sorted({float(none), *asked}, reverse=math.isinf(none))
     if len(values) < 2:
-        raise ConfigError(f"search.grid = {list(wanted or ())} holds no strength beside {none:g}; add at least one.")
+        raise ConfigError(f"search.grid = {list(wanted or ())} holds no strength except {none:g}; add at least one.")
     too_strong = [value for value in values if value >= largest and value != none]
     if wanted is not None and too_strong:
         shown = ", ".join(f"{value:g}" for value in too_strong)
@@ -61,7 +58,7 @@ def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none
 
 
 def next_strength(grid: Sequence[float], *, none: float, largest: float) -> float | None:
-    """One step past the strong edge, at the ratio of the last two strengths that act; None past `largest`.
+    """One step past the strong edge, at the ratio of the two strongest values; None past `largest`.
 
     >>> next_strength([0, 1, 4], none=0, largest=100.0), next_strength([0, 1, 4], none=0, largest=10.0)
     (16.0, None)
@@ -77,20 +74,20 @@ def next_strength(grid: Sequence[float], *, none: float, largest: float) -> floa
 
 @dataclass
 class Study(TrialStore):
-    """What is searched, over what, and what runs its trials."""
+    """Everything a search needs: configuration, data, folds, ledger, executor."""
 
     executor: Executor
     on_event: Callable[[Event], None]
     _: KW_ONLY
-    keep_models: bool = False  # of all trials, until the verdict says which
-    size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+    keep_models: bool = False  # keep the weights of all trials until the verdict
+    size: float | None = None  # median initial size of the shrunk weights, if the axis is relative to it
     budget: Budget = field(default_factory=Budget)
-    configs: dict[float, RunConfig] = field(default_factory=dict)  # by strength, where a joint search chose them
-    names: dict[float, str] = field(default_factory=dict)  # of these points
-    user: UserFunction | None = None  # trials are trained by the user's function
+    configs: dict[float, RunConfig] = field(default_factory=dict)  # by strength, from a joint search
+    names: dict[float, str] = field(default_factory=dict)  # of the points of these configurations
+    user: UserFunction | None = None  # trains the trials in place of the built-in loop
 
     def note(self, event: Event) -> None:
-        """Remember why a trial failed, and tell the watcher."""
+        """Record a failed trial, and pass the event to the watcher."""
         super().note(event)
         self.on_event(event)
 
@@ -100,11 +97,11 @@ class Study(TrialStore):
         return int(np.median([len(fold.train) for fold in self.folds.folds]))
 
     def config_at(self, value: float) -> RunConfig:
-        """What a strength is trained with."""
+        """The configuration that a strength is trained with."""
         return self.configs.get(value, self.config)
 
     def name_of(self, value: float) -> str:
-        """What a strength is trained with, as a name: equal names are equal trainings."""
+        """The name of a strength's trials: equal names are equal trainings."""
         return self.names.get(value) or setting_name(axis_for(self.config.decay, self.config.optimizer).name, value)
 
     def tasks(self, value: float) -> list[TrialTask]:
@@ -134,15 +131,14 @@ def grid_of(study: Study) -> list[float]:
     """The grid that the search starts with.
 
     Raises:
-        ConfigError: a strength whose steps would make ηλ reach 1, or none that acts.
+        ConfigError: a strength whose steps would make ηλ reach 1, or no positive strength.
         DecayError: a value that is not on the axis.
     """
     axis = axis_for(study.config.decay, study.config.optimizer)
     if axis.only_none:
         raise ConfigError(
             f"Regularizer '{study.config.decay.regularizer}' has no strength to search. Use `segdecay train` for one "
-            "training, "
-            "or search another regularizer: none is in every search."
+            "training, or search another regularizer: every search includes training without it."
         )
     largest = _largest(study)
     for value in study.config.search.grid or ():
@@ -152,12 +148,12 @@ def grid_of(study: Study) -> list[float]:
 
 
 def _largest(study: Study) -> float:
-    """The value that no strength may reach: there ηλ is 1 in some fold."""
+    """The value at which ηλ reaches 1 in some fold; every strength must be below it."""
     return largest_value(study.config, min(len(fold.train) for fold in study.folds.folds))
 
 
 def possible_strengths(study: Study) -> tuple[list[float], int]:
-    """The grid, then those that a best at the strong edge may add; and how many belong to the grid."""
+    """The grid followed by possible extensions at the strong edge, and the number of strengths in the grid."""
     axis = axis_for(study.config.decay, study.config.optimizer)
     values = grid_of(study)
     asked = len(values)
@@ -195,7 +191,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
 
 
 def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
-    """Decide on the trials that a search left.
+    """Decide on the finished trials of a search.
 
     Raises:
         RunError: no setting could be scored, with the reasons.
@@ -209,7 +205,7 @@ def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
 
 
 def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None = None) -> Decision:
-    """The decision between settings of a study; best: the strength that leads, where something knows better."""
+    """The decision between settings of a study; best: the leader of a race, if there was one."""
     return decide(
         candidates,
         study.dataset.classes,
@@ -224,7 +220,7 @@ def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None 
 
 
 def run_race(study: Study, criterion: Criterion) -> Searched:
-    """The grid in a race (selection/race.py), within the budget."""
+    """The grid in a race (search/race.py), within the budget."""
     race, values = race_of(study)
     tasks = [study.tasks(value) for value in values]
     groups = study.groups
@@ -263,8 +259,8 @@ def _run_missing(study: Study, grid: Sequence[float]) -> None:
 
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
-    """One setting from its records; a diverged or failed trial takes it out, as does the race, which keeps its
-    folds.
+    """One setting from its records; excluded if a trial diverged or failed, or if the race eliminated it (its folds
+    are kept then).
     """
     strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
     every = study.tasks(value)
@@ -273,7 +269,7 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
 
 
 def candidate_from(study: Study, strength: Strength, tasks: Sequence[TrialTask], out: str | None = None) -> Candidate:
-    """A setting from the records of its trials; out: why the search left it out."""
+    """A setting from the records of its trials; out: why the search excluded it."""
     records = study.records(tasks)
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
     reason = study.reason_dropped(tasks)

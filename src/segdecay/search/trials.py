@@ -31,13 +31,13 @@ class TrialStore:
     failures: dict[Path, str] = field(default_factory=dict)  # of this session, by the trial's folder
 
     def note(self, event: Event) -> None:
-        """Remember why a trial failed."""
+        """Record a failed trial."""
         if event.kind == "failed":
             self.failures[event.task.folder] = event.reason or "failed"
 
     @property
     def criterion(self) -> Criterion:
-        """What every setting is scored by."""
+        """The criterion that scores every setting."""
         dataset = self.dataset
         return build_criterion(self.config.search, dataset.classes, dataset.task, dataset.exclude_from_mean)
 

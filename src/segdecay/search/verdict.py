@@ -1,7 +1,4 @@
-"""What a search means: `chosen`, `zero`, `flat` or `edge`, decided first against none.
-
-Pure: scores in, decision out. Knows nothing of files, training or how trials were run.
-"""
+"""The decision of a search from its scores: `chosen`, `zero`, `flat` or `edge`, relative to training without decay."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting with the counts of its trials, or the reason why it is out.
+    """One setting with the counts of its trials, or the reason why it is excluded.
 
-    A setting that a race dropped has both: it takes part in the intervals over the folds that it has, and cannot win.
+    A setting that a race dropped has both: its folds count for the intervals, and it cannot win.
     """
 
     strength: Strength
@@ -39,20 +36,23 @@ class Candidate:
 
     @property
     def trials(self) -> dict[int, Sequence[ev.Counts]]:
-        """The seeds of every fold that there is."""
+        """Fold to the counts of its seeds, for the folds that were trained."""
         counts = self.counts or ()
         return dict(zip(self.folds if self.folds is not None else range(len(counts)), counts, strict=True))
 
 
 def from_none_to_strongest(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """None first, then by strength, whichever end of the axis is the stronger."""
+    """The setting without decay first, then the others from the weakest to the strongest.
+
+    Where the first is infinite (no bound), smaller values are stronger.
+    """
     less_is_stronger = any(math.isinf(candidate.strength.value) for candidate in candidates)
     sign = -1 if less_is_stronger else 1
     return sorted(candidates, key=lambda c: (not c.strength.is_none, sign * c.strength.value))
 
 
 def by_group(candidate: Candidate, groups: Sequence[Sequence[object]]) -> Candidate:
-    """The same candidate with the images of a group summed."""
+    """The candidate with the counts of every group's images summed."""
     if candidate.counts is None:
         return candidate
     counts = [[trial.by_group(groups[fold]) for trial in seeds] for fold, seeds in candidate.trials.items()]
@@ -61,15 +61,15 @@ def by_group(candidate: Candidate, groups: Sequence[Sequence[object]]) -> Candid
 
 @dataclass(frozen=True)
 class Scored:
-    """Everything that is estimated of the candidates, by index; none is the first."""
+    """All estimates of the candidates, by index; the first is the setting without decay."""
 
     surface: ev.Surface
     own: iv.Estimates
     to_none: iv.Estimates
-    means: ev.F64  # (V,) comparable: where folds are missing, none's mean and the paired difference
-    rivals: Bools  # (V,) may win
+    means: ev.F64  # (V,) comparable: where folds are missing, the first setting's mean plus the paired difference
+    rivals: Bools  # (V,) whether it may win
     reasons: tuple[str | None, ...]  # why the criterion forbids it
-    allowed: Bools | None  # (V, R) in every resample; None without a limit on classes
+    allowed: Bools | None  # (V, R) in every resample; None if the criterion sets no limit on classes
 
     @classmethod
     def of(
@@ -108,7 +108,7 @@ class Scored:
         return max([best, *np.flatnonzero(within).tolist()])
 
     def taken_in_resamples(self, deviations: ev.F64, halves: ev.F64) -> ev.I64:
-        """(R,) the whole selection in every resample: the best mean, unless it cannot be told from none."""
+        """(R,) the setting selected in every resample: the best mean if told apart from no decay, else no decay."""
         possible = self.rivals[:, None] & (True if self.allowed is None else self.allowed)
         scores = np.where(possible, self.means[:, None] + deviations, -math.inf)
         best = np.asarray(scores.argmax(axis=0))
@@ -128,7 +128,7 @@ def class_means(trials: dict[int, Sequence[ev.Counts]], folds: Sequence[int], cr
 def _forbidden(
     trials: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, class_names: Sequence[str]
 ) -> tuple[str | None, ...]:
-    """Why the limit on losses of classes forbids a setting, over the folds that it shares with none."""
+    """Why the limit on losses of classes forbids a setting, over the folds shared with the first one."""
     reasons: list[str | None] = []
     for own in trials:
         common = sorted(set(own) & set(trials[0]))
@@ -150,7 +150,7 @@ def _forbidden(
 def _allowed_in_resamples(
     trials: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, draws: dict[int, ev.I64]
 ) -> Bools:
-    """(V, R) what the limit allows when the units are resampled."""
+    """(V, R) whether the limit on losses of classes allows a setting, in every resample."""
 
     def classes(own: dict[int, Sequence[ev.Counts]], folds: Sequence[int]) -> ev.F64:
         by_fold = ev.bootstrap_class_iou([own[f] for f in folds], [draws[f] for f in folds], criterion.by_class)
@@ -169,19 +169,19 @@ def _allowed_in_resamples(
 __all__ = ["Candidate", "Decision", "best_index", "decide", "is_strong_edge"]
 
 STATISTIC = (
-    "paired differences of fold scores; variance: resampled images (or groups) and what folds spread beyond them; "
-    "t with all strengths covered at once"
+    "paired differences of fold scores; variance from resampled images (or groups) and the spread of folds beyond "
+    "that; t intervals that cover all strengths at once"
 )
 OWN = "a setting named beforehand"
 DIFFERENCE = "a difference named beforehand"
-JOINT = "all differences to none at once, so also that of the selected setting"
+JOINT = "all differences from training without it at once, so also that of the selected setting"
 SELECTED = "the selected setting, corrected for having been selected"
 ONE_SE = "all settings at once, so also the one that the one-SE rule selects"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The statistical part of a verdict; indices point into `settings`, which go from none to the strongest."""
+    """The statistical part of a verdict; indices point into `settings`, from no decay to the strongest."""
 
     kind: Kind
     best: int
@@ -202,7 +202,7 @@ class Decision:
 
     @property
     def intervals_of(self) -> dict[str, str]:
-        """Of what each interval of verdict.json is, by its key."""
+        """What each interval of verdict.json covers, by its key."""
         return {
             "selection": SELECTED if self.taken in (self.none, self.best) else ONE_SE,
             "honest": SELECTED,
@@ -220,12 +220,12 @@ def _known(value: float) -> float | None:
 
 
 def best_index(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> int:
-    """The candidate with the best mean over folds; the first of equals, which is the weaker one."""
+    """The candidate with the best mean over folds; of equal ones the weakest."""
     return Scored.of(candidates, criterion, resamples=2, seed=0).best
 
 
 def is_strong_edge(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> bool:
-    """Whether the best mean is that of the strongest setting; none is no edge, nor is the weakest positive one."""
+    """Whether the strongest setting has the best mean (the weak end of the grid is no edge)."""
     return len(candidates) > 1 and best_index(candidates, criterion) == len(candidates) - 1
 
 
@@ -243,10 +243,19 @@ def decide(
 ) -> Decision:
     """The decision on finished settings, in any order.
 
-    None is best: `zero`. Not told apart from none: `flat`. Better, and the strongest of a grid that could not be
-    extended: `edge`. Otherwise `chosen`. groups: for each fold the group of every validation image, in the order of
-    the counts; None where images are on their own. best_value: the strength of the best, where something knows it
-    better than the means do, as a race does, which saw more than the trials that the finalists share.
+    `zero`: training without decay is best. `flat`: the best cannot be told apart from it. `edge`: the best is better
+    and is the strongest of the grid. `chosen`: every other case.
+
+    Args:
+        candidates: the settings; the one without decay is found by its strength.
+        class_names: of the data, in order.
+        confidence: of all intervals, in (0, 1).
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+        rule: "best", or "one-se" for the strongest setting within one standard error of the best.
+        best_value: the strength of the best setting, if a race determined it from more trials than the finalists share.
+        criterion: the score that decides.
+        groups: for every fold the group of every validation image, in the order of the counts; None: no groups.
     """
     candidates = from_none_to_strongest(candidates)
     resampled = ev.resampled_by(groups)
@@ -256,7 +265,7 @@ def decide(
     none = 0
     named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
     best = named[0] if named else scored.best
-    if named and scored.to_none.means[best] <= 0:  # the race's curve led; the folds that both have speak against it
+    if named and scored.to_none.means[best] <= 0:  # best on the race's curve, but not over the shared folds
         best = none
     tail = iv.joint_tail(scored.to_none, confidence)
     differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
@@ -295,7 +304,7 @@ def decide(
 def _indistinguishable(
     candidates: Sequence[Candidate], scored: Scored, differences: Sequence[Interval]
 ) -> tuple[float, ...]:
-    """The values whose difference to none may be 0; what a race dropped is not among them."""
+    """The values whose interval of the difference holds 0; settings that a race dropped are left out."""
     alike = [bool(d.interval and d.interval[0] <= 0 <= d.interval[1]) for d in differences]
     return tuple(c.strength.value for i, c in enumerate(candidates) if scored.rivals[i] and alike[i])
 
@@ -303,21 +312,21 @@ def _indistinguishable(
 def _kind(best: int, none: int, difference: Interval | None, n_candidates: int) -> Kind:
     if best == none:
         return "zero"
-    # none itself could not be scored (diverged): there is nothing to be told apart from
+    # no difference: training without decay could not be scored (it diverged), so there is nothing to compare with
     if difference is not None and difference.interval is not None and difference.interval[0] <= 0:
         return "flat"
     return "edge" if best == n_candidates - 1 else "chosen"
 
 
 def _inside(found: Interval) -> Interval:
-    """A score is a share: its interval does not leave 0 ... 1."""
+    """Clip the interval of a score to [0, 1]."""
     if found.interval is None:
         return found
     return replace(found, interval=(max(0.0, found.interval[0]), min(1.0, found.interval[1])))
 
 
 def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple[dict[str, Any], Interval]:
-    """The score of what is taken, corrected by repeating the selection in every resample (BBC-CV); no training."""
+    """The bias-corrected score of the selected setting: the selection is repeated in every resample (BBC-CV)."""
     deviations = iv.selection_deviations(scored.surface, scored.to_none)
     with np.errstate(invalid="ignore"):
         quantiles = np.array([iv.t_quantile(tail, f) for f in scored.to_none.freedom])
@@ -373,7 +382,7 @@ def _class_summaries(
     groups: Sequence[Sequence[object]] | None,
     by_class: Criterion,
 ) -> tuple[ClassSummary, ...]:
-    """Every class at the shown strength and at none; the intervals are of single classes, not adjusted over them."""
+    """Every class at the shown strength and without decay; intervals are not adjusted for the number of classes."""
     none, other = candidates[0].trials, candidates[shown].trials
     absent = np.full(len(names), np.nan)
     means = [class_means(trials, list(trials), by_class) if trials else absent for trials in (other, none)]

@@ -1,7 +1,4 @@
-"""What a trial leaves when its last step is done: scores, predictions, weights, and the record that makes it finished.
-
-Knows one trained trial; nothing of how it was trained.
-"""
+"""The files of a finished trial: scores, predictions, weights and the record."""
 
 from __future__ import annotations
 
@@ -33,11 +30,11 @@ from segdecay.training.state import Trial
 from segdecay.training.weight_balancing import log_frequencies
 from segdecay.utils.files import write_bytes, write_json
 
-READINGS = 8  # per training, as far as TrialTask.diagnostics_steps allows, beside the last of each stage
+READINGS = 8  # measurements per training, as TrialTask.diagnostics_steps allows, plus the last of each stage
 
 
 def is_diagnosed(task: TrialTask, epoch: int) -> bool:
-    """Whether an epoch, counted from 0, ends with a reading; the last one of each stage always does."""
+    """Whether the diagnostics are measured after an epoch, counted from 0; the last of each stage always counts."""
     epochs, done = task.config.training.epochs, epoch + 1
     if done in (epochs, count_epochs(task.config)):
         return True
@@ -46,7 +43,7 @@ def is_diagnosed(task: TrialTask, epoch: int) -> bool:
 
 
 def build_diagnostics(task: TrialTask, parts: Parts, epoch: int) -> decay.Diagnostics | None:
-    """The diagnostics of an epoch; None where it ends without a reading."""
+    """The diagnostics of an epoch; None if it is not measured."""
     if not is_diagnosed(task, epoch):
         return None
     return decay.Diagnostics(
@@ -55,14 +52,14 @@ def build_diagnostics(task: TrialTask, parts: Parts, epoch: int) -> decay.Diagno
 
 
 def watched(diagnostics: decay.Diagnostics | None, *, is_last_step: bool) -> AbstractContextManager[None]:
-    """What an optimizer step runs in: watched if it is the last of an epoch that is read."""
+    """The context of an optimizer step: watched if it is the last of a measured epoch."""
     return diagnostics.watched() if diagnostics is not None and is_last_step else nullcontext()
 
 
 def kept_diagnostics(
     curve: Sequence[dict[str, Any]], on_validation: decay.ActivationWatch | None
 ) -> dict[str, Any] | None:
-    """What the trial's record keeps: the last reading, and dead activations over all validation images."""
+    """The diagnostics of the trial's record: the last measurement, and dead activations over all validation images."""
     last = next((line["diagnostics"] for line in reversed(curve) if line.get("diagnostics")), None)
     if last is None:
         return None
@@ -74,7 +71,7 @@ U8 = npt.NDArray[np.uint8]
 
 
 def validation_line(scores: Scores | None) -> dict[str, Any]:
-    """What a line of the curve holds of a validation score: null where it was not taken, or a class is absent."""
+    """The validation scores in a line of the curve: null if not computed, or for an absent class."""
     return {
         "validation_loss": None if scores is None else scores.loss,
         "validation_miou": None if scores is None else scores.miou,
@@ -83,7 +80,7 @@ def validation_line(scores: Scores | None) -> dict[str, Any]:
 
 
 def write_curve(folder: Path, curve: Sequence[dict[str, Any]]) -> None:
-    """One JSON line an epoch; numbers that are not finite are null."""
+    """Write one JSON line per epoch; numbers that are not finite are null."""
     lines = "".join(json.dumps(_plain(line), sort_keys=True) + "\n" for line in curve)
     write_bytes(folder / "curve.jsonl", lines.encode())
 
@@ -125,7 +122,7 @@ def read_predictions(folder: Path, index: int) -> U8:
 
 
 def finish(trial: Trial, reason: str | None) -> TrialRecord:
-    """Score at the last step and write everything; trial.json comes last and makes the trial finished."""
+    """Score at the last step and write all files; trial.json comes last, since it marks the trial finished."""
     task, progress = trial.task, trial.progress
     train = validation = watch = None
     extra: dict[str, Any] = {
@@ -165,14 +162,14 @@ def finish(trial: Trial, reason: str | None) -> TrialRecord:
 
 
 def _final_scores(trial: Trial) -> tuple[Scores, Scores | None, ActivationWatch | None, dict[str, Any]]:
-    """Train and validation scores alike, after the last step; matrices and predictions are kept beside."""
+    """Train and validation scores after the last step; matrices and predictions are written too."""
     task, progress = trial.task, trial.progress
     on_train = trial.score(task.train)
     train = on_train.scores
     progress.curve[-1] |= curve_scores(train, "train", trial.dataset.task)
     if not task.scored:
         return train, None, None, {}
-    of_masks = trial.dataset.task == "segmentation"  # a matrix of one label says which it was
+    of_masks = trial.dataset.task == "segmentation"  # the matrix of one label holds the prediction already
     keeps = of_masks and not task.is_refit
     with watch_activations(trial.parts.bare) as watch:
         on_validation = trial.score(task.scored, keep_predictions=keeps, with_boundaries=of_masks)

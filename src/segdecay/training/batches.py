@@ -1,7 +1,6 @@
-"""Training batches: which images, which windows, what is pasted onto them, how they are changed.
+"""Training batches: images, windows, pasted instances, augmentation.
 
-Every draw is a function of (seed, fold, epoch, batch), so nothing random has to be remembered. Knows a configuration
-and decoded data; nothing of models.
+Every draw is a function of (seed, fold, epoch, batch), so no random state has to be saved.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from segdecay.errors import unknown
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed from 0 to 2**62 - 1 that depends on all parts and on nothing else.
+    """A seed from 0 to 2**62 - 1 that depends only on the parts.
 
     >>> derive_seed(0, "init") == derive_seed(0, "init"), derive_seed(0, "init") == derive_seed(1, "init")
     (True, False)
@@ -39,14 +38,14 @@ def generator(*parts: int | str) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Draws:
-    """What batches are drawn from beside the images; empty where nothing asks for it."""
+    """Data for class-aware crops and copy-paste; empty if they are off."""
 
     places: ClassPlaces | None = None
     instances: Instances = field(default_factory=dict)
 
 
 def pasted_classes(config: AugmentConfig, dataset: Dataset, train: Sequence[int]) -> tuple[int, ...]:
-    """The classes whose instances are pasted: those named, or the rare ones; never the largest."""
+    """The classes whose instances are pasted: the configured ones, or the rare ones; never the largest."""
     pixels = class_pixels(dataset, tuple(train)).sum(axis=0)
     if not config.copy_paste_classes:
         return rare_classes(pixels)
@@ -57,7 +56,7 @@ def pasted_classes(config: AugmentConfig, dataset: Dataset, train: Sequence[int]
 
 
 def build_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], *, seed: int, fold: int) -> Draws:
-    """One pass over the training masks for each part that is asked for; validation images are never looked at."""
+    """One pass over the training masks for each option that is on."""
     instances: Instances = {}
     if config.copy_paste:
         random = np.random.default_rng(derive_seed(seed, fold, "instances"))
@@ -67,7 +66,7 @@ def build_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], *
 
 
 def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], draws: Draws) -> list[str]:
-    """Faults of class-aware crops and of copy-paste that would do nothing, or harm."""
+    """Faults of class-aware crops and copy-paste that would have no effect, or a harmful one."""
     faults = [
         f"augment.copy_paste_classes: {unknown('class', name, dataset.classes)}"
         for name in config.copy_paste_classes
@@ -76,7 +75,7 @@ def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], d
     crop = crop_size(dataset, train, config)
     if draws.places is not None and does_nothing(dataset, train, draws.places, crop):
         faults.append(
-            f"augment.class_crops={config.class_crops:g} can do nothing: images are taken whole, and each of the "
+            f"augment.class_crops={config.class_crops:g} has no effect: images are taken whole, and each of the "
             f"{len(train)} training images holds every class. Set augment.crop to a window smaller than the images, or "
             "augment.class_crops=0."
         )
@@ -91,7 +90,7 @@ def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], d
     elif not draws.instances:
         wanted = ", ".join(dataset.classes[label] for label in pasted_classes(config, dataset, train)) or "none is rare"
         faults.append(
-            f"augment.copy_paste={config.copy_paste:g} can do nothing: no component of a class to paste ({wanted}) has "
+            f"augment.copy_paste={config.copy_paste:g} has no effect: no component of a class to paste ({wanted}) has "
             f"at least {config.copy_paste_least_px} px and at most a quarter of its image. Name other classes in "
             "augment.copy_paste_classes, lower augment.copy_paste_least_px, or set augment.copy_paste=0."
         )
@@ -108,9 +107,9 @@ def training_batch(
     drawn_from: tuple[int, int],  # seed, fold
     at: tuple[int, ...],  # epoch, batch; and the process, where several share a batch
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, pasted onto, augmented.
+    """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, with pasted instances, augmented.
 
-    Each part has a generator of its own: switching one on leaves the others' draws as they are.
+    Each step has a separate generator, so that switching one on does not change the draws of the others.
     """
     crop = crop_size(dataset, train, config)
     taken, places = [int(index) for index in indices], None

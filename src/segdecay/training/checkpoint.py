@@ -1,7 +1,6 @@
-"""The state of an unfinished trial in one file without pickle: tensors by name, the rest as JSON.
+"""The checkpoint of an unfinished trial: a safetensors file with tensors by name and all else as JSON, without pickle.
 
-One file, written beside, synced and renamed: a kill leaves the old state or the new one. Knows models and optimizers;
-nothing of data or scores.
+It is written under a temporary name, synced and renamed, so that a kill leaves the old state or the new one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from segdecay.utils.files import write_bytes
 
 FILE = "state.safetensors"
 REGULARIZER = "regularizer"  # in the JSON: the state of the regularizer, its tensors replaced by their names
-KEY = "progress"  # one metadata key with sorted JSON: several keys would differ in order from process to process
+KEY = "progress"  # one metadata key with sorted JSON, since the order of several keys varies between processes
 
 
 def pack_tensors(tensors: dict[str, Tensor], progress: dict[str, Any]) -> bytes:
@@ -35,21 +34,21 @@ def pack_tensors(tensors: dict[str, Tensor], progress: dict[str, Any]) -> bytes:
 def write_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, handle: Handle, progress: dict[str, Any]
 ) -> None:
-    """Keep model, optimizer, regularizer state and progress in `folder`/state.safetensors."""
+    """Write model, optimizer, regularizer state and progress to `folder`/state.safetensors."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{key}"] = value
     progress = {**progress, REGULARIZER: _lift(handle.state_dict(), "regularizer", tensors)}
-    # cloned: tensors that share memory (tied weights) may not be saved as views of each other
+    # cloned, since tensors that share memory (tied weights) cannot be saved as views of each other
     tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / FILE, pack_tensors(tensors, progress))
 
 
 def checkpoint_setting(folder: Path) -> str | None:
-    """The setting that a checkpoint was made for; None when it cannot be read."""
+    """The setting of a checkpoint; None if it cannot be read."""
     try:
         with safe_open(folder / FILE, framework="pt") as kept:
             found = json.loads((kept.metadata() or {})[KEY])["setting"]
@@ -59,26 +58,26 @@ def checkpoint_setting(folder: Path) -> str | None:
 
 
 def validate_weights(path: Path) -> None:
-    """Open a safetensors file, which compares its length with what it says it holds.
+    """Open a safetensors file, which checks its length against its header.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt"):
             return
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged: {error}. Remove its folder; the same command trains that again.") from error
+        raise RunError(f"{path} is damaged: {error}. Remove its folder; the same command trains it again.") from error
 
 
 def read_checkpoint(
     folder: Path, model: nn.Module, parts_at: Callable[[dict[str, Any]], tuple[torch.optim.Optimizer, Handle]]
 ) -> dict[str, Any] | None:
-    """Load what `write_checkpoint` kept into model, optimizer and regularizer, in place; None when nothing is usable.
+    """Load a checkpoint into model, optimizer and regularizer, in place; None if there is no usable one.
 
-    `parts_at` is told the progress, once the model's weights are loaded, and gives optimizer and handle that were in
-    use. A damaged file counts as nothing: the trial then starts anew, which costs time and loses no result; build the
-    model anew for that, as it may hold a part of the file.
+    `parts_at` takes the progress, once the model's weights are loaded, and returns the optimizer and handle of that
+    stage. With a damaged file the trial has to start again; build the model again for this, since it may hold a part of
+    the file.
     """
     path = folder / FILE
     if not path.is_file():
@@ -111,7 +110,7 @@ def read_checkpoint(
 
 
 def _lift(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Plain values with the tensors in them moved to `tensors`, under the names that stand in their places."""
+    """Plain values with their tensors moved to `tensors` and replaced by names."""
     if isinstance(value, Tensor):
         tensors[path] = value
         return {"tensor": path}
@@ -133,7 +132,7 @@ def _lower(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _take_layout_of_parameters_(optimizer: torch.optim.Optimizer) -> None:
-    """Lay loaded state out in memory as its parameter is: fused kernels walk both in the order of memory."""
+    """Give loaded state the memory layout of its parameter, since fused kernels iterate over both in memory order."""
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():

@@ -1,7 +1,4 @@
-"""Class weights as a configuration asks for them, and what is wrong with them before any training.
-
-Knows configuration and decoded data; nothing of models.
-"""
+"""Class weights of a configuration, and their faults before any training."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Pixels:
-    """Valid pixels of each class in the training masks, and per band mean and deviation of the training images."""
+    """Valid pixels of each class in the training masks, and mean and deviation of each band of the training images."""
 
     counts: npt.NDArray[np.int64]  # (C,)
     counts_where_present: npt.NDArray[np.int64]  # (C,) pixels, ignored ones too, of the images that hold the class
@@ -69,20 +66,20 @@ def count_examples(dataset: Dataset, indices: Sequence[int], kind: str) -> npt.N
     return counts
 
 
-COUNTED = ("median", "inverse_sqrt", "effective_number")  # infinite for a class without a pixel
+COUNTED = ("median", "inverse_sqrt", "effective_number")  # infinite for a class without pixels
 KINDS = ("none", *COUNTED)
 LARGEST = float(torch.finfo(torch.float32).max)
 
 
 def check_weight_names(config: LossConfig) -> list[str]:
-    """Faults of `loss.class_weights` and the keys beside it that need no data."""
+    """Faults of `loss.class_weights` and related keys that can be found without data."""
     kind, faults = config.class_weights, []
     if isinstance(kind, str) and kind not in KINDS:
         faults.append(f"loss.class_weights: {unknown('kind', kind, KINDS)} Or give one number a class.")
     if kind != "effective_number":
         changed = {key: getattr(config, key) for key in ("class_weights_count", "class_weights_beta")}
         faults += [
-            f"loss.{key}={value} belongs to loss.class_weights=effective_number; saw {kind}. Leave one of the two out."
+            f"loss.{key}={value} is only for loss.class_weights=effective_number; saw {kind}. Leave one of the two out."
             for key, value in changed.items()
             if value != LossConfig.model_fields[key].default
         ]
@@ -98,20 +95,20 @@ def check_weight_list(config: LossConfig, classes: Sequence[str]) -> list[str]:
     if len(values) != len(classes):
         numbers = f"{len(values)} number{'s' if len(values) != 1 else ''}"
         faults.append(
-            f"loss.class_weights lists {numbers}; this data has {len(classes)} classes. Give one for each, in this "
+            f"loss.class_weights lists {numbers}; these data have {len(classes)} classes. Give one for each, in this "
             f"order: {', '.join(classes)}."
         )
     names = [*classes, *(f"number {i + 1}" for i in range(len(classes), len(values)))]
     wrong = [f"{name} {value:g}" for name, value in zip(names, values, strict=False) if not 0 <= value <= LARGEST]
     if wrong:
-        faults.append(f"loss.class_weights must be numbers from 0 up, none infinite; saw {', '.join(wrong)}.")
+        faults.append(f"loss.class_weights must be finite numbers of 0 or more; saw {', '.join(wrong)}.")
     if values and not any(values):
         faults.append("loss.class_weights is 0 for every class, so nothing would be learned. Give one above 0.")
     return faults
 
 
 def check_learnable(config: LossConfig, dataset: Dataset, trainings: Sequence[Sequence[int]]) -> list[str]:
-    """Classes without a pixel to learn from in some of these trainings (by their images), and what they mean."""
+    """Faults for classes without a training pixel in some of these trainings, which are given by their images."""
     pool = sorted({index for indices in trainings for index in indices})
     pixels = dict(zip(pool, class_pixels(dataset, tuple(pool)), strict=True))
     zero = np.zeros(len(dataset.classes), dtype=np.int64)
@@ -133,19 +130,19 @@ def check_learnable(config: LossConfig, dataset: Dataset, trainings: Sequence[Se
 def _consequence(config: LossConfig, label: int) -> str:
     kind = config.class_weights
     if kind in COUNTED:
-        return f"it cannot be learned, and its weight (loss.class_weights={kind}) would be infinite; 1 stands for it."
+        return f"it cannot be learned, and its weight (loss.class_weights={kind}) would be infinite; 1 is used."
     if isinstance(kind, str):
         return "it cannot be learned."
     given = f" of {kind[label]:g}" if label < len(kind) else ""
-    return f"it cannot be learned, and its weight{given} meets no pixel."
+    return f"it cannot be learned, and its weight{given} has no effect."
 
 
 def build_class_weights(
     config: LossConfig, dataset: Dataset, indices: Sequence[int], pixels: Pixels
 ) -> Tensor | None:  # (C,) float32
-    """The weights for a training on these images, of which `pixels` are; None without any.
+    """The weights for a training on these images, whose statistics are `pixels`; None without class weights.
 
-    Only what is in them is counted. A class without a pixel gets 1, which nothing meets: `check_learnable` tells it.
+    A class without a pixel gets 1, which has no effect; `check_learnable` reports it.
     """
     kind = config.class_weights
     if not isinstance(kind, str):
@@ -158,7 +155,7 @@ def build_class_weights(
 
 
 def loss_in_words(config: LossConfig) -> str:
-    """What the loss of a run is, with its options, weights and adjustment.
+    """The loss of a run with its options, weights and adjustment, as text.
 
     >>> loss_in_words(LossConfig(name="cross_entropy+dice", class_weights=(1.0, 2.0)))
     'cross-entropy + Dice, class weights as given'
@@ -173,7 +170,7 @@ def loss_in_words(config: LossConfig) -> str:
 
 
 def loss_to_paste(config: LossConfig) -> str:
-    """What the strength of a run was found for, after "a loss that is".
+    """The loss of a run, to follow "a loss that is".
 
     >>> loss_to_paste(LossConfig()), loss_to_paste(LossConfig(name="dice"))
     ('a mean over the valid pixels', 'Dice over the valid pixels')

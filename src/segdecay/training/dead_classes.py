@@ -1,7 +1,4 @@
-"""Which classes die during a training: found once, then lost. And at which strengths they do.
-
-Validation scores along the way in, facts and sentences out. Standard library only; knows nothing of how they were made.
-"""
+"""Dead classes: classes that a training learnt at some epoch and then lost until its end, by strength."""
 
 from __future__ import annotations
 
@@ -9,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from segdecay.runs.records import Strength, TrialRecord, axis_names
+from segdecay.runs.records import Strength, TrialRecord, axis_names, kind_of
 
-LIVED = 0.05  # IoU that a class must have reached to have been found at all
-DEAD = 0.001  # IoU at or below which it is lost: a handful of pixels
+LIVED = 0.05  # IoU from which a class counts as learnt
+DEAD = 0.001  # IoU up to which it counts as lost
 
 
 @dataclass(frozen=True)
 class Death:
-    """A class that reached `best` after `best_epoch` and is at 0 from the reading after `epoch` to the end."""
+    """A class that reached `best` after `best_epoch` and has IoU 0 from the score after `epoch` to the end."""
 
     name: str
     best: float  # IoU
@@ -30,10 +27,10 @@ def dead_classes(
     names: Sequence[str],
     support: Sequence[int],  # (C,) validation pixels
 ) -> tuple[Death, ...]:
-    """Classes whose validation IoU was LIVED or more at some reading and is DEAD or less at the last one.
+    """Classes whose validation IoU was LIVED or more at some epoch and is DEAD or less at the last one.
 
-    A class without validation pixels has no score, and so never dies. Readings are few (8 on the way and the last): a
-    class that comes and goes between two of them is not seen.
+    A class without validation pixels has no score and cannot die. Scores are taken at few epochs (8 and the last one):
+    a class that is learnt and lost between two of them is not found.
 
     >>> curve = [{"epoch": e, "validation_iou": [0.9, pole]} for e, pole in ((1, 0.2), (2, 0.3), (3, 0.0), (4, 0.0))]
     >>> dead_classes(curve, ("road", "pole"), (500, 20))
@@ -53,12 +50,12 @@ def dead_classes(
 
 
 def plain(deaths: Sequence[Death]) -> list[dict[str, Any]]:
-    """What a record keeps, under `extra.died`."""
+    """The JSON of a record's `extra.died`."""
     return [asdict(death) for death in deaths]
 
 
 def deaths_of(record: TrialRecord) -> tuple[Death, ...]:
-    """What `plain` left in a record; none in records of older versions."""
+    """The dead classes of a record; empty for records of older versions."""
     return tuple(Death(**one) for one in record.extra.get("died", ()))
 
 
@@ -73,7 +70,7 @@ def death_text(death: Death) -> str:
 
 @dataclass(frozen=True)
 class Toll:
-    """A class that died at a strength: in which of its trainings (fold, seed), of how many."""
+    """A class that died at a strength: in which of its trials (fold, seed), and their number."""
 
     strength: Strength
     name: str
@@ -82,9 +79,9 @@ class Toll:
 
     @property
     def sentence(self) -> str:
-        """What a person reads."""
-        value = self.strength.value
-        at = "none" if self.strength.is_none else f"{axis_names(self.strength.axis)[1]} = {value:g}"
+        """The warning about this class."""
+        axis, value = self.strength.axis, self.strength.value
+        at = f"with no {kind_of(axis)}" if self.strength.is_none else f"at {axis_names(axis)[1]} = {value:g}"
         seeds = len({seed for _, seed, _ in self.deaths}) > 1
         which = ", ".join(
             f"fold {fold + 1}{f' seed {seed}' if seeds else ''} from epoch {death.epoch} on"
@@ -92,13 +89,13 @@ class Toll:
         )
         best = max(death.best for _, _, death in self.deaths)
         return (
-            f"{self.name} died at {at} in {len(self.deaths)} of {self.trainings} trainings ({which}): on validation "
-            f"it had reached {best:.3f} and fell to 0."
+            f"{self.name} died {at} in {len(self.deaths)} of {self.trainings} trials ({which}): its validation score "
+            f"had reached {best:.3f} and fell to 0."
         )
 
 
 def tolls(records: Sequence[TrialRecord]) -> tuple[Toll, ...]:
-    """Every strength and class that died there, by strength in the order of the records, then as classes died."""
+    """Every strength and class that died there, in the order of the records."""
     found = []
     for value in dict.fromkeys(record.strength.value for record in records):
         own = [record for record in records if record.strength.value == value and record.validation is not None]

@@ -1,4 +1,4 @@
-"""Who trains a trial: our loop, or the caller's function. Knows both by their front door."""
+"""Dispatches a trial to the built-in loop or to the user's function."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def run_task(
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, int], None] = lambda _epoch, _epochs: None,
 ) -> TrialRecord:
-    """Train one trial; as `run_trial`, whoever trains it.
+    """Train one trial; arguments as in `run_trial`.
 
     Raises:
-        Interrupted: `stop` said so.
-        SegdecayError: what a user can act on.
+        Interrupted: `stop` returned True.
+        SegdecayError: an error that the user can correct.
     """
     if task.user is not None:
         return run_user_trial(task, task.user, stop=stop)

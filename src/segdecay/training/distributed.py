@@ -1,8 +1,7 @@
-"""Which of the processes of one training this is, and what all of them agree on at every step.
+"""One training over several devices: ranks, shares of batches, weighted averages of losses.
 
-One training over several devices: each process has a device and its share of every batch; gradients are averaged by
-torch's DistributedDataParallel through Fabric. Knows processes and tensors; nothing of trials, files or other
-trainings.
+Each process has a device and its share of every batch; gradients are averaged by torch's DistributedDataParallel
+through Fabric.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from segdecay.training.losses.base import pixel_weights
 
 @contextmanager
 def _by_metadata() -> Iterator[None]:
-    """Versions of torchmetrics are compared as its metadata states them."""
+    """Compare versions of torchmetrics by its metadata."""
     by_import = imports.compare_version
 
     def compare(package: str, op: Any, version: str, *rest: Any, **options: Any) -> bool:
@@ -52,7 +51,7 @@ with _by_metadata():
 __all__ = ["DDPStrategy", "Fabric", "FabricModule", "LightningEnvironment"]
 
 
-WAITS = timedelta(hours=2)  # for the first process, which scores alone; one that ends is noticed by who started them
+WAITS = timedelta(hours=2)  # for the first process, which scores alone; the parent process notices one that ends
 
 
 @dataclass(frozen=True)
@@ -60,28 +59,28 @@ class Spread:
     """The devices that share every batch of one training; the first also scores and writes."""
 
     devices: tuple[str, ...]
-    has_idle: bool = False  # some trainable parameters take no part in a forward pass: DDP has to look for them
+    has_idle: bool = False  # some trainable parameters are unused in the forward pass, so DDP has to search for them
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those of one training; alone by default, where nothing has to be agreed on."""
+    """A process among those of one training; by default the only one."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_first(self) -> bool:
-        """The one that scores and writes."""
+        """Whether this process scores and writes."""
         return self.rank == 0
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What draws of this process depend on besides; nothing where it is alone."""
+        """Additional key of this process for random draws; empty if it is alone."""
         return (self.rank,) if self.count > 1 else ()
 
     def share(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The images of a batch that this process takes: every so-manieth.
+        """The images of a batch for this process: every size-th image.
 
         >>> Ranks(1, 2).share(np.array([4, 7, 9])).tolist(), Ranks().share(np.array([4, 7, 9])).tolist()
         ([7], [4, 7, 9])
@@ -96,10 +95,10 @@ class Ranks:
         *,
         stop: bool,
     ) -> tuple[Tensor, float, bool]:
-        """The loss to go backward from, the loss of the whole batch, and whether anyone is asked to stop.
+        """The loss for the backward pass, the loss of the whole batch, and whether any process is asked to stop.
 
-        Gradients are averaged over processes. So a share's loss counts by its labelled pixels, each by the weight of
-        its class: the mean gradient is that of the whole batch's mean, however unequal the shares are.
+        Gradients are averaged over processes. The loss of a share is therefore weighted by its labelled pixels, each by
+        the weight of its class, so that the mean gradient is that of the whole batch's mean loss.
         """
         if self.count == 1:
             return loss, float(loss.detach()), stop
@@ -110,19 +109,19 @@ class Ranks:
         return loss * (self.count * own / total).to(loss.dtype), float(told[1] / total), bool(told[2] > 0)
 
     def meet(self) -> None:
-        """Wait for all."""
+        """Wait for all processes."""
         if self.count > 1:
             dist.barrier()
 
     def without_exchange(self, fabric: Fabric, model: Any, *, is_last: bool) -> AbstractContextManager[Any]:
-        """What the backward pass of a micro-batch runs in: gradients are averaged at the last one."""
+        """The context of the backward pass of a micro-batch: gradients are averaged only at the last one."""
         if self.count == 1 or is_last:
             return nullcontext()
         return fabric.no_backward_sync(model)
 
 
 class _OneOfOurs(LightningEnvironment):
-    """Processes that we started ourselves, on one machine."""
+    """Processes started by segdecay, on one machine."""
 
     def __init__(self, rank: int) -> None:
         super().__init__()
@@ -140,7 +139,7 @@ class _OneOfOurs(LightningEnvironment):
 
 
 def join_group(ranks: Ranks, device: str, meeting_point: Path) -> None:
-    """Meet the other processes of this machine over a file that does not exist yet."""
+    """Join the process group of this machine through a file that does not exist yet."""
     kind, _, index = device.partition(":")
     more: dict[str, Any] = {}
     if kind == "cuda":
@@ -157,7 +156,7 @@ def join_group(ranks: Ranks, device: str, meeting_point: Path) -> None:
 
 
 def leave_group() -> None:
-    """End what `join_group` began."""
+    """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -178,12 +177,12 @@ def build_fabric(precision: Any, device: str, ranks: Ranks, spread: Spread | Non
 
 
 def scoring_model(fabric: Fabric, model: nn.Module, bare: nn.Module, ranks: Ranks) -> nn.Module:
-    """What one process may apply alone: without DDP, whose forward pass speaks with the others."""
+    """The model without DDP, for one process alone: DDP's forward pass communicates with the others."""
     return model if ranks.count == 1 else FabricModule(bare, fabric.strategy, original_module=bare)
 
 
 def validate_spread(config: RunConfig, images: int, batches: int, spread: Spread | None) -> None:
-    """Every device needs an image of every batch, and one network from the first step to the last.
+    """Refuse a training that cannot be split: every device needs an image of every batch, and stages are not supported.
 
     Raises:
         ConfigError: fewer images in the smallest batch than devices; a second stage.

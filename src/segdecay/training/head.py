@@ -1,7 +1,4 @@
-"""The head's weights row by row, one row an output: their norms, and a cap on them.
-
-Knows tensors and partitions; nothing of losses, data or optimizers.
-"""
+"""Rows of the head's weights, one per output: their norms, and a cap on them."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ def head_weights(partition: Partition) -> tuple[HeadWeight, ...]:
 def row_norms(
     weight: Tensor,  # any shape of two dimensions or more
     dim: int = 0,
-) -> list[float]:  # one a row
+) -> list[float]:  # one per row
     """The Euclidean norm of every slice along `dim`, in double precision.
 
     >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))

@@ -1,9 +1,8 @@
-"""One trial: from a task to a record, resumable to the bit.
+"""The training loop of one trial: from a task to a record, with bitwise resume.
 
-arrays → crops and augmentation → logits → loss → backward → clipping → regularizer and optimizer step → scores at the
-last step; where a second stage is asked for, the same again for the head alone. Randomness is a function of (seed,
-fold, epoch, batch), so nothing random has to be remembered. Knows one training; nothing of other trials or of what they
-are compared with.
+Crops and augmentation → logits → loss → backward → clipping → regularizer and optimizer step → scores at the last step;
+with a second stage, the same again for the head alone. Randomness is a function of (seed, fold, epoch, batch), so no
+random state has to be saved.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ def run_trial(
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, int], None] = lambda _epoch, _epochs: None,
 ) -> TrialRecord:
-    """Train one trial, or go on where it stopped; a finished trial is only read.
+    """Train one trial, or resume it; a finished trial is only read.
 
     Args:
-        task: what to train.
-        stop: asked after every step; True keeps the state and raises Interrupted.
-        report: told (finished epochs, all epochs).
+        task: the trial.
+        stop: called after every step; True writes a checkpoint and raises Interrupted.
+        report: called with (finished epochs, all epochs).
 
     Raises:
-        Interrupted: `stop` said so.
+        Interrupted: `stop` returned True.
         SegdecayError: the model, data or configuration do not work together.
     """
     if (task.folder / "trial.json").exists():
@@ -64,10 +63,10 @@ def run_trial(
 def run_share(
     task: TrialTask, ranks: Ranks, *, stop: Callable[[], bool], report: Callable[[int, int], None]
 ) -> TrialRecord | None:
-    """Train one trial together with other processes that call this at the same time; arguments as in `run_trial`.
+    """Train one trial in several processes, each of which calls this function; arguments as in `run_trial`.
 
     Returns:
-        The record from the first process, which alone scores and writes; None from the others.
+        The record in the first process, which scores and writes; None in the others.
     """
     trial = _open_trial(task, ranks, stop, report)
     reason = _train(trial)
@@ -75,7 +74,7 @@ def run_share(
 
 
 def _open_trial(task: TrialTask, ranks: Ranks, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Trial:
-    """A trial at its start, or where its checkpoint left it."""
+    """A trial at its start, or at its checkpoint."""
     task.folder.mkdir(parents=True, exist_ok=True)
     dataset = open_dataset(task.dataset)
     parts = build_parts(task, dataset, ranks)
@@ -87,8 +86,8 @@ def _open_trial(task: TrialTask, ranks: Ranks, stop: Callable[[], bool], report:
 
     kept = read_checkpoint(task.folder / "checkpoint", parts.bare, parts_at)
     if kept is None and (task.folder / "checkpoint").exists():
-        parts = build_parts(task, dataset, ranks)  # what a checkpoint without use has loaded is dropped
-    ranks.meet()  # nobody writes a checkpoint before all have read this one
+        parts = build_parts(task, dataset, ranks)  # an unusable checkpoint may have loaded a part of its tensors
+    ranks.meet()  # no process writes a checkpoint before all have read this one
     now = time.monotonic()
     return Trial(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
 
@@ -100,7 +99,7 @@ def _conclude(trial: Trial, reason: str | None) -> TrialRecord:
 
 
 def _train(trial: Trial) -> str | None:
-    """All epochs that are left; the reason when the loss stopped being finite."""
+    """Train the remaining epochs; the reason if the loss became infinite or NaN."""
     epochs = count_epochs(trial.task.config)
     while trial.progress.epoch < epochs:
         if trial.progress.epoch == trial.task.config.training.epochs and trial.parts.stage == 1:
@@ -118,7 +117,7 @@ def _train(trial: Trial) -> str | None:
 
 
 def _end_first_stage(trial: Trial) -> None:
-    """Note what the first stage reached, and go on with the parts of the second."""
+    """Record the first stage, and replace its parts by those of the second."""
     facts = trial.facts_of_stage()
     if trial.task.scores_on_the_way and trial.task.scored:
         scores = trial.score(trial.task.scored).scores
@@ -130,12 +129,12 @@ def _end_first_stage(trial: Trial) -> None:
 
 
 def _train_epoch(trial: Trial) -> str | None:
-    """The rest of one epoch, and its line in the curve."""
+    """Train the rest of one epoch, and add its line to the curve."""
     task, parts, progress = trial.task, trial.parts, trial.progress
     accumulate = task.config.training.accumulate
     batches = list(epoch_batches(task, progress.epoch))
     diagnostics = build_diagnostics(task, parts, progress.epoch) if parts.ranks.is_first else None
-    parts.model.train(parts.stage == 1)  # the second stage sees the features that a prediction sees
+    parts.model.train(parts.stage == 1)  # the second stage uses the features of prediction: eval mode
     for start in range(progress.batch, len(batches), accumulate):
         window = batches[start : start + accumulate]
         with watched(diagnostics, is_last_step=start + accumulate >= len(batches)):
@@ -160,7 +159,7 @@ def _step(trial: Trial, window: list[npt.NDArray[np.int64]]) -> float:
     for offset, indices in enumerate(window):
         batch = progress.batch + offset
         images, masks = _training_batch(trial, indices, batch)
-        # dropout draws from the global generator: seeded here, it needs no memory either
+        # dropout draws from the global generator, which is seeded here so that its state need not be saved
         torch.manual_seed(derive_seed(task.drawn_from, task.fold, "dropout", progress.epoch, batch, *ranks.key))
         with ranks.without_exchange(parts.fabric, parts.model, is_last=offset == len(window) - 1):
             own = parts.loss(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
@@ -200,9 +199,7 @@ def _training_batch(trial: Trial, indices: npt.NDArray[np.int64], batch: int) ->
 
 
 def _curve_line(trial: Trial, batches: int, diagnostics: Diagnostics | None) -> dict[str, Any]:
-    """What an epoch looked like: both terms of the objective, and now and then the validation score and the
-    diagnostics.
-    """
+    """The curve's line of an epoch: both terms of the objective, at some epochs validation scores and diagnostics."""
     task, parts, progress = trial.task, trial.parts, trial.progress
     epochs = count_epochs(task.config)
     loss, penalty = progress.loss_sum / batches, parts.handle.penalty()
@@ -227,7 +224,7 @@ def _curve_line(trial: Trial, batches: int, diagnostics: Diagnostics | None) -> 
 
 
 def _keep_if_due(trial: Trial) -> None:
-    """Write the checkpoint when it is time; stop when asked to."""
+    """Write the checkpoint if it is due; stop if asked to."""
     parts = trial.parts
     asked = trial.stop() if parts.ranks.count == 1 else trial.is_asked
     if not asked and time.monotonic() - trial.saved < trial.task.checkpoint_every_s:

@@ -1,7 +1,4 @@
-"""Optimizers and schedules by name. Decay is not among their business: every group gets weight_decay 0 here.
-
-Knows parameters and steps; nothing of data or models.
-"""
+"""Optimizers and schedules by name. Optimizers are built with weight_decay 0, since a regularizer is attached later."""
 
 from __future__ import annotations
 
@@ -55,12 +52,12 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
 
 
 def momentum_of(config: OptimizerConfig) -> float:
-    """μ of SGD; 0 for the others, where it does not enter a strength."""
+    """μ of SGD; 0 for other optimizers, where momentum does not affect a strength."""
     return config.momentum if config.name == "sgd" else 0.0
 
 
 def learning_rates(schedule: ScheduleConfig, peak: float, steps: int) -> tuple[float, ...]:
-    """The learning rate of every step: a linear rise to the peak, then the schedule down to 0 (or level).
+    """The learning rate of every step: a linear rise to the peak, then the schedule down to 0 (or constant).
 
     >>> learning_rates(ScheduleConfig(name="constant", warmup=0.5), 1.0, 4)
     (0.5, 1.0, 1.0, 1.0)

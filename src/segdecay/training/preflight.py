@@ -1,7 +1,4 @@
-"""One real step before a search: does everything work together, and how long does a step take?
-
-Knows one trial's parts; writes nothing.
-"""
+"""The preflight of a search: a few real steps, to find errors and to measure the time of a step."""
 
 from __future__ import annotations
 
@@ -32,18 +29,18 @@ SHOWN_TENSORS = 5
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the preflight found."""
+    """The results of the preflight."""
 
     partition: Partition
     seconds_a_batch: float
     checkpoint_bytes: int
-    size: float | None = None  # median initial size of what is shrunk, where the axis is relative to it
+    size: float | None = None  # median initial size of the shrunk weights, if the axis is relative to it
     fresh: tuple[str, ...] = ()  # tensors that began with random values
     tensors: int = 0  # of the model
     has_idle: bool = False  # some trainable parameters got no gradient
 
     def room_bytes(self, workers: int, refits: int) -> int:
-        """The most that a run may still write: two checkpoints at a time each, final weights twice, the report.
+        """Upper bound of what a run may still write: two checkpoints per worker, two weights per refit, the report.
 
         >>> Preflight(Partition((), ()), 0.0, checkpoint_bytes=3_000_000).room_bytes(workers=2, refits=1)
         20000000
@@ -52,10 +49,10 @@ class Preflight:
 
 
 def run_preflight(task: TrialTask) -> Preflight:
-    """Train a few batches of the smallest size that will occur, on a throw-away model.
+    """Train a few batches of the smallest size that will occur, on a temporary model.
 
     Raises:
-        ConfigError: class-aware crops or copy-paste can do nothing with these data, or name what is not there; a
+        ConfigError: class-aware crops or copy-paste have no effect on these data, or name unknown classes; a
             training is too short for its regularizer to act.
         ModelError: the model cannot be applied, or its output does not fit the masks.
         DecayError: the partition or the regularizer has no meaning for it.
@@ -117,15 +114,15 @@ def _refuse_idle(config: RunConfig, parts: Parts) -> None:
         options = parts.handle.regularizer.state_dict().get("options")
         raise ConfigError(
             f"Regularizer '{name}' cannot act in the first {idle} steps (options {options}), and a training here has "
-            f"{steps}: every strength would be none. Train longer (training.epochs, or a smaller batch), or choose "
+            f"{steps}: no strength would have an effect. Train longer (training.epochs, or a smaller batch), or choose "
             "options that act at once, for cpr decay.options={kappa: factor}; in a comparison leave the arm out."
         )
 
 
 def start_notes(config: RunConfig, preflight: Preflight) -> list[str]:
-    """What a person should know of the values that training starts from.
+    """Notes and warnings about the initial weights.
 
-    Which tensors model.weights left random; and that l2_sp would pull to a random start.
+    The tensors that model.weights leaves random, and whether l2_sp would pull weights to random values.
     """
     notes, left = [], len(preflight.fresh)
     if config.model.weights is not None and left:
@@ -138,14 +135,14 @@ def start_notes(config: RunConfig, preflight: Preflight) -> list[str]:
     is_ours = not is_own(config.model.name)
     if config.decay.regularizer == L2SP.name and is_ours and left == preflight.tensors:
         notes.append(
-            "warning: l2_sp pulls weights to where they start, and here that is random: no pretrained weights are "
+            "warning: l2_sp pulls weights to their initial values, which are random here: no pretrained weights are "
             "given. Set model.weights, or model.pretrained=true for an smp model, or use decoupled."
         )
     return notes
 
 
 def _step(parts: Parts, logits: torch.Tensor, masks: torch.Tensor) -> bool:
-    """One optimizer step; whether a trainable parameter took no part in it."""
+    """One optimizer step; returns whether a trainable parameter got no gradient."""
     parts.fabric.backward(parts.loss(logits, masks, parts.weight, parts.adjustment))
     has_idle = any(one.requires_grad and one.grad is None for one in parts.bare.parameters())
     parts.wrapped.step()

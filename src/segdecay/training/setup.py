@@ -1,7 +1,4 @@
-"""What a trial trains with, built from its task: device, model, optimizer, decay, normalisation, batches.
-
-Knows configuration and decoded data; nothing of other trials.
-"""
+"""Builds the parts of a trial from its task: device, model, optimizer, regularizer, normalisation, batches."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class TrialTask:
-    """One training to do. Indices point into the decoded data set; nothing here depends on other trials."""
+    """One training to run. Indices point into the decoded data set; nothing depends on other trials."""
 
     folder: Path
     dataset: Path
@@ -47,27 +44,27 @@ class TrialTask:
     train: tuple[int, ...]
     scored: tuple[int, ...]  # validation images, or the test part of a refit
     device: str = "cpu"
-    keep_model: bool = False  # a refit's weights are the product; a fold's may join an ensemble
+    keep_model: bool = False  # for refits, and for folds of an ensemble
     is_refit: bool = False
-    scores_on_the_way: int = 8  # validation scores in the curve, beside the last; 0 for a test part
+    scores_on_the_way: int = 8  # validation scores in the curve before the last; 0 for a test part
     checkpoint_every_s: float = 5.0
-    diagnostics_steps: int = 100  # between two readings of the diagnostics, at least; one costs about half a step
-    user: UserFunction | None = None  # trained by the caller's function, not by our loop
-    spread: Spread | None = None  # over several devices; None: on `device` alone
+    diagnostics_steps: int = 100  # at least, between two diagnostics, each of which costs about half a step
+    user: UserFunction | None = None  # trained by the user's function in place of the built-in loop
+    spread: Spread | None = None  # several devices; None: `device` alone
 
     @property
     def drawn_from(self) -> int:
-        """What every random draw of this trial depends on: the run's seed and the trial's, added."""
+        """The seed of all random draws of this trial: the run's seed plus the trial's."""
         return self.config.seed + self.seed
 
 
 def count_batches(n_images: int, batch_size: int) -> int:
-    """Batches an epoch; images are spread evenly, so that the last batch is not a lonely one."""
+    """Batches per epoch; images are split evenly so that no batch is nearly empty."""
     return -(-n_images // batch_size)
 
 
 def count_steps(config: RunConfig, n_images: int, *, epochs: int | None = None) -> int:
-    """Optimizer steps of so many epochs; by default those of the first stage, over which a strength is tuned."""
+    """Optimizer steps of so many epochs; by default those of the first stage, for which a strength is tuned."""
     batches = count_batches(n_images, config.training.batch_size)
     return (config.training.epochs if epochs is None else epochs) * -(-batches // config.training.accumulate)
 
@@ -103,7 +100,7 @@ def check_dropout(config: RunConfig) -> list[str]:
     if config.model.name not in PRESETS:
         faults.append(
             f"decay.regularizer=dropout sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); saw "
-            f"model.name={config.model.name}. Give your own model its dropout, one run for each p."
+            f"model.name={config.model.name}. For a user model, set the dropout in the model, in one run per p."
         )
     if config.model.dropout:
         faults.append(
@@ -113,7 +110,7 @@ def check_dropout(config: RunConfig) -> list[str]:
 
 
 def model_at(config: RunConfig, value: float) -> ModelConfig:
-    """The model of a setting: with its dropout, where that is what the axis is about."""
+    """The model of a setting, with the setting's dropout if dropout is searched."""
     if config.decay.regularizer != decay.Dropout.name:
         return config.model
     return config.model.model_copy(update={"dropout": value})
@@ -122,7 +119,7 @@ def model_at(config: RunConfig, value: float) -> ModelConfig:
 def strength_of(config: RunConfig, value: float, n_images: int, *, size: float | None = None) -> Strength:
     """An axis value in every unit that it has, for a training on `n_images` images.
 
-    `size` is the median initial size of what is shrunk; on an axis relative to it there is no λ without.
+    `size` is the median initial size of the shrunk weights; an axis relative to it has no λ without it.
     """
     axis = axis_for(config.decay, config.optimizer).with_size(size)
     steps = count_steps(config, n_images)
@@ -155,9 +152,7 @@ def multipliers_of(config: DecayConfig) -> dict[str, float]:
 
 
 def initial_size(config: RunConfig, dataset: Dataset) -> float | None:
-    """The median initial size of what a fresh model's regularizer shrinks, where the axis is relative to it; else
-    None.
-    """
+    """The median initial size of the weights that the regularizer shrinks, if the axis is relative to it; else None."""
     if axis_for(config.decay, config.optimizer).name != "relative_shrinkage":
         return None
     torch.manual_seed(config.seed)
@@ -172,10 +167,10 @@ class Parts:
 
     fabric: Fabric
     model: nn.Module  # set up by Fabric
-    scoring: nn.Module  # the same weights, for one process alone
+    scoring: nn.Module  # the same weights without DDP
     bare: nn.Module
     optimizer: torch.optim.Optimizer
-    wrapped: Any  # Fabric's view of the optimizer
+    wrapped: Any  # the optimizer as wrapped by Fabric
     handle: decay.Handle
     rates: tuple[float, ...]
     loss: OriginalLoss
@@ -188,19 +183,19 @@ class Parts:
     stage: int = 1
     caps: tuple[RowCap, ...] = ()  # of the head's rows in the second stage
     draws: Draws = field(default_factory=Draws)
-    examples: tuple[int, ...] = ()  # (C,) what the loss of the second stage counted
+    examples: tuple[int, ...] = ()  # (C,) counts of the second stage's loss
     ranks: Ranks = field(default_factory=Ranks)
 
 
 def prepare_torch(config: RunConfig, device: str) -> None:
-    """One thread on a CPU, whatever the number of workers; deterministic kernels when asked for."""
+    """One thread on a CPU, whatever the number of workers; deterministic kernels if configured."""
     if device == "cpu":
         torch.set_num_threads(1)
     torch.use_deterministic_algorithms(config.training.deterministic, warn_only=device != "cpu")
 
 
 def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts:
-    """Everything fresh for one trial; the same initial weights for every setting of a fold and seed."""
+    """New parts for one trial; the same initial weights for every setting of a fold and seed."""
     config = task.config
     prepare_torch(config, task.device)
     fabric = build_fabric(config.training.precision, task.device, ranks, task.spread)
@@ -242,8 +237,8 @@ def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Part
 def attach_regularizer(
     config: RunConfig, model: nn.Module, value: float, rates: Sequence[float]
 ) -> tuple[torch.optim.Optimizer, decay.Handle]:
-    """The optimizer of a model, with the regularizer at an axis value; dropout, which is in the model, attaches
-    nothing.
+    """The optimizer of a model, with the regularizer attached at an axis value (nothing for dropout, which is in the
+    model).
 
     Raises:
         DecayError: the regularizer does not fit the model, or the value the learning rates.
@@ -265,7 +260,7 @@ def attach_regularizer(
 
 
 def regularizer_options(config: RunConfig, model: nn.Module, partition: decay.Partition) -> dict[str, Any]:
-    """The regularizer's options; under l2_sp, where a file or the hub gave a part of the model, the rest is new."""
+    """The regularizer's options; for l2_sp with the tensors that no file or hub initialised."""
     options = config.decay.options
     has_start = config.model.weights is not None or config.model.pretrained
     if config.decay.regularizer != L2SP.name or "new" in options or not has_start:
@@ -282,7 +277,7 @@ def apply_in_training(
     """Logits of a training batch.
 
     Raises:
-        ModelError: a batch of one meets BatchNorm, or the model does not take such images.
+        ModelError: a batch of one image reaches BatchNorm, or the model does not take such images.
     """
     try:
         return logits_of(model, images)

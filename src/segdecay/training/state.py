@@ -1,7 +1,4 @@
-"""One running trial: its task, data, moving parts and progress, and what all steps of its life ask of it.
-
-Knows one training; nothing of the order of steps or of files.
-"""
+"""The state of a running trial: task, data, model and optimizer, progress."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from segdecay.training.weight_balancing import stage_facts
 
 @dataclass
 class Progress:
-    """Where an unfinished trial stands; plain values only."""
+    """The progress of an unfinished trial, as plain values."""
 
     setting: str = ""
     epoch: int = 0
@@ -29,7 +26,7 @@ class Progress:
     norm_sum: float = 0.0  # gradient norms of the steps of this epoch
     norms: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
-    stages: list[dict[str, Any]] = field(default_factory=list)  # facts of the stages that are over
+    stages: list[dict[str, Any]] = field(default_factory=list)  # facts of the finished stages
 
 
 @dataclass
@@ -44,16 +41,16 @@ class Trial:
     report: Callable[[int, int], None]
     started: float
     saved: float
-    is_asked: bool = False  # to stop, by what all processes agreed on
+    is_asked: bool = False  # whether all processes agreed to stop
 
     def elapsed(self) -> float:
-        """Seconds spent on this trial, before and since it was opened."""
+        """Seconds spent on this trial, including earlier sessions."""
         return self.progress.seconds + time.monotonic() - self.started
 
     def score(
         self, indices: tuple[int, ...], *, keep_predictions: bool = False, with_boundaries: bool = False
     ) -> Scored:
-        """The model as it is now on these images."""
+        """The scores of the present model on these images."""
         parts = self.parts
         return score_images(
             parts.scoring,
@@ -70,6 +67,6 @@ class Trial:
         )
 
     def facts_of_stage(self) -> dict[str, Any]:
-        """What the stage that ends now leaves in the record."""
+        """The facts of the ending stage for the record."""
         before = sum(stage["epochs"] for stage in self.progress.stages)
         return stage_facts(self.parts, self.task, self.progress.epoch - before)

@@ -1,7 +1,4 @@
-"""One strength on one training plan, in every unit and every convention that has a meaning there.
-
-Knows configurations, schedules and the arithmetic of decay; trains nothing and reads no data.
-"""
+"""Converts a strength on a given training plan to all units, and to the conventions of other tools."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ ASKED = ("--lambda", "--timescale", "--total-decay", "--from")
 
 @dataclass(frozen=True)
 class StrengthRequest:
-    """The strength as it was given: exactly one of the four."""
+    """The strength as given by the user: exactly one of the four."""
 
     lambda_: float | None = None
     timescale_epochs: float | None = None
@@ -27,7 +24,7 @@ class StrengthRequest:
     convention: str | None = None  # NAME=VALUE
 
     def check(self) -> list[str]:
-        """Faults: none is given, or more than one, or the convention cannot be read."""
+        """Faults: no strength, more than one, or an unreadable convention."""
         values = (self.lambda_, self.timescale_epochs, self.total_decay, self.convention)
         given = [option for option, value in zip(ASKED, values, strict=True) if value is not None]
         faults = []
@@ -43,7 +40,7 @@ class StrengthRequest:
 
 @dataclass(frozen=True)
 class Translated:
-    """The strength in one convention; `value` is None where `reason` says why not."""
+    """The strength in one convention; if `value` is None, `reason` says why."""
 
     name: str
     symbol: str
@@ -54,7 +51,7 @@ class Translated:
 
 @dataclass(frozen=True)
 class StrengthReport:
-    """A strength in every unit; None where the unit has no meaning (`reason` says why) or τ is infinite."""
+    """A strength in every unit; None if the unit has no meaning (see `reason`) or τ is infinite."""
 
     regularizer: str
     optimizer: str
@@ -68,18 +65,18 @@ class StrengthReport:
     timescale_epochs: float | None
     total_decay: float | None
     remaining: float | None  # share left of a weight that gets no gradient; l2_sp: of its distance to the start
-    path: float | None  # what l1 and its kin take off a weight that gets no gradient: Σ η·λ, under SGD over 1−μ
+    path: float | None  # l1 and similar: total reduction of a weight that gets no gradient, Σ η·λ, for SGD over 1−μ
     peak_shrinkage: float  # η·λ at the peak learning rate
-    largest_lambda: float | None  # every λ must be below it; None where a step never goes past zero
+    largest_lambda: float | None  # upper bound of λ; None if a step cannot go past zero
     largest_total_decay: float | None
-    exact: bool  # whether D says what is left as η·λ becomes small, and not to first order only
+    exact: bool  # whether D gives the remaining share for small η·λ, not only to first order
     reason: str
     findings: tuple[str, ...]
     conventions: tuple[Translated, ...]
 
 
 def check_request(n_images: int | None, asked: StrengthRequest, names: Sequence[str] = ()) -> list[str]:
-    """Faults of what was asked for, apart from the configuration: images, strength, names of conventions."""
+    """Faults of the request apart from the configuration: images, strength, names of conventions."""
     faults = []
     if n_images is None or n_images < 1:
         seen = "none" if n_images is None else n_images
@@ -93,16 +90,14 @@ def check_conventions(names: Sequence[str]) -> list[str]:
 
 
 def check_regularizer(name: str) -> list[str]:
-    """Faults of a regularizer without λ: none, and those that bound weights or act in the model."""
+    """Faults of a regularizer without λ, such as bounds and dropout."""
     axes = {known: decay.axis_of(known, "adamw") for known in decay.REGULARIZERS}
     with_lambda = [known for known, axis in axes.items() if axis.has_lambda and not axis.only_none]
     if name in with_lambda:
         return []
     reason = f"'{name}' has none, as {axes[name].reason} " if name in axes and axes[name].reason else ""
     known_ones = ", ".join(with_lambda)
-    return [
-        f"λ, τ and D are those of {known_ones}; saw regularizer '{name}'. {reason}See: segdecay regularizers {name}"
-    ]
+    return [f"λ, τ and D exist for {known_ones}; saw regularizer '{name}'. {reason}See: segdecay regularizers {name}"]
 
 
 def report_strength(
@@ -113,15 +108,15 @@ def report_strength(
     numbers: decay.Numbers | None = None,
     names: Sequence[str] = (),
 ) -> StrengthReport:
-    """A strength on the training that this configuration asks for, and in the named conventions (none: in all).
+    """A strength on the training of a configuration, also in the named conventions (default: all).
 
     Args:
         config: optimizer, schedule, epochs, batch size, accumulation and regularizer are read; `n_images` is of
             training.
-        numbers: those of conventions that the configuration does not hold: n_samples, weight_sum, reduction.
+        numbers: quantities of conventions that are not in the configuration: n_samples, weight_sum, reduction.
 
     Raises:
-        ConfigError, DecayError: incomplete (all faults at once); out of range (says the largest) or without meaning.
+        ConfigError, DecayError: incomplete (all faults at once), out of range (with the limit), or without meaning.
 
     Example:
         >>> from segdecay.config.schema import parse_config
@@ -165,7 +160,7 @@ def report_strength(
 
 
 def _largest_lambda(regularizer: decay.Regularizer, peak_lr: float) -> float | None:
-    """1/η where the regularizer refuses η·λ = 1; None where every λ is allowed."""
+    """1/η if the regularizer refuses η·λ = 1; None if every λ is allowed."""
     try:
         regularizer.validate(1.0 / peak_lr, peak_lr)
     except DecayError:
@@ -182,18 +177,18 @@ def _is_number(text: str) -> bool:
 
 
 def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float], config: RunConfig) -> tuple[str, ...]:
-    """Where D is not exact: of this strength itself, or of its coupled counterparts under SGD."""
+    """Notes where D is not exact: for this strength, or for its coupled counterparts with SGD."""
     if axis.name == "total_decay" and axis.coupling is not None:
         return decay.check_first_order(axis, lambda_, rates)
     if config.decay.regularizer != "decoupled" or config.optimizer.name != "sgd":
         return ()
     coupled = decay.sgd_axis(decay.Coupling(momentum_of(config.optimizer)))
     findings = decay.check_first_order(coupled, lambda_ / coupled.gain, rates)
-    return tuple(f"Written as coupled decay (torch-sgd and its like): {finding}" for finding in findings)
+    return tuple(f"As coupled decay (torch-sgd and similar): {finding}" for finding in findings)
 
 
 def _fill(numbers: decay.Numbers | None, config: RunConfig) -> decay.Numbers:
-    """The numbers with what the configuration says anyway."""
+    """The numbers, completed from the configuration."""
     numbers = numbers or decay.Numbers()
     return decay.Numbers(
         base_lr=config.optimizer.lr,
@@ -214,7 +209,7 @@ def _lambda_of(
     config: RunConfig,
     numbers: decay.Numbers,
 ) -> float:
-    """The optimizer's λ of the strength that was asked for."""
+    """The optimizer's λ of the requested strength."""
     if asked.convention is not None:
         name, _, value = asked.convention.partition("=")
         return decay.from_convention(
@@ -229,7 +224,7 @@ def _lambda_of(
     if asked.timescale_epochs is not None:
         return decay.lambda_of_timescale(axis, asked.timescale_epochs, max(rates), steps_per_epoch)
     if asked.total_decay is not None:
-        decay.total_decay(axis, 0.0, rates)  # refuses where D has no meaning
+        decay.total_decay(axis, 0.0, rates)  # raises an error if D has no meaning
         return axis.to_lambda(asked.total_decay, rates)
     return asked.lambda_ or 0.0
 

@@ -1,7 +1,4 @@
-"""A training that is the caller's own: its axis, and what it is told of the setting, fold and seed it is to train.
-
-Knows values and names; nothing of files of a run or other trials.
-"""
+"""The arguments of a user function: its axis, setting and fold."""
 
 from __future__ import annotations
 
@@ -23,17 +20,17 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class Axis:
-    """What the caller's own training is tuned along.
+    """The axis along which a user function is tuned.
 
     Attributes:
-        name: what is set, as in "label_smoothing": letters, digits and underscores; it names folders and is shown.
-        grid: the strengths of the search; none is added where it is missing.
-        unit: of the values, for people.
-        none: the value that regularizes nothing: 0 where higher is stronger, inf where lower is.
-        stronger: which end of the axis regularizes harder, "higher" or "lower".
+        name: the tuned quantity, as in "label_smoothing": letters, digits and underscores; used for folders and labels.
+        grid: the strengths of the search; `none` is added if missing.
+        unit: of the values, for display.
+        none: the value without regularization: 0 if higher is stronger, inf if lower is.
+        stronger: the end of the axis with stronger regularization, "higher" or "lower".
 
     Raises:
-        ConfigError: naming all faults.
+        ConfigError: lists all faults.
 
     Example:
         >>> Axis("label_smoothing", [0.05, 0.1, 0.2]).none
@@ -61,33 +58,33 @@ class Axis:
                 f"axis: name takes letters, digits and underscores, as in label_smoothing; saw {self.name!r}."
             )
         if self.stronger not in ("higher", "lower"):
-            return [*faults, f"axis: stronger is 'higher' or 'lower'; saw {self.stronger!r}."]
+            return [*faults, f"axis: stronger must be 'higher' or 'lower'; saw {self.stronger!r}."]
         lower = self.stronger == "lower"
         if self.none is not None and self.none != (math.inf if lower else 0):
-            own = "inf where lower is stronger" if lower else "0 where higher is stronger"
+            needed = "inf if lower is stronger" if lower else "0 if higher is stronger"
             faults.append(
-                f"axis: none is {own}; saw {self.none!r}. Count the axis from what regularizes nothing, for example as "
-                "a distance from it."
+                f"axis: none must be {needed}; saw {self.none!r}. Shift the axis so that it begins without "
+                "regularization."
             )
         try:
             values = [float(value) for value in self.grid]
         except (TypeError, ValueError):
-            return [*faults, f"axis: grid is a sequence of numbers, as in [0, 0.1, 0.2]; saw {self.grid!r}."]
+            return [*faults, f"axis: grid must be a sequence of numbers, as in [0, 0.1, 0.2]; saw {self.grid!r}."]
         wrong = [value for value in values if math.isnan(value) or value < 0 or (lower and value == 0)]
         wrong += [] if lower else [value for value in values if math.isinf(value)]
         if wrong or not values or len(set(values)) != len(values):
             allowed = "above 0, or inf" if lower else "finite, 0 or more"
-            faults.append(f"axis: grid holds different numbers, {allowed}, at least one; saw {values}.")
+            faults.append(f"axis: grid must hold different numbers, {allowed}, at least one; saw {values}.")
         return faults
 
     def to_config(self) -> AxisConfig:
-        """As a run's configuration keeps it."""
+        """The axis in the configuration of a run."""
         grid = [value for value in self.grid if math.isfinite(value)]
         return AxisConfig(name=self.name, unit=self.unit, grid=tuple(grid), stronger=self.stronger)
 
 
 def user_axis(config: AxisConfig) -> decay.Axis:
-    """An axis of the caller's own as a search sees it: without any λ."""
+    """A user's axis for a search; it has no λ."""
     none = math.inf if config.stronger == "lower" else 0.0
     return decay.Axis(
         name=config.name,
@@ -96,28 +93,28 @@ def user_axis(config: AxisConfig) -> decay.Axis:
         stronger=config.stronger,
         none=none,
         exact=False,
-        reason="it is the caller's own.",
+        reason="it is defined by the user.",
         has_lambda=False,
     )
 
 
 def regularizer_of(config: RunConfig) -> str:
-    """The name of what is searched: a regularizer, or "user function" along an axis of the caller's own."""
+    """The name of what is searched: a regularizer, or "user function" along a user's axis."""
     return config.decay.regularizer if config.decay.axis is None else USER
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting that a call trains.
+    """The setting that a call of the user function trains.
 
     Attributes:
-        name: of the axis: the caller's own, or "total_decay", "lambda", ... of a regularizer.
+        name: of the axis: the user's, or "total_decay", "lambda", ... of a regularizer.
         value: on that axis.
-        is_none: whether it regularizes nothing.
-        regularizer: to attach, where the axis is a regularizer's; None on an axis of one's own.
+        is_none: whether it is the setting without regularization.
+        regularizer: the one to attach; None on a user's axis.
         lambda_, total_decay, timescale_epochs: the value in the units that it has, for the images of this fold.
-        learning_rates: of all optimizer steps, by the configuration's schedule; empty on an axis of one's own.
-        config: what else was asked for.
+        learning_rates: of all optimizer steps, by the configuration's schedule; empty on a user's axis.
+        config: the configuration of the run.
     """
 
     name: str
@@ -133,15 +130,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class UserFold:
-    """The images that a call trains and validates on, and where it is run.
+    """The images that a call trains and validates on, its device and its folder.
 
     Attributes:
         number: of the fold, from 0; −1 for the final training on the whole pool.
         train, validation: indices of images, ascending.
         train_names, validation_names: the same images by name, in the same order.
-        classes: names of the C classes; rows and columns of a confusion matrix stand in their order.
-        device: "cpu" or "cuda:N", where this worker is meant to work.
-        folder: of this training; whatever is written there stays.
+        classes: names of the C classes, in the order of the rows and columns of a confusion matrix.
+        device: "cpu" or "cuda:N", for this worker.
+        folder: of this training; files of the user in it are kept.
     """
 
     number: int
@@ -152,7 +149,7 @@ class UserFold:
     classes: tuple[str, ...]
     device: str
     folder: Path
-    root: Path | None = None  # where the decoded data lie, where they are ours to decode
+    root: Path | None = None  # folder of the decoded data; None for UserData
 
     @property
     def is_refit(self) -> bool:
@@ -163,10 +160,10 @@ class UserFold:
         """The decoded data set: `image(i)` is (H, W, B) uint8, `mask(i)` (H, W) uint8 with 255 where ignored.
 
         Raises:
-            RunError: `data` was only described, so that there is nothing to open.
+            RunError: `data` was described by UserData, so there is nothing to open.
         """
         if self.root is None:
-            raise RunError("fold.open(): data was described by UserData, so only you know where its images are.")
+            raise RunError("fold.open(): data was described by UserData, which holds no images. Read your own files.")
         return open_dataset(self.root)
 
 
@@ -175,20 +172,20 @@ Function = Callable[[Setting, UserFold, int], Any]
 
 @dataclass(frozen=True)
 class UserFunction:
-    """What a trial needs in order to be trained by the caller's function."""
+    """A user function with everything that a trial needs to call it."""
 
     function: Function
     names: tuple[str, ...]  # of all images
     classes: tuple[str, ...]
-    is_described: bool  # there are no decoded data
+    is_described: bool  # whether data is a UserData, without decoded images
 
 
 def name_of(function: Function) -> str:
-    """How a function is called in messages and records.
+    """The name of a function in messages and records.
 
     >>> name_of(sum)
     'builtins.sum'
     """
     own: str = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None)
-    return f"{module}.{own}" if module else own  # made by exec: of no module
+    return f"{module}.{own}" if module else own  # a function made by exec has no module

@@ -1,7 +1,4 @@
-"""One trial by the caller's function: told what to train, asked for counts, recorded as any other trial.
-
-Knows one training; nothing of other trials but the truth of their fold.
-"""
+"""One trial trained by the user's function: its call, the validation of its counts, and the record."""
 
 from __future__ import annotations
 
@@ -29,12 +26,12 @@ from segdecay.utils.files import read_json, write_bytes, write_json
 
 I64 = npt.NDArray[np.int64]
 TRUTH = "truth"  # folder of a run
-SHOWN = 3  # images that are named
-MOST_PIXELS = 2**48  # of one image; sums of far more images than there are stay in int64
+SHOWN = 3  # images named in an error
+MOST_PIXELS = 2**48  # of one image, so that sums over images fit into int64
 
 
 def check_matrices(found: Any, names: Sequence[str], classes: int) -> tuple[I64 | None, list[str]]:
-    """The matrices as (N, C, C) int64, or None and what is wrong with them.
+    """The matrices as (N, C, C) int64, or None and their faults.
 
     >>> check_matrices([[[3, 1], [0, 4]]], ["a"], 2)[0].tolist()
     [[[3, 1], [0, 4]]]
@@ -61,7 +58,7 @@ def check_matrices(found: Any, names: Sequence[str], classes: int) -> tuple[I64 
     elif values.size and int(values.min()) < 0:
         faults.append(f"negative counts, {int(values.min())} the smallest; counts of pixels are 0 or more.")
     elif values.size and int(values.max()) > MOST_PIXELS:
-        faults.append(f"a count of {int(values.max())}; no image has so many pixels. Count them in int64.")
+        faults.append(f"a count of {int(values.max())}; no image has so many pixels. Use int64 for the counts.")
     if faults:
         return None, faults
     return values.astype(np.int64), []
@@ -74,7 +71,7 @@ def check_truth(
     classes: Sequence[str],
     setting: str,
 ) -> list[str]:
-    """What differs from the truth that the first training of this fold was scored by; the first leaves it at `path`.
+    """Differences from the true pixels of the fold's first training, which are written to `path`.
 
     Raises:
         RunError: the file is damaged.
@@ -98,14 +95,14 @@ def check_truth(
     ]
     more = f", and {len(image) - SHOWN} more" if len(image) > SHOWN else ""
     message = (
-        f"another truth than before ({'; '.join(seen)}{more}). Rows are the truth: count the same pixels of the same "
-        "images for every setting, without augmentation or cropping."
+        f"true pixels differ from those of an earlier training ({'; '.join(seen)}{more}). Rows are the truth: count "
+        "the same pixels of the same images for every setting, without augmentation or cropping."
     )
     return [message]
 
 
 def _leave(path: Path, values: dict[str, Any]) -> bool:
-    """Write a file unless another process was faster."""
+    """Write a file unless another process has written it; returns whether it was written here."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     write_json(beside, values)
@@ -122,7 +119,7 @@ def _leave(path: Path, values: dict[str, Any]) -> bool:
 
 
 def truth_pixels(path: Path) -> list[list[int]]:
-    """The true pixels of every image of a fold, a row an image; empty where no training has left them.
+    """The true pixels of every image of a fold, one row per image; empty if no training has written them.
 
     Raises:
         RunError: the file is damaged.
@@ -140,9 +137,9 @@ POLL_S = 0.1
 
 
 def run_user_trial(task: TrialTask, user: UserFunction, *, stop: Callable[[], bool] = lambda: False) -> TrialRecord:
-    """Have the caller's function train one trial; a finished trial is only read.
+    """Train one trial with the user's function; a finished trial is only read.
 
-    Nothing of an unfinished training is kept, so a worker that is asked to stop ends at once.
+    An unfinished training has no checkpoint, so a worker that is asked to stop ends at once.
 
     Raises:
         RunError: the function raised (its traceback is kept in the trial's folder), or returned what cannot be scored.
@@ -185,7 +182,7 @@ def run_user_trial(task: TrialTask, user: UserFunction, *, stop: Callable[[], bo
 
 
 def setting_of(task: TrialTask) -> Setting:
-    """What the caller's function is told of the setting of a trial."""
+    """The argument `setting` of the user's function."""
     config = task.config
     strength = strength_of(config, task.value, len(task.train))
     of_regularizer = config.decay.axis is None
@@ -204,7 +201,7 @@ def setting_of(task: TrialTask) -> Setting:
 
 
 def fold_of(task: TrialTask, user: UserFunction) -> UserFold:
-    """What the caller's function is told of the images of a trial."""
+    """The argument `fold` of the user's function."""
     return UserFold(
         number=task.fold,
         train=task.train,
@@ -219,7 +216,7 @@ def fold_of(task: TrialTask, user: UserFunction) -> UserFold:
 
 
 def truth_path(task: TrialTask) -> Path:
-    """Where the truth of a trial's images is remembered: once a fold."""
+    """The file with the true pixels of a trial's images, one per fold."""
     run = task.folder.parents[1 if task.is_refit else 2]
     return run / TRUTH / f"{'test' if task.is_refit else task.fold}.json"
 
@@ -239,21 +236,21 @@ def _call(user: UserFunction, setting: Setting, fold: UserFold, task: TrialTask)
 
 
 def _checked(found: Any, user: UserFunction, fold: UserFold, task: TrialTask) -> npt.NDArray[np.int64]:
-    """The counts, where they can be scored and are of the truth that other settings were scored by."""
-    told = f"{name_of(user.function)} returned what cannot be scored:"
+    """The counts, validated against the number of images and the true pixels of the fold."""
+    headline = f"{name_of(user.function)} returned counts that cannot be scored:"
     matrices, faults = check_matrices(found, fold.validation_names, len(user.classes))
     if matrices is None:
-        gather(RunError, faults, headline=told)
+        gather(RunError, faults, headline=headline)
         raise AssertionError("what is no array of counts has faults")
     if not matrices.any():
-        gather(RunError, ["every count is 0: no pixel was scored."], headline=told)
+        gather(RunError, ["every count is 0: no pixel was scored."], headline=headline)
     differs = check_truth(truth_path(task), matrices, fold.validation_names, user.classes, task.setting)
-    gather(RunError, differs, headline=told if differs else "")
+    gather(RunError, differs, headline=headline if differs else "")
     return matrices
 
 
 def _end_when_asked(stop: Callable[[], bool]) -> None:
-    """End this worker as soon as it is asked to stop: the caller's code cannot be asked."""
+    """End this worker as soon as it is asked to stop, since the user's code cannot be interrupted otherwise."""
     if multiprocessing.parent_process() is None:
         return
 

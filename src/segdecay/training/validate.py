@@ -1,7 +1,4 @@
-"""Scores of a model on images as they are: no augmentation, eval mode, one confusion matrix an image.
-
-Knows a model and decoded data; nothing of how the model was trained.
-"""
+"""Scores of a model on unchanged images: no augmentation, eval mode, one confusion matrix per image."""
 
 from __future__ import annotations
 
@@ -26,17 +23,17 @@ CROSS_ENTROPY = OriginalLoss((CrossEntropy(),), (1.0,))
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model does on some images, in their order."""
+    """The results of a model on some images, in their order."""
 
     confusions: npt.NDArray[np.int64]  # (N, C, C)
     loss: float  # as in training, weighted and adjusted; of the valid pixels, or the mean over images: docs/losses.md
-    predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless asked for
-    boundary: BoundaryCounts | None = None  # unless asked for
+    predictions: tuple[npt.NDArray[np.uint8], ...]  # N of (H, W); empty unless requested
+    boundary: BoundaryCounts | None = None  # None unless requested
     excluded: tuple[int, ...] = ()
 
     @property
     def scores(self) -> Scores:
-        """Over the set and over its images."""
+        """Scores over the set and over its images."""
         return scores_of(self.confusions, self.loss, self.boundary, self.excluded)
 
 
@@ -68,9 +65,9 @@ def score_images(
     keep_predictions: bool = False,
     with_boundaries: bool = False,
 ) -> Scored:
-    """Confusion matrices, loss and, when asked for, predicted masks and boundaries; the model's mode is put back.
+    """Confusion matrices, loss and, on request, predicted masks and boundaries; the model's mode is restored.
 
-    batch_size: decides the time it takes, never a count.
+    batch_size: affects only the time, not the counts.
     """
     classes = len(dataset.classes)
     was_training = model.training

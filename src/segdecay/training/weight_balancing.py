@@ -1,11 +1,10 @@
-"""The second stage of a trial, for rare classes: the head alone, on features that no longer move.
+"""Weight balancing, the second stage of a trial for rare classes: it trains only the head, on frozen features.
 
-Class-balanced loss, decay and MaxNorm on the head. Knows the parts of one training; nothing of epochs, files or other
-trials.
+The head has a class-balanced loss, decay and MaxNorm.
 
 Source: Alshammari et al., CVPR 2022; differs in: classes are counted in images or components, decay is decoupled, rows
-are capped after every step instead of every epoch, norm statistics stand still, the last step is taken instead of the
-best epoch on the test split, and cross-entropy stands for their binary cross-entropy of the softmax.
+are capped after every step instead of every epoch, norm statistics are frozen, the last step is taken instead of the
+best epoch on the test split, and cross-entropy replaces their binary cross-entropy of the softmax.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from segdecay.training.setup import Parts, TrialTask, count_steps
 
 
 def check_balancing(config: RunConfig) -> list[str]:
-    """Faults of a second stage beside the rest of a configuration."""
+    """Faults of a second stage in combination with the rest of a configuration."""
     epochs, tau = config.balancing.epochs, config.loss.logit_adjustment
     if not (epochs and tau):
         return []
@@ -49,16 +48,16 @@ def head_norms(partition: decay.Partition) -> dict[str, list[float]]:
 def begin_second_stage_(parts: Parts, task: TrialTask, dataset: Dataset, norms: Mapping[str, Sequence[float]]) -> None:
     """Turn the parts of the first stage into those of the second, in place.
 
-    Trained are the group `head` and the biases beside it; λ and the cap act on the weights of the head.
+    The group `head` and the biases of its layer are trained; λ and the cap act on the weights of the head.
 
     Args:
-        parts: of a trial, with the weights that the first stage ended with or a checkpoint of the second.
+        parts: of a trial, with the final weights of the first stage or a checkpoint of the second.
         task: the trial.
         dataset: its data.
         norms: row norms of the head at the end of the first stage, by name of the weight.
 
     Raises:
-        ModelError: the model has no head that could be trained alone.
+        ModelError: the model has no head that can be trained alone.
         DecayError: η·λ ≥ 1.
     """
     config = task.config.balancing
@@ -103,8 +102,8 @@ def _validate_head(partition: decay.Partition) -> None:
     modules = {row.name: row.module for row in partition.rows}
     if any(modules[weight.name] == "ParametrizationList" for weight in weights):
         raise ModelError(
-            "balancing caps and decays the head's weights, but this head makes its weights from others (a torch "
-            "parametrization), which both would miss. Use a plain head, or set balancing.epochs to 0."
+            "balancing caps and decays the head's weights, but the weights of this head are computed from others (a "
+            "torch parametrization), so neither would act. Use a plain head, or set balancing.epochs to 0."
         )
 
 
@@ -117,7 +116,7 @@ def _trained_names(partition: decay.Partition) -> set[str]:
 
 
 def stage_facts(parts: Parts, task: TrialTask, epochs: int) -> dict[str, Any]:
-    """What a stage leaves in the trial's record, as plain JSON: row norms of the head, and in the second what acted."""
+    """The facts of a stage for the trial's record, as JSON: row norms of the head; of the second also its settings."""
     facts: dict[str, Any] = {"stage": parts.stage, "epochs": epochs, "row_norms": head_norms(parts.handle.partition)}
     facts["loss"] = parts.loss.words
     if parts.weight is not None:

@@ -1,7 +1,4 @@
-"""What a person sees while a run goes on: a live table on a terminal, a plain line a trial otherwise.
-
-Knows events; nothing of how trials are run.
-"""
+"""The progress and the results of a run on a terminal: live bars, or one plain line per trial."""
 
 from __future__ import annotations
 
@@ -30,6 +27,7 @@ from segdecay.runs.comparison import ComparedArm, Comparison
 from segdecay.runs.records import Scores, Strength, axis_names, trial_from_json
 from segdecay.runs.verdict import SettingSummary, Verdict
 from segdecay.search.costs import Estimate, TrialCount, count_trials, seconds_of_trial
+from segdecay.search.sentences import none_name, verdict_title
 from segdecay.training.dead_classes import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 from segdecay.training.user_api import regularizer_of
@@ -48,7 +46,7 @@ def _first_upper(text: str) -> str:
 
 
 def strength_cells(strength: Strength) -> tuple[str, str, str]:
-    """Axis value, τ and λ side by side; a dash where τ is infinite or has no meaning."""
+    """Axis value, τ and λ; a dash where τ is infinite or has no meaning."""
     tau = "–" if strength.timescale_epochs is None else f"{strength.timescale_epochs:.3g}"
     return f"{strength.value:g}", tau, show(strength.lambda_, ".4g")
 
@@ -66,7 +64,7 @@ def settings_table(verdict: Verdict) -> Table:
         "± SE",
         "train",
         "gap",
-        "difference to none",
+        f"difference from {none_name(verdict.strength.axis)}",
     ):
         table.add_column(name, justify="right")
     for row in verdict.settings:
@@ -76,7 +74,7 @@ def settings_table(verdict: Verdict) -> Table:
 
 
 def _strength_columns(verdict: Verdict) -> list[int]:
-    """Those of value, τ and λ that say something on this axis."""
+    """Which of value, τ and λ have a meaning on this axis."""
     strengths = [row.strength for row in verdict.settings]
     has_tau = any(strength.timescale_epochs is not None for strength in strengths)
     has_lambda = verdict.strength.axis != "lambda" and any(strength.lambda_ is not None for strength in strengths)
@@ -100,12 +98,13 @@ def _scores(row: SettingSummary) -> tuple[str, ...]:
 
 
 def classes_table(verdict: Verdict) -> Table:
-    """Every class at none and at the chosen strength, or the best one where none is taken."""
+    """Every class without decay and at the chosen strength, or at the best one if no decay is chosen."""
     of_images = verdict.task == "classification"
     table = Table(title=f"{'Recall' if of_images else 'IoU'} by class", title_justify="left")
     table.add_column("class")
     compared = "best" if verdict.strength.is_none else "chosen"
-    for name in ("images" if of_images else "pixels", "none", compared, "interval of the difference"):
+    none = none_name(verdict.strength.axis)
+    for name in ("images" if of_images else "pixels", none, compared, "interval of the difference"):
         table.add_column(name, justify="right")
     for row in verdict.classes:
         interval = row.difference_interval
@@ -157,26 +156,26 @@ def print_check(
             f"folds: {len(plan.folds)} by {plan.method}; columns count validation {counted}.", highlight=False
         )
     if not any(finding.level == "wrong" for finding in findings) and dataset is not None:
-        console.print("nothing is wrong.", highlight=False)
+        console.print("no errors found.", highlight=False)
 
 
 NOTE = (
-    "Arms that share a letter cannot be told apart (all pairs, Holm). Every arm is scored in a fold at the strength "
-    "that the other folds chose. Costs and all pairs stand in the report."
+    "Arms that share a letter cannot be told apart (all pairs, Holm). In every fold an arm is scored at the strength "
+    "that the other folds chose. Costs and all pairs are in the report."
 )
 
 
 def arms_table(comparison: Comparison) -> Table:
-    """The arms from the best to the worst, narrow enough for 80 columns; `chosen` breaks where it must."""
+    """The arms from the best to the worst, in 80 columns; only the column `chosen` wraps."""
     table = Table(
-        title=f"{comparison.criterion} by arm; differences to none are paired, intervals and p are Holm's",
+        title=f"{comparison.criterion} by arm; paired differences from no decay, with Holm's intervals and p",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=0,
     )
     table.add_column("arm", no_wrap=True)
-    for name in ("letters", comparison.criterion, "to none", "its interval", "p", "gap"):
+    for name in ("letters", comparison.criterion, "from no decay", "its interval", "p", "gap"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("chosen")
     for arm in comparison.arms:
@@ -199,7 +198,7 @@ def _cells(arm: ComparedArm, comparison: Comparison) -> tuple[str, ...]:
 
 
 def left_out(comparison: Comparison) -> list[str]:
-    """A line for every strength that could not be scored, with the reason."""
+    """One line for every strength that could not be scored, with the reason."""
     return [
         f"left out: {arm.name} {one.shown}: {one.dropped}"
         for arm in comparison.arms
@@ -209,7 +208,7 @@ def left_out(comparison: Comparison) -> list[str]:
 
 
 def signed(value: float) -> str:
-    """A difference in three digits; without a sign where it is 0.
+    """A difference in three digits, without a sign if it is 0.
 
     >>> signed(-0.0), signed(-0.0001), signed(0.0123)
     ('0.000', '-0.000', '+0.012')
@@ -226,7 +225,7 @@ if TYPE_CHECKING:
 
 
 def show_duration(seconds: float) -> str:
-    """A duration for people.
+    """A duration in words.
 
     >>> show_duration(42), show_duration(200), show_duration(9000)
     ('42 s', '3 min 20 s', '2 h 30 min')
@@ -240,7 +239,7 @@ def show_duration(seconds: float) -> str:
 
 
 def show_trials(count: TrialCount) -> str:
-    """How many trainings a search takes, beside its whole grid.
+    """The number of trials of a search, and of its whole grid.
 
     >>> show_trials(TrialCount(7, 12, 45)), show_trials(TrialCount(8, 8, 27)), show_trials(TrialCount(6, 6, 6))
     ("7 to 12 of the grid's 45", "at most 8 of the grid's 27", '6')
@@ -255,42 +254,42 @@ def show_trials(count: TrialCount) -> str:
 
 
 def show_estimate(found: Estimate) -> str:
-    """A search's cost for people, beforehand."""
+    """The estimated cost of a search, as text."""
     trials = found.trials
-    honest = f", up to {trials.honest} more for the honest score" if trials.honest else ""
+    honest = f", up to {trials.honest} more for the bias-corrected score" if trials.honest else ""
     already = f", {found.finished} of them finished" if found.finished else ""
     least, most = show_duration(found.seconds_least), show_duration(found.seconds_most)
     times = most if least == most else f"{least} to {most}"
     refits = f"up to {found.refits} refit{'s' if found.refits > 1 else ''}"
     whole, kept, cache = (f"{size / 1e6:.0f} MB" for size in (found.disk_bytes, found.kept_bytes, found.cache_bytes))
     lines = (
-        f"trainings: {show_trials(trials)}{already}{honest}, then {refits}, {found.workers} at a time",
-        f"time: {times}, at {found.seconds_a_trial:.1f} s a training by a few steps on a throw-away model here",
-        f"disk: up to {whole} in the run's folder, {kept} of them kept; the decoded data take {cache} in the cache",
-        "Nothing was trained, and nothing written to the run's folder.",
+        f"trials: {show_trials(trials)}{already}{honest}, then {refits}, {found.workers} at a time",
+        f"time: {times}, at {found.seconds_a_trial:.1f} s per trial, from a few steps timed on this machine",
+        f"disk: up to {whole} in the run's folder, of which {kept} are kept; decoded data in the cache: {cache}",
+        "Nothing was trained, and nothing was written to the run's folder.",
     )
     return "\n".join(lines)
 
 
 HONEST = {
-    "bbc-cv": "score of what was selected, corrected for having been selected (BBC-CV)",
-    "nested": "score of the whole procedure, by nested cross-validation",
-    "holdout": "score of what was selected, on a fold that was held out",
+    "bbc-cv": "bias-corrected score of the selected setting (BBC-CV)",
+    "nested": "bias-corrected score of the whole procedure (nested cross-validation)",
+    "holdout": "score of the selected setting on a held-out fold",
 }
 
 
 def show_honest(honest: Mapping[str, Any]) -> str:
-    """The honest score with its interval.
+    """The bias-corrected score with its interval.
 
     >>> show_honest({"method": "holdout", "mean": 0.5, "interval": (0.4, 0.6)})
-    'score of what was selected, on a fold that was held out: 0.500 (0.400 to 0.600)'
+    'score of the selected setting on a held-out fold: 0.500 (0.400 to 0.600)'
     """
     low, high = honest["interval"]
     return f"{HONEST[honest['method']]}: {honest['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _estimate(study: Study, preflight: Preflight | None, left: int, workers: int) -> str:
-    """About how long so many trainings and a refit take, and what they write; nothing where nothing was tried."""
+    """Estimated time and disk of so many trials and a refit; empty without a preflight."""
     if preflight is None:
         return ""
     size, epochs = study.config.training.batch_size, count_epochs(study.config)
@@ -301,7 +300,7 @@ def _estimate(study: Study, preflight: Preflight | None, left: int, workers: int
 
 
 class ConsoleWatcher:
-    """Prints to a console; with a terminal, bars and the time left stay at its foot."""
+    """Prints to a console; on a terminal, bars and the time left stay at the bottom."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console, self._quiet = console, quiet
@@ -336,7 +335,7 @@ class ConsoleWatcher:
             self._console.print(escape(line), highlight=False, soft_wrap=True)
 
     def plan(self, study: Study, grid: Sequence[float], preflight: Preflight | None, refits: int, workers: int) -> None:
-        """What will be run: trials, refits, an estimate of time and disk where our loop trains."""
+        """Print the plan: trials, refits, and for the built-in loop an estimate of time and disk."""
         self._criterion = study.criterion
         count = count_trials(study, grid)
         n_trials = count.most + count.honest
@@ -354,21 +353,21 @@ class ConsoleWatcher:
         )
         already = f", {finished} of them finished" if finished else ""
         final = f"then up to {refits} refit{'s' if refits > 1 else ''}, " if refits else ""
-        honest = f", up to {count.honest} for the honest score" if count.honest else ""
+        honest = f", up to {count.honest} for the bias-corrected score" if count.honest else ""
         self.say(
-            f"{show_trials(count)} trainings{already}{honest}, {final}"
-            f"{workers} at a time{_estimate(study, preflight, n_trials - finished, workers)}; more if the best is the "
-            "strongest."
+            f"{show_trials(count)} trials{already}{honest}, {final}"
+            f"{workers} at a time{_estimate(study, preflight, n_trials - finished, workers)}; more if the strongest is "
+            "best."
         )
         self._done = finished
         if self._live:
-            self._all = self._bars.add_task("all", total=self._total, completed=finished, unit="trainings", left="")
+            self._all = self._bars.add_task("all", total=self._total, completed=finished, unit="trials", left="")
 
     def begin(self, criterion: Criterion, trainings: int, finished: int, workers: int) -> None:
-        """Count trainings from here; what they are was said already."""
+        """Count trials from here."""
         self._criterion, self._total, self._done, self._workers = criterion, trainings, finished, workers
         if self._live:
-            self._all = self._bars.add_task("all", total=trainings, completed=finished, unit="trainings", left="")
+            self._all = self._bars.add_task("all", total=trainings, completed=finished, unit="trials", left="")
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line for a trial that ended."""
@@ -401,14 +400,14 @@ class ConsoleWatcher:
             )
 
     def _alarm(self, event: Event, name: str) -> None:
-        """One line about the classes that a training found and lost."""
+        """Print one line about the classes that died in a trial."""
         path = event.task.folder / "trial.json"
         died = deaths_of(trial_from_json(read_json(path))) if event.kind == "finished" and path.exists() else ()
         if died:
             self.say(f"warning: {name}: died: {', '.join(death_text(death) for death in died)}")
 
     def _score(self, scores: Scores, task: str) -> str:
-        """A score by its name: the search's own, or the usual one of the task."""
+        """A score with its name: by the criterion of the search, or the default one of the task."""
         if self._criterion is not None:
             return f"{self._criterion.name} {self._criterion.of_record(scores):.3f}"
         if task == "classification":
@@ -428,7 +427,7 @@ class ConsoleWatcher:
         return f"{scored}{train}{show_duration(record.seconds)}"
 
     def _left(self, epochs: int) -> str:
-        """Time left, from the pace of all epochs so far."""
+        """Time left, from the mean time of all epochs so far."""
         if not self._epochs_done or self._done >= self._total:
             return ""
         pace = (time.monotonic() - self._start) / self._epochs_done
@@ -437,12 +436,14 @@ class ConsoleWatcher:
         return f" · about {show_duration(left * pace)} left"
 
     def conclude(self, done: Tuned) -> None:
-        """The verdict, its tables, test scores, and where everything lies."""
+        """Print the verdict, its tables, test scores and paths."""
         console, verdict = self._console, done.verdict
+        none = next((row.strength.value for row in verdict.settings if row.strength.is_none), None)
+        title = verdict_title(verdict.kind, verdict.strength.axis, none)
         if not self._quiet:
             console.print(settings_table(verdict))
             console.print(classes_table(verdict))
-        console.print(f"\n[bold]{verdict.kind}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
+        console.print(f"\n[bold]{title}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
         paths = sorted(done.run.glob("trials/*/*/trial.json"))
         for toll in tolls([trial_from_json(read_json(path)) for path in paths]):
             console.print(f"warning: {escape(toll.sentence)}", highlight=False, soft_wrap=True)
@@ -458,7 +459,7 @@ class ConsoleWatcher:
         console.print(f"\n{model}report: {done.report}", highlight=False, soft_wrap=True)
 
     def conclude_comparison(self, done: Compared) -> None:
-        """The table of arms, what it says, and where the page lies."""
+        """Print the table of arms, its sentence, and the path of the page."""
         if not self._quiet:
             self._console.print(arms_table(done.comparison))
             self._console.print(NOTE, highlight=False, soft_wrap=True)
@@ -468,7 +469,7 @@ class ConsoleWatcher:
         self._console.print(f"report: {done.report}", highlight=False, soft_wrap=True)
 
     def conclude_training(self, done: Trained) -> None:
-        """Scores and places of a single training."""
+        """Print scores and paths of a single training."""
         record = done.record
         for name, scores in (("train", record.train), ("validation", record.validation)):
             if scores is not None:
@@ -481,7 +482,7 @@ class ConsoleWatcher:
 
 @contextmanager
 def build_watcher(*, quiet: bool, as_json: bool) -> Iterator[ConsoleWatcher]:
-    """A watcher on standard output; on standard error when that belongs to JSON."""
+    """A watcher on standard output, or on standard error if the output is JSON."""
     console = Console(file=sys.stderr if as_json else sys.stdout)
     with ConsoleWatcher(console, quiet=quiet) as watcher:
         yield watcher

@@ -134,7 +134,7 @@ def test_total_decay_and_timescale_come_with_epochs_and_steps(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["program_of_a_test:needs"], "it needs data, fold, and is called without arguments"),
+        (["program_of_a_test:needs"], "it needs data, fold, but is called without arguments"),
         (["program_of_a_test:fails"], "it raised FileNotFoundError: images/ is not here"),
         (["program_of_a_test:text"], "returned a str; (model, optimizer)"),
         (["program_of_a_test:alone"], "returned a tuple of 1"),

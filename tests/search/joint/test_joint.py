@@ -119,8 +119,8 @@ def test_a_fold_is_scored_by_what_the_others_chose(folds: list[tuple[float, ...]
 
 def test_a_value_at_the_end_of_its_range_is_said() -> None:
     told = {"searched": ("lr",), "points": 6, "best": {"lr": 0.08}, "none": {}, "none_gain": None}
-    told |= {"as_configured": None, "at_ends": ["lr of the best strength (0.08)"]}
-    assert "At the end of its range: lr of the best strength (0.08); search.ranges widens it." in joint_sentence(
+    told |= {"as_configured": None, "at_ends": ["lr at the best strength (0.08)"]}
+    assert "At the end of its range: lr at the best strength (0.08); widen it under search.ranges." in joint_sentence(
         told, ""
     )
 
@@ -134,9 +134,9 @@ def test_every_fault_of_a_joint_search_is_told_at_once() -> None:
     said = "\n".join(check_joint(config))
     for text in (
         "Unknown name 'lrr'; allowed: lr, head, encoder, dropout, class_weights. Did you mean 'lr'?",
-        "'dropout' is there twice",
-        "lr is not searched",
-        "--honest nested does not go with --search",
+        "'dropout' is listed twice",
+        "search.ranges: lr is not in search.joint",
+        "--honest nested cannot be combined with --search",
         "dropout sets the Dropout2d of the built-in U-Net",
     ):
         assert text in said
@@ -146,11 +146,11 @@ def test_every_fault_of_a_joint_search_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("search", "text"),
     [
-        ({"joint": ["lr"], "ranges": {"lr": [0.1, 0.01]}}, "the first the smaller; saw [0.1, 0.01]"),
-        ({"joint": ["lr"], "ranges": {"lr": [0, 0.01]}}, "on a log scale, from above 0"),
-        ({"joint": ["dropout"], "ranges": {"dropout": [0, 1]}}, "from 0 to below 1"),
-        ({"joint": ["class_weights"], "ranges": {"class_weights": [0, 1]}}, "has names, not a range"),
-        ({"ranges": {"lr": [0.01, 0.1]}}, "nothing searched"),
+        ({"joint": ["lr"], "ranges": {"lr": [0.1, 0.01]}}, "with low < high; saw [0.1, 0.01]"),
+        ({"joint": ["lr"], "ranges": {"lr": [0, 0.01]}}, "has a log scale and must be above 0"),
+        ({"joint": ["dropout"], "ranges": {"dropout": [0, 1]}}, "must lie in [0, 1)"),
+        ({"joint": ["class_weights"], "ranges": {"class_weights": [0, 1]}}, "is searched over names and has no range"),
+        ({"ranges": {"lr": [0.01, 0.1]}}, "needs search.joint, which is empty"),
         ({"joint": ["encoder"]}, "has no such group"),
     ],
 )

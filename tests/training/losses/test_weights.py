@@ -127,9 +127,9 @@ CLASSES = ("sky", "pole", "road")
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([1, 2], ["lists 2 numbers; this data has 3 classes. Give one for each, in this order: sky, pole, road."]),
+        ([1, 2], ["lists 2 numbers; these data have 3 classes. Give one for each, in this order: sky, pole, road."]),
         ([1], ["lists 1 number;"]),
-        ([1, -2, 1], ["must be numbers from 0 up, none infinite; saw pole -2."]),
+        ([1, -2, 1], ["must be finite numbers of 0 or more; saw pole -2."]),
         ([float("nan"), 1, float("inf")], ["saw sky nan, road inf."]),
         ([1e39, 1, 1], ["saw sky 1e+39."]),  # infinite in single precision
         ([0, 0, 0], ["is 0 for every class"]),
@@ -151,10 +151,10 @@ def test_weights_that_fit_are_not_refused() -> None:
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        ("median", "its weight (loss.class_weights=median) would be infinite; 1 stands for it."),
+        ("median", "its weight (loss.class_weights=median) would be infinite; 1 is used."),
         ("effective_number", "its weight (loss.class_weights=effective_number) would be infinite"),
         ("none", "it cannot be learned. Add images of it"),
-        ([1, 2], "it cannot be learned, and its weight of 2 meets no pixel."),
+        ([1, 2], "it cannot be learned, and its weight of 2 has no effect."),
     ],
 )
 def test_a_class_without_a_training_pixel_is_told_with_what_it_means(tmp_path: Path, weights: Any, said: str) -> None:

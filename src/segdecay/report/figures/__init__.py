@@ -1,1 +1,1 @@
-"""figures."""
+"""Figures of the report, as plotly figures and as SVG."""

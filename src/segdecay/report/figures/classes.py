@@ -1,4 +1,4 @@
-"""The figure of classes: what every strength gains or costs each of them. Pure: facts in, a plotly figure out."""
+"""Figures of classes: the gain or loss of each class at every strength, as a heat map and as small pictures."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ from segdecay.report.text.format import (
     score,
     visible,
 )
-from segdecay.report.text.glossary import Wording
+from segdecay.report.text.glossary import PageNames
 from segdecay.runs.verdict import Verdict
+from segdecay.search.sentences import none_name
 
 # Diverging and safe for colour-blind readers: ColorBrewer's PuOr, orange below and purple above.
 DIVERGING = [[0.0, "#b35806"], [0.25, "#f1a340"], [0.5, "#f4f4f4"], [0.75, "#998ec3"], [1.0, "#542788"]]
 
 
 def classes_figure(verdict: Verdict, data: DataRecord, curves: Sequence[ClassCurve] = ()) -> go.Figure:
-    """Every class (rows) at every strength (columns): IoU minus IoU at none, in hundredths.
+    """Every class (rows) at every strength (columns): score minus score without decay, in percentage points.
 
-    curves: the same differences over the folds that a setting shares with none, where they are known.
+    curves: the same differences over the folds that a setting shares with no decay, if known.
     """
-    measure = Wording(data.task).class_score
+    measure, without = PageNames(data.task).class_score, none_name(verdict.axis)
     settings = [item for item in verdict.settings if not item.is_none and item.classes]
     none = verdict.none.classes if verdict.none and verdict.none.classes else (None,) * len(data.classes)
     changes = [[_minus(item.classes[row], none[row]) for item in settings] for row in range(len(data.classes))]
@@ -73,7 +74,7 @@ def classes_figure(verdict: Verdict, data: DataRecord, curves: Sequence[ClassCur
         hovertext=[
             [
                 f"{label(name, 60)}<br>{short(verdict, item)}<br>"
-                f"{measure} {score(item.classes[row])}, at none {score(none[row])}"
+                f"{measure} {score(item.classes[row])}, {without} {score(none[row])}"
                 for item in settings
             ]
             for row, name in enumerate(data.classes)
@@ -92,7 +93,7 @@ def _minus(one: float | None, other: float | None) -> float | None:
 
 
 def _points(value: float) -> str:
-    """A difference in hundredths: 0.0123 is "+1.2"."""
+    """A difference in percentage points: 0.0123 is "+1.2"."""
     text = f"{100 * value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
@@ -100,42 +101,42 @@ def _points(value: float) -> str:
 WIDTH, HEIGHT = 250, 150  # px
 LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 24
 SOFT, HAIR, PAPER = "var(--soft,#5c636b)", "var(--hair,#d9dce0)", "var(--card,#ffffff)"
-FEW = 7  # strengths up to which each has its number
-LEAST_SPAN = 0.01  # IoU; below, lines that differ by nothing would look like mountains
+FEW = 7  # number of strengths up to which each is labelled
+LEAST_SPAN = 0.01  # IoU; a smaller range would make negligible differences look large
 
 
 @dataclass(frozen=True)
 class Multiple:
-    """One class: its picture and the line below it."""
+    """One class: its picture and the text below it."""
 
     line: ClassLine
     picture: Markup
-    none: str  # IoU at none
-    gain: str  # what the compared strength gains or costs, with its interval
+    none: str  # score without decay
+    gain: str  # difference at the compared strength, with its interval
 
 
 def build_multiples(
     verdict: Verdict, curves: Sequence[ClassCurve], lines: Sequence[ClassLine], measure: str = "IoU"
 ) -> tuple[Multiple, ...]:
-    """One picture a class, all on the same axes."""
+    """One picture per class, all on the same axes."""
     limits = _limits(curves)
     return tuple(_multiple(verdict, curve, line, limits, measure) for curve, line in zip(curves, lines, strict=True))
 
 
 def multiples_csv(verdict: Verdict, curves: Sequence[ClassCurve], names: Sequence[str], measure: str = "IoU") -> str:
-    """A line a class and strength: IoU, difference to none and its interval."""
-    none = verdict.none.strength.value if verdict.none else 0.0
+    """One line per class and strength: score, difference from no decay and its interval."""
+    none, without = verdict.none.strength.value if verdict.none else 0.0, none_name(verdict.axis)
     rows: list[tuple[object, ...]] = []
     for curve in curves:
         rows.append((names[curve.index], none, curve.none, 0.0, None, None))
         for point in curve.points:
             low, high = point.interval or (None, None)
             rows.append((names[curve.index], point.value, None, point.difference, low, high))
-    return csv_text(("class", verdict.axis, f"{measure} at none", "difference to none", "low", "high"), rows)
+    return csv_text(("class", verdict.axis, f"{measure}, {without}", f"difference from {without}", "low", "high"), rows)
 
 
 def _limits(curves: Sequence[ClassCurve]) -> tuple[float, float]:
-    """The range of all differences and intervals; never so small that nothing looks like a mountain."""
+    """The range of all differences and intervals, at least LEAST_SPAN to both sides."""
     points = [point for curve in curves for point in curve.points]
     ends = [bound for point in points for bound in point.interval or ()]
     return padded([-LEAST_SPAN, LEAST_SPAN, *(point.difference for point in points), *ends], 0.05)
@@ -165,7 +166,8 @@ def _svg(verdict: Verdict, curve: ClassCurve, name: str, limits: tuple[float, fl
         return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
     rows = [f"{number(point.value)}: {difference(point.difference)}" for point in curve.points]
-    words = f"{name} minus that of none ({score(curve.none)}) by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
+    against = f"{none_name(verdict.axis)} ({score(curve.none)})"
+    words = f"{name}, difference from {against} by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
     style = 'font-family="system-ui, sans-serif" font-size="10.5"'
     size, words = f"0 0 {WIDTH} {HEIGHT}", html.escape(visible(words))
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-label="{words}" {style}>']
@@ -190,8 +192,8 @@ def _svg(verdict: Verdict, curve: ClassCurve, name: str, limits: tuple[float, fl
 
 
 def _axis(verdict: Verdict, curve: ClassCurve, at: Sequence[float]) -> list[str]:
-    """The strengths below, the compared one marked."""
-    parts = [_text(at[0], HEIGHT - 8, "none", "middle")]
+    """Labels of the strengths, and a mark at the compared one."""
+    parts = [_text(at[0], HEIGHT - 8, number(verdict.none.strength.value if verdict.none else 0.0), "middle")]
     is_named = len(curve.points) <= FEW
     compared = verdict.compared.strength.value if verdict.compared else None
     for index, (place, point) in enumerate(zip(at[1:], curve.points, strict=True)):

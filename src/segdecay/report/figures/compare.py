@@ -1,4 +1,4 @@
-"""Figures of a comparison: records in, plotly figures out. Pure: no files, no clocks."""
+"""Figures of a comparison: ranking, pairs, classes, and every arm over its axis."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from segdecay.report.figures.score import BLUE, GREY, VERMILION, axis_style, bas
 from segdecay.report.text.format import difference, interval, label, number, score
 from segdecay.runs.comparison import ComparedArm, ComparedPair, Comparison
 
-ROW, COLUMN = 30, 44  # px: a number of a field takes as much
+ROW, COLUMN = 30, 44  # px: size of a field that holds a number
 NAMES = 180  # px for the names at the left
 
 
 def ranking_figure(found: Comparison) -> go.Figure:
-    """Every arm with its interval and letters, the best on top; folds as small points."""
+    """Every arm with its interval and letters, the best at the top; folds as small points."""
     arms = found.arms
     figure = go.Figure(layout=base_layout(110 + ROW * len(arms), showlegend=False))
     figure.add_scatter(
@@ -59,7 +59,7 @@ def ranking_figure(found: Comparison) -> go.Figure:
 
 
 def pairs_figure(found: Comparison) -> go.Figure:
-    """Row less column, in hundredths, for every two arms; what is told apart is bold."""
+    """Row minus column, in percentage points, for every pair of arms; bold where they are told apart."""
     names = [arm.name for arm in found.arms]
     cells = {(pair.first, pair.second): (pair.difference, pair) for pair in found.pairs}
     cells |= {(pair.second, pair.first): (-pair.difference, pair) for pair in found.pairs}
@@ -84,7 +84,7 @@ def pairs_figure(found: Comparison) -> go.Figure:
             [
                 ""
                 if cell is None
-                else f"{row.label} less {column.label}<br>{difference(cell[0])} ("
+                else f"{row.label} minus {column.label}<br>{difference(cell[0])} ("
                 f"{interval(_turned(cell[1], row), signed=True)}), adjusted p {number(cell[1].p_holm)}"
                 for column, cell in zip(found.arms, line, strict=True)
             ]
@@ -107,12 +107,12 @@ def pairs_figure(found: Comparison) -> go.Figure:
 
 
 def least_px(columns: int) -> int:
-    """The width below which numbers of fields would lie on each other."""
+    """The width below which the numbers of neighbouring fields would overlap."""
     return NAMES + COLUMN * columns
 
 
 def classes_figure(found: Comparison) -> go.Figure:
-    """Every class (rows) of every arm (columns) less none, in hundredths; what is told apart is bold."""
+    """Every class (rows) of every arm (columns) minus no decay, in percentage points; bold where told apart."""
     arms = [arm for arm in found.arms if arm.name != "none"]
     lines = [[arm.classes[row] for arm in arms] for row in range(len(found.classes))]
     largest = max((abs(one.difference or 0.0) for line in lines for one in line), default=0.0) or 0.01
@@ -137,7 +137,7 @@ def classes_figure(found: Comparison) -> go.Figure:
         hoverinfo="text",
         hovertext=[
             [
-                f"{label(one.name, 60)}, {arm.label}<br>{score(one.score)}, to none {difference(one.difference)} "
+                f"{label(one.name, 60)}, {arm.label}<br>{score(one.score)}, from no decay {difference(one.difference)} "
                 f"({interval(one.interval, signed=True)}), adjusted p {number(one.p_holm)}"
                 for arm, one in zip(arms, line, strict=True)
             ]
@@ -155,7 +155,7 @@ def classes_figure(found: Comparison) -> go.Figure:
 
 
 def curve_figure(found: Comparison, arm: ComparedArm) -> go.Figure:
-    """One arm over its own axis, none at the left, with every fold; how often folds chose each is said below."""
+    """One arm over its axis, no decay at the left, with every fold and the number of folds that chose each value."""
     known = [one for one in arm.strengths if one.folds is not None]
     figure = go.Figure(layout=base_layout(250, showlegend=False))
     places = [one.shown for one in known]

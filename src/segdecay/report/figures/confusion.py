@@ -1,7 +1,4 @@
-"""Confusion matrices: which class is taken for which, as shares of the truth. Counts in, figures and rows out.
-
-Knows nothing of files or pages.
-"""
+"""Confusion matrices as shares of the truth: figures, and the largest mistakes."""
 
 from __future__ import annotations
 
@@ -15,26 +12,26 @@ from segdecay.metrics.counts import F64, I64
 from segdecay.report.figures.score import axis_style, base_layout
 from segdecay.report.text.format import label, percent
 
-# One hue from light to dark, read by lightness alone: ColorBrewer's Blues.
+# One hue from light to dark: ColorBrewer's Blues.
 LIGHT_TO_DARK = [[0.0, "#f4f4f4"], [0.25, "#c6dbef"], [0.5, "#6baed6"], [0.75, "#2171b5"], [1.0, "#08306b"]]
-MOST = 40  # classes that a figure can hold
-NUMBERED = 14  # classes up to which fields hold their number
-LEAST_SHOWN = 0.005  # of the truth; below, a field stays without a number
+MOST = 40  # largest number of classes in a figure
+NUMBERED = 14  # number of classes up to which fields show their number
+LEAST_SHOWN = 0.005  # share of the truth below which a field shows no number
 OTHERS = "other classes"
 LISTED = 10  # mistakes in the table
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Pixels of one class that are taken for another."""
+    """Pixels of one class that are predicted as another."""
 
     truth: int
     prediction: int
-    shares: tuple[float, ...]  # of the true pixels, one a matrix
+    shares: tuple[float, ...]  # of the true pixels, one per matrix
 
 
 def shares_of_truth(matrix: I64) -> F64:
-    """Every row over its sum; NaN where the truth has no such pixel.
+    """Every row divided by its sum; NaN for a class without true pixels.
 
     >>> shares_of_truth(np.array([[3, 1], [0, 0]])).tolist()
     [[0.75, 0.25], [nan, nan]]
@@ -45,7 +42,7 @@ def shares_of_truth(matrix: I64) -> F64:
 
 
 def shown_classes(matrices: Sequence[I64], at_most: int = MOST) -> tuple[int, ...]:
-    """The classes with the most wrong pixels (missed or wrongly claimed), in their own order."""
+    """The classes with the most wrong pixels (false negatives and false positives), in the order of the data."""
     wrong = sum(matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix) for matrix in matrices)
     order = np.argsort(-np.asarray(wrong), kind="stable")[:at_most]
     return tuple(sorted(int(index) for index in order))
@@ -104,20 +101,20 @@ def confusion_figure(matrix: I64, names: Sequence[str], kept: Sequence[int]) -> 
 
 
 def _numbers(values: Sequence[Sequence[float | None]]) -> list[list[str]]:
-    """Per cent in every field that is not too small to tell."""
+    """Per cent, for every field that is large enough."""
     return [["" if value is None or value < LEAST_SHOWN else f"{100 * value:.0f}" for value in line] for line in values]
 
 
 def _hover_texts(values: Sequence[Sequence[float | None]], names: Sequence[str]) -> list[list[str]]:
     columns = [*names, OTHERS]
     return [
-        [f"{row}<br>taken for {column}: {percent(value)}" for column, value in zip(columns, line, strict=False)]
+        [f"{row}<br>predicted as {column}: {percent(value)}" for column, value in zip(columns, line, strict=False)]
         for row, line in zip(names, values, strict=True)
     ]
 
 
 def largest_mistakes(matrices: Sequence[I64], at_most: int = LISTED) -> tuple[Mistake, ...]:
-    """The pairs of classes that most true pixels go astray between, over all matrices, by share of the truth."""
+    """The pairs of classes with the largest shares of mistaken pixels, over all matrices."""
     shares = [np.nan_to_num(shares_of_truth(matrix)) for matrix in matrices]
     worst = np.max(shares, axis=0) * (1 - np.eye(len(matrices[0])))
     order = np.argsort(-worst, axis=None, kind="stable")[:at_most]

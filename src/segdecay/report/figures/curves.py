@@ -1,7 +1,4 @@
-"""Learning curves of one setting: its trainings in, plotly figures out. Pure: no files, no clocks.
-
-Thin lines are single trainings, thick ones their mean where every training has a value.
-"""
+"""Learning curves of one setting: thin lines are single trials, thick ones their mean where every trial has a value."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from segdecay.report.figures.score import BLUE, GREEN, GREY, THIN_OPACITY, VERMI
 from segdecay.report.text.format import label
 from segdecay.training.dead_classes import deaths_of
 
-AT_MOST = 300  # points of a line: more than a screen can show
-FEW = 12  # points up to which each is marked
-MINIMISED = ("l2", "l1", "elastic_net")  # under every optimizer they take; others show λR, or depend on it
-WITHOUT_PENALTY = ("none", "max_norm", "cpr", "dropout", "user function")  # bounds, and what acts in the model
+AT_MOST = 300  # points of a line; a screen cannot show more
+FEW = 12  # number of points up to which each has a marker
+MINIMISED = ("l2", "l1", "elastic_net")  # for every optimizer that they allow
+WITHOUT_PENALTY = ("none", "max_norm", "cpr", "dropout", "user function")  # bounds, and those inside the model
 Part = Callable[[CurveRow], float | None]
 Line = tuple[str, str, str, Part]  # name, colour, dash, value
 
 
 def is_minimised(regularizer: str) -> bool:
-    """Whether the regularizer minimises the penalty that its curve shows.
+    """Whether training with the regularizer minimises the penalty of its curve.
 
     >>> is_minimised("l2"), is_minimised("decoupled")
     (True, False)
@@ -33,7 +30,7 @@ def is_minimised(regularizer: str) -> bool:
 
 
 def has_penalty(regularizer: str) -> bool:
-    """Whether there is a λR to show.
+    """Whether the regularizer has a penalty λR.
 
     >>> has_penalty("decoupled"), has_penalty("max_norm")
     (True, False)
@@ -77,7 +74,7 @@ def learning_figure(trainings: Sequence[Training], limits: tuple[float, float] |
 
 
 def _mark_deaths(figure: go.Figure, trainings: Sequence[Training]) -> None:
-    """A cross on the validation score of a training where a class was lost for good."""
+    """A cross on the validation score at the epoch from which a class has a score of 0 to the end."""
     marks = [
         (death.epoch, row.validation_score, f"{label(death.name, 60)} died, {training.label}")
         for training in trainings
@@ -148,7 +145,7 @@ def _figure(trainings: Sequence[Training], lines: Sequence[Line], keep: Callable
 
 
 def _values(training: Training, of: Part, keep: Callable[[float], bool]) -> dict[int, float]:
-    """Epoch to value, thinned to what a screen can show; the last epoch always stays."""
+    """Epoch to value, thinned to AT_MOST points including the last epoch."""
     known = {row.epoch: value for row in training.curve if (value := of(row)) is not None and keep(value)}
     epochs = sorted(known)
     stride = max(1, math.ceil(len(epochs) / AT_MOST))
@@ -156,7 +153,7 @@ def _values(training: Training, of: Part, keep: Callable[[float], bool]) -> dict
 
 
 def mean_curve(curves: Sequence[dict[int, float]]) -> dict[int, float]:
-    """The mean at the epochs that all trainings have.
+    """The mean at the epochs that all trials have.
 
     >>> mean_curve([{0: 1.0, 1: 3.0}, {0: 2.0}])
     {0: 1.5}
@@ -166,7 +163,7 @@ def mean_curve(curves: Sequence[dict[int, float]]) -> dict[int, float]:
 
 
 def add_line(figure: go.Figure, curve: dict[int, float], name: str, colour: str, dash: str, *, width: float) -> None:
-    """One line over epochs; below a width of 2 it is a thin one, without a name in the legend."""
+    """One line over epochs; below a width of 2 without an entry in the legend."""
     is_thin = width < 2
     epochs = sorted(curve)
     figure.add_scatter(

@@ -1,7 +1,4 @@
-"""Figures of the diagnostics: the same training without decay and with it. Pure: facts in, plotly figures out.
-
-A series is one setting over its folds; every value is the mean over the folds.
-"""
+"""Figures of the diagnostics, without decay and with it; every value is a mean over the folds of a setting."""
 
 from __future__ import annotations
 
@@ -18,15 +15,15 @@ from segdecay.report.figures.curves import add_line, mean_curve
 from segdecay.report.figures.score import BLUE, GREEN, GREY, VERMILION, axis_style, base_layout, log_ticks, padded
 from segdecay.report.text.format import label, number, percent
 
-NAMED = 40  # layers up to which each is named beside its line
-NAME_LENGTH = 34  # characters of a layer's name beside a figure
+NAMED = 40  # number of layers up to which each is labelled
+NAME_LENGTH = 34  # characters of a layer's label
 SOLID, DASHED = "solid", "dash"
 Part = Callable[[DiagnosticsFacts], float | None]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One setting in the figures: none is grey and dashed, the compared one blue and solid."""
+    """One setting in the figures: no decay is grey and dashed, the compared one blue and solid."""
 
     title: str
     is_none: bool
@@ -34,25 +31,25 @@ class Series:
 
     @property
     def readings(self) -> list[DiagnosticsFacts]:
-        """The last reading of every training's first stage, in which all layers train."""
+        """The last measurement in the first stage of every trial, in which all layers are trained."""
         found = [_readings(training) for training in self.trainings]
         return [rows[-1][1] for rows in found if rows]
 
 
 def _readings(training: Training) -> list[tuple[int, DiagnosticsFacts]]:
-    """Epoch and reading, of the first stage."""
+    """Epoch and measurement, in the first stage."""
     return [(row.epoch, row.diagnostics) for row in training.curve if row.diagnostics is not None and row.stage == 1]
 
 
 def layer_means(series: Series, part: Callable[[LayerFacts], float | None]) -> dict[str, float | None]:
-    """The mean over trainings of what every layer has at the last reading; None where one of them has nothing."""
+    """The mean of a value of every layer over trials, at the last measurement; None if a trial lacks it."""
     tables = [{layer.name: part(layer) for layer in reading.layers} for reading in series.readings]
     names = dict.fromkeys(name for table in tables for name in table)
     return {name: mean([table.get(name) for table in tables]) for name in names}
 
 
 def median_ratios(series: Series) -> dict[str, float | None]:
-    """Every layer's ratio to equilibrium: the median over readings, the mean over trainings."""
+    """Every layer's ratio to equilibrium: the median over measurements, then the mean over trials."""
     found: dict[str, list[float | None]] = {}
     for training in series.trainings:
         own: dict[str, list[float]] = {}
@@ -66,7 +63,7 @@ def median_ratios(series: Series) -> dict[str, float | None]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean, None where a value is missing or there is none.
+    """The mean; None if a value is missing, or without values.
 
     >>> mean([1.0, 3.0]), mean([1.0, None]), mean([])
     (2.0, None, None)
@@ -76,7 +73,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 
 def median(values: Sequence[float]) -> float | None:
-    """The median; None of nothing.
+    """The median; None without values.
 
     >>> median([3.0, 1.0, 2.0]), median([1.0, 2.0]), median([])
     (2.0, 1.5, None)
@@ -118,7 +115,7 @@ def norms_figure(series: Sequence[Series]) -> go.Figure:
 
 
 def equilibrium_figure(series: Sequence[Series]) -> go.Figure:
-    """Measured angle a step over that of equilibrium: the median layer over epochs, and a line at 1."""
+    """Measured angle per step over the angle at equilibrium: the median layer over epochs, and a line at 1."""
     figure = _over_epochs(series)
     values: list[float | None] = [1.0]
     for item in series:
@@ -236,7 +233,7 @@ def zero_share(reading: DiagnosticsFacts) -> float | None:
 
 
 def _dots(is_none: bool, size: int) -> dict[str, object]:
-    """Hollow and grey for none, filled and blue for what was chosen."""
+    """Hollow and grey without decay, filled and blue with it."""
     return {"size": size, "color": GREY if is_none else BLUE, "symbol": "circle-open" if is_none else "circle"}
 
 
@@ -245,7 +242,7 @@ def _class_rows(reading: DiagnosticsFacts, classes: int) -> HeadFacts | None:
 
 
 def _share(counts: Iterable[tuple[int, int]]) -> float | None:
-    """The share that the first numbers have of the second, summed; None of nothing."""
+    """The sum of the first numbers over the sum of the second; None if that is 0."""
     parts, wholes = np.array([*counts, (0, 0)]).sum(axis=0).tolist()
     return parts / wholes if wholes else None
 
@@ -259,7 +256,7 @@ def _curve(training: Training, part: Part) -> dict[int, float]:
 
 
 def _draw(figure: go.Figure, curves: Sequence[dict[int, float]], name: str, colour: str, dash: str) -> None:
-    """A thin line a training and a thick one for their mean."""
+    """A thin line per trial and a thick one for their mean."""
     known = [curve for curve in curves if curve]
     for curve in known if len(known) > 1 else []:
         add_line(figure, curve, name, colour, dash, width=1.0)

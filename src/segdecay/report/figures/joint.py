@@ -1,4 +1,4 @@
-"""Points of a joint search: learning rate against λ, with lines along which ηλ stays the same. Pure: no files."""
+"""The figure of a joint search: learning rate against λ, with lines of constant ηλ."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from segdecay.report.figures.score import GREY, ORANGE, axis_style, base_layout
 from segdecay.report.text.format import axis_symbol, axis_title, number, score
 from segdecay.runs.joint import JointDimension, JointPoint, JointSearch
 from segdecay.search.joint.sentences import show_values
+from segdecay.search.sentences import none_name
 
-SCALE = "Cividis"  # told apart without colours too
-ALIKE = 1.02  # products ηλ of one axis value are the same up to their rounding
-LABEL_PX = 36  # between the plane and its scale, for the names of lines
+SCALE = "Cividis"  # readable with colour blindness and in grey
+ALIKE = 1.02  # largest ratio of two products ηλ that count as equal, since values are rounded
+LABEL_PX = 36  # between the plane and its colour scale, for the labels of lines
 
 
 @dataclass(frozen=True)
 class IsoLine:
-    """Where ηλ is one number: heights (log10 λ) at both ends of the learning rates (log10)."""
+    """A line of constant ηλ: log10 λ at both ends of the range of log10 learning rates."""
 
     value: float  # on the strength's axis
     product: float  # ηλ
@@ -31,7 +32,7 @@ class IsoLine:
 
 
 def has_iso_lines(facts: JointSearch) -> bool:
-    """Whether there is a plane of learning rate and λ."""
+    """Whether the learning rate was searched and every strength has a λ."""
     acting = [one for one in facts.points if not one.strength.is_none]
     return (
         any(one.name == "lr" for one in facts.dimensions)
@@ -41,7 +42,7 @@ def has_iso_lines(facts: JointSearch) -> bool:
 
 
 def joint_figure(facts: JointSearch) -> go.Figure:
-    """Every point by the first thing searched and by its strength, coloured by score; none in a row of its own."""
+    """Every point by the first searched dimension and its strength, coloured by score; no decay is the lowest row."""
     in_plane = has_iso_lines(facts)
     first = next((one for one in facts.dimensions if one.name == "lr"), facts.dimensions[0])
     lines = _iso_lines(facts, first) if in_plane else []
@@ -52,16 +53,17 @@ def joint_figure(facts: JointSearch) -> go.Figure:
     _add_points(figure, shown, heights)
     none_at = min(heights.values())
     ticks = _ticks([height for height in heights.values() if height > none_at or not _has_none(facts)])
-    title = "λ" if in_plane else html.escape(axis_title(facts.points[0].strength.axis))
+    axis = facts.points[0].strength.axis
+    title = "λ" if in_plane else html.escape(axis_title(axis))
     figure.update_layout(
         xaxis=_x_axis(first),
         yaxis=axis_style(
             title=title,
             tickvals=[*([none_at] if _has_none(facts) else []), *ticks],
-            ticktext=[*(["none"] if _has_none(facts) else []), *(number(10**tick) for tick in ticks)],
+            ticktext=[*([none_name(axis)] if _has_none(facts) else []), *(number(10**tick) for tick in ticks)],
         ),
     )
-    _add_iso_lines(figure, lines, axis_symbol(facts.points[0].strength.axis))
+    _add_iso_lines(figure, lines, axis_symbol(axis))
     return figure
 
 
@@ -70,7 +72,7 @@ def _has_none(facts: JointSearch) -> bool:
 
 
 def _across(point: JointPoint, dimension: JointDimension) -> float | None:
-    """Where a point stands on the horizontal axis; what none does not have stands at its default."""
+    """The horizontal position of a point; the default where a point without decay has no such value."""
     value = point.values.get(dimension.name, dimension.default)
     if isinstance(value, str):
         return float(dimension.choices.index(value)) if value in dimension.choices else None
@@ -78,7 +80,7 @@ def _across(point: JointPoint, dimension: JointDimension) -> float | None:
 
 
 def _heights(facts: JointSearch, ends: Sequence[float], *, in_plane: bool) -> dict[str, float]:
-    """Of every point by name: the logarithm of λ (or of the axis value); none one step below the lowest and the lines.
+    """Heights by the names of points: log10 of λ or of the axis value; no decay lies below the others and the lines.
 
     ends: the lowest heights of the lines.
     """
@@ -109,9 +111,12 @@ def _x_axis(dimension: JointDimension) -> dict[str, object]:
         return axis_style(title=title)
     low, high = (math.log10(bound) for bound in dimension.range)
     marks = [low + i * (high - low) / 4 for i in range(5)]
-    room = 0.06 * (high - low)
+    margin = 0.06 * (high - low)
     return axis_style(
-        title=title, tickvals=marks, ticktext=[number(10**mark, 2) for mark in marks], range=[low - room, high + room]
+        title=title,
+        tickvals=marks,
+        ticktext=[number(10**mark, 2) for mark in marks],
+        range=[low - margin, high + margin],
     )
 
 
@@ -160,7 +165,7 @@ def _hover(point: JointPoint) -> str:
 
 
 def _iso_lines(facts: JointSearch, lr: JointDimension) -> list[IsoLine]:
-    """One line for every axis value whose ηλ is one number; along it decay does the same to a weight in a step."""
+    """One line for every axis value with a constant ηλ; along it, a step shrinks a weight by the same factor."""
     if lr.range is None:
         return []
     low, high = (math.log10(bound) for bound in lr.range)
@@ -171,7 +176,7 @@ def _iso_lines(facts: JointSearch, lr: JointDimension) -> list[IsoLine]:
 
 
 def _add_iso_lines(figure: go.Figure, lines: Sequence[IsoLine], symbol: str) -> None:
-    """The lines, each named behind its right end, where no line crosses the name."""
+    """The lines, each labelled right of its end, where no line crosses the label."""
     for line in lines:
         figure.add_scatter(
             x=list(line.ends),
@@ -193,7 +198,7 @@ def _add_iso_lines(figure: go.Figure, lines: Sequence[IsoLine], symbol: str) -> 
 
 
 def iso_products(points: Sequence[JointPoint]) -> dict[float, float]:
-    """By axis value the peak learning rate times λ, where all its points agree."""
+    """Axis value to peak learning rate × λ, for axis values whose points all agree."""
     found: dict[float, list[float]] = {}
     for one in points:
         if one.strength.lambda_ and not one.strength.is_none:

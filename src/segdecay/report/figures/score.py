@@ -1,7 +1,7 @@
-"""Figures about strength: facts of a run in, plotly figures out. Pure: no files, no clocks.
+"""Figures about strength, and the helpers that all figures share: CSV, ticks, layout.
 
-Every text that comes from data is escaped, since plotly reads some HTML in labels. Texts take the page's colours from
-its style sheet, backgrounds are transparent: the same figure serves light and dark.
+Texts from data are escaped, since plotly interprets some HTML in labels. Text colours come from the page's style sheet
+and backgrounds are transparent, so that a figure fits light and dark pages.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import plotly.graph_objects as go
 from segdecay.report.text.format import axis_symbol, axis_title, difference, interval, label, number, score
 from segdecay.runs.records import RACED_OUT
 from segdecay.runs.verdict import SettingSummary, Verdict
+from segdecay.search.sentences import none_name
 
 TAG = re.compile(r"<br>.*|<[^>]*>", re.DOTALL)
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a text that begins so
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a text that begins with one of these
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    r"""Rows as CSV; missing values are empty, and no text can be a formula.
+    r"""Rows as CSV; missing values are empty, and texts are quoted so that none runs as a formula.
 
     >>> csv_text(("class", "IoU"), [("=sum(1)", 0.5), ("road", None)])
     "class,IoU\r\n'=sum(1),0.5\r\nroad,\r\n"
@@ -40,9 +41,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def figure_csv(figure: go.Figure, places: Mapping[float, float] | None = None) -> str:
-    """All traces of a figure, a line a point: series, label, x, y and where error bars end; or the fields of heat maps.
+    """All traces of a figure, one line per point (series, label, x, y, ends of error bars) or field of a heat map.
 
-    places: what stands at a position of the horizontal axis, where that is not the position itself.
+    places: position on the horizontal axis to the value shown there, if they differ.
     """
     layout = figure.layout
     across, up = _title(layout.xaxis), _title(layout.yaxis)
@@ -84,7 +85,7 @@ def _points(trace: Any, layout: Any, places: Mapping[float, float]) -> list[tupl
     xs = [] if trace.x is None else list(trace.x)
     ys = [] if trace.y is None else list(trace.y)
     texts = trace.text if isinstance(trace.text, tuple) else [""] * len(xs)
-    across = trace.error_x.array is not None  # bars lie along x, as where classes stand in rows
+    across = trace.error_x.array is not None  # horizontal bars: classes are rows
     error, centres = (trace.error_x, xs) if across else (trace.error_y, ys)
     above = [None] * len(xs) if error.array is None else list(error.array)
     below = above if error.arrayminus is None else list(error.arrayminus)
@@ -112,11 +113,11 @@ def _names(places: Sequence[Any], axis: Any) -> list[str]:
 
 
 def _ticks(axis: Any) -> dict[Any, str]:
-    """What stands at each tick."""
+    """Tick value to tick label."""
     return {place: plain(str(text)) for place, text in zip(axis.tickvals or (), axis.ticktext or (), strict=True)}
 
 
-# Colours that colour-blind readers tell apart (Okabe and Ito, 2008), the blue a little lighter to show on black too.
+# Colours for colour-blind readers (Okabe and Ito, 2008), with a lighter blue for dark pages.
 BLUE = "#1f83c1"
 VERMILION = "#d55e00"
 GREEN = "#009e73"
@@ -125,9 +126,9 @@ GREY = "#80868e"
 
 
 def positions(values: Sequence[float]) -> tuple[float, ...]:
-    """Base-10 logarithms of positive strengths; 0 stands one typical step to the left of the smallest.
+    """Base-10 logarithms of positive strengths; 0 is placed one typical step left of the smallest.
 
-    Where inf (no bound) is among them less is stronger: inf stands at the left, the others from large to small.
+    With inf (no bound) among them, smaller is stronger: inf is leftmost, then the others from large to small.
 
     >>> positions([0, 1, 10, 100])
     (-1.0, 0.0, 1.0, 2.0)
@@ -147,7 +148,7 @@ def positions(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def padded(values: Sequence[float | None], share: float = 0.08) -> tuple[float, float]:
-    """A range that holds all values with some air; one value gets a range of its own.
+    """A range that holds all values with a margin, also for a single value.
 
     >>> padded([0.2, None, 0.4], share=0.1) == (0.18, 0.42000000000000004)
     True
@@ -163,7 +164,7 @@ def padded(values: Sequence[float | None], share: float = 0.08) -> tuple[float, 
 
 
 def log_ticks(low: float, high: float, at_most: int = 7) -> tuple[float, ...]:
-    """Round positive numbers inside a range, for a logarithmic axis: 1, 2, 5 a decade where there is room, else 1.
+    """Round positive numbers inside a range, for a logarithmic axis: 1, 2, 5 per decade, or 1 if these are too many.
 
     >>> log_ticks(0.3, 30)
     (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -194,12 +195,12 @@ def ticks(low: float, high: float, at_most: int = 6) -> tuple[float, ...]:
 
 GRID = "rgba(128,128,128,0.22)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-MANY = 6  # settings above which a tick shows the axis value only
+MANY = 6  # number of settings above which a tick shows the axis value only
 THIN_OPACITY = 0.7
 
 
 def base_layout(height: int, **more: object) -> go.Layout:
-    """What all figures share: no background, no dragging (a page must scroll under a finger), no template."""
+    """The layout of all figures: no background, no template, no dragging (so that touch scrolls the page)."""
     return go.Layout(
         template=go.layout.Template(),
         height=height,
@@ -217,7 +218,7 @@ def base_layout(height: int, **more: object) -> go.Layout:
 
 
 def axis_style(**more: object) -> dict[str, object]:
-    """A calm axis: hair lines, no frame, not to be dragged."""
+    """The style of an axis: thin lines, no frame, no dragging."""
     return {
         "gridcolor": GRID,
         "linecolor": GRID,
@@ -230,7 +231,7 @@ def axis_style(**more: object) -> dict[str, object]:
 
 
 def score_figure(verdict: Verdict) -> go.Figure:
-    """Score against strength: mean with one standard error, every fold, the settings that matter by name."""
+    """Score against strength: mean with one standard error, every fold, and names of the main settings."""
     settings = verdict.settings
     at = positions([item.strength.value for item in settings])
     figure = go.Figure(layout=base_layout(310, xaxis=_strength_axis(verdict), showlegend=False))
@@ -278,8 +279,8 @@ def score_figure(verdict: Verdict) -> go.Figure:
 
 
 def difference_figure(verdict: Verdict) -> go.Figure:
-    """The paired difference to none of every strength, with its interval: what the verdict rests on."""
-    at = positions([item.strength.value for item in verdict.settings])
+    """The paired difference of every strength from no decay, with its interval, on which the verdict rests."""
+    at, without = positions([item.strength.value for item in verdict.settings]), none_name(verdict.axis)
     rows = [(x, item, item.difference) for x, item in zip(at, verdict.settings, strict=True)]
     known = [(x, item, found) for x, item, found in rows if found is not None and found.mean is not None]
     figure = go.Figure(layout=base_layout(320, xaxis=_strength_axis(verdict), showlegend=False))
@@ -288,7 +289,7 @@ def difference_figure(verdict: Verdict) -> go.Figure:
     figure.add_scatter(
         x=[x for x, _, _ in known],
         y=means,
-        name="difference to none, interval",
+        name=f"difference from {without}, interval",
         error_y={
             "type": "data",
             "symmetric": False,
@@ -306,7 +307,7 @@ def difference_figure(verdict: Verdict) -> go.Figure:
         ],
     )
     low, high = padded([0.0, *means, *(bound for pair in bounds for bound in pair)])
-    figure.update_layout(yaxis=axis_style(range=[low, high], tickformat="+.3f", title="difference to none"))
+    figure.update_layout(yaxis=axis_style(range=[low, high], tickformat="+.3f", title=f"difference from {without}"))
     figure.add_hline(y=0, line={"color": GREY, "width": 1.5, "dash": "dot"})
     return figure
 
@@ -314,7 +315,7 @@ def difference_figure(verdict: Verdict) -> go.Figure:
 def gap_figure(verdict: Verdict) -> go.Figure:
     """Train and validation score against strength; the shaded distance is the gap."""
     every = positions([item.strength.value for item in verdict.settings])
-    # a point that is missing in a filled line would shade what is not the gap
+    # with a missing point, the filled line would shade more than the gap
     known = [i for i, item in enumerate(verdict.settings) if item.mean is not None and item.train_mean is not None]
     settings, at = [verdict.settings[i] for i in known], [every[i] for i in known]
     figure = go.Figure(layout=base_layout(320, xaxis=_strength_axis(verdict)))
@@ -343,7 +344,7 @@ def gap_figure(verdict: Verdict) -> go.Figure:
 
 
 def _strength_axis(verdict: Verdict) -> dict[str, object]:
-    """A horizontal axis whose ticks are the settings, λ below the axis value where there is room."""
+    """A horizontal axis whose ticks are the settings, with λ below the axis value if there are few."""
     values = [item.strength.value for item in verdict.settings]
     at = positions(values)
     texts = []
@@ -357,10 +358,10 @@ def _strength_axis(verdict: Verdict) -> dict[str, object]:
 
 
 def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> None:
-    """Dotted lines with the names none, chosen and one-SE above the figure."""
+    """Dotted lines labelled "no decay", "chosen" and "one-SE" above the figure."""
     names: dict[float, list[str]] = {}
     if verdict.none:
-        names.setdefault(verdict.none.strength.value, []).append("none")
+        names.setdefault(verdict.none.strength.value, []).append(none_name(verdict.axis))
     if not verdict.strength.is_none:
         names.setdefault(verdict.strength.value, []).append("chosen")
     if verdict.one_se is not None:
@@ -381,7 +382,7 @@ def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> 
 
 
 def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low: float) -> None:
-    """A cross at the bottom where something went wrong, "not tried" where the race saw no need; finished folds."""
+    """A cross at the bottom for dropped settings, "not tried" for those that the race left out; finished folds."""
     dropped = [(x, item) for x, item in zip(at, verdict.settings, strict=True) if item.dropped is not None]
     is_raced = [(item.dropped or "").startswith(RACED_OUT) for _, item in dropped]
     if not dropped:
@@ -399,7 +400,7 @@ def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low:
     figure.add_scatter(
         x=[x for x, _ in dropped],
         y=[low] * len(dropped),
-        name="place of a mark, not a score",
+        name="position of a mark, not a score",
         mode="markers+text",
         marker={"symbol": "x", "size": 11, "color": VERMILION, "opacity": [0 if raced else 1 for raced in is_raced]},
         cliponaxis=False,

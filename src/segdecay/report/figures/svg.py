@@ -1,7 +1,4 @@
-"""Plain pictures as SVG text, drawn without a browser: for a README, for print, and for table cells.
-
-Facts of a verdict in, SVG out. Knows nothing of files or plotly.
-"""
+"""Pictures as SVG text, drawn without a browser: for a README, for print, and for table cells."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from dataclasses import dataclass
 from segdecay.report.figures.score import BLUE, ORANGE, VERMILION, mark_of, padded, positions, ticks
 from segdecay.report.text.format import axis_title, difference, interval, none_mark, number, score, visible
 from segdecay.runs.verdict import Limits, Verdict
+from segdecay.search.sentences import none_name
 
 INK, SOFT, HAIR, PAPER = "#22262b", "#5c636b", "#d9dce0", "#ffffff"
 FONT = "system-ui, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif"
@@ -20,7 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 66, 20, 78, 66  # px around the drawing area
 
 @dataclass(frozen=True)
 class Frame:
-    """Values to pixels of a drawing area with its origin at the top left."""
+    """Maps values to pixels of a drawing area with its origin at the top left."""
 
     width: int
     height: int
@@ -37,11 +35,11 @@ class Frame:
 
 
 def score_svg(verdict: Verdict, *, title: str | None = None, width: int = 760, height: int = 440) -> str:
-    """Score against strength on a light ground: mean with one standard error, every fold, none and chosen by name.
+    """Score against strength on a light background: mean with one standard error, every fold, names of settings.
 
     Args:
         verdict: what `segdecay.report.read_verdict` read.
-        title: a line above the picture; None says score and regularizer.
+        title: a line above the picture; None: score and regularizer.
         width: of the picture, px.
         height: of the picture, px.
 
@@ -95,7 +93,7 @@ def difference_bar(mean: float | None, bounds: Limits, largest: float, *, width:
 
 
 def _words(verdict: Verdict) -> str:
-    """The picture in words, for those who cannot see it."""
+    """The picture as text, for screen readers."""
     rows = [f"{number(item.strength.value)}: {score(item.mean)}" for item in verdict.settings]
     return visible(f"Mean by {axis_title(verdict.axis)}: {'; '.join(rows)}. {verdict.sentence}")
 
@@ -138,7 +136,7 @@ def _names(frame: Frame, verdict: Verdict, at: Sequence[float]) -> list[str]:
     parts = []
     for x, item in zip(at, verdict.settings, strict=True):
         is_chosen = item.strength.value == verdict.strength.value
-        words = ["none"] if item.is_none else []
+        words = [none_name(verdict.axis)] if item.is_none else []
         words += ["chosen"] if is_chosen and not item.is_none else []
         if not words:
             continue
@@ -188,7 +186,7 @@ def _means(frame: Frame, verdict: Verdict, at: Sequence[float]) -> list[str]:
 
 
 def _line(frame: Frame, at: Sequence[float], values: Sequence[float | None], style: str) -> list[str]:
-    """Paths through the known values, broken where one is missing."""
+    """Paths through the known values, interrupted at missing ones."""
     paths: list[str] = []
     is_open = False
     for x, value in zip(at, values, strict=True):

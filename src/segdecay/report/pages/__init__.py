@@ -1,1 +1,1 @@
-"""pages."""
+"""The HTML pages of runs, comparisons, evaluations and the worked example."""

@@ -1,7 +1,4 @@
-"""The section of confusion matrices: none beside the compared setting, and the largest mistakes by name.
-
-Facts of a run in, panels and rows out. Knows nothing of files or HTML.
-"""
+"""The sections of a page about classes: confusion matrices, the largest mistakes, weight balancing."""
 
 from __future__ import annotations
 
@@ -15,18 +12,19 @@ from segdecay.report.facts.tables import hex_colour
 from segdecay.report.figures.confusion import MOST, NUMBERED, Mistake, confusion_figure, largest_mistakes, shown_classes
 from segdecay.report.figures.diagnostics import mean
 from segdecay.report.pages.panel import Panel, build_panel
-from segdecay.report.pages.strength import compared_word
+from segdecay.report.pages.strength import compared_word, page_names
 from segdecay.report.text.format import count
+from segdecay.report.text.glossary import PageNames
 
 CAPTION = (
-    "Rows are the truth, columns the prediction; a field is the share of the row's true pixels, darker for more (by its"
-    " square root, so that small mistakes show). The diagonal is the recall of each class."
+    "Rows are the truth, columns the prediction; a field is the share of the row's {0}. The colour scale is the square"
+    " root of the share, so that small mistakes are visible. The diagonal is the recall of each class."
 )
 
 
 @dataclass(frozen=True)
 class ConfusionSection:
-    """What the page shows of who is taken for whom."""
+    """Confusion matrices and the largest mistakes."""
 
     titles: tuple[str, ...]
     panels: tuple[Panel, ...]
@@ -36,15 +34,15 @@ class ConfusionSection:
 
 
 def confusion_section(run: Run) -> ConfusionSection | None:
-    """The matrices of none and of the compared setting over the folds that both have; None where nothing was scored."""
+    """The matrices without decay and of the compared setting over their common folds; None if nothing was scored."""
     if not run.kept:
         return None
     if run.verdict is None:
         value = run.compared[0].record.strength.value
         whole = total_of(run.kept[value], [trial.fold for trial in run.kept[value]])
-        return build_confusions(("validation",), (whole,), run.data.classes, "All validation images.")
+        return build_confusions(("validation",), (whole,), run.data.classes, "All validation images.", page_names(run))
     none, compared = run.verdict.none, run.verdict.compared
-    pairs = [("none", none), (compared_word(run.verdict), compared)]
+    pairs = [(page_names(run).none, none), (compared_word(run.verdict), compared)]
     known = [
         (title, run.kept[item.strength.value]) for title, item in pairs if item and item.strength.value in run.kept
     ]
@@ -56,21 +54,22 @@ def confusion_section(run: Run) -> ConfusionSection | None:
     matrices = tuple(total_of(trials, folds) for _, trials in known)
     note = f"All validation images of fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
     note += ", which both settings have." if len(known) > 1 else "."
-    return build_confusions(tuple(title for title, _ in known), matrices, run.data.classes, note)
+    return build_confusions(tuple(title for title, _ in known), matrices, run.data.classes, note, page_names(run))
 
 
 def build_confusions(
-    titles: tuple[str, ...], matrices: tuple[I64, ...], names: Sequence[str], note: str
+    titles: tuple[str, ...], matrices: tuple[I64, ...], names: Sequence[str], note: str, page: PageNames
 ) -> ConfusionSection:
-    """A figure a matrix, on the same classes."""
+    """One figure per matrix, all with the same classes."""
     kept = shown_classes(matrices)
     if len(names) > len(kept):
-        note += f" Of {count(len(names))} classes the {MOST} with the most wrong pixels are drawn."
+        note += f" Of {count(len(names))} classes, the {MOST} with the most wrong {page.unit} are drawn."
     panels = tuple(
         build_panel(
             f"confusion-{title.replace(' ', '-')}",
             f"Confusion matrix, {title}",
-            CAPTION + (" Numbers are per cent." if len(kept) <= NUMBERED else " Hover for the number."),
+            CAPTION.format(page.unit)
+            + (" Numbers are per cent." if len(kept) <= NUMBERED else " Hover for the number."),
             confusion_figure(matrix, names, kept),
             words="confusion recall",
         )
@@ -84,7 +83,7 @@ BOTH_STAGES = 2
 
 @dataclass(frozen=True)
 class BalancingLine:
-    """One class before and after the second stage, mean over the trainings."""
+    """One class before and after the second stage, means over the trials."""
 
     name: str
     colour: str
@@ -108,7 +107,7 @@ class BalancingTable:
 
 
 def balancing_table(run: Run) -> BalancingTable | None:
-    """Every class before and after the second stage; None where there was none."""
+    """Every class before and after the second stage; None without a second stage."""
     pairs = [
         (training, training.extras.stages[0], training.extras.stages[1])
         for training in run.compared

@@ -1,4 +1,4 @@
-"""The page of a comparison: ranking, pairs, classes, cost, and every arm over its own axis. Never a model."""
+"""The page of a comparison: ranking, pairs, classes, cost, and every arm over its own axis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from segdecay.report.facts.comparison import ComparedRun, better_first, read_comparison
 from segdecay.report.figures import compare as figures
 from segdecay.report.pages.panel import Panel, build_panel, render_page
-from segdecay.report.text.glossary import Wording
+from segdecay.report.text.glossary import PageNames
 from segdecay.runs.comparison import ComparedArm, ComparedPair
 from segdecay.utils.files import write_bytes
 
@@ -28,31 +28,31 @@ def build_compare_report(folder: Path) -> Path:
 
 def render_comparison(run: ComparedRun) -> str:
     """The page as HTML text."""
-    found = run.found
+    found, names = run.found, PageNames(run.found.task)
     context: Mapping[str, Any] = {
         "run": run,
         "found": found,
-        "wording": Wording(found.task),
+        "names": names,
         "written_by": run.environment.segdecay,
         "to_none": {arm.name: run.to_none(arm) for arm in found.arms},
         "told": [pair for pair in found.pairs if pair.told_apart],
-        "said": {arm.name: said_of_none(arm, run.to_none(arm)) for arm in found.arms},
+        "result": {arm.name: result_text(arm, run.to_none(arm)) for arm in found.arms},
         "all_pairs": sorted((better_first(pair) for pair in found.pairs), key=lambda pair: -pair.difference),
         "labels": {arm.name: arm.label for arm in found.arms},
         "chosen": {arm.name: chosen_text(arm) for arm in found.arms},
         "ranking": build_panel(
             "ranking",
             "",
-            f"Mean over the folds with its {100 * found.confidence:g} % interval (of an arm named beforehand), small "
-            "points: folds. Arms that share a letter cannot be told apart; blue: not told apart from the best. "
-            "Intervals that overlap say nothing of pairs: those are compared on the same folds and images.",
+            f"Mean over the folds with its {100 * found.confidence:g} % interval, not adjusted for the number of arms; "
+            "small points: folds. Arms that share a letter cannot be told apart; blue: not told apart from the best. "
+            "Whether two intervals overlap does not decide: pairs are compared on the same folds and images.",
             figures.ranking_figure(found),
             words="fold interval paired",
         ),
         "pairs": build_panel(
             "pairs",
             "",
-            "Row less column in hundredths. Bold: told apart, by Holm's procedure over all pairs.",
+            "Row minus column, in percentage points. Bold: told apart, by Holm's procedure over all pairs.",
             figures.pairs_figure(found),
             words="paired none",
             least_px=figures.least_px(len(found.arms)),
@@ -60,7 +60,8 @@ def render_comparison(run: ComparedRun) -> str:
         "classes": build_panel(
             "classes",
             "",
-            "Arm less none in hundredths of IoU. Bold: told apart, by Holm's procedure over all classes of all arms.",
+            f"Arm minus no decay: {names.class_score} in percentage points. Bold: told apart, by Holm's procedure over"
+            " all classes of all arms.",
             figures.classes_figure(found),
             words="iou none",
             least_px=figures.least_px(len(found.arms) - 1),
@@ -75,25 +76,27 @@ def _curve(run: ComparedRun, arm: ComparedArm) -> Panel:
     return build_panel(f"arm-{arm.name}", arm.label, caption, figures.curve_figure(run.found, arm), words="fold none")
 
 
-def said_of_none(arm: ComparedArm, pair: ComparedPair | None) -> str:
-    """What is said of an arm beside none; an arm that could not be scored, or took none, says so."""
+def result_text(arm: ComparedArm, pair: ComparedPair | None) -> str:
+    """Whether an arm is told apart from no decay, or why it could not be compared; empty for no decay itself."""
     if pair is None:
         return ""
     if not any(one.folds for one in arm.strengths if one.value is not None):
         return "no strength could be scored"
     if set(arm.chosen) == {"none"}:
-        return "took none in every fold"
+        return "chose no decay in every fold"
     return "told apart" if pair.told_apart else "cannot be told apart"
 
 
 def chosen_text(arm: ComparedArm) -> str:
-    """Which strengths the folds were scored at.
+    """The strengths at which the folds were scored.
 
     >>> from types import SimpleNamespace
     >>> chosen_text(SimpleNamespace(chosen=("2", "none", "2"), axis="D"))
-    '2 (2 folds), none (1 fold)'
+    '2 (2 folds), no decay (1 fold)'
     """
     if arm.axis is None:
         return ""
     counted = Counter(arm.chosen).most_common()
-    return ", ".join(f"{value} ({n} fold{'s' if n > 1 else ''})" for value, n in counted)
+    return ", ".join(
+        f"{'no decay' if value == 'none' else value} ({n} fold{'s' if n > 1 else ''})" for value, n in counted
+    )

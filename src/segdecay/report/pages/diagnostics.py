@@ -1,7 +1,4 @@
-"""The section about diagnostics: figures, numbers of the whole network, the table of layers.
-
-Facts of a run in, panels and rows out. Knows nothing of files or HTML.
-"""
+"""The section about diagnostics: figures, numbers of the whole network, the table of layers."""
 
 from __future__ import annotations
 
@@ -12,26 +9,26 @@ from segdecay.report.facts.run import ActivationFacts, DiagnosticsFacts, Run, Tr
 from segdecay.report.figures import diagnostics as drawn
 from segdecay.report.figures.diagnostics import Series
 from segdecay.report.pages.panel import Panel, build_panel
+from segdecay.report.pages.strength import page_names
 
 TITLES = {
     "layer-norms": "Norm of every layer",
     "equilibrium": "Distance from equilibrium",
-    "what-is-zero": "What is exactly zero",
+    "what-is-zero": "Exact zeros",
     "head-rows": "The last layer's rows against class frequency",
 }
 CAPTIONS = {
-    "layer-norms": "‖W‖, the root of the sum of squares of a weight, at the end of the training. Decay pulls it down."
-    " Where a norm layer follows, the length alone changes nothing that the network computes, only how far a step turns"
-    " the weight.",
-    "equilibrium": "The angle that one step turns a layer's weights by, over the angle at which decay and gradients"
-    " balance (dotted line, 1); median over the layers before a norm layer. Above 1 a step turns them further than in"
-    " balance, as while norms still rise; below 1 less far, as while norms still fall, or just after the learning rate"
-    " has. Without decay there is no balance, and no line.",
+    "layer-norms": "‖W‖, the square root of the sum of a layer's squared weights, at the end of the training. Decay"
+    " reduces it. Before a norm layer, ‖W‖ does not change the output of the network, only the angle by which a step"
+    " turns the weight.",
+    "equilibrium": "The angle by which one step turns a layer's weights, divided by the angle at which decay and"
+    " gradients balance (dotted line, 1); median over the layers before a norm layer. Above 1, norms still grow; below"
+    " 1, they still shrink, or the learning rate has just been lowered. Without decay there is no equilibrium.",
     "what-is-zero": "Zero weights: share of single weights. Zero channels: share of output channels whose weights are"
-    " all zero. Dead activations: share of ReLU channels that were zero at every place of one training batch.",
-    "head-rows": "One dot a class: the norm of the weights that make its logit, against its share of the training"
-    " pixels. Spearman: rank correlation, 1 where the more frequent class always has the longer row, 0 where frequency"
-    " does not matter. Longer rows for frequent classes favour them.",
+    " all zero. Dead activations: share of ReLU channels that were zero everywhere in one training batch.",
+    "head-rows": "One dot per class: the norm of the weights of its logit, against its share of the training {0}."
+    " Spearman: rank correlation, 1 if a more frequent class always has a longer row, 0 if frequency does not matter."
+    " Longer rows favour frequent classes.",
 }
 TERMS = {
     "layer-norms": "norm",
@@ -43,7 +40,7 @@ TERMS = {
 
 @dataclass(frozen=True)
 class LayerLine:
-    """One layer, a value a series."""
+    """One layer, one value per series."""
 
     name: str
     group: str
@@ -55,7 +52,7 @@ class LayerLine:
 
 @dataclass(frozen=True)
 class FactLine:
-    """One number about the whole network, a value a series."""
+    """One number about the whole network, one value per series."""
 
     words: str
     kind: str  # "percent" or "number"
@@ -64,7 +61,7 @@ class FactLine:
 
 @dataclass(frozen=True)
 class DiagnosticsSection:
-    """What the page shows of the diagnostics."""
+    """The section of the diagnostics."""
 
     series: tuple[str, ...]
     panels: tuple[Panel, ...]
@@ -74,8 +71,9 @@ class DiagnosticsSection:
 
 
 def diagnostics_section(run: Run, settings: Sequence[tuple[str, tuple[Training, ...]]]) -> DiagnosticsSection | None:
-    """The diagnostics of none and of the compared setting; None where no trial read any."""
-    found = [Series(key, is_none=key == "none", trainings=trainings) for key, trainings in settings]
+    """The diagnostics without decay and of the compared setting; None if no trial measured any."""
+    names = page_names(run)
+    found = [Series(key, is_none=key == names.none, trainings=trainings) for key, trainings in settings]
     series = [item for item in found if item.readings]
     if not series:
         return None
@@ -89,7 +87,7 @@ def diagnostics_section(run: Run, settings: Sequence[tuple[str, tuple[Training, 
     return DiagnosticsSection(
         series=tuple(item.title for item in series),
         panels=tuple(
-            build_panel(key, TITLES[key], CAPTIONS[key], figure, words=TERMS[key])
+            build_panel(key, TITLES[key], CAPTIONS[key].format(names.unit), figure, words=TERMS[key])
             for key, figure in figures.items()
             if figure is not None
         ),
@@ -111,7 +109,7 @@ def _facts(series: Sequence[Series], classes: int) -> tuple[FactLine, ...]:
         FactLine("weights that are exactly zero", "percent", of_reading(drawn.zero_share)),
         FactLine("ReLU channels dead on all validation images", "percent", of_validation("dead")),
         FactLine("ReLU outputs that are zero on validation images", "percent", of_validation("zeros")),
-        FactLine("distance from equilibrium, median over layers and readings", "number", _medians(series)),
+        FactLine("distance from equilibrium, median over layers and measurements", "number", _medians(series)),
         FactLine(
             "Spearman of row norms with class frequency",
             "number",

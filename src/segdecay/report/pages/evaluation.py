@@ -1,4 +1,4 @@
-"""The page of `evaluate`: one model, one set of masks; the same frame as the page of a search."""
+"""The page of an evaluation: one model, one set of masks or labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segdecay.report.figures.score import BLUE, axis_style, base_layout
 from segdecay.report.pages.classes import build_confusions
 from segdecay.report.pages.panel import Panel, build_panel, render_page
 from segdecay.report.text.format import interval, label, score
-from segdecay.report.text.glossary import Wording
+from segdecay.report.text.glossary import PageNames
 from segdecay.runs.evaluation import UNKNOWN, EvaluatedClass, EvaluatedImage, Evaluation
 from segdecay.runs.read import read_record
 from segdecay.utils.files import write_bytes
@@ -53,7 +53,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     """The facts of an evaluation.
 
     Raises:
-        RunError: evaluation.json is missing or damaged, or its matrix has not a row and a column for every class.
+        RunError: evaluation.json is missing or damaged, or its matrix does not fit the number of classes.
     """
     path = folder / "evaluation.json"
     found = read_record(path, Evaluation)
@@ -72,15 +72,15 @@ def render_evaluation(found: Evaluation) -> str:
         ClassRow(marked(item.name, found.exclude_from_mean), hex_colour(item.colour), item) for item in found.classes
     )
     scored = sorted(found.images, key=lambda image: (image.miou is None, image.miou or 0.0, image.name))
-    matrix = np.asarray(found.confusion, dtype=np.int64)
+    matrix, names = np.asarray(found.confusion, dtype=np.int64), PageNames(found.task)
     without = f", without {', '.join(found.exclude_from_mean)}" if found.exclude_from_mean else ""
     context: Mapping[str, Any] = {
         "found": found,
-        "wording": Wording(found.task),
+        "names": names,
         "written_by": _written_by(found),
         "classes": {"lines": rows},
         "confusion": build_confusions(
-            ("evaluation",), (matrix,), [item.name for item in found.classes], "All scored images."
+            ("evaluation",), (matrix,), [item.name for item in found.classes], "All scored images.", names
         ),
         "panels": {"classes": _class_panel(found), "images": _image_panel(scored, found.task)},
         "images": scored[:SHOWN_IMAGES],
@@ -100,8 +100,8 @@ def _written_by(found: Evaluation) -> str:
 
 
 def _class_panel(found: Evaluation) -> Panel:
-    """IoU of every class with its interval, in the order of the data."""
-    items, measure = found.classes, Wording(found.task).class_score
+    """The score of every class with its interval, in the order of the data."""
+    items, measure = found.classes, PageNames(found.task).class_score
     scores = [item.by_recall if found.task == "classification" else item.iou for item in items]
     at = list(range(len(items)))
     means, bounds = [one.mean for one in scores], [one.interval for one in scores]
@@ -133,18 +133,19 @@ def _class_panel(found: Evaluation) -> Panel:
             tickvals=at, ticktext=[label(item.name) for item in items], range=[len(items) - 0.4, -0.6], showgrid=False
         ),
     )
-    caption = f"Dots: IoU of the summed matrices. Bars: {100 * found.confidence:g} % intervals by resampling"
-    caption += f" {found.resampled_by or 'images'}; the luck of the training is not in them."
-    return build_panel("class-iou", "IoU of every class", caption, figure, words="iou interval")
+    caption = f"Dots: {measure} of the summed matrices. Bars: {100 * found.confidence:g} % intervals by resampling"
+    caption += f" {found.resampled_by or 'images'}; they do not include the variation between trainings."
+    title = f"{measure[:1].upper()}{measure[1:]} of every class"
+    return build_panel("class-iou", title, caption, figure, words="iou interval")
 
 
 def _gap(mean: float | None, bounds: tuple[float, float] | None, end: int) -> float:
-    """How far an interval reaches to one side."""
+    """The length of an interval to one side of the mean."""
     return 0.0 if mean is None or bounds is None else abs(bounds[end] - mean)
 
 
 def _image_panel(images: list[EvaluatedImage], task: str) -> Panel | None:
-    """MIoU of every image, from the worst to the best; None where no image was scored."""
+    """MIoU of every image, from the worst to the best; None if no image was scored."""
     if task == "classification":
         return None  # an image is right or wrong
     known = [image for image in images if image.miou is not None and math.isfinite(image.miou)]
@@ -167,7 +168,7 @@ def _image_panel(images: list[EvaluatedImage], task: str) -> Panel | None:
         yaxis=axis_style(title="mIoU of the image", range=[0, 1.02]),
     )
     caption = (
-        "Each image by itself, over the classes that it holds or that are predicted in it. Their mean is not the mIoU"
+        "Each image scored separately, over the classes that it holds or that are predicted in it. The mean over images"
     )
-    caption += " above, which is of the summed pixels."
+    caption += " differs from the mIoU above, which is computed from the summed pixels."
     return build_panel("image-miou", "Every image", caption, figure, words="miou")

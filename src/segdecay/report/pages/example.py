@@ -1,7 +1,4 @@
-"""The page of the worked example: both recipes side by side, what the audit found, the search over λ and its verdict.
-
-Reads example.json and the run of the search; never a model.
-"""
+"""The page of the worked example: both recipes, the findings of the audit, the search over λ and its verdict."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ from segdecay.report.facts.read import read_run
 from segdecay.report.facts.tables import hex_colour
 from segdecay.report.figures.score import BLUE, VERMILION, axis_style, base_layout
 from segdecay.report.pages.panel import Panel, build_panel, render_page
-from segdecay.report.pages.strength import strength_panels
+from segdecay.report.pages.strength import strength_panels, title_of
 from segdecay.report.text.format import interval, label, score
-from segdecay.report.text.glossary import Wording
+from segdecay.report.text.glossary import PageNames
 from segdecay.runs.read import read_record
 from segdecay.utils.files import write_bytes
 
@@ -60,17 +57,18 @@ def render_example(folder: Path) -> str:
     """
     found = read_record(folder / "example.json", Example)
     if not PLAIN_NAME.fullmatch(found.search.run):
-        raise RunError(f"{folder / 'example.json'} names the search '{found.search.run}'; a folder inside is needed.")
+        raise RunError(f"{folder / 'example.json'}: the search '{found.search.run}' must be a folder inside {folder}.")
     run = read_run(folder / found.search.run)
     if run.verdict is None:
-        raise RunError(f"{folder / found.search.run} holds no verdict. Run the command of the example again.")
+        raise RunError(f"{folder / found.search.run} has no verdict. Run the command of the example again.")
     lines = example_lines(found)
     context: Mapping[str, Any] = {
         "found": found,
         "run": run,
         "verdict": run.verdict,
-        "wording": Wording("classification"),
+        "names": PageNames("classification"),
         "written_by": run.environment.segdecay,
+        "verdict_title": title_of(run.verdict),
         "lines": lines,
         "findings": merged_findings(found.article.audit.findings),
         "panel_classes": _class_panel(lines, found.confidence),
@@ -80,7 +78,7 @@ def render_example(folder: Path) -> str:
 
 
 def example_lines(found: Example) -> tuple[ExampleLine, ...]:
-    """One line a class, in the order of the data."""
+    """One line per class, in the order of the data."""
     differences = {item.name: item for item in found.classes}
     colours = dict(zip(found.data.classes, map(hex_colour, found.data.palette), strict=True))
     return tuple(
@@ -91,7 +89,7 @@ def example_lines(found: Example) -> tuple[ExampleLine, ...]:
 
 
 def merged_findings(findings: tuple[AuditFinding, ...]) -> tuple[AuditFinding, ...]:
-    """One finding a code, with all that was said under it.
+    """One finding per code, with the messages joined.
 
     >>> one = AuditFinding("x", "wrong", "First.", "Do this.")
     >>> merged_findings((one, AuditFinding("x", "wrong", "Second.", "Do this.")))[0].message
@@ -141,10 +139,10 @@ def _class_panel(lines: tuple[ExampleLine, ...], confidence: float) -> Panel:
             showgrid=False,
         ),
     )
-    caption = f"Recall on clean test images. Bars: {100 * confidence:g} % intervals over images, of single classes."
+    caption = f"Recall on clean test images. Bars: {100 * confidence:g} % intervals over images, for each class alone."
     return build_panel("both-recipes", "Every class under both recipes", caption, figure, words="iou interval")
 
 
 def _reach(row: ClassResult, end: int) -> float:
-    """How far an interval reaches to one side."""
+    """The length of an interval to one side of the recall."""
     return 0.0 if row.interval is None or row.recall is None else abs(row.interval[end] - row.recall)

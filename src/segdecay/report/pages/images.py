@@ -1,7 +1,6 @@
-"""Images of a run's examples/ as data URIs: the photograph once, masks in the palette of the data set.
+"""Example images of a run as data URIs: the photograph once, masks in the palette of the data set.
 
-Masks become PNGs whose ignored pixels are transparent, so that the page can lay them over the photograph. Knows
-nothing of verdicts or pages.
+Masks are PNGs with transparent ignored pixels, so that the page can lay them over the photograph.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from segdecay.runs.examples import ImageExample, LabelExample
 
 IGNORE = 255  # value of ignored pixels in a mask
 SIDES = (640, 448, 320, 224, 160)  # px, longer side of an embedded image: about twice what a page shows, or less
-LOSSLESS = 256  # px, up to which an image stays a PNG: small ones show every pixel
-ROOM = 800_000  # bytes for all images of a page, which keeps it below 6 MB
+LOSSLESS = 256  # px, up to which an image stays a PNG
+LIMIT = 800_000  # bytes for all images of a page, so that it stays below 6 MB
 PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 
@@ -43,14 +42,14 @@ class Sheet:
 
     @property
     def size(self) -> int:
-        """Bytes in the page."""
+        """Size in the page, in bytes."""
         return sum(len(part) for part in (self.image, self.truth, self.zero, self.chosen))
 
 
 def read_sheets(
-    folder: Path, examples: Sequence[ImageExample], palette: tuple[Colour, ...], *, room: int = ROOM
+    folder: Path, examples: Sequence[ImageExample], palette: tuple[Colour, ...], *, limit: int = LIMIT
 ) -> tuple[Sheet, ...]:
-    """All examples at the largest size at which they fit into `room` bytes, or at the smallest there is.
+    """All examples at the largest size at which they fit into `limit` bytes, or at the smallest size.
 
     Raises:
         RunError: as `read_sheet`.
@@ -58,7 +57,7 @@ def read_sheets(
     sheets: tuple[Sheet, ...] = ()
     for side in SIDES:
         sheets = tuple(read_sheet(folder, example, palette, side) for example in examples)
-        if sum(sheet.size for sheet in sheets) <= room:
+        if sum(sheet.size for sheet in sheets) <= limit:
             break
     return sheets
 
@@ -67,7 +66,8 @@ def read_sheet(folder: Path, example: ImageExample, palette: tuple[Colour, ...],
     """The four pictures of one example, their longer side at most `side` px.
 
     Raises:
-        RunError: a file is missing or no image, lies elsewhere, has another size, or a mask holds no class.
+        RunError: a file is missing, is no image, is outside the folder or has another size; a mask holds unknown
+            values.
     """
     picture = open_example(folder, example.image).convert("RGB")
     masks = [_mask(folder, name, palette, picture.size) for name in (example.truth, example.zero, example.chosen)]
@@ -82,11 +82,11 @@ def open_example(folder: Path, name: str) -> Image.Image:
     """A PNG that examples.json names.
 
     Raises:
-        RunError: it is missing, no image, or lies elsewhere.
+        RunError: the file is missing, is no image, or is outside the folder.
     """
     path = folder / name
     if not PLAIN_NAME.fullmatch(name) or name in (".", ".."):
-        raise RunError(f"{folder / 'examples.json'} names '{name}'; only names of files in that folder are allowed.")
+        raise RunError(f"{folder / 'examples.json'} lists '{name}'; only names of files in that folder are allowed.")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()
@@ -154,10 +154,10 @@ class LabelSheet:
 
 
 def read_label_sheets(run: Run) -> tuple[LabelSheet, ...]:
-    """All examples of a run whose images have one label; none for masks.
+    """All examples of a run whose images have one label; empty for masks.
 
     Raises:
-        RunError: a file is missing, no image, or lies elsewhere.
+        RunError: a file is missing, is no image, or is outside the folder.
     """
     sheets = []
     for example in run.examples.labels:

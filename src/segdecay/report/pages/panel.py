@@ -1,4 +1,4 @@
-"""A figure as the page holds it: JSON that cannot end its script element, with a title, a caption and its numbers."""
+"""Figures as panels of a page (JSON, caption, CSV), and the rendering of a page from its template."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from plotly.offline import get_plotlyjs
 from segdecay.report.figures.score import figure_csv
 from segdecay.report.figures.svg import difference_bar
 from segdecay.report.text import format as words
-from segdecay.report.text.glossary import MASKS, Word, words_of
+from segdecay.report.text.glossary import PageNames
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure on the page: its JSON, what it shows and how to read it."""
+    """A figure on the page, with its caption and its data."""
 
     key: str  # id in the page and file name of an export
-    title: str  # empty where a heading of the page already says it
+    title: str  # empty if a heading of the page is the title
     caption: str
     json: Markup
     csv: Markup
     height: int  # px
-    words: tuple[Word, ...] = ()  # of the caption, explained where it stands
-    fallback: Markup | None = None  # a picture for print and for readers without scripts
+    words: str = ""  # keys of the terms in the caption, separated by spaces
+    fallback: Markup | None = None  # a picture for print and for browsers without scripts
     least_px: int = 0  # in a narrower window the figure is scrolled, not squeezed
 
 
@@ -48,13 +48,13 @@ def build_panel(
 ) -> Panel:
     """A plotly figure as a panel.
 
-    words: keys of the glossary, with spaces between; places: as `figure_csv`; least_px: width below which it is
+    words: keys of the glossary, separated by spaces; places: as `figure_csv`; least_px: width below which the figure is
     scrolled.
     """
     height = int(figure.layout.height)
     picture = None if fallback is None else Markup(fallback)  # noqa: S704  # score_svg escapes its texts
     table = json_text(figure_csv(figure, places))
-    return Panel(key, title, caption, figure_json(figure), table, height, words_of(words), picture, least_px)
+    return Panel(key, title, caption, figure_json(figure), table, height, words, picture, least_px)
 
 
 def figure_json(figure: Any) -> Markup:
@@ -74,7 +74,7 @@ def json_text(text: str) -> Markup:
 def _harmless(text: str) -> Markup:
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704  # no markup is left in it
+    return Markup(text)  # noqa: S704  # all markup is escaped
 
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -82,7 +82,7 @@ MACROS = ("panel", "exports", "copyable", "name", "swatch", "term", "terms")
 
 
 def render_page(template: str, context: Mapping[str, Any]) -> str:
-    """The page as HTML text; `context` is what the template names beside style, scripts and security policy."""
+    """The page as HTML text; `context` holds the template's variables, with the `PageNames` under "names"."""
     library, script = get_plotlyjs().strip(), _text("page.js")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -92,13 +92,12 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(_filters())
-    wording = context.get("wording", MASKS)
-    environment.globals.update(say=wording.say, own_terms=wording.terms)
+    names: PageNames = context["names"]
+    environment.globals.update(page_terms=names.terms)
     macros = environment.get_template("macros.html.j2").module
-    environment.globals.update({name: getattr(macros, name) for name in MACROS}, words_of=words_of)
+    environment.globals.update({name: getattr(macros, name) for name in MACROS})
     frame = {
-        "glossary": wording.glossary(),
-        "wording": wording,
+        "glossary": names.glossary(),
         "csp": _content_security(library, script),
         "style": Markup(_text("page.css")),  # noqa: S704  # our own file
         "library": Markup(library),  # noqa: S704  # plotly's own file
@@ -133,7 +132,7 @@ def _filters() -> Mapping[str, Any]:
 
 
 def _content_security(*scripts: str) -> str:
-    """Nothing may be loaded, and only these scripts may run: what comes from data never can."""
+    """The page may load nothing and run only these scripts, so that no text from the data can run."""
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )

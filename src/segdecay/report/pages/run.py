@@ -1,4 +1,4 @@
-"""One self-contained page about a run: facts and figures into `report.html`."""
+"""The page of a run: report.html, one self-contained file."""
 
 from __future__ import annotations
 
@@ -18,26 +18,20 @@ from segdecay.report.pages.panel import json_text, render_page
 from segdecay.report.pages.strength import (
     compared_word,
     curve_pairs,
-    distinct,
     first_words,
     joint_section,
+    page_names,
     regularizer_text,
+    shown_settings,
     strength_panels,
+    title_of,
 )
-from segdecay.report.text.glossary import Wording
 from segdecay.training.dead_classes import tolls
 from segdecay.utils.files import write_bytes
 
-KINDS = {
-    "chosen": "a strength was chosen",
-    "zero": "none is best",
-    "flat": "no difference found",
-    "edge": "best at the edge of the grid",
-}
-
 METHOD = ("statistic", "resampled", "resamples", "rule", "confidence", "fold method", "folds", "seeds", "selection")
-INTERVALS = "interval of the paired difference to none."
-ONE_INTERVAL = "interval of the paired difference to none, of the compared strength only."  # groups are not in records
+INTERVALS = "interval of the paired difference."
+ONE_INTERVAL = "interval of the paired difference, for the compared strength only."  # records do not hold groups
 
 
 def build_report(run: Path) -> Path:
@@ -47,8 +41,8 @@ def build_report(run: Path) -> Path:
         The path of the page.
 
     Raises:
-        RunError: RUN is neither a finished run of `tune` or `train` nor the folder of an `evaluate`, or a file in it is
-            missing or damaged.
+        RunError: RUN is neither a finished run of `tune` or `train` nor the folder of an `evaluate`, or one of its
+            files is missing or damaged.
     """
     if not (run / "run.yaml").is_file() and (run / "evaluation.json").is_file():
         return build_evaluation_report(run)
@@ -63,15 +57,15 @@ def build_report(run: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML text."""
-    verdict, curves, wording = run.verdict, class_curves(run), Wording(run.data.task)
-    classes, measure = class_table(run, curves), wording.class_score
+    verdict, curves, names = run.verdict, class_curves(run), page_names(run)
+    classes, measure = class_table(run, curves), names.class_score
     context = {
         "run": run,
-        "wording": wording,
+        "names": names,
         "label_sheets": read_label_sheets(run),
         "written_by": run.environment.segdecay,
         "verdict": verdict,
-        "kinds": KINDS,
+        "verdict_title": title_of(verdict) if verdict else "",
         "compared": compared_word(verdict) if verdict else "",
         "regularizer_text": regularizer_text(run.regularizer),
         "sheets": read_sheets(run.folder / "examples", run.examples.cases, run.data.palette),
@@ -79,9 +73,7 @@ def render(run: Run) -> str:
         "classes": classes,
         "died": tolls(run.trials or tuple(training.record for training in run.compared)),
         "multiples": build_multiples(verdict, curves, classes.lines, measure) if verdict and curves else (),
-        "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes, wording.class_score))
-        if verdict
-        else "",
+        "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes, measure)) if verdict else "",
         "interval_note": INTERVALS if verdict and verdict.evidence.get("resampled") != "groups" else ONE_INTERVAL,
         "method_words": METHOD,
         "first_words": first_words(verdict) if verdict else "",
@@ -90,7 +82,7 @@ def render(run: Run) -> str:
         "findings": findings_by_level(run.data.findings),
         "panels": strength_panels(verdict, run, curves),
         "curve_pairs": curve_pairs(run),
-        "diagnostics": diagnostics_section(run, distinct(run)),
+        "diagnostics": diagnostics_section(run, shown_settings(run)),
         "balancing": balancing_table(run),
         "joint": joint_section(run.joint, verdict.evidence.get("joint") if verdict else None),
     }

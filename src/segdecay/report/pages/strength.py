@@ -1,7 +1,4 @@
-"""The figures about strength and over epochs, with their captions, for the page.
-
-Facts of a run in, panels out. Knows nothing of files or HTML.
-"""
+"""The panels of a run: score, difference and gap against strength, learning curves, the joint search."""
 
 from __future__ import annotations
 
@@ -20,10 +17,12 @@ from segdecay.report.figures.svg import score_svg
 from segdecay.report.pages.panel import Panel, build_panel
 from segdecay.report.text import format as words
 from segdecay.report.text.format import axis_symbol, difference, interval, number
+from segdecay.report.text.glossary import PageNames
 from segdecay.runs.joint import JointPoint, JointSearch
 from segdecay.runs.records import Strength
 from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sentences import show_values
+from segdecay.search.sentences import none_name, regularization_name, verdict_title
 
 
 @dataclass(frozen=True)
@@ -32,35 +31,35 @@ class CurvePair:
 
     title: str
     objective: Panel
-    learning: Panel | None  # None where nothing was scored on the way
+    learning: Panel | None  # None if no score was taken during training
 
 
 def regularizer_text(regularizer: str) -> str:
-    """What the regularizer does with the objective, in a sentence."""
+    """The relation of the regularizer to the objective, in a sentence."""
     if curves.is_minimised(regularizer):
         return "The training minimises L = L_original + λR."
     if regularizer == "user function":
-        return "Trained by a function of the caller's own: what it minimises is not known here."
+        return "Trained by a user function, whose objective is not recorded."
     if not curves.has_penalty(regularizer):
-        return f"The regularizer {regularizer} adds no λR: what is minimised is L_original alone."
-    return f"The regularizer {regularizer} acts on the weights past the gradient: λR is shown, not minimised."
+        return f"The regularizer {regularizer} adds no penalty λR: the training minimises L_original alone."
+    return f"The regularizer {regularizer} acts on the weights, not the gradient: λR is shown, not minimised."
 
 
 def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[ClassCurve] = ()) -> Mapping[str, Panel]:
-    """The figures about strength, by name; none for a run that searched nothing."""
+    """The figures about strength, by name; empty for a single training."""
     if verdict is None:
         return {}
     axis = words.axis_title(verdict.axis)
-    weak = words.none_mark(verdict.none.strength.value if verdict.none else None)
+    names = page_names(run)
     values = [item.strength.value for item in verdict.settings]
     places = dict(zip(positions(values), values, strict=True))
     return {
         "score": build_panel(
             "score-against-strength",
             "",
-            "Thick: mean over the folds, bars ± one standard error. Thin: each fold. Further right is stronger"
-            f" ({axis}, logarithmic, {weak} placed at the left). One-SE: strongest within one paired standard error of"
-            " the best." + (" Hollow: not told apart from none." if verdict.kind == "flat" else ""),
+            f"x: {axis}, log scale, stronger to the right; leftmost: {names.none}. Thick: mean over the folds ± one"
+            " standard error; thin: each fold. One-SE: strongest within one paired standard error of the best."
+            + (f" Hollow: not told apart from {names.none}." if verdict.kind == "flat" else ""),
             figures.score_figure(verdict),
             score_svg(verdict),
             words="selection-score fold standard-error one-se",
@@ -68,9 +67,9 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
         ),
         "difference": build_panel(
             "difference-to-none",
-            "Difference to none",
-            "Paired over the same folds and images, with intervals: a bar that stays clear of the dotted line tells the"
-            " setting apart from none.",
+            f"Difference from {names.none}",
+            "Paired over the same folds and images, with intervals. A setting is told apart from"
+            f" {names.none} if its interval does not cross the dotted line.",
             figures.difference_figure(verdict),
             words="paired interval none",
             places=places,
@@ -78,8 +77,8 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
         "gap": build_panel(
             "train-against-validation",
             "Train against validation",
-            "The shaded distance is the generalisation gap: it should shrink with strength; where both lines fall, the"
-            " network is held back too hard.",
+            "The shaded distance is the generalisation gap, which should shrink with strength. Where both lines fall,"
+            " the regularization is too strong.",
             figures.gap_figure(verdict),
             words="gap miou",
             places=places,
@@ -87,8 +86,8 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
         "classes": build_panel(
             "classes-against-strength",
             "The same in numbers",
-            "Rows are classes, columns strengths. Numbers are hundredths of IoU above (purple) or below (orange) none,"
-            " over the folds that both have; an empty field was not available.",
+            f"Rows are classes, columns strengths. Numbers: {names.class_score} minus {names.class_score} with"
+            f" {names.none}, in percentage points, over the folds that both have; purple is higher, orange lower.",
             classes_figure(verdict, run.data, class_lines),
             words="iou none",
         ),
@@ -96,11 +95,11 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
 
 
 def curve_pairs(run: Run) -> Sequence[CurvePair]:
-    """None and the compared setting, on shared axes."""
+    """The learning curves without decay and of the compared setting, on shared axes."""
     shown = [*run.zero, *run.compared]
     losses, scores = curves.loss_limits(shown), curves.score_limits(shown)
     pairs = []
-    for key, trainings in distinct(run):
+    for key, trainings in shown_settings(run):
         title = _curve_title(key, trainings[0].record.strength)
         objective = curves.objective_figure(trainings, run.regularizer, losses)
         learning = curves.learning_figure(trainings, scores)
@@ -110,7 +109,7 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
                 build_panel(
                     f"objective-{key.replace(' ', '-')}",
                     f"Objective, {title}",
-                    "Loss over epochs, logarithmic; thick: mean over folds, thin: each fold. What is 0 is not drawn.",
+                    "Loss over epochs, log scale; thick: mean over folds, thin: each fold. Values of 0 are not drawn.",
                     objective,
                     words="objective epoch fold",
                 ),
@@ -119,7 +118,7 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
                 else build_panel(
                     f"learning-{key.replace(' ', '-')}",
                     f"Score, {title}",
-                    "Score over epochs; a trial is judged at its last epoch, never at its best.",
+                    "Score over epochs. A trial counts with its last epoch, not its best.",
                     learning,
                     words="miou trial",
                 ),
@@ -128,16 +127,26 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
     return pairs
 
 
+def page_names(run: Run) -> PageNames:
+    """The names of the page of a run."""
+    return PageNames(run.data.task, none_name(run.verdict.axis) if run.verdict else "no decay")
+
+
+def title_of(verdict: Verdict) -> str:
+    """The kind of a verdict as people read it."""
+    return verdict_title(verdict.kind, verdict.axis, verdict.none.strength.value if verdict.none else None)
+
+
 def compared_word(verdict: Verdict) -> str:
-    """What the setting beside none is called."""
+    """The name of the setting that is compared with no decay."""
     return f"best with {verdict.kind_of_axis}" if verdict.strength.is_none else "chosen"
 
 
-def distinct(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:
-    """The settings whose trainings are shown, by what they are called."""
+def shown_settings(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:
+    """The settings with shown trainings, by name; the first is no decay, if there was a search."""
     if run.verdict is None:
         return [("training", run.compared)]
-    both = [("none", run.zero), (compared_word(run.verdict), run.compared)]
+    both = [(none_name(run.verdict.axis), run.zero), (compared_word(run.verdict), run.compared)]
     return [(key, trainings) for key, trainings in both if trainings]
 
 
@@ -147,7 +156,7 @@ def _curve_title(key: str, strength: Strength) -> str:
 
 
 def first_words(verdict: Verdict) -> str:
-    """Keys of the words on the first screen."""
+    """Keys of the terms on the first screen."""
     keys = "strength total-decay" if verdict.axis == "total_decay" else "strength"
     keys += " lambda" if verdict.axis == "lambda" or verdict.has_lambda else ""
     keys += " tau" if verdict.has_timescale else ""
@@ -155,16 +164,16 @@ def first_words(verdict: Verdict) -> str:
 
 
 ISO = (
-    "Every point was trained on all folds. Along a dotted line learning rate times λ is the same: one step shrinks a "
-    "weight by as much. Scores that change along a line are owed to the learning rate, scores that change across lines "
-    "at one learning rate to decay. Ringed: the best with decay, and the best without, in the row of none."
+    "Every point was trained on all folds. Along a dotted line learning rate × λ is constant, so that one step shrinks "
+    "a weight by the same factor. Changes along a line are due to the learning rate, changes across lines at one "
+    "learning rate to decay. Ringed: the best point with decay, and the best without (lowest row)."
 )
-PLAIN = "Every point was trained on all folds. Ringed: the best with it, and the best without, in the row of none."
+PLAIN = "Every point was trained on all folds. Ringed: the best point with {0}, and the best without (lowest row)."
 
 
 @dataclass(frozen=True)
 class JointSection:
-    """What the page shows of a joint search."""
+    """The section of a joint search."""
 
     panel: Panel
     lines: tuple[str, ...]
@@ -174,28 +183,32 @@ class JointSection:
 
 
 def joint_section(facts: JointSearch | None, told: Mapping[str, Any] | None) -> JointSection | None:
-    """The section; None for a run that searched strengths alone."""
+    """The section of a joint search; None for a run that searched strengths alone."""
     if facts is None or told is None or not facts.points:
         return None
     title = "Learning rate and λ" if has_iso_lines(facts) else "Points of the search"
-    panel = build_panel("joint-search", title, ISO if has_iso_lines(facts) else PLAIN, joint_figure(facts))
+    axis = facts.points[0].strength.axis
+    caption = ISO if has_iso_lines(facts) else PLAIN.format(regularization_name(axis))
+    panel = build_panel("joint-search", title, caption, joint_figure(facts))
     ranked = sorted(facts.points, key=lambda one: (one.score is None, -(one.score or 0.0), one.number))
     names = tuple(one.name for one in facts.dimensions)
-    return JointSection(panel, _lines(facts, told), tuple(ranked), names, axis_symbol(facts.points[0].strength.axis))
+    return JointSection(panel, _lines(facts, told, axis), tuple(ranked), names, axis_symbol(axis))
 
 
-def _lines(facts: JointSearch, told: Mapping[str, Any]) -> tuple[str, ...]:
+def _lines(facts: JointSearch, told: Mapping[str, Any], axis: str) -> tuple[str, ...]:
     without = sum(one.strength.is_none for one in facts.points)
     searched = ", ".join(one.label for one in facts.dimensions)
-    made = f"{len(facts.points)} points, {without} of them without decay, proposed by Optuna ({facts.sampler})"
+    name = regularization_name(axis)
+    made = f"{len(facts.points)} points, {without} of them without {name}, proposed by Optuna ({facts.sampler})"
     lines = [
-        f"Searched beside the strength: {searched}; {made}.",
-        f"At the best strength: {show_values(told['best'])}. At none: {show_values(told['none'])}.",
+        f"Searched together with the strength: {searched}; {made}.",
+        f"At the best strength: {show_values(told['best'])}. Without {name}: {show_values(told['none'])}.",
     ]
     if told.get("none_gain") is not None:
         lines.append(
-            f"Without decay these values are worth {difference(told['none_gain'])} over what was configured, each "
-            "fold's chosen by the others: what decay seems to bring, but a learning rate brings, is in this number."
+            f"Without {name}, the searched values gain {difference(told['none_gain'])} over the configured ones; in "
+            "every fold they were chosen by the other folds. A search over strengths alone may credit this gain to "
+            f"{name}."
         )
     alone = told.get("as_configured")
     if alone:
@@ -206,5 +219,6 @@ def _lines(facts: JointSearch, told: Mapping[str, Any]) -> tuple[str, ...]:
             if found.get("mean") is not None
             else ""
         )
-        lines.append(f"The strengths alone, all else as configured, would have said {alone['kind']}{said}.")
+        title = verdict_title(alone["kind"], axis)
+        lines.append(f'With all else as configured, the verdict on the strengths alone is "{title}"{said}.')
     return tuple(lines)

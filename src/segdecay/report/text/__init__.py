@@ -1,1 +1,1 @@
-"""text."""
+"""Number formats and the glossary of the report."""

@@ -1,7 +1,4 @@
-"""Numbers and names as the report prints them: sensible digits, "n/a" for what is missing, no markup from data.
-
-Knows nothing of runs, figures or files.
-"""
+"""Formats numbers and names for the report: sensible digits, "n/a" for missing values, no markup from data."""
 
 from __future__ import annotations
 
@@ -84,7 +81,7 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the two largest units that they fill.
+    """Seconds in their two largest units.
 
     >>> duration(4.21), duration(252), duration(7260), duration(90000), duration(None)
     ('4.2 s', '4 min 12 s', '2 h 1 min', '1 d 1 h', 'n/a')
@@ -102,7 +99,7 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(text: str) -> str:
-    """A time stamp without the letters and fractions of machines.
+    """A time stamp to the minute.
 
     >>> moment("2026-05-04T10:20:30.123+00:00"), moment("yesterday")
     ('2026-05-04 10:20', 'yesterday')
@@ -114,7 +111,7 @@ def moment(text: str) -> str:
 
 
 def minus(text: str) -> str:
-    """A real minus sign before the number, the exponent left alone.
+    """A number with a typographic minus sign; the exponent keeps its hyphen.
 
     >>> minus("-1e-07")
     '−1e-07'
@@ -123,7 +120,7 @@ def minus(text: str) -> str:
 
 
 def visible(name: str) -> str:
-    r"""A name on one line: control and direction characters become "�", so that they cannot rearrange the page.
+    r"""A name on one line; control and direction characters become "�", so that they cannot rearrange the page.
 
     >>> visible("a\nb\u202ec")
     'a�b�c'
@@ -144,7 +141,7 @@ def label(name: str, length: int = LABEL_LENGTH) -> str:
 
 
 def axis_title(axis: str) -> str:
-    """How an axis is called on the page.
+    """The name of an axis on the page.
 
     >>> axis_title("total_decay"), axis_title("lambda"), axis_title("max_norm")
     ('total decay D', 'λ', 'max norm c')
@@ -153,7 +150,7 @@ def axis_title(axis: str) -> str:
 
 
 def axis_symbol(axis: str) -> str:
-    """The sign that stands before a value of the axis.
+    """The symbol of an axis.
 
     >>> axis_symbol("total_decay"), axis_symbol("lambda")
     ('D', 'λ')
@@ -162,7 +159,7 @@ def axis_symbol(axis: str) -> str:
 
 
 def none_mark(none: float | None) -> str:
-    """What stands at the weak end of an axis: 0, or no bound.
+    """The label of the weak end of an axis: 0, or no bound.
 
     >>> none_mark(0.0), none_mark(math.inf)
     ('0', 'no bound (∞)')
@@ -171,7 +168,7 @@ def none_mark(none: float | None) -> str:
 
 
 def rows_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested plain values as (words, text) lines, in their order.
+    """Nested plain values as (label, text) lines, in their order.
 
     >>> rows_of({"p_value": 0.012, "images": {"n": 40}, "note": None})
     [('p value', '0.012'), ('images: n', '40'), ('note', 'n/a')]
@@ -196,7 +193,7 @@ def rows_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, s
 
 
 def text_of(value: object) -> str:
-    """Any plain value as a reader wants it.
+    """Any plain value as text.
 
     >>> text_of(True), text_of([0.1, None]), text_of("as it is"), text_of(12345)
     ('yes', '0.1, n/a', 'as it is', '12\u202f345')

@@ -1,9 +1,8 @@
-"""The words of the report, each explained in a sentence or two. Knows nothing of runs or pages."""
+"""The names that a page uses for scores and counts, and the glossary of its terms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -15,206 +14,205 @@ class Word:
     meaning: str
 
 
-WORDS = (
-    Word(
-        "strength", "strength", "How hard weights are regularized: a value on the regularizer's axis, such as D or λ."
-    ),
+@dataclass(frozen=True)
+class PageNames:
+    """The names of scores, of what is counted, and of the setting without regularization.
+
+    >>> names = PageNames("classification")
+    >>> names.class_score, names.mean_score, names.unit
+    ('recall', 'balanced accuracy', 'images')
+    >>> [word.term for word in PageNames().terms("iou miou")]
+    ['IoU', 'mIoU']
+    """
+
+    task: str = "segmentation"  # or "classification"
+    none: str = "no decay"  # the setting without regularization
+
+    @property
+    def of_images(self) -> bool:
+        """Whether images have one label each."""
+        return self.task == "classification"
+
+    @property
+    def class_score(self) -> str:
+        """The score of a single class."""
+        return "recall" if self.of_images else "IoU"
+
+    @property
+    def mean_score(self) -> str:
+        """The score over all classes."""
+        return "balanced accuracy" if self.of_images else "mIoU"
+
+    @property
+    def mean_title(self) -> str:
+        """The score over all classes, at the beginning of a line."""
+        return "Balanced accuracy" if self.of_images else "mIoU"
+
+    @property
+    def accuracy(self) -> str:
+        """The share of what is right."""
+        return "accuracy" if self.of_images else "pixel accuracy"
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "images" if self.of_images else "pixels"
+
+    def glossary(self) -> tuple[Word, ...]:
+        """Every term of the page."""
+        return (*COMMON, *_named_words(self), *(_LABEL_WORDS if self.of_images else _MASK_WORDS))
+
+    def terms(self, keys: str) -> tuple[Word, ...]:
+        """The words with these keys, separated by spaces; a page about labels leaves out scores of masks."""
+        found = {word.key: word for word in self.glossary()}
+        left_out = {word.key for word in _MASK_WORDS} - set(found)
+        wanted = dict.fromkeys("recall" if key == "iou" and self.of_images else key for key in keys.split())
+        return tuple(found[key] for key in wanted if key not in left_out)
+
+
+COMMON = (
+    Word("strength", "strength", "How strongly weights are regularized: a value on the regularizer's axis, as D or λ."),
     Word(
         "regularizer", "regularizer", "The rule by which weights are regularized, such as decoupled weight decay or L1."
     ),
     Word(
         "total-decay",
         "total decay D",
-        "The sum of learning rate × λ over all steps. Under decoupled decay a weight that gets no gradient ends at"
-        " e to the power of −D of its size.",
+        "The sum of learning rate × λ over all steps. Under decoupled decay, a weight that gets no gradient ends at"
+        " e to the power of −D of its initial size.",
     ),
     Word(
         "lambda",
         "λ",
-        "The number that stands in the optimizer, often called weight_decay. It means a certain D only together with"
-        " the learning rate, its schedule and the number of steps.",
+        "The number that the optimizer takes, often called weight_decay. It corresponds to a certain D only for a given"
+        " learning rate, schedule and number of steps.",
     ),
-    Word("tau", "τ", "Epochs over which a weight that gets no gradient shrinks to about a third (1/e) of its size."),
-    Word("none", "none", "The setting without any regularization (λ = 0), which every other setting is compared with."),
-    Word("setting", "setting", "One point of the search: a regularizer with one strength."),
+    Word("tau", "τ", "Epochs in which a weight that gets no gradient shrinks to about a third (1/e) of its size."),
+    Word("setting", "setting", "One value of the search: a regularizer at one strength."),
     Word(
         "fold",
         "fold",
-        "One of the parts that the images are split into. A model trains on all other folds and is scored on this"
-        " one, so every score is of images that the model never saw.",
+        "One of the parts into which the images are split. A model trains on all other folds and is scored on this one,"
+        " so every score is of images that the model was not trained on.",
     ),
-    Word(
-        "iou",
-        "IoU",
-        "Intersection over union of a class: right pixels over all pixels that are it or are called it.",
-    ),
-    Word("miou", "mIoU", "The mean of the IoU of all classes that occur. 1 is perfect."),
     Word(
         "selection-score",
         "selection score",
-        "The validation score that chose the strength. What was chosen by a score looks slightly too good by it;"
-        " only a test score is untouched by the choice.",
+        "The validation score by which the strength was chosen. The choice makes it slightly too high; a test score is"
+        " not affected by the choice.",
     ),
-    Word("test-score", "test score", "The score of the final model on images kept apart until the choice was made."),
+    Word("test-score", "test score", "The score of the final model on images that were not used before the choice."),
     Word(
         "standard-error",
         "standard error",
-        "How far a mean would typically move if other images and trainings gave it.",
+        "The typical deviation of a mean if it were measured with other images and other trainings.",
     ),
     Word(
         "interval",
         "interval",
-        "The range in which the value lies with the stated confidence (95 % unless set otherwise), by resampling"
-        " images or groups and by how folds spread beyond that.",
+        "The range that holds the value with the stated confidence (95 % unless set otherwise), from resampled images"
+        " or groups and from the spread between folds beyond that.",
     ),
     Word(
         "paired",
         "paired difference",
-        "Both settings are scored on the same images in the same folds, and the difference is taken there: what"
-        " makes images hard or easy cancels out.",
+        "Both settings are scored on the same images in the same folds and the difference is taken there, so that"
+        " differences in difficulty between images cancel.",
     ),
     Word(
         "one-se",
         "one-SE",
-        "The strongest setting within one paired standard error of the best; shown, taken only on request.",
-    ),
-    Word(
-        "race",
-        "race",
-        "Settings that can hardly win any more are trained on fewer folds. They are compared with none over the"
-        " folds that both have.",
+        "The strongest setting within one paired standard error of the best. It is shown, and used only on request.",
     ),
     Word(
         "gap",
         "generalisation gap",
-        "The score on training images minus that on validation images: how much of what was learnt holds only for"
-        " the images it was learnt from.",
+        "The score on training images minus the score on validation images: what was learnt about the training images"
+        " alone.",
     ),
-    Word("support", "support", "How many pixels, images and groups of a class there are."),
     Word(
         "objective",
         "objective",
-        "What a training lowers: L = L_original + λR, the loss on the images plus the penalty, with R half the sum of"
-        " squared weights unless the regularizer has another.",
+        "What a training minimises: L = L_original + λR, the loss on the images plus the penalty. R is half the sum of"
+        " squared weights unless the regularizer defines another.",
     ),
     Word("epoch", "epoch", "One pass over all training images."),
-    Word("norm", "norm", "The root of the sum of squares of a layer's weights: its length."),
+    Word("norm", "norm", "The square root of the sum of a layer's squared weights."),
     Word(
         "equilibrium",
         "equilibrium",
-        "Where decay shortens a weight by as much as gradients lengthen it. Each step then turns it by a set angle.",
+        "The state in which decay shortens a weight as much as gradients lengthen it. Each step then turns it by a"
+        " constant angle.",
     ),
     Word("sparsity", "sparsity", "The share of weights, channels or activations that are exactly zero."),
     Word(
         "spearman",
         "Spearman correlation",
-        "How well two orders agree: 1 the same order, 0 unrelated, −1 the opposite order.",
+        "Agreement of two orders: 1 for the same order, 0 for unrelated orders, −1 for opposite orders.",
     ),
-    Word(
-        "confusion",
-        "confusion matrix",
-        "Counts of pixels by true class (rows) and predicted class (columns). Right ones lie on the diagonal.",
-    ),
-    Word("group", "parameter group", "A part of the parameters (body, head, norm, bias …) with a strength of its own."),
-    Word("fingerprint", "fingerprint", "A short number made of all files; it changes when any of them does."),
-    Word("refit", "refit", "The final training on all images at the chosen strength: the model that is handed over."),
+    Word("group", "parameter group", "A part of the parameters (body, head, norm, bias …) with its own strength."),
+    Word("fingerprint", "fingerprint", "A hash of all files; it changes when any of them changes."),
+    Word("refit", "refit", "The final training on all images at the chosen strength; it gives the model of the run."),
     Word("trial", "trial", "One training of the search: one setting, one fold, one seed."),
-    Word("dice", "Dice", "Twice the right pixels over the sum of what is the class and what is called it."),
-    Word("precision", "precision", "Of the pixels that are called the class, the share that is it."),
-    Word("recall", "recall", "Of the pixels that are the class, the share that is called it."),
+)
+
+
+def _named_words(names: PageNames) -> tuple[Word, ...]:
+    """Terms that every page has, with the names of the page."""
+    counted = "images and groups" if names.of_images else "pixels, images and groups"
+    return (
+        Word("none", names.none, "The setting without regularization. Every other setting is compared with it."),
+        Word(
+            "race",
+            "race",
+            "Settings that are unlikely to win are trained on fewer folds. They are compared with"
+            f" {names.none} over the folds that both have.",
+        ),
+        Word("support", "support", f"The number of {counted} of a class."),
+        Word(
+            "confusion",
+            "confusion matrix",
+            f"Counts of {names.unit} by true class (rows) and predicted class (columns). Correct ones are on the"
+            " diagonal.",
+        ),
+        Word("precision", "precision", f"The share of the {names.unit} predicted as the class that are the class."),
+        Word("recall", "recall", f"The share of the {names.unit} of the class that are predicted as the class."),
+        Word(
+            "accuracy",
+            names.accuracy,
+            f"The share of all {names.unit} that are predicted correctly. Frequent classes dominate it.",
+        ),
+    )
+
+
+_MASK_WORDS = (
+    Word(
+        "iou",
+        "IoU",
+        "Intersection over union of a class: correct pixels over all pixels that are the class or are predicted as it.",
+    ),
+    Word("miou", "mIoU", "The mean of the IoU of all classes that occur. 1 is perfect."),
+    Word(
+        "dice", "Dice", "Twice the correct pixels of a class over the sum of its true pixels and its predicted pixels."
+    ),
     Word(
         "boundary-iou",
         "boundary IoU",
-        "IoU of the pixels near the border of their class (2 % of the image's diagonal): how well outlines are met,"
-        " also where the inside of a large object makes IoU look good.",
+        "IoU of the pixels near the border of their class (2 % of the image's diagonal). It measures outlines, also"
+        " where the interior of a large object makes IoU look good.",
     ),
-    Word("weighted-iou", "weighted IoU", "The mean of the IoU of all classes, weighted by how many pixels each has."),
+    Word("weighted-iou", "weighted IoU", "The mean of the IoU of all classes, weighted by their numbers of pixels."),
     Word(
         "image-mean",
         "over images",
-        "Every image is scored by itself, and the mean over images is taken: of a class, over those that hold it. A"
-        " small object then counts as much as a large one.",
+        "Every image is scored separately, and the mean over images is taken; for a class, over the images that hold"
+        " it. A small object then counts as much as a large one.",
     ),
-    Word("accuracy", "pixel accuracy", "The share of all pixels that are right. Frequent classes decide it."),
 )
-BY_KEY = {word.key: word for word in WORDS}
-
-
-def words_of(keys: str) -> tuple[Word, ...]:
-    """The words with these keys, which stand with spaces between.
-
-    >>> [word.term for word in words_of("iou miou")]
-    ['IoU', 'mIoU']
-    """
-    return tuple(BY_KEY[key] for key in keys.split())
-
-
-OF_LABELS = (  # in this order: the longer ones first
-    ("mIoU", "balanced accuracy"),
-    ("MIoU", "Balanced accuracy"),
-    ("IoU", "recall"),
-    ("pixel accuracy", "accuracy"),
-    ("true pixels", "images"),
-    ("Validation pixels", "Validation images"),
-    ("training pixels", "training images"),
-    ("pixels, images and groups", "images and groups"),
-    ("pixels", "images"),
-)
-OWN_MEANINGS: Mapping[str, tuple[str, str]] = {
-    "iou": ("recall", "Of the images of a class, the share that is called it."),
-    "miou": (
+_LABEL_WORDS = (
+    Word(
+        "miou",
         "balanced accuracy",
         "The mean recall of all classes that occur. 1 is perfect; guessing gives 1 over the number of classes.",
     ),
-}
-ONLY_OF_MASKS = ("dice", "recall")  # the second stands under "iou" already
-
-
-@dataclass(frozen=True)
-class Wording:
-    """How a page speaks. class_score: what single classes are scored by."""
-
-    task: str = "segmentation"
-
-    @property
-    def of_images(self) -> bool:
-        return self.task == "classification"
-
-    @property
-    def class_score(self) -> str:
-        return "recall" if self.of_images else "IoU"
-
-    def say(self, text: str) -> str:
-        """A sentence of our own in the words of the task.
-
-        >>> Wording("classification").say("IoU over the folds"), Wording().say("IoU over the folds")
-        ('recall over the folds', 'IoU over the folds')
-        """
-        if not self.of_images:
-            return text
-        for masks, labels in OF_LABELS:
-            text = text.replace(masks, labels)
-        return text
-
-    def glossary(self) -> tuple[Word, ...]:
-        """Every term of the page."""
-        if not self.of_images:
-            return WORDS
-        found = []
-        for word in WORDS:
-            if word.key in OWN_MEANINGS:
-                term, meaning = OWN_MEANINGS[word.key]
-                found.append(Word(word.key, term, meaning))
-            elif word.key not in ONLY_OF_MASKS:
-                found.append(replace(word, term=self.say(word.term), meaning=self.say(word.meaning)))
-        return tuple(found)
-
-    def terms(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
-        """These terms as the glossary has them, each once."""
-        own = {word.key: word for word in self.glossary()}
-        renamed = {"recall": "iou"} if self.of_images else {}
-        keys = dict.fromkeys(renamed.get(word.key, word.key) for word in words)
-        return tuple(own[key] for key in keys if key in own)
-
-
-MASKS = Wording()
+)

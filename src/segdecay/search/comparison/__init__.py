@@ -1,1 +1,1 @@
-"""comparison."""
+"""Comparison of regularizers at equal budget: arms, their trials, and the judgement."""

@@ -1,6 +1,6 @@
-"""The trials of a comparison: which trainings every arm needs, and what they say once they are there.
+"""The trials of a comparison: the trainings of every arm, and their results.
 
-Trials of none are trained once and are the first setting of every arm. Knows trials and records; decides nothing.
+Trials without decay are trained once and are the first setting of every arm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from segdecay.training.setup import TrialTask
 
 @dataclass(frozen=True)
 class ArmSetting:
-    """One setting of an arm; none where the value is None."""
+    """One setting of an arm; a value of None is training without decay."""
 
     arm: str
     value: float | None
@@ -38,12 +38,12 @@ class ArmTrials(TrialStore):
     strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; "none" has none
 
     def settings(self) -> list[ArmSetting]:
-        """None once, then every strength of every arm."""
+        """No decay once, then every strength of every arm."""
         acting = [ArmSetting(arm, value) for arm, values in self.strengths.items() for value in values]
         return [ArmSetting(NONE, None), *acting]
 
     def settle(self, setting: ArmSetting, train: Sequence[int]) -> Settled:
-        """A setting as a training on these images takes it."""
+        """The configuration and strength of a setting for a training on these images."""
         arm = ARMS[setting.arm]
         pixels = np.zeros(len(self.dataset.classes), dtype=np.int64)
         if arm.by_fold:

@@ -1,7 +1,6 @@
-"""The arms of a comparison: what each varies, along which axis, and what speaks against it before any training.
+"""The arms of a comparison: what each varies, along which axis, and the configurations that it does not fit.
 
-An arm turns one of its values into a configuration and a strength, so that a trial's task says everything about it. A
-new arm adds one line to ARMS. Knows configurations and counts of pixels; nothing of trials, scores or files.
+An arm turns one of its values into a configuration and a strength. A new arm is one entry of ARMS.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from segdecay.training.setup import axis_for, largest_value
 I64 = npt.NDArray[np.int64]
 
 NONE = "none"
-SECOND_STAGE = 0.2  # of the epochs, which the first stage gives up
+SECOND_STAGE = 0.2  # share of the epochs, taken from the first stage
 
 
 @dataclass(frozen=True)
 class ArmAxis:
-    """What an arm is tuned along; `grid` goes from the weakest to the strongest that acts, all below `below`."""
+    """The axis of an arm; `grid` goes from the weakest to the strongest value, all below `below`."""
 
     name: str
     unit: str
@@ -40,7 +39,7 @@ class ArmAxis:
 
 @dataclass(frozen=True)
 class Settled:
-    """One value of an arm as a training takes it: a configuration, and a strength on its regularizer's axis."""
+    """One value of an arm as a configuration and a strength on its regularizer's axis."""
 
     config: RunConfig
     value: float
@@ -53,18 +52,18 @@ Faults = Callable[[RunConfig], list[str]]
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to regularize: how it is called, its axis, its settings, and why it may not fit."""
+    """One way to regularize: its name, axis and settings, and the faults of configurations that it does not fit."""
 
     name: str
     label: str
-    axis: Axis | None  # None: a single setting, without anything to tune
+    axis: Axis | None  # None: a single setting, nothing to tune
     settle: Settle
     faults: Faults = lambda _config: []
     by_fold: bool = False  # whether a setting depends on the training masks
 
 
 def thinned(grid: Sequence[float], n: int) -> tuple[float, ...]:
-    """So many strengths of a grid: the middles of n equal parts of it; or more, in the middle of its widest steps.
+    """Strengths of a grid, n of them: the middles of n equal parts, or with added values in the widest steps.
 
     Widths are ratios. The order is kept.
 
@@ -85,12 +84,12 @@ def thinned(grid: Sequence[float], n: int) -> tuple[float, ...]:
 
 
 def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequence[float] | None) -> tuple[float, ...]:
-    """The n strengths of an arm beside none, from the weakest to the strongest.
+    """The n strengths of an arm, from the weakest to the strongest, without the setting `none`.
 
-    n_images: of the smallest training. own: in place of the default ones.
+    n_images: of the smallest training. own: strengths given by the user in place of the default grid.
 
     Raises:
-        ConfigError: not n different ones, or a value that is not on the axis.
+        ConfigError: the strengths are not n different ones, or a value is not on the axis.
         DecayError: a regularizer that does not fit the optimizer.
     """
     if arm.axis is None:
@@ -101,7 +100,7 @@ def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequen
     values = sorted({float(value) for value in own} - {axis.none}, reverse=axis.stronger == "lower")
     if len(values) != n or len(own) != n:
         raise ConfigError(
-            f"compare.grids.{arm.name} = {list(own)}: {n} different strengths beside none ({axis.none:g}) are needed, "
+            f"compare.grids.{arm.name} = {list(own)}: {n} different strengths other than {axis.none:g} are needed, "
             "as many as every arm has (compare.strengths)."
         )
     if not all(math.isfinite(value) and 0 < value < axis.below for value in values):
@@ -125,7 +124,7 @@ def _plain(config: RunConfig, _value: float, _pixels: I64) -> Settled:
 
 
 def _regularizer(name: str, label: str, faults: Faults = lambda _config: []) -> Arm:
-    """A regularizer of decay on its own axis."""
+    """An arm for one of the regularizers of segdecay.decay."""
 
     def with_regularizer(config: RunConfig) -> RunConfig:
         return _without(config, decay={"regularizer": name, "options": {}})
@@ -150,11 +149,11 @@ def _regularizer(name: str, label: str, faults: Faults = lambda _config: []) -> 
 
 
 def _needs_start(config: RunConfig) -> list[str]:
-    """L2-SP pulls to where training starts; our own networks start at random without weights."""
+    """L2-SP pulls weights to their initial values, which needs pretrained weights."""
     if is_own(config.model.name) or config.model.weights is not None or config.model.pretrained:
         return []
     message = (
-        "l2_sp: pulls weights to where they start, and here that is random: no pretrained weights are given. Set "
+        "l2_sp: pulls weights to their initial values, which are random here: no pretrained weights are given. Set "
         "model.weights, or model.pretrained=true for an smp model, or leave the arm out."
     )
     return [message]
@@ -199,7 +198,7 @@ def _no_weights_yet(config: RunConfig) -> list[str]:
 
 
 def second_stage(epochs: int) -> int:
-    """Epochs of the second stage, which the first gives up, so that the arm trains as long as the others.
+    """Epochs of the second stage, taken from the first, so that the arm trains as long as the others.
 
     >>> second_stage(80), second_stage(2)
     (16, 1)
@@ -249,13 +248,13 @@ def _short_axis(config: RunConfig, _n_images: int) -> ArmAxis:
 def _has_lengths(config: RunConfig) -> list[str]:
     if config.training.epochs > 1:
         return []
-    return ["early_stopping: there is nothing shorter than training.epochs=1."]
+    return ["early_stopping: training.epochs=1 cannot be shortened. Train longer, or leave the arm out."]
 
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Arm(NONE, "none", None, _plain),
+        Arm(NONE, "no decay", None, _plain),
         _regularizer("l2", "L2 penalty"),
         _regularizer("decoupled", "decoupled weight decay"),
         _regularizer("l1", "L1 penalty"),

@@ -1,7 +1,4 @@
-"""A comparison from its finished trials: scores, ranking, gap, sparsity and cost of every arm, as one record.
-
-Knows trials and records; trains nothing, writes nothing.
-"""
+"""The record of a comparison from its finished trials: scores, ranking, gap, sparsity and cost of every arm."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
     """The comparison from finished trials.
 
     Raises:
-        RunError: none could not be scored, so that there is nothing to compare with.
+        RunError: training without decay could not be scored.
     """
     shared, settings = trials.config, trials.settings()
     dropped = {setting: trials.reason_dropped(trials.tasks(setting)) for setting in settings}
     if dropped[settings[0]] is not None:
-        raise RunError(f"The trainings without any regularizer cannot be scored: {dropped[settings[0]]}.")
+        raise RunError(f"The trials without decay cannot be scored: {dropped[settings[0]]}.")
     usable = [setting for setting in settings if dropped[setting] is None]
     options = {
         name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in trials.strengths
@@ -103,7 +100,7 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
 
 
 def _at_chosen(trials: ArmTrials, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
-    """Train score, share of zeros and norm of the weights, mean over the trials that score an arm."""
+    """Train score, share of zeros and norm of the weights: means over the trials that score an arm."""
     records = [
         record
         for fold, setting in enumerate(chosen)

@@ -1,7 +1,7 @@
-"""From the trials of all arms to what can be said of them: chosen on other folds, scored on each, all pairs at once.
+"""Compares the arms from the counts of their trials: choice of strengths, scores, all pairs with Holm's procedure.
 
-An arm's strength in a fold is the one that is best on the mean of the other folds, so that its score there profits
-from no choice. None is among the strengths of every arm. Pure: counts in, records out.
+In every fold an arm takes the strength with the best mean over the other folds, so that its score is not biased by the
+choice. No decay is among the strengths of every arm.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Trials = Sequence[Sequence[ev.Counts]]  # folds, then seeds
 
 @dataclass(frozen=True)
 class Contest:
-    """Settings with their trials, and which of them each arm may take; none is setting 0 and the first of each."""
+    """Settings with their trials, and the options of each arm; no decay is setting 0 and the first option of each."""
 
     settings: Sequence[Trials]
     options: Mapping[str, Sequence[int]]
@@ -55,7 +55,7 @@ def choose(
     scores: F64,  # (V, F)
     options: Sequence[int],
 ) -> I64:  # (F,)
-    """For every fold the option with the best mean over the other folds; the first of equals, which is the weaker.
+    """For every fold the option with the best mean over the other folds; of equal ones the first, the weakest.
 
     >>> choose(np.array([[0.5, 0.5, 0.5], [0.9, 0.4, 0.4]]), [0, 1]).tolist()  # the second is best where it is not
     [0, 1, 1]
@@ -67,7 +67,7 @@ def choose(
 
 
 def by_groups(contest: Contest) -> tuple[Contest, str]:
-    """The contest with images of a group summed, where groups are what is resampled; and what is."""
+    """The contest, with the images of a group summed if groups are resampled; and what is resampled."""
     resampled = ev.resampled_by(contest.groups)
     if contest.groups is None or resampled != "groups":
         return contest, resampled
@@ -94,7 +94,7 @@ def judge(contest: Contest) -> Judged:
 
 
 def _surface(contest: Contest, chosen: I64, criterion: Criterion) -> ev.Surface:
-    """The arms as settings: in every fold the trials of what was chosen for it."""
+    """The arms as settings: in every fold the trials of the strength chosen for it."""
     trials = [{fold: contest.settings[v][fold] for fold, v in enumerate(row)} for row in chosen]
     names = list(contest.options)
     surface, _ = ev.surface_of(
@@ -126,7 +126,7 @@ def _pairs(names: Sequence[str], found: iv.Estimates, pairs: I64, confidence: fl
 
 
 def ranking(judged: Judged) -> tuple[list[int], dict[str, str]]:
-    """The arms from the best mean to the worst, and the letters of each; what is listed first wins ties."""
+    """The arms from the best mean to the worst, and the letters of each; of equal arms the first listed is first."""
     order = np.argsort(-np.round(judged.scores.mean(axis=1), 12), kind="stable").tolist()
     place = {judged.names[i]: at for at, i in enumerate(order)}
     apart = {(place[pair.first], place[pair.second]) for pair in judged.pairs if pair.told_apart}
@@ -135,7 +135,7 @@ def ranking(judged: Judged) -> tuple[list[int], dict[str, str]]:
 
 
 def class_differences(contest: Contest, judged: Judged, classes: Sequence[str]) -> list[tuple[ClassDifference, ...]]:
-    """Every class of every arm beside none; Holm's procedure runs over all classes of all arms."""
+    """Every class of every arm compared with no decay; Holm's procedure runs over all classes of all arms."""
     n, by_class = len(judged.names), contest.criterion.by_class
     scores = np.full((n, len(classes)), np.nan)
     estimates: list[iv.Estimates | None] = []
@@ -175,7 +175,7 @@ def _class_line(
 
 
 def sentence_of(judged: Judged, labels: Mapping[str, str], criterion: str) -> str:
-    """What a comparison says, in words."""
+    """The result of a comparison in one sentence."""
     order, marks = ranking(judged)
     means = judged.scores.mean(axis=1)
     best = judged.names[order[0]]
@@ -220,7 +220,7 @@ def pair_estimates(
     pairs: I64,  # (M, 2) of arms
     deviations: F64 | None = None,  # (A, F, R) of resampled scores of the arms
 ) -> Estimates:
-    """The mean difference of the first to the second arm of every pair; NaN where they take the same trials."""
+    """The mean difference, first minus second arm of every pair; NaN where they take the same trials."""
     folds = np.arange(scores.shape[1])
     used = np.unique(chosen)
     variances = np.zeros(len(scores))

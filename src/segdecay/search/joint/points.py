@@ -1,4 +1,4 @@
-"""Points of a joint search, their trials, and what these scored. Knows studies and the ledger; proposes nothing."""
+"""Points of a joint search, their trials and their scores."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sampler import best_of
 from segdecay.search.joint.space import Dimension, Value, dimensions_of
 from segdecay.search.ledger import setting_name
+from segdecay.search.sentences import regularization_name
 from segdecay.search.study import Study, candidate_from, decide_of
 from segdecay.search.verdict import Candidate
 from segdecay.training.setup import TrialTask, axis_for, strength_of
@@ -54,7 +55,7 @@ class Outcome:
 
 
 def tasks_of(study: Study, point: Point) -> list[TrialTask]:
-    """The trials of a point, fold by fold and seed by seed as those of a strength."""
+    """The trials of a point: every fold and seed of its strength, in folders of the point."""
     return [
         replace(
             task,
@@ -67,7 +68,7 @@ def tasks_of(study: Study, point: Point) -> list[TrialTask]:
 
 
 def outcome_of(study: Study, point: Point) -> Outcome:
-    """What a point scored, from the ledger."""
+    """The score of a point, from the ledger."""
     tasks, criterion = tasks_of(study, point), study.criterion
     scores: dict[int, list[float]] = {}
     for task in tasks:
@@ -80,7 +81,7 @@ def outcome_of(study: Study, point: Point) -> Outcome:
 
 
 def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> int | None:
-    """The setting with the best mean over the other folds; None where none is scored.
+    """Index of the setting with the best mean over the other folds; None if no setting has a score.
 
     >>> choose_without([(0.9, 0.1, 0.2), (0.3, 0.4, 0.4), None], left_out=0)
     1
@@ -91,7 +92,7 @@ def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> in
 
 
 def strength_at(study: Study, point: Point) -> Strength:
-    """The strength of a point in every unit, at its own learning rate."""
+    """The strength of a point in every unit, at the point's learning rate."""
     return strength_of(point.config, point.value, study.fold_images, size=study.size)
 
 
@@ -124,25 +125,26 @@ def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequen
 
 
 def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: float) -> dict[str, Any]:
-    """What was found beside the strengths, and what the strengths alone would have said, all else as configured."""
+    """The best values of everything else searched, and the verdict on strengths with all else as configured."""
     acting = [one for one in verdict.settings if one.mean is not None and not one.strength.is_none]
     best = max(acting, key=lambda one: one.mean or 0.0).strength.value if acting else none
+    name = regularization_name(verdict.strength.axis)
     return {
         "searched": study.config.search.joint,
         "points": len(outcomes),
         "best": _values_at(study, outcomes, best),
         "none": _values_at(study, outcomes, none),
         "at_ends": [
-            *_at_ends(study, _values_at(study, outcomes, best), "the best strength"),
-            *_at_ends(study, _values_at(study, outcomes, none), "none"),
+            *_at_ends(study, _values_at(study, outcomes, best), "at the best strength"),
+            *_at_ends(study, _values_at(study, outcomes, none), f"without {name}"),
         ],
         "none_gain": _none_gain(study, outcomes, none),
         "as_configured": _as_configured(study, outcomes),
     }
 
 
-def _at_ends(study: Study, values: Mapping[str, Value], whose: str) -> list[str]:
-    """Which values lie at an end of their range, beyond which nothing was tried."""
+def _at_ends(study: Study, values: Mapping[str, Value], where: str) -> list[str]:
+    """The values that lie at an end of their range, beyond which nothing was tried."""
     found = []
     for one in dimensions_of(study.config):
         value = values.get(one.name)
@@ -151,12 +153,12 @@ def _at_ends(study: Study, values: Mapping[str, Value], whose: str) -> list[str]
         low, high, at = (math.log(x) if one.is_log else x for x in (one.low, one.high, value))
         share = (at - low) / (high - low)
         if share > 1 - END or (share < END and value > 0):
-            found.append(f"{one.name} of {whose} ({value:g})")
+            found.append(f"{one.name} {where} ({value:g})")
     return found
 
 
 def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float | None:
-    """What none gains by its own values over the configured ones; each fold's values were chosen by the others."""
+    """The gain of searched over configured values without decay; each fold's values were chosen by the other folds."""
     own = [one.folds for one in outcomes if one.point.value == none]
     chosen = [choose_without(own, fold) for fold in range(len(study.folds.folds))]
     if own[0] is None or any(index is None for index in chosen):
@@ -170,7 +172,7 @@ def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float 
 
 
 def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """The decision between the strengths that were tried with everything else as it is configured."""
+    """The decision between the strengths that were tried with all else as configured."""
     default = {one.name: one.rounded(one.default) for one in dimensions_of(study.config)}
     found: dict[float, Candidate] = {}
     for one in outcomes:

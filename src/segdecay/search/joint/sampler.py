@@ -1,7 +1,7 @@
-"""Optuna proposes the next points of a joint search from those that were scored (ask and tell).
+"""Proposes the next points of a joint search from the scored ones, with Optuna (ask and tell).
 
-Knows dimensions, levels and scores; nothing of trainings or files. The study is built anew from the scores at every
-question, by a sampler seeded for that question: what is proposed depends on the ledger alone.
+The Optuna study is rebuilt from the scores at every call, by a sampler seeded for that call, so that proposals depend
+on the ledger alone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from segdecay.search.joint.space import Dimension, Value
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-LEVEL = "level"  # the name of the strength among what is proposed: an index into the grid
-FIXED_DESIGNS = ("qmc", "random")  # these do not look at scores
+LEVEL = "level"  # the strength among the proposed parameters: an index into the grid
+FIXED_DESIGNS = ("qmc", "random")  # samplers that do not use the scores
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Values of the dimensions, and the index of the strength among those that act; None: no decay."""
+    """Values of the dimensions, and the index of the strength among the positive ones; None: no decay."""
 
     values: Mapping[str, Value]
     level: int | None
@@ -34,13 +34,13 @@ class Proposer:
     """Proposes points of one arm: with decay (levels > 0) or without."""
 
     dimensions: tuple[Dimension, ...]
-    levels: int  # strengths that act; 0 in the arm without decay
+    levels: int  # number of positive strengths; 0 in the arm without decay
     sampler: str
     seed: int
-    most: int  # points that are ever asked for; the length of a fixed design
+    most: int  # points in all; the length of a fixed design
 
     def initial(self) -> list[Proposal]:
-        """What is asked for first, whatever was scored: all strengths (or half of the points) as it is configured.
+        """The first points, whatever the scores: all strengths (or half of the points), all else as configured.
 
         >>> [point.level for point in Proposer((), 8, "tpe", 0, most=16).initial()]
         [0, 1, 2, 3, 4, 5, 6, 7]
@@ -55,7 +55,7 @@ class Proposer:
         return [Proposal(values, level) for level in dict.fromkeys(round(one) for one in spread)]
 
     def ask(self, scored: Sequence[tuple[Proposal, float | None]], count: int) -> list[Proposal]:
-        """The next `count` points after these; a score of None is a training that failed."""
+        """The next `count` points after the scored ones; a score of None marks a failed training."""
         initial = self.initial()
         begun = initial[len(scored) : len(scored) + count]
         left, asked = count - len(begun), max(len(initial), len(scored))
@@ -64,7 +64,7 @@ class Proposer:
         distributions = self._distributions()
         if not distributions:
             return [*begun, *[initial[0]] * left]
-        if self.sampler in FIXED_DESIGNS:  # drawn anew from its first point, as it has no state to go on from
+        if self.sampler in FIXED_DESIGNS:  # drawn again from the first point: these samplers keep no state
             done = asked - len(initial)
             return [*begun, *self._draw([(initial[0], 0.0)], distributions, 0, done + left)[done:]]
         return [*begun, *self._draw(scored, distributions, asked, left)]
@@ -104,7 +104,7 @@ class Proposer:
         return optuna.samplers.RandomSampler(seed=seed)
 
     def _startup(self) -> int:
-        """Points, the initial ones among them, before scores are looked at."""
+        """Number of points, initial ones included, before the sampler uses scores."""
         return len(self.initial()) + max(2, self.most // 8)
 
     def _distributions(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Proposer:
         return found
 
     def _params(self, point: Proposal) -> dict[str, Any]:
-        """A point as Optuna holds it; one outside a narrower range stands at its end."""
+        """A point as Optuna's parameters; values outside a range are clipped to it."""
         held: dict[str, Any] = {one.name: one.rounded(point.values[one.name]) for one in self.dimensions}
         return {**held, LEVEL: point.level} if self.levels > 1 else held
 
@@ -130,7 +130,7 @@ class Proposer:
 
 
 def best_of(scores: Sequence[float | None]) -> int | None:
-    """The index of the best score, the first of equals; None where there is none.
+    """The index of the best score, the first of equal ones; None without a score.
 
     >>> best_of([None, 0.5, 0.7, 0.7]), best_of([None])
     (2, None)

@@ -1,9 +1,8 @@
-"""A joint search: strengths together with what else is searched, every point on every fold.
+"""A joint search: the strength together with other values, such as the learning rate; every point on every fold.
 
-Points without decay are searched by themselves, over everything that acts there, so that decay is compared with a
-network that was tuned as well. Inside a strength the point that scores a fold is the one that the other folds chose, so
-no score profits from having been selected; these trainings become the trials that the verdict rests on. The ledger is
-the truth: proposals follow from its scores (proposing.py). Knows studies and the ledger; nothing of refits or pages.
+Points without decay are searched separately, over everything that acts there, so that decay is compared with a network
+tuned as well. At every strength, a fold is scored by the point that the other folds chose, so no score is biased by the
+selection; these trainings become the trials of the verdict. Proposals depend on the ledger's scores alone (sampler.py).
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ NOT_TRIED = f"{RACED_OUT}no point was made there"
 
 
 def count_points(config: RunConfig) -> tuple[int, int]:
-    """Points without decay, and with it.
+    """Number of points without decay, and with it.
 
-    Where nothing that is searched acts without decay, one point is all there is to know of none.
+    One point without decay is enough where no searched value acts there.
     """
     acting = [one for one in dimensions_of(config) if one.is_for_none]
     none = config.search.points // NONE_SHARE if acting else 1
@@ -45,7 +44,7 @@ def count_points(config: RunConfig) -> tuple[int, int]:
 
 
 def run_joint(study: Study) -> tuple[Verdict, Decision]:
-    """Search, then decide between strengths, each at the best of what was searched beside it.
+    """Search, then decide between the strengths, each at the best values of everything else that was searched.
 
     Raises:
         RunError: no strength could be scored.
@@ -75,20 +74,20 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
     verdict, decision = conclude(study, searched)
     write_json(study.ledger.run / FILE, joint_record(study, every, every_outcome))
     told = told_of(study, every_outcome, verdict, none)
-    sentence = f"{verdict.sentence} {joint_sentence(told, verdict.kind)}"
+    sentence = f"{verdict.sentence} {joint_sentence(told, verdict.kind, verdict.strength.axis)}"
     cost = _cost(study, every_outcome)
     return replace(verdict, sentence=sentence, cost=cost, evidence={**verdict.evidence, "joint": told}), decision
 
 
 def _cost(study: Study, outcomes: Sequence[Outcome]) -> Cost:
-    """Of all trainings, not of those alone that the verdict rests on."""
+    """The cost of all trainings, including those that the verdict does not use."""
     folders = {task.folder for one in outcomes for task in tasks_of(study, one.point)}
     records = [record for folder in sorted(folders) if (record := study.ledger.record(folder)) is not None]
     return cost_of(records)
 
 
 def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bool:
-    """Whether a budget leaves no room for another round; the first round is always run."""
+    """Whether another round would exceed the budget; the first round always runs."""
     done = sum(map(len, outcomes))
     if not done:
         return False
@@ -115,13 +114,13 @@ def _run(study: Study, points: Sequence[Point]) -> None:
 
 
 def _profile(study: Study, grid: Sequence[float], outcomes: Sequence[Outcome]) -> Searched:
-    """Every strength at its best, as trials of the study: each fold's is that of the point that the others chose."""
+    """Trials of the study for every strength: in each fold, those of the point that the other folds chose."""
     blocks: dict[float, tuple[int, ...]] = {}
     dropped: dict[float, str] = {}
     for value in grid:
         own = [one for one in outcomes if one.point.value == value]
         best = best_of([one.score for one in own])
-        if own and best is None:  # its failed trials say why
+        if own and best is None:  # keep the failed trials: their records hold the reason
             best, own = 0, own[:1]
         if best is None:
             blocks[value], dropped[value] = (), NOT_TRIED
@@ -140,7 +139,7 @@ def _profile(study: Study, grid: Sequence[float], outcomes: Sequence[Outcome]) -
 
 
 def _copy_trial(study: Study, point: Point, source: Path, task: TrialTask) -> None:
-    """Make a point's training the trial of its strength; trial.json comes last, as it says that the trial is whole."""
+    """Copy a point's trial to the trial of its strength; trial.json comes last, since it marks the trial complete."""
     record = study.ledger.record(source)
     if record is None:
         return

@@ -7,46 +7,48 @@ from typing import Any
 
 from segdecay.runs.records import Strength
 from segdecay.runs.verdict import Interval
-from segdecay.search.sentences import show_strength
+from segdecay.search.sentences import regularization_name, show_interval, show_strength, verdict_title
 
 
 def show_values(values: Mapping[str, float | str]) -> str:
     """Values of what was searched beside the strength.
 
     >>> show_values({"lr": 0.00256, "class_weights": "median"}), show_values({})
-    ('lr = 0.00256, class_weights = median', 'nothing of these')
+    ('lr = 0.00256, class_weights = median', 'no other values')
     """
     shown = [f"{name} = {value}" if isinstance(value, str) else f"{name} = {value:g}" for name, value in values.items()]
-    return ", ".join(shown) or "nothing of these"
+    return ", ".join(shown) or "no other values"
 
 
-def joint_sentence(told: Mapping[str, Any], kind: str) -> str:
-    """Which values go with the best strength and with none, what none gains by its own, and what strengths alone say.
+def joint_sentence(told: Mapping[str, Any], kind: str, axis: str = "total_decay") -> str:
+    """The values at the best strength and without decay, what they gain there, and the verdict on strengths alone.
 
     >>> told = {"searched": ("lr",), "points": 6, "best": {"lr": 0.003}, "none": {"lr": 0.01}, "none_gain": 0.02,
     ...         "as_configured": None}
     >>> joint_sentence(told, "flat")
-    'Searched together over 6 points: lr = 0.003 at the best strength; lr = 0.01 at none, which gains +0.020 by it.'
+    'Searched together over 6 points: lr = 0.003 at the best strength; lr = 0.01 without weight decay (gain +0.020).'
     """
-    said = f"Searched together over {told['points']} points: {show_values(told['best'])} at the best strength"
+    sentence = f"Searched together over {told['points']} points: {show_values(told['best'])} at the best strength"
     if told["none"]:
         gain = told["none_gain"]
-        by_own = "" if gain is None else f", which gains {gain:+.3f} by it"
-        said += f"; {show_values(told['none'])} at none{by_own}"
-    said += "."
+        gained = "" if gain is None else f" (gain {gain:+.3f})"
+        sentence += f"; {show_values(told['none'])} without {regularization_name(axis)}{gained}"
+    sentence += "."
     if told.get("at_ends"):
-        said += f" At the end of its range: {', '.join(told['at_ends'])}; search.ranges widens it."
+        sentence += f" At the end of its range: {', '.join(told['at_ends'])}; widen it under search.ranges."
     alone = told["as_configured"]
     if alone is None:
-        return said
-    said += f" All else as configured, the strengths alone say {alone['kind']}{_difference(alone)}"
-    same = alone["kind"] == kind
-    return f"{said}: searching {', '.join(told['searched'])} {'keeps' if same else 'changes'} the kind of verdict."
+        return sentence
+    best: Strength = alone["best"]
+    changes = "does not change" if alone["kind"] == kind else "changes"
+    return (
+        f"{sentence} With all else as configured, the verdict on the strengths alone is "
+        f'"{verdict_title(alone["kind"], best.axis)}"{_difference(best, alone["best_difference"])}: searching '
+        f"{', '.join(told['searched'])} {changes} it."
+    )
 
 
-def _difference(alone: Mapping[str, Any]) -> str:
-    best, found = alone["best"], alone["best_difference"]
-    if not isinstance(best, Strength) or not isinstance(found, Interval) or found.interval is None or best.is_none:
+def _difference(best: Strength, found: Interval | None) -> str:
+    if found is None or found.interval is None or best.is_none:
         return ""
-    low, high = found.interval
-    return f" ({show_strength(best)}: {found.mean:+.3f}, interval {low:+.3f} to {high:+.3f})"
+    return f" ({show_strength(best)}: {show_interval(found)})"

@@ -1,6 +1,6 @@
-"""What may be searched together with the strength: its range, and how a value becomes a configuration.
+"""The values that can be searched together with the strength, their ranges, and how they change the configuration.
 
-Knows configurations; nothing of trainings or of who proposes values. A new dimension is one entry of DIMENSIONS.
+A new dimension is one entry of DIMENSIONS.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from segdecay.models.zoo import PRESETS
 from segdecay.training.class_weights import KINDS
 from segdecay.training.setup import multipliers_of
 
-FACTOR = 8.0  # a range goes so far below and above what is configured
+FACTOR = 8.0  # the default range: from the configured value divided by it to the value times it
 MOST_DROPOUT = 0.5
-DIGITS = 3  # significant digits of a proposed value, so that its name says all of it
+DIGITS = 3  # significant digits of a proposed value, so that its folder's name holds all of it
 
 Value = float | str
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is searched beside the strength.
+    """One value that is searched together with the strength.
 
     low, high: of a number; choices: of a name. is_for_none: whether it changes a training without decay.
     """
@@ -94,7 +94,7 @@ DIMENSIONS: dict[str, Callable[[RunConfig], Dimension]] = {
 
 
 def dimensions_of(config: RunConfig) -> tuple[Dimension, ...]:
-    """What a configuration searches beside the strength, in the order in which it was asked for."""
+    """The dimensions that a configuration searches together with the strength, in the configured order."""
     return tuple(DIMENSIONS[name](config) for name in config.search.joint)
 
 
@@ -123,19 +123,19 @@ def config_with(config: RunConfig, values: Mapping[str, Value]) -> RunConfig:
 
 
 def check_joint(config: RunConfig) -> list[str]:
-    """Faults of what is searched beside the strength, all of them."""
+    """All faults in `search.joint` and `search.ranges`."""
     search = config.search
     names = search.joint
     faults = [f"search.joint: {unknown('name', name, DIMENSIONS)}" for name in names if name not in DIMENSIONS]
-    faults += [f"search.joint: '{name}' is there twice." for name in dict.fromkeys(names) if names.count(name) > 1]
+    faults += [f"search.joint: '{name}' is listed twice." for name in dict.fromkeys(names) if names.count(name) > 1]
     if search.ranges and not names:
-        faults.append(f"search.ranges belongs to search.joint; saw {', '.join(search.ranges)} and nothing searched.")
+        faults.append(f"search.ranges needs search.joint, which is empty; saw ranges for {', '.join(search.ranges)}.")
     elif search.ranges:
         faults += _check_ranges(search.ranges, names)
     if names and search.honest != "bbc-cv":
         faults.append(
-            f"--honest {search.honest} does not go with --search, which already scores every fold by values that the "
-            "other folds chose. Use --honest bbc-cv."
+            f"--honest {search.honest} cannot be combined with --search, which already scores every fold at values "
+            "that the other folds chose. Use --honest bbc-cv."
         )
     if "dropout" in names and config.model.name not in PRESETS:
         faults.append(
@@ -144,7 +144,7 @@ def check_joint(config: RunConfig) -> list[str]:
         )
     if "dropout" in names and config.decay.regularizer == decay.Dropout.name:
         faults.append(
-            "search.joint: dropout is what decay.regularizer=dropout searches already. Leave one of them out."
+            "search.joint: dropout is already searched by decay.regularizer=dropout. Leave one of the two out."
         )
     if "class_weights" in names:
         faults += _check_class_weights(config)
@@ -158,29 +158,29 @@ def check_joint(config: RunConfig) -> list[str]:
 
 def _check_ranges(ranges: Mapping[str, tuple[float, float]], names: Sequence[str]) -> list[str]:
     faults = [
-        f"search.ranges: {name} is not searched. Add it to search.joint, or leave its range out."
+        f"search.ranges: {name} is not in search.joint. Add it there, or leave its range out."
         for name in ranges
         if name not in names
     ]
     for name in [name for name in ranges if name in names]:
         low, high = ranges[name]
         if name == "class_weights":
-            faults.append("search.ranges: class_weights has names, not a range. Leave it out.")
+            faults.append("search.ranges: class_weights is searched over names and has no range. Leave it out.")
         elif not (math.isfinite(low) and math.isfinite(high) and low < high):
-            faults.append(f"search.ranges.{name} needs [from, to], the first the smaller; saw [{low:g}, {high:g}].")
+            faults.append(f"search.ranges.{name} needs [low, high] with low < high; saw [{low:g}, {high:g}].")
         elif name == "dropout" and not 0 <= low < high < 1:
-            faults.append(f"search.ranges.dropout must lie from 0 to below 1; saw [{low:g}, {high:g}].")
+            faults.append(f"search.ranges.dropout must lie in [0, 1); saw [{low:g}, {high:g}].")
         elif name != "dropout" and low <= 0:
-            faults.append(f"search.ranges.{name} is searched on a log scale, from above 0; saw [{low:g}, {high:g}].")
+            faults.append(f"search.ranges.{name} has a log scale and must be above 0; saw [{low:g}, {high:g}].")
     return faults
 
 
 def _check_class_weights(config: RunConfig) -> list[str]:
     loss = config.loss
     if not isinstance(loss.class_weights, str):
-        return ["search.joint: class_weights searches kinds of weights, and loss.class_weights lists numbers."]
+        return ["search.joint: class_weights searches kinds; loss.class_weights lists numbers. Leave one."]
     changed = {"class_weights_count", "class_weights_beta"} & loss.model_fields_set
     return [
-        f"search.joint: class_weights tries every kind, and loss.{key} belongs to effective_number alone. Leave it out."
+        f"search.joint: class_weights tries every kind; loss.{key} is for effective_number only. Leave it out."
         for key in sorted(changed)
     ]

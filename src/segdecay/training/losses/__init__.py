@@ -1,4 +1,4 @@
-"""Losses: what a training minimises beside the penalty. A new one is a class here and an entry in `combine.OURS`."""
+"""Losses. A new one is a class in this package and an entry of `combine.OURS`."""
 
 from segdecay.training.losses.base import ImageLoss, Loss, PixelLoss
 from segdecay.training.losses.combine import LOSSES, OriginalLoss, build_loss, check_loss

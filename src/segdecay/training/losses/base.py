@@ -1,7 +1,4 @@
-"""What every loss is: a function of logits and index masks that never sees what lies under ignored pixels.
-
-Knows logits, masks and class weights; nothing of models, configurations or decay.
-"""
+"""Base classes of losses: functions of logits and index masks that ignore pixels with the value IGNORE."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ def option(default: float, *, least: float = 0.0, most: float = float("inf"), ab
 class Loss(ABC):
     """A loss over the valid pixels. A subclass is a frozen dataclass whose fields are its options.
 
-    It is called with raw scores and gives one scalar; 0 with gradients of 0 where every pixel is ignored.
+    It takes raw scores and returns a scalar: 0 with gradients of 0 if every pixel is ignored.
 
     >>> from segdecay.training.losses import CrossEntropy
     >>> logits = torch.tensor([[[[0.0, 9.0]], [[0.0, -9.0]]]])  # two pixels, two classes
@@ -49,19 +46,19 @@ class Loss(ABC):
 
     @abstractmethod
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """A sum and a mass (scalars) whose ratio over a whole data set does not depend on how it is cut into batches.
+        """A sum and a mass (scalars), whose ratio over a data set does not depend on the batches.
 
-        Over pixels for the losses that are means over pixels; over images for the others, each image by itself.
+        Over pixels for losses that are means over pixels; over images, each scored separately, for the others.
         """
 
     @classmethod
     def options(cls) -> dict[str, Any]:
-        """What a configuration may set, by name: default and range."""
+        """The options by name, with default and range."""
         return {one.name: one for one in fields(cls)}  # type: ignore[arg-type]
 
 
 class PixelLoss(Loss):
-    """The mean over valid pixels of a loss that each has by itself, weighted by the true classes (torch's way)."""
+    """A mean of losses of single pixels, weighted by their true classes as in torch."""
 
     @abstractmethod
     def of_pixels(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -76,7 +73,7 @@ class PixelLoss(Loss):
 
 
 class ImageLoss(Loss):
-    """A loss that pixels share: of the whole batch in training, of each image by itself in sums."""
+    """A loss of all pixels together: of the whole batch in training, of each image in `sums`."""
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         values = [self.value(logits[i : i + 1], target[i : i + 1], weight) for i in range(len(logits))]
@@ -85,7 +82,7 @@ class ImageLoss(Loss):
 
 
 def prepared(logits: Tensor, target: Tensor, adjustment: Tensor | None) -> Tensor:
-    """Logits in single precision or better, adjusted, and 0 under ignored pixels: no infinity comes through."""
+    """Logits in single precision or better, adjusted, and 0 at ignored pixels, whose values may be infinite."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # before half precision rounds the adjustment
     if adjustment is not None:
         logits = logits + by_class(adjustment, logits)
@@ -106,7 +103,7 @@ def pixel_weights(target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> 
 
 
 def truth_of(logits: Tensor, target: Tensor) -> Tensor:
-    """(N, C, ...) bool: the class of every pixel; False throughout where ignored."""
+    """(N, C, ...) bool, one-hot: the class of every pixel; False for all classes where ignored."""
     classes = torch.arange(logits.shape[1], device=logits.device)
     return target.unsqueeze(1) == classes.view(1, -1, *([1] * (logits.dim() - 2)))
 
@@ -121,6 +118,6 @@ def mean_over_classes(
     is_present: Tensor,  # (C,) bool: has a valid pixel in the truth
     weight: Tensor | None,  # (C,)
 ) -> Tensor:
-    """The mean over the classes that the truth holds, by their weights; 0 where it holds none."""
+    """The weighted mean over the classes of the truth; 0 without any."""
     mass = is_present.to(losses.dtype) * (1.0 if weight is None else weight.to(losses.dtype))
     return ratio((losses * mass).sum(), mass.sum())

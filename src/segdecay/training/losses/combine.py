@@ -1,7 +1,4 @@
-"""L_original: one loss, or a sum of several, as a configuration asks for it.
-
-Knows losses by name; nothing of models, data files or decay.
-"""
+"""L_original: the loss of a configuration, one loss or a sum of several."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class OriginalLoss:
     def __call__(
         self, logits: Tensor, target: Tensor, weight: Tensor | None = None, adjustment: Tensor | None = None
     ) -> Tensor:
-        """As of a `Loss`: a scalar, for logits (N, C, ...) and classes or IGNORE (N, ...)."""
+        """As a `Loss`: a scalar, for logits (N, C, ...) and classes or IGNORE (N, ...)."""
         logits = prepared(logits, target, adjustment)
         values = [f * loss.value(logits, target, weight) for f, loss in zip(self.factors, self.losses, strict=True)]
         return torch.stack(values).sum() if len(values) > 1 else values[0]
@@ -45,20 +42,20 @@ class OriginalLoss:
     def sums(
         self, logits: Tensor, target: Tensor, weight: Tensor | None = None, adjustment: Tensor | None = None
     ) -> Tensor:  # (losses, 2) float64
-        """Sum and mass of every loss, to be added up over batches and read by `of_sums`."""
+        """Sum and mass of every loss, to be summed over batches and passed to `of_sums`."""
         logits = prepared(logits, target, adjustment)
         pairs = [torch.stack(loss.sums(logits, target, weight)) for loss in self.losses]
         return torch.stack(pairs).double().cpu()
 
     def of_sums(self, sums: Tensor) -> float:
-        """The loss of a data set, whatever its batches were; NaN where it has no valid pixel."""
+        """The loss of a data set, independent of its batches; NaN without a valid pixel."""
         pairs: Sequence[tuple[float, float]] = sums.tolist()
         terms = [f * total / mass if mass else math.nan for f, (total, mass) in zip(self.factors, pairs, strict=True)]
         return math.fsum(terms)
 
     @property
     def words(self) -> str:
-        """For a sentence."""
+        """The loss as text."""
         shown = zip(self.factors, self.losses, strict=True)
         return " + ".join(loss.words if factor == 1 else f"{factor:g}·{loss.words}" for factor, loss in shown)
 
@@ -84,9 +81,9 @@ def _option_faults(config: LossConfig, losses: Sequence[type[Loss]]) -> list[str
     for key, value in config.options.items():
         if key not in allowed:
             users = [name for name, loss in LOSSES.items() if key in loss.options()]
-            whose = f" It belongs to {', '.join(users)}." if users else did_you_mean(key, allowed)
+            hint = f" It is an option of {', '.join(users)}." if users else did_you_mean(key, allowed)
             shown = ", ".join(sorted(allowed)) or "none"
-            faults.append(f"loss.options.{key} is no option of loss.name={config.name}; allowed: {shown}.{whose}")
+            faults.append(f"loss.options.{key} is no option of loss.name={config.name}; allowed: {shown}.{hint}")
             continue
         rule = next(loss.options()[key].metadata for loss in losses if key in loss.options())
         least, most, above = rule["least"], rule["most"], rule["above"]

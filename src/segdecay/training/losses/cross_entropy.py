@@ -1,4 +1,4 @@
-"""Cross-entropy: the default loss, and the one that others bend."""
+"""Cross-entropy, the default loss, and its variants focal loss and OHEM."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ ROUNDING = 1e-9  # of share · pixels, before it is rounded up: .07 · 100 is a 
 
 @dataclass(frozen=True)
 class Ohem(ImageLoss):
-    """Cross-entropy over the hardest valid pixels of a batch, mean by class weights; the others count nothing.
+    """Cross-entropy over the hardest valid pixels of a batch, mean by class weights.
 
     Kept are the `share` of the valid pixels with the largest cross-entropy, at least `min_kept` of them, and every
-    pixel whose true class has a probability below `threshold`. What is hard is seen without class weights; among
-    equals the first pixels are kept. share = 1 is cross-entropy.
+    pixel whose true class has a probability below `threshold`. Pixels are ranked without class weights; of
+    equal pixels the first are kept. share = 1 is cross-entropy.
 
     >>> logits = torch.tensor([[[[0.0, 9.0]], [[0.0, 0.0]]]])  # the second pixel is right
     >>> round(Ohem(share=0.5)(logits, torch.tensor([[[0, 0]]])).item(), 4)

@@ -1,4 +1,4 @@
-"""Dice and Tversky: one minus a soft overlap of every class with its truth."""
+"""Dice, Tversky and Lovász: losses of the overlap of every class with its truth."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Dice(ImageLoss):
 class Tversky(ImageLoss):
     """1 − (TP + s) / (TP + α·FP + β·FN + s) in probabilities, mean over the classes that the truth of the batch holds.
 
-    α weighs pixels that are called the class and are not it, β those that are it and are not called it. α = β = ½ is
+    α weights false positives, β false negatives. α = β = ½ is
     Dice.
 
     >>> logits = torch.tensor([[[[0.0, 0.0]], [[0.0, 0.0]]]])  # TP 1, FN 1: 1 − 1/(1 + .7)
@@ -62,7 +62,7 @@ class Tversky(ImageLoss):
     words: ClassVar[str] = "Tversky"
 
     alpha: float = option(0.3)
-    beta: float = option(0.7, above=True)  # with β = 0 a net that never calls a class would have 0/0
+    beta: float = option(0.7, above=True)  # with β = 0, a class that is never predicted would give 0/0
     smooth: float = option(0.0)
 
     def value(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -74,7 +74,7 @@ class Tversky(ImageLoss):
 
 @dataclass(frozen=True)
 class Lovasz(ImageLoss):
-    """Σ of the errors, largest first, each times what adding its pixel to the wrong ones adds to the Jaccard loss.
+    """The sum of errors, largest first, each times the increase of the Jaccard loss if its pixel joins the wrong ones.
 
     The error of a pixel is |t − p| for each class. Mean over the classes that the truth of the batch holds.
 
@@ -103,7 +103,7 @@ def jaccard_steps(
     errors: Tensor,  # (C, P), -1 at ignored pixels
     truth: Tensor,  # (C, P) bool
 ) -> Tensor:
-    """(C, P): by how much the Jaccard loss grows when a pixel joins those with larger errors as a wrong one.
+    """(C, P): the increase of the Jaccard loss when a pixel joins the wrong ones, after those with larger errors.
 
     With G pixels of the class of which i are left, and the union grown to u: 1/u for a pixel of the class, and
     i/((u − 1)·u) for another. 0 for classes that the truth does not hold.
@@ -116,7 +116,7 @@ def jaccard_steps(
     order = errors[rows].argsort(dim=1, descending=True, stable=True)
     is_true = truth[rows].gather(1, order)
     of_class = is_true.sum(dim=1, keepdim=True)
-    left = (of_class - is_true.cumsum(dim=1)).to(errors.dtype)  # counts stay integers as long as they are summed
+    left = (of_class - is_true.cumsum(dim=1)).to(errors.dtype)  # summed as integers, so exact
     union = (of_class + (~is_true).cumsum(dim=1)).to(errors.dtype)
     grown = torch.where(is_true, 1 / union, left / (union - 1) / union)
     steps[rows] = torch.empty_like(grown).scatter_(1, order, grown)

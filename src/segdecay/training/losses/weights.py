@@ -1,4 +1,4 @@
-"""Class weights and logit adjustment from counts. Knows numbers; nothing of masks, models or files."""
+"""Class weights and logit adjustment from counts of pixels or examples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def class_weights(
     pixels: npt.NDArray[np.int64],  # (C,) valid pixels of each class in the training masks
     pixels_where_present: npt.NDArray[np.int64],  # (C,) all pixels of the images that hold the class
 ) -> Tensor | None:  # (C,) float32
-    """Weights of the classes in the loss; a class without a pixel gets 1 and never meets it.
+    """Weights of the classes in the loss; a class without a pixel gets 1, which has no effect.
 
     `median`: median(f) / f with f = its pixels / all pixels, ignored ones too, of the images that hold it (Eigen and
-    Fergus 2015); the median is over the classes that are there.
+    Fergus 2015); the median is over the classes that are present.
     `inverse_sqrt`: 1 / sqrt(share of all pixels), scaled to a mean of 1.
 
     >>> class_weights("median", np.array([80, 20]), np.array([100, 100])).tolist()
@@ -42,11 +42,11 @@ def logit_adjustment(
 ) -> Tensor | None:  # (C,) float32, added to the logits inside the loss only
     """τ·log π, with π the share of each class in the loss: its pixels times its class weight, over their sum.
 
-    Without class weights π is the pixel frequency. Weights move what the loss takes for the prior, so only what they
-    leave is adjusted: with the weights 1/frequency nothing is left and all classes are shifted alike. A class without
-    a pixel, or of weight 0, takes the smallest positive share before shares are scaled to a sum of 1, so that its
-    logarithm is finite.
-    None when τ is 0.
+    Without class weights π is the pixel frequency. Class weights change the effective prior of the loss, so only the
+    rest is adjusted: with weights 1/frequency all classes are shifted by the same amount. A class without a pixel, or
+    of weight 0, takes the smallest positive share before shares are scaled to a sum of 1, so that its logarithm is
+    finite.
+    None if τ is 0.
 
     >>> logit_adjustment(1.0, np.array([75, 25])).exp().tolist()
     [0.75, 0.25]
@@ -63,9 +63,9 @@ def logit_adjustment(
 
 def effective_number_weights(
     counts: npt.NDArray[np.int64],  # (C,) images or objects of each class
-    beta: float,  # 0 <= β < 1; 0 weighs all alike, towards 1 the weights become 1/count
+    beta: float,  # 0 <= β < 1; 0 gives equal weights, towards 1 the weights become 1/count
 ) -> Tensor:  # (C,) float32
-    """(1 − β)/(1 − βⁿ), scaled to a mean of 1 over the classes that are there; a class with n = 0 gets 1.
+    """(1 − β)/(1 − βⁿ), scaled to a mean of 1 over the classes that are present; a class with n = 0 gets 1.
 
     >>> effective_number_weights(np.array([1, 2]), 0.5).tolist()  # effective numbers 1 and 1.5
     [1.2000000476837158, 0.800000011920929]
@@ -81,9 +81,9 @@ def effective_number_weights(
 
 def power_weights(
     pixels: npt.NDArray[np.int64],  # (C,) valid pixels of each class in the training masks
-    exponent: float,  # 0 weighs all alike, 0.5 is inverse_sqrt, 1 is the inverse frequency
+    exponent: float,  # 0 gives equal weights, 0.5 is inverse_sqrt, 1 is the inverse frequency
 ) -> npt.NDArray[np.float64]:  # (C,)
-    """share^(−exponent), scaled to a mean of 1 over the classes that are there; a class without a pixel gets 1.
+    """share^(−exponent), scaled to a mean of 1 over the classes that are present; a class without a pixel gets 1.
 
     >>> power_weights(np.array([75, 25]), 1.0).tolist()
     [0.5, 1.5]

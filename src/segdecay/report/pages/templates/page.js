@@ -11,7 +11,7 @@
     return JSON.parse(document.getElementById(id).textContent);
   }
   function load() {
-    // the plotting library is text until the page stands: nothing waits for it
+    // the plotting library is text until the page is shown, so that nothing waits for it
     if (window.Plotly) { return; }
     performance.mark("drawing");
     const script = document.createElement("script");
