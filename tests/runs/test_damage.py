@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shapes import small_config, write_shapes
 from listener import Listener
+from shapes import small_config, write_shapes
 
 from segdecay.config.schema import RunConfig
 from segdecay.errors import RunError

@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from segdecay.config.schema import DataConfig, RunConfig, to_plain, to_yaml
 from segdecay.errors import ConfigError, DiskFullError, RunError
 from segdecay.runs.lock import HeldError, Lease, read_holder
-from segdecay.utils.yaml import differences, read_yaml
 from segdecay.utils.files import read_json, write_bytes, write_json
+from segdecay.utils.yaml import differences, read_yaml
 
 LOCK, LEASE = ".lock", ".lease.json"
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems that have none

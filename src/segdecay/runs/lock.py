@@ -2,8 +2,8 @@
 
 The holder writes its name and a counter beside, and renames: no lock and no time of modification is relied on. It lives
 while its counter moves; the reader measures that on its own monotonic clock, so clocks of machines need not agree. On
-one kernel the process number decides at once. No result rests on it: every file is renamed into place and every trial is
-a function of its task alone; it spares work done twice. Knows one file; nothing of runs.
+one kernel the process number decides at once. No result rests on it: every file is renamed into place and every trial
+is a function of its task alone; it spares work done twice.
 """
 
 from __future__ import annotations

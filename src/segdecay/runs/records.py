@@ -5,19 +5,14 @@ They hold plain values only, so that reading a run needs neither torch nor a mod
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-import dataclasses
-import errno
-import json
-import os
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from typing import Any
+
 import pydantic
-from segdecay.utils.files import to_json
 
 
 @dataclass(frozen=True)
@@ -87,8 +82,6 @@ def scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
         image_iou=by_class("image_iou"),
         excluded=tuple(values.get("excluded", ())),
     )
-
-
 
 
 RACED_OUT = "race: "  # how the reason of a strength begins that only the race left out
@@ -186,10 +179,6 @@ class TrialRecord:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-
-
-
-
 def trial_from_json(values: Mapping[str, Any]) -> TrialRecord:
     """The record that `to_json` wrote to a trial.json.
 
@@ -222,14 +211,6 @@ def _check_kinds(record: TrialRecord) -> None:
 @cache
 def _kinds() -> pydantic.TypeAdapter[TrialRecord]:
     return pydantic.TypeAdapter(TrialRecord)
-
-
-
-
-
-
-
-
 
 
 @dataclass(frozen=True)
