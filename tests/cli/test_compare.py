@@ -92,6 +92,6 @@ def test_an_arm_that_cannot_act_in_so_few_steps_is_refused(
     small = [word for pair in TINY[:-1] for word in ("--set", pair)]
     more: list[str | Path] = ["--arms", "none,cpr", "--strengths", "1", "--folds", "2", "--epochs", "4", *small]
     said = call(capsys, "compare", shapes, *more, "--workers", "0", "--out", tmp_path / "run", code=2)
-    assert "cpr: Regularizer 'cpr' cannot act in the first 800 steps" in said.err
+    assert "cpr: Regularizer 'cpr' has no effect in the first 800 steps" in said.err
     assert "a training here has 8:" in said.err
     assert not (tmp_path / "run").exists()
