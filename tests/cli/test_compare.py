@@ -48,7 +48,7 @@ def test_a_comparison_shares_none_and_goes_on_after_a_lost_trial(
     assert (folders[1] / "0-0" / "trial.json").read_bytes() == before
 
     page = build_report(run).read_text()
-    for part in ("Every two arms", "early stopping", "cannot be told apart", "Gap, sparsity and cost"):
+    for part in ("All pairs of arms", "early stopping", "cannot be told apart", "Gap, sparsity and cost"):
         assert part in page
     refusal = call(capsys, "compare", "digits", "--arms", "none,l1", *QUICK, "--out", run, code=2)
     assert "compare.arms" in refusal.err

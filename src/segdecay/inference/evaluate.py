@@ -123,7 +123,8 @@ def _warnings(dataset: Dataset, indices: Sequence[int], seen: frozenset[int]) ->
     direct = [index for index in indices if index in seen]
     if direct:
         found.append(
-            f"{len(direct)} of {len(indices)} images were used to train the model: their scores do not hold for new images."
+            f"{len(direct)} of {len(indices)} images were used to train the model: their scores do not hold for new "
+            "images."
         )
     groups = {dataset.items[index].group for index in seen}
     related = [i for i in indices if i not in seen and dataset.items[i].group in groups]

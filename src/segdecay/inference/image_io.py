@@ -86,9 +86,7 @@ def _page_of(tif: tifffile.TiffFile) -> tifffile.TiffPage:
     is_jpeg_colour = page.photometric == PHOTOMETRIC.YCBCR and page.compression in (6, 7)
     known = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
     if page.photometric not in known and not is_jpeg_colour:
-        faults.append(
-            f"has the colour space {page.photometric!s}; only grey, RGB and palettes are read. Save it as RGB."
-        )
+        faults.append(f"has the colour space {page.photometric!s}; allowed: grey, RGB and palettes. Save it as RGB.")
     if page.tags.valueof(274, 1) != 1:
         faults.append(f"has the orientation {page.tags.valueof(274)}; only upright TIFF is read. Turn its pixels.")
     if page.imagelength * page.imagewidth > MOST_PIXELS:

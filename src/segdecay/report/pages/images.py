@@ -105,9 +105,7 @@ def _mask(folder: Path, name: str, palette: tuple[Colour, ...], size: tuple[int,
     mask: np.ndarray = np.asarray(image)
     wrong = sorted({int(value) for value in np.unique(mask)} - set(range(len(palette))) - {IGNORE})
     if wrong:
-        raise RunError(
-            f"{folder / name} holds {wrong[:5]}; classes are 0–{len(palette) - 1}, {IGNORE} is ignored. Run the command again."
-        )
+        raise RunError(f"{folder / name} holds {wrong[:5]}; classes are 0–{len(palette) - 1}, {IGNORE} is ignored.")
     return mask
 
 
