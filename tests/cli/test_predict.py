@@ -136,7 +136,7 @@ def test_a_folder_with_other_files_is_refused_and_one_of_ours_goes_on(
     names = [Path(row["image"]).name for row in json.loads((out / "predictions.json").read_text())["images"]]
     assert names == ["a.png", "b.png"]
     said = segdecay("predict", tuned[1], image, "--out", out, "--tta", "flips", code=2)
-    assert "made otherwise (tta: none → flips)" in said.err
+    assert "with other models or options (tta: none → flips)" in said.err
     said = segdecay("predict", tuned[1], image, "--out", tuned[0], code=2)
     assert "holds other files" in said.err
     said = segdecay("predict", tuned[1], image, "--out", image, code=2)

@@ -105,7 +105,7 @@ def test_a_list_is_taken_as_it_is(tmp_path: Path) -> None:
     [
         ({"class_weights": "medain"}, "Did you mean 'median'?"),
         ({"class_weights": "medain"}, "Or give one number per class."),
-        ({"class_weights_count": "components"}, "loss.class_weights_count=components belongs to"),
+        ({"class_weights_count": "components"}, "loss.class_weights_count=components is only for"),
         ({"class_weights": "median", "class_weights_beta": 0.5}, "effective_number; saw median."),
     ],
 )
