@@ -14,10 +14,10 @@ from typing import Any
 DOCS = Path(__file__).parents[1] / "docs"
 REMARKS = {  # by hand, below the tables
     "digits": "No arm can be told apart from no decay; L2 comes closest, at the same λ in every fold. Of all pairs "
-    "only L2 and max norm are\ntold apart. Three strengths are a coarse grid: decoupled had D = 0.5 (.651), 4 (.498) and 16 "
-    "(.225) and nothing between.\n`segdecay tune digits` finds D = 4 (.775 against .688 without decay) with class "
-    "weights, on five folds; here no arm has class\nweights. A rank in this table therefore also depends on the grid "
-    "and on the loss. The machine was busy: compare epochs, not\ntimes.\n",
+    "only L2 and max norm are\ntold apart. Three strengths are a coarse grid: decoupled had D = 0.5 (.651), 4 (.498) "
+    "and 16 (.225) and nothing between.\n`segdecay tune digits` finds D = 4 (.775 against .688 without decay) with "
+    "class weights, on five folds; here no arm has class\nweights. A rank in this table therefore also depends on "
+    "the grid and on the loss. The machine was busy: compare epochs, not\ntimes.\n",
     "nuclei": "Fold 2 differs from the others: its validation score is far below the training score for every arm and "
     "strength. It makes the\nintervals wide, and with three folds smaller differences cannot be detected.\n\n"
     "When this was recorded, dropout was placed after every block; now it is placed after the two deepest "
@@ -27,9 +27,8 @@ REMARKS = {  # by hand, below the tables
 
 def table(found: dict[str, Any]) -> str:
     """The arms of a comparison as Markdown, the best first."""
-    names = (
-        f"letters | {found['criterion']} | interval | from no decay | p (Holm) | gap | zeros | chosen | epochs | time"
-    )
+    names = f"letters | {found['criterion']} | interval | from no decay | p (Holm) | gap | zeros | chosen"
+    names += " | epochs | time"
     lines = [f"| arm | {names} |", "|---" * 11 + "|"]
     to_none = {pair["second"]: pair for pair in found["pairs"] if pair["first"] == "none"}
     for arm in found["arms"]:

@@ -45,7 +45,7 @@ def test_a_comparison_shares_none_and_goes_on_after_a_lost_trial(shapes: Path, t
     assert (folders[1] / "0-0" / "trial.json").read_bytes() == before
 
     page = build_report(run).read_text()
-    for part in ("Every two arms", "early stopping", "cannot be told apart", "Gap, sparsity and cost"):
+    for part in ("All pairs of arms", "early stopping", "cannot be told apart", "Gap, sparsity and cost"):
         assert part in page
     refusal = call("compare", shapes, "--arms", "none,l1", *QUICK, "--out", run, code=2)
     assert "compare.arms" in refusal.err
@@ -85,6 +85,6 @@ def test_an_arm_that_cannot_act_in_so_few_steps_is_refused(shapes: Path, tmp_pat
     small = [word for pair in TINY[:-1] for word in ("--set", pair)]
     more: list[str | Path] = ["--arms", "none,cpr", "--strengths", "1", "--folds", "2", "--epochs", "4", *small]
     said = call("compare", shapes, *more, "--workers", "0", "--out", tmp_path / "run", code=2)
-    assert "cpr: Regularizer 'cpr' cannot act in the first 800 steps" in said.err
+    assert "cpr: Regularizer 'cpr' has no effect in the first 800 steps" in said.err
     assert "a training here has 8:" in said.err
     assert not (tmp_path / "run").exists()

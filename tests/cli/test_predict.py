@@ -136,7 +136,7 @@ def test_a_folder_with_other_files_is_refused_and_one_of_ours_goes_on(
     names = [Path(row["image"]).name for row in json.loads((out / "predictions.json").read_text())["images"]]
     assert names == ["a.png", "b.png"]
     said = segdecay("predict", tuned[1], image, "--out", out, "--tta", "flips", code=2)
-    assert "made otherwise (tta: none → flips)" in said.err
+    assert "with other models or options (tta: none → flips)" in said.err
     said = segdecay("predict", tuned[1], image, "--out", tuned[0], code=2)
     assert "holds other files" in said.err
     said = segdecay("predict", tuned[1], image, "--out", image, code=2)
@@ -292,9 +292,9 @@ def test_evaluate_warns_of_images_that_were_trained_on(
     found = json.loads(said.out)
     assert found["trained_on"] == 12
     assert [row["trained_on"] for row in found["images"]] == [row["part"] == "train" for row in found["images"]]
-    assert "12 of 18 images were trained on" in found["warnings"][0]
+    assert "12 of 18 images were used to train the model" in found["warnings"][0]
     said = segdecay("evaluate", run, data, "--part", "train")
-    assert "warning: 12 of 12 images were trained on" in said.err
+    assert "warning: 12 of 12 images were used to train the model" in said.err
     other = write_shapes(tmp_path / "other", n_images=4, seed=9)
     assert json.loads(segdecay("evaluate", run, other, "--json").out)["trained_on"] == 0
 
@@ -305,7 +305,7 @@ def test_evaluate_at_another_size_scores_resized_masks(segdecay: Command, tuned:
     assert {(row["height"], row["width"]) for row in found["images"]} == {(32, 24)}
     assert found["trained_on"] == 0
     said = segdecay("evaluate", tuned[1], tuned[0], "--size", "32x24", "--part", "train")
-    assert "12 of 12 images were trained on" in said.err
+    assert "12 of 12 images were used to train the model" in said.err
 
 
 def test_evaluate_refuses_other_classes_and_parts_with_both_lists(
@@ -318,7 +318,7 @@ def test_evaluate_refuses_other_classes_and_parts_with_both_lists(
     assert "other's: ground, light, dark" in said
     assert "Did you mean 'test'" in segdecay("evaluate", tuned[1], tuned[0], "--part", "tests", code=2).err
     assert (
-        "has no such image (train 12, val 0, test 6)"
+        "has no image in it (train 12, val 0, test 6)"
         in segdecay("evaluate", tuned[1], tuned[0], "--part", "val", code=2).err
     )
 

@@ -202,7 +202,7 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
         (
             "--images 10 --regularizer group_lasso --total-decay 1",
             DecayError,
-            "same length off a weight.*Give --lambda",
+            "every weight by the same amount.*Give --lambda",
         ),
         ("--images 10 --regularizer l1 --timescale 1", DecayError, "τ has no meaning here: adamw gives each weight"),
         ("--images 10 --regularizer scheduled --optimizer sgd --lambda 1", ConfigError, "second moment"),

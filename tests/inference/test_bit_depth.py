@@ -105,7 +105,7 @@ def test_evaluate_refuses_data_that_are_read_otherwise(tmp_path: Path) -> None:
     assert check_fit(predictor, data) == []
     other = replace(data, depth=Depth(4096.0, math.nan))
     assert (
-        "scale: {max: 4096}, nodata: nan in its dataset.yaml, the model's scale: percentile"
+        "scale: {max: 4096}, nodata: nan in its dataset.yaml, for the model scale: percentile"
         in (check_fit(predictor, other)[0])
     )
 

@@ -95,7 +95,7 @@ def test_a_newer_schema_asks_for_an_upgrade(bundle: Path) -> None:
 
 HOSTILE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c.update(classes=["one"]), "classes"),
-    (lambda c: c.update(classes=["a", "a"]), "different names"),
+    (lambda c: c.update(classes=["a", "a"]), "names of classes must differ"),
     (lambda c: c.update(bands=10**9), "bands"),
     (lambda c: c.update(bands=4), "one number per band"),
     (lambda c: c.update(deviation=[1.0, 0.0, 1.0]), "deviation"),
@@ -106,9 +106,9 @@ HOSTILE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c["model"].update(depth=10**6), "depth"),
     (lambda c: c["model"].update(code="import os"), "code"),
     (lambda c: c["model"].update(name="os:system"), "a bundle holds no code"),
-    (lambda c: c["model"].update(name="smp:unet", encoder="tu-hf-hub:evil/model"), "no plain name"),
-    (lambda c: c["model"].update(name="smp:unet", encoder="tu-local-dir:/etc"), "no plain name"),
-    (lambda c: c["model"].update(name="smp:unet", encoder="../../resnet18"), "no plain name"),
+    (lambda c: c["model"].update(name="smp:unet", encoder="tu-hf-hub:evil/model"), "not a plain name"),
+    (lambda c: c["model"].update(name="smp:unet", encoder="tu-local-dir:/etc"), "not a plain name"),
+    (lambda c: c["model"].update(name="smp:unet", encoder="../../resnet18"), "not a plain name"),
     (lambda c: c["model"].update(width=512, depth=7), "does not fit the model"),
     (lambda c: c.pop("weights_sha256"), "weights_sha256"),
     (lambda c: c.update(weights_sha256="../../etc/passwd"), "weights_sha256"),

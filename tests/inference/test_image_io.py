@@ -77,7 +77,7 @@ def test_png_and_jpeg_are_turned_as_their_exif_says(tmp_path: Path) -> None:
         (np.zeros((9, 9), np.uint8), {"photometric": "minisblack"}, "has 1 (grey) bands"),
         (np.zeros((2, 9, 9, 3), np.uint8), {"photometric": "rgb"}, "holds 2 pages; only files with one image are read"),
         (np.zeros((9, 9, 3), np.uint8), {"photometric": "rgb", "extratags": [(274, 3, 1, 6)]}, "orientation 6"),
-        (np.zeros((9, 9, 3), np.uint8), {"photometric": "cielab"}, "has the colours"),
+        (np.zeros((9, 9, 3), np.uint8), {"photometric": "cielab"}, "has the colour space"),
     ],
 )
 def test_a_tiff_that_does_not_fit_is_refused_with_the_fix(

@@ -205,7 +205,7 @@ def test_a_setting_that_costs_a_class_too_much_is_out_with_the_reason() -> None:
     assert (free.best, bound.best) == (1, 2)
     reason = bound.settings[1].dropped or ""
     assert reason.startswith("c loses 0.")
-    assert reason.endswith("IoU; 0.1 is allowed")
+    assert reason.endswith("IoU; at most 0.1 is allowed")
     assert bound.honest is not None
     assert bound.honest["selected_in"][1] == 0.0
 

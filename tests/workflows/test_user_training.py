@@ -33,7 +33,7 @@ def test_the_best_setting_of_an_own_function_is_found_and_reported(tmp_path: Pat
     assert verdict.strength.lambda_ is None
     page = done.report.read_text(encoding="utf-8")
     assert "smoothing = 0.2 beats no smoothing" in page
-    assert "a function of the caller" in page
+    assert "Trained by a user function" in page
     assert done.model is None
     assert not (tmp_path / "run" / "model").exists()
 

@@ -178,7 +178,7 @@ def read_card(path: Path) -> Card:
         raise ModelError(f"{path} holds a {type(values).__name__}, not a card. Make the bundle again.")
     version = values.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ModelError(f"{path}: schema_version is {version!r:.50}; 1 to {SCHEMA} are read. Make the bundle again.")
+        raise ModelError(f"{path}: schema_version is {version!r:.50}; allowed: 1 to {SCHEMA}. Make the bundle again.")
     if version > SCHEMA:
         raise ModelError(
             f"{path} was written by a newer segdecay: schema {version}, this one reads 1 to {SCHEMA}. Upgrade segdecay."

@@ -73,7 +73,7 @@ def part_of(dataset: Dataset, name: str | None) -> tuple[str, tuple[int, ...]]:
     indices = dataset.part(*PARTS[taken])
     if not indices:
         counts = ", ".join(f"{part} {len(dataset.part(part))}" for part in ("train", "val", "test"))
-        raise ConfigError(f"--part {taken}: {dataset.name} has no such image ({counts}).")
+        raise ConfigError(f"--part {taken}: {dataset.name} has no image in it ({counts}).")
     return taken, indices
 
 
@@ -89,13 +89,13 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
             f"{', '.join(dataset.classes)}. Give the data the model's classes, in this order."
         )
     if predictor.bands != dataset.bands:
-        faults.append(f"{dataset.name} has {dataset.bands} band(s), the model was trained on {predictor.bands}.")
+        faults.append(f"{dataset.name} has {dataset.bands} band(s), the model needs {predictor.bands}.")
     own, other = (repr((one.depth, one.chosen_bands)) for one in (predictor, dataset))
     if own != other and not faults:
         faults.append(
-            f"{dataset.name} is not read as the training data of the model: "
-            f"{reading_in_words(dataset.depth, dataset.chosen_bands)} in its dataset.yaml, the model's "
-            f"{reading_in_words(predictor.depth, predictor.chosen_bands)}. Write the model's there."
+            f"{dataset.name} is not read like the training data of the model: "
+            f"{reading_in_words(dataset.depth, dataset.chosen_bands)} in its dataset.yaml, for the model "
+            f"{reading_in_words(predictor.depth, predictor.chosen_bands)}. Use the model's values there."
         )
     return faults
 
@@ -122,13 +122,14 @@ def _warnings(dataset: Dataset, indices: Sequence[int], seen: frozenset[int]) ->
     direct = [index for index in indices if index in seen]
     if direct:
         found.append(
-            f"{len(direct)} of {len(indices)} images were trained on: their scores are not those of new images."
+            f"{len(direct)} of {len(indices)} images were used to train the model: their scores do not hold for new "
+            "images."
         )
     groups = {dataset.items[index].group for index in seen}
     related = [i for i in indices if i not in seen and dataset.items[i].group in groups]
     if related:
         found.append(
-            f"{len(related)} of {len(indices)} images are of groups that were trained on: scores of new groups may be "
+            f"{len(related)} of {len(indices)} images belong to groups of training images: scores of new groups may be "
             "lower."
         )
     return found

@@ -86,7 +86,7 @@ def _page_of(tif: tifffile.TiffFile) -> tifffile.TiffPage:
     is_jpeg_colour = page.photometric == PHOTOMETRIC.YCBCR and page.compression in (6, 7)
     known = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
     if page.photometric not in known and not is_jpeg_colour:
-        faults.append(f"has the colours {page.photometric!s}; grey, RGB and palettes are read. Save it as RGB.")
+        faults.append(f"has the colour space {page.photometric!s}; allowed: grey, RGB and palettes. Save it as RGB.")
     if page.tags.valueof(274, 1) != 1:
         faults.append(f"has the orientation {page.tags.valueof(274)}; only upright TIFF is read. Turn its pixels.")
     if page.imagelength * page.imagewidth > MOST_PIXELS:
@@ -118,7 +118,7 @@ class TiffSource:
         piece_width = page.tilewidth if page.is_tiled else width
         if not self._is_plain and self._piece_rows * piece_width * samples > MOST_PIECE_BYTES:
             mb = self._piece_rows * piece_width * samples >> 20
-            raise DataError(f"is compressed in pieces of {mb} MB; up to {MOST_PIECE_BYTES >> 20} are read. "
+            raise DataError(f"is compressed in pieces of {mb} MB; at most {MOST_PIECE_BYTES >> 20} MB are allowed. "
                             "Save it in tiles, or without compression.")  # fmt: skip
         self.empty: Bits | None = None
         self._kept: tuple[int, U8] = (-1, np.zeros((0, 0, 0), np.uint8))

@@ -145,7 +145,7 @@ def _fold_bundles(run: Path, whole: Bundle) -> list[Bundle]:
         strength = Strength.from_json(read_json(run / "verdict.json")["strength"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"--ensemble averages the models of folds; {run} is no run of tune with a verdict. Give the run itself, "
+            f"--ensemble averages the models of folds; {run} is not a run of tune with a verdict. Give the run itself, "
             "or average whole runs with --with."
         ) from error
     ledger = Ledger(run)

@@ -143,7 +143,9 @@ def _forbidden(
             continue
         worst = int(np.nanargmax(loss))
         name = class_names[worst] if class_names else f"class {worst}"
-        reasons.append(f"{name} loses {loss[worst]:.3f} {by_class.class_score}; {criterion.most_loss:g} is allowed")
+        reasons.append(
+            f"{name} loses {loss[worst]:.3f} {by_class.class_score}; at most {criterion.most_loss:g} is allowed"
+        )
     return tuple(reasons)
 
 

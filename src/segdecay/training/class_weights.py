@@ -75,7 +75,7 @@ def check_weight_names(config: LossConfig) -> list[str]:
     """Faults of `loss.class_weights` and related keys that can be found without data."""
     kind, faults = config.class_weights, []
     if isinstance(kind, str) and kind not in KINDS:
-        faults.append(f"loss.class_weights: {unknown('kind', kind, KINDS)} Or give one number a class.")
+        faults.append(f"loss.class_weights: {unknown('kind', kind, KINDS)} Or give one number per class.")
     if kind != "effective_number":
         changed = {key: getattr(config, key) for key in ("class_weights_count", "class_weights_beta")}
         faults += [
@@ -122,7 +122,7 @@ def check_learnable(config: LossConfig, dataset: Dataset, trainings: Sequence[Se
         faults.append(
             f'class "{name}" is in no training mask{some}{", ".join(lacking) if some else ""}: '
             f"{_consequence(config, label)} "
-            "Add images of it, take it out of dataset.yaml, or --allow-missing (search.allow_missing=true)."
+            "Add images of it, remove it from dataset.yaml, or give --allow-missing (search.allow_missing=true)."
         )
     return faults
 

@@ -199,6 +199,6 @@ def validate_spread(config: RunConfig, images: int, batches: int, spread: Spread
     if config.balancing.epochs:
         faults.append(
             f"{asked}: balancing.epochs={config.balancing.epochs} freezes all but the head in a second stage, which is "
-            "not built for several devices. Use one device, or balancing.epochs=0."
+            "not supported on several devices. Use one device, or balancing.epochs=0."
         )
     gather(ConfigError, faults)

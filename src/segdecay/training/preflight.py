@@ -113,9 +113,10 @@ def _refuse_idle(config: RunConfig, parts: Parts) -> None:
         name = config.decay.regularizer
         options = parts.handle.regularizer.state_dict().get("options")
         raise ConfigError(
-            f"Regularizer '{name}' cannot act in the first {idle} steps (options {options}), and a training here has "
-            f"{steps}: no strength would have an effect. Train longer (training.epochs, or a smaller batch), or choose "
-            "options that act at once, for cpr decay.options={kappa: factor}; in a comparison leave the arm out."
+            f"Regularizer '{name}' has no effect in the first {idle} steps (options {options}), and a training here "
+            f"has only {steps}: no strength would have an effect. Train longer (training.epochs, or a smaller "
+            "batch), or choose options that act at once, for cpr decay.options={kappa: factor}; in a comparison leave "
+            "the arm out."
         )
 
 

@@ -217,9 +217,8 @@ def _lambda_of(
         )
     if axis.name == "relative_shrinkage" and asked.lambda_ is None:
         raise DecayError(
-            f"'{config.decay.regularizer}' takes the same length off a weight whatever its size, so no share of it is "
-            "left "
-            f"by τ or D. Give --lambda; the axis value of a search depends on the model's initial weights."
+            f"'{config.decay.regularizer}' reduces every weight by the same amount, whatever its size, so it has no τ "
+            "and no D. Give --lambda; the axis value of a search depends on the model's initial weights."
         )
     if asked.timescale_epochs is not None:
         return decay.lambda_of_timescale(axis, asked.timescale_epochs, max(rates), steps_per_epoch)

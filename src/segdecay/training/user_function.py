@@ -85,7 +85,7 @@ def check_truth(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error}. Remove it; the next training writes it again.") from error
     if before.shape != rows.shape:
-        return [f"{len(rows)} images, where {first} was scored on {len(before)}."]
+        return [f"{len(rows)} images; {first} has {len(before)}."]
     image, klass = np.nonzero(before != rows)
     if not len(image):
         return []

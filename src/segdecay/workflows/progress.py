@@ -348,7 +348,7 @@ class ConsoleWatcher:
             for s in strengths
         )
         self.say(
-            f"{study.dataset.name}: {study.fold_images} training images a fold, {len(study.folds.folds)} folds by "
+            f"{study.dataset.name}: {study.fold_images} training images per fold, {len(study.folds.folds)} folds by "
             f"{study.folds.method}; {regularizer_of(study.config)}, {label} = {shown}"
         )
         already = f", {finished} of them finished" if finished else ""

@@ -104,8 +104,8 @@ def test_a_list_is_taken_as_it_is(tmp_path: Path) -> None:
     ("keys", "said"),
     [
         ({"class_weights": "medain"}, "Did you mean 'median'?"),
-        ({"class_weights": "medain"}, "Or give one number a class."),
-        ({"class_weights_count": "components"}, "loss.class_weights_count=components belongs to"),
+        ({"class_weights": "medain"}, "Or give one number per class."),
+        ({"class_weights_count": "components"}, "loss.class_weights_count=components is only for"),
         ({"class_weights": "median", "class_weights_beta": 0.5}, "effective_number; saw median."),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_class_without_a_training_pixel_is_told_with_what_it_means(tmp_path: P
     assert said in fault
     (fault,) = check_learnable(config, dataset, [(1,)])
     assert fault.startswith('class "road" is in no training mask: ')
-    assert "take it out of dataset.yaml, or --allow-missing (search.allow_missing=true)." in fault
+    assert "remove it from dataset.yaml, or give --allow-missing (search.allow_missing=true)." in fault
 
 
 def test_all_faults_of_weights_are_raised_at_once_and_missing_classes_only_warned_of_where_allowed(
