@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from trainers import Batch, BuildOptimizer, Net, decayed_groups, make_batches, make_net, same, train_plainly
 from trainers_lightning import Adversary, Module, adamw, decayed_adamw, fit, halves, loader, make_trainer, sgd
 
-from segdecay.decay import handle_of
+from segdecay.decay import Strength, handle_of
 from segdecay.integrations.lightning import Decay
 
 pytestmark = [
@@ -150,7 +150,7 @@ def test_the_callback_works_in_a_pytorch_lightning_trainer() -> None:
             optimizer = adamw(self.net)
             return [optimizer], [CosineAnnealingLR(optimizer, 2)]
 
-    decay, module = Decay("decoupled", total_decay=0.5), Elsewhere()
+    decay, module = Decay("decoupled", strength=Strength.from_total_decay(0.5)), Elsewhere()
     pytorch_lightning.Trainer(
         callbacks=[decay],  # type: ignore[list-item]
         max_epochs=2,

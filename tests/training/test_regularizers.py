@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.config.schema import RunConfig, parse_config, to_plain, to_yaml
-from segdecay.decay import REGULARIZERS, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
+from segdecay.decay import REGULARIZERS, Binding, Bucket, OptimizerTraits, group_parameters
+from segdecay.decay.axes import StrengthAxis, relative_axis
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import ConfigError, DecayError
 from segdecay.execution.options import Execution
@@ -249,7 +250,7 @@ class Sized(Decoupled):
 
     name = "sized"
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return relative_axis()
 

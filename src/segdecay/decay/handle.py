@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from segdecay.decay.groups import FROZEN, Partition
 from segdecay.decay.regularizers.base import Binding, Bucket, Regularizer, bare_optimizer, traits_of
 from segdecay.decay.regularizers.registry import may_combine
+from segdecay.decay.strength_given import Schedule, number_of, scheduled
 from segdecay.errors import DecayError, did_you_mean, gather
 
 NAME = "__deepcopy__"  # looked up on the optimizer itself by copy.deepcopy; no part of its state, so no copy has it
@@ -192,7 +193,6 @@ def _versions(parameter: Tensor, gradient: Tensor) -> tuple[int, int]:
 
 
 StepArguments = tuple[tuple[Any, ...], dict[str, Any]]
-Schedule = Callable[[int], float]  # λ at a step, counted from 0
 
 
 @dataclass(frozen=True)
@@ -253,23 +253,24 @@ class Handle:
     @property
     def strength(self) -> float:
         """λ of the next step, before the groups' multipliers."""
-        return float(self._strength(self.steps)) if callable(self._strength) else self._strength
+        return scheduled(self._strength, self.steps) if callable(self._strength) else self._strength
 
     def set_strength(self, strength: float | Schedule) -> None:
         """Go on with another λ, or a schedule of λ over steps, from the next step.
 
         Raises:
-            DecayError: negative, not finite, or η·λ ≥ 1 at the present learning rates.
+            DecayError: no number, a schedule that fails, negative, not finite, or η·λ ≥ 1 at the present learning
+                rates.
         """
         optimizer = self._attached_optimizer()
-        value = float(strength(self.steps)) if callable(strength) else strength
+        value = scheduled(strength, self.steps) if callable(strength) else number_of(strength, "strength")
         self.regularizer.validate(value, 0.0)
         for group in optimizer.param_groups:
             for multiplier in {self._multiplier[self._name_of(parameter)] for parameter in group["params"]}:
                 scaled = self.regularizer.scaled(value, multiplier)
                 if scaled is not None:
                     validate_step(self.regularizer, scaled, group["lr"])
-        self._strength = strength if callable(strength) else float(strength)
+        self._strength = strength if callable(strength) else value
 
     def strengths(self) -> dict[str, float | None]:
         """λ of every parameter by name; None where nothing acts on it."""

@@ -34,9 +34,8 @@ class Decay(Callback):
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
-        options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
-            it depends on the learning rates to come, they are read from a copy of the schedulers, unless
-            `learning_rates` are given.
+        options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
+            come and holds none, they are read from a copy of the schedulers.
 
     Raises:
         DecayError: unknown names; later, at the start of `fit`, as `attach`, or optimizers that share parameters, or
@@ -97,14 +96,14 @@ class Decay(Callback):
 def _steps_per_epoch(trainer: Trainer, module: LightningModule) -> float:
     if not module.automatic_optimization:
         raise DecayError(
-            "With manual optimization the number of steps an epoch is not known. Pass steps_per_epoch=…, or give "
-            "strength=λ instead."
+            "With manual optimization the number of steps an epoch is not known. Pass steps_per_epoch=… to "
+            "Strength.from_timescale, or give strength=λ instead."
         )
     _total_steps(trainer)  # loads the data, where that was not done
     if not math.isfinite(trainer.num_training_batches):
         raise DecayError(
-            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=…, or give "
-            "total_decay= or strength= instead."
+            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=… to "
+            "Strength.from_timescale, or give a total decay or λ instead."
         )
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segdecay.decay import Handle
+from segdecay.decay import Handle, Strength
 from segdecay.decay.handle import KEYS
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, need
@@ -78,9 +78,8 @@ class Decay(TrainerCallback, ExportableState):
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
-        options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
-            it depends on the learning rates to come, they are read from a copy of the scheduler, unless
-            `learning_rates` are given.
+        options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
+            come and holds none, they are read from a copy of the scheduler.
 
     Raises:
         DecayError: unknown names; later, at the start of `train`, as `attach`, or learning rates that cannot be known
@@ -88,7 +87,8 @@ class Decay(TrainerCallback, ExportableState):
             `restore_callback_states_from_checkpoint=True` has lost.
 
     Example:
-        >>> decay = Decay("decoupled", total_decay=2.0)  # Trainer(..., callbacks=[decay])
+        >>> from segdecay.decay import Strength
+        >>> decay = Decay("decoupled", strength=Strength.from_total_decay(2.0))  # Trainer(..., callbacks=[decay])
         >>> decay.handles
         []
     """
@@ -137,7 +137,7 @@ class Decay(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What trainer_state.json keeps; tensors in it as base64."""
-        options = self._attachments.options
+        options = _plain_strength(self._attachments.options)
         kept = {key: value for key, value in options.items() if _survives_json(value)}
         saved = {**self._attachments.state_dict(), "own_decay": self._own_decay}
         return {
@@ -165,6 +165,14 @@ def _restore_own_decay_(optimizer: Optimizer, values: list[Mapping[str, float]])
         group.update(own)
 
 
+def _plain_strength(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, a `Strength` among them as JSON can hold it; `attach` takes it back in that form."""
+    strength = options.get("strength")
+    if isinstance(strength, Strength) and not callable(strength.value):
+        return {**options, "strength": json.loads(json.dumps(strength.to_json()))}
+    return dict(options)
+
+
 def _survives_json(value: object) -> bool:
     try:
         return bool(json.loads(json.dumps(value)) == value)
@@ -177,8 +185,8 @@ def _steps_per_epoch(args: TrainingArguments, loader: Any) -> float:
         batches = len(loader)
     except TypeError as error:
         raise DecayError(
-            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=…, or give "
-            "total_decay= or strength= instead."
+            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=… to "
+            "Strength.from_timescale, or give a total decay or λ instead."
         ) from error
     return math.ceil(batches / args.gradient_accumulation_steps)
 

@@ -16,6 +16,7 @@ from segdecay.config.schema import OptimizerConfig, RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.data.checks.findings import CheckReport, Finding
 from segdecay.data.splits.folds import FoldPlan, fold_plan, plan_to_json
+from segdecay.decay.groups import group_multipliers
 from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.execution import Event
 from segdecay.inference.bundle import write_bundle
@@ -234,9 +235,7 @@ def write_facts(
     if folds is not None:
         write_json(run / "folds.json", plan_to_json(folds, dataset))
     rows = preflight.partition.rows if preflight is not None else ()
-    multipliers = (
-        decay.group_multipliers(preflight.partition, multipliers_of(config.decay)) if preflight is not None else {}
-    )
+    multipliers = group_multipliers(preflight.partition, multipliers_of(config.decay)) if preflight is not None else {}
     write_json(
         run / "partition.json",
         {

@@ -10,7 +10,8 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from segdecay.decay import attach, axis_of, paste_lines, ridge_of_dropout
+from segdecay.decay import attach, axis_of, paste_lines
+from segdecay.decay.regularizers.dropout import ridge_of_dropout
 from segdecay.errors import DecayError
 from segdecay.models.unet import ConvBlock
 
@@ -63,7 +64,7 @@ def test_attach_refuses_it_and_says_what_to_do() -> None:
     net = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.3)
     with pytest.raises(DecayError, match=r"forward pass.*nn\.Dropout2d\(p\).*segdecay tune --decay dropout"):
-        attach(optimizer, net, regularizer="dropout", strength=0.2, take_over=True)
+        attach(optimizer, net, "dropout", strength=0.2, take_over=True)
     assert optimizer.param_groups[0]["weight_decay"] == 0.3
 
 

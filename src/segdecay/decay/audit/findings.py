@@ -189,7 +189,7 @@ def check_nothing(subject: Subject) -> list[Finding]:
             "note",
             (),
             "Nothing decays any parameter.",
-            "If that is not meant: segdecay.decay.attach(optimizer, model, regularizer='decoupled', ...).",
+            "If that is not meant: segdecay.decay.attach(optimizer, model, 'decoupled', ...).",
         )
     ]
 

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.audit.loss_probe import Form
-from segdecay.decay.axes import Axis, Coupling, decoupled_axis, lambda_axis, sgd_axis
+from segdecay.decay.axes import Coupling, StrengthAxis, decoupled_axis, lambda_axis, sgd_axis
 from segdecay.decay.groups import Partition, bare_module, group_parameters
 from segdecay.decay.handle import handles_of
 from segdecay.decay.head import find_head
@@ -43,7 +43,7 @@ class Decay:
     )
     strength: float | None  # λ, or what the regularizer or the form has instead; None where it is not known
     label: str  # for people: "AdamW(weight_decay)"
-    axis: Axis | None = None  # what D and τ are read from; None where they have no meaning
+    axis: StrengthAxis | None = None  # what D and τ are read from; None where they have no meaning
 
     @property
     def acts(self) -> bool:
@@ -87,7 +87,7 @@ def mechanism_of(optimizer: Optimizer, group: Mapping[str, Any]) -> str:
     return "unknown"
 
 
-def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any]) -> Axis:
+def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any]) -> StrengthAxis:
     """The axis of λ·w added to the gradient in this group, by the optimizer or by the loss."""
     if is_linear(optimizer):
         coupling = Coupling(
@@ -120,7 +120,7 @@ def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[Decay, ...]]:
     found: dict[int, tuple[Decay, ...]] = {}
     for handle in handles_of(optimizer):
         try:
-            axis: Axis | None = handle.regularizer.axis(traits_of(optimizer))
+            axis: StrengthAxis | None = handle.regularizer.axis(traits_of(optimizer))
         except DecayError:
             axis = None
         strengths = handle.strengths()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from segdecay.decay.axes import Axis, Coupling, validate_strength
+from segdecay.decay.axes import Coupling, StrengthAxis, validate_strength
 from segdecay.decay.foreach import half_square_sum
 from segdecay.decay.groups import ParameterRow
 from segdecay.errors import DecayError, unknown
@@ -130,7 +130,7 @@ class Regularizer(ABC):
     SECTIONS: ClassVar[tuple[str, ...]] = ("For", "Not for", "Minimises", "Defaults", "Source")
 
     @abstractmethod
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         """The axis on this optimizer; raises DecayError with the reason where it has no meaning."""
 
     def bind(self, binding: Binding) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from segdecay.decay.axes import Axis, decoupled_axis, lambda_axis, sgd_axis
+from segdecay.decay.axes import StrengthAxis, decoupled_axis, lambda_axis, sgd_axis
 from segdecay.decay.foreach import add_scaled, half_square_sum, multiply_, offsets, pull_
 from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.l2 import refuse_sparse
@@ -232,7 +232,7 @@ class L2SP(Regularizer):
         self._is_coupled = False
         self._anchors = Anchors({}, {})
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if not self._couples(optimizer):
             return decoupled_axis()
         if optimizer.is_sgd:
