@@ -267,7 +267,11 @@ def test_sparse_gradients_are_refused_by_name_for_l2_and_shrink_for_decoupled() 
     model = nn.Sequential(embedding, nn.Linear(3, 1))
     nn.init.ones_(embedding.weight)
     optimizer = SGD(model.parameters(), lr=0.5)
+    with pytest.raises(DecayError, match=r"Sparse gradients cannot carry the penalty of 'l2'.*0\.weight"):
+        attach(optimizer, model, "l2", strength=0.1)
+    embedding.sparse = False  # seen as dense at attach, sparse in the step
     handle = attach(optimizer, model, "l2", strength=0.1)
+    embedding.sparse = True
     model(torch.tensor([1])).sum().backward()
     with pytest.raises(DecayError, match=r"Sparse gradients cannot carry λ·w.*0\.weight"):
         optimizer.step()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segdecay.decay.adaptation import Adaptation, Proof, adaptive_rate
 from segdecay.decay.groups import FROZEN, Partition, group_parameters
 from segdecay.decay.handle import Handle, refuse_pair
-from segdecay.decay.regularizers.base import bare_optimizer
+from segdecay.decay.proof import prove
+from segdecay.decay.regularizers.base import Regularizer, optimizer_chain, traits_of
 from segdecay.decay.regularizers.registry import axis_of, build_regularizer
 from segdecay.decay.strength_given import Given, GivenStrength
 from segdecay.errors import DecayError, gather
@@ -26,6 +29,7 @@ def attach(
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
     take_over: bool = False,
+    proof: bool = True,
 ) -> Handle:
     """Let a regularizer act in every step of an optimizer. Learning rates are read at each step and never scale λ.
 
@@ -40,12 +44,17 @@ def attach(
         partition: of this model; default `group_parameters(model)`.
         multipliers: of the strength by group; default 1 for encoder, body and head, 0 for norm and bias.
         take_over: set the optimizer's own weight_decay to 0 until `detach`.
+        proof: try the regularizer on a copy of the optimizer over a few stand-in weights, and refuse where it does not
+            act as promised. What was found stands in `handle.proof`.
 
     Raises:
         DecayError: unknown names, an optimizer that decays already, is refused, or holds other parameters, a partition
             of another model, sharded weights where the regularizer needs whole ones, a strength that is no number, out
             of range (says the largest allowed) or given twice, or a regularizer attached before. The optimizer is then
             as it was.
+
+    Warns:
+        UserWarning: the optimizer could not be tried on stand-in weights.
 
     Example:
         >>> import torch
@@ -55,7 +64,8 @@ def attach(
         >>> net.weight.grad = torch.zeros(1, 1); sgd.step(); round(net.weight.item(), 6)
         1.9
     """
-    optimizer = bare_optimizer(optimizer)
+    chain = optimizer_chain(optimizer)
+    optimizer = chain[0]
     given = Given.of(strength)
     axis = axis_of(regularizer, optimizer, options=options)  # refuses what is unknown or has no meaning
     refuse_pair(optimizer, regularizer)
@@ -66,14 +76,89 @@ def attach(
         _refuse_shards(regularizer, partition)
     shared, by_group = given.multipliers(rule, partition, multipliers)
     rates = given.learning_rates
-    handle = Handle(optimizer, partition, rule, by_group, take_over=take_over, learning_rates=rates)
+    _validate_rates(optimizer)
+    _validate_weights(rule, optimizer, partition, by_group)
+    _refuse_sparse(rule, optimizer, model, partition, by_group)
+    found = Proof("off", "Not tried: proof=False.", Adaptation(rate_key=adaptive_rate(optimizer)))
+    if given.asks_for_law and found.adaptation.rate_key:
+        raise DecayError(f"{type(optimizer).__name__} finds its own rate, so D and τ are not known beforehand. Give λ.")
+    if proof:
+        found = prove(chain, partition, rule, by_group, needs_law=given.asks_for_law)
+    if found.status == "not proven":
+        warnings.warn(
+            f"Not proven that '{regularizer}' acts: {found.text} Compare a weight before and after a step, or pass "
+            f"proof=False.",
+            UserWarning,
+            stacklevel=2,
+        )
+    handle = Handle(
+        optimizer,
+        partition,
+        rule,
+        by_group,
+        take_over=take_over,
+        learning_rates=rates,
+        proof=found,
+        chain=chain,
+    )
     try:
         lambda_ = given.resolve(axis.with_size(handle.size()), regularizer, optimizer) if shared is None else shared
         handle.set_strength(lambda_)
+        handle.validate_half_weights(rates)
     except BaseException:
         handle.detach()
         raise
     return handle
+
+
+def _validate_rates(optimizer: Optimizer) -> None:
+    """Raises DecayError where a group has no learning rate to read η from."""
+    without = [index for index, group in enumerate(optimizer.param_groups) if not _is_rate(group.get("lr"))]
+    if without:
+        seen = optimizer.param_groups[without[0]].get("lr", "no 'lr'")
+        raise DecayError(
+            f"{type(optimizer).__name__} has no learning rate in group {without[0]} ({len(without)} of "
+            f"{len(optimizer.param_groups)} groups; saw {seen}): a regularizer reads η from group['lr'] at every step. "
+            f"Set it, or use an optimizer that has one."
+        )
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float | Tensor) and not isinstance(value, bool)
+
+
+def _validate_weights(
+    rule: Regularizer, optimizer: Optimizer, partition: Partition, by_group: Mapping[str, float]
+) -> None:
+    """Raises DecayError for weights that decay but are complex, where the regularizer compares signs or sizes."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    named = [(row.name, p) for row, p in partition.named_parameters() if by_group.get(row.group) and id(p) in held]
+    wrong = [name for name, parameter in named if parameter.is_complex()]
+    if wrong and not rule.takes_complex:
+        raise DecayError(
+            f"Regularizer '{rule.name}' is not defined for complex weights: {', '.join(wrong[:5])}"
+            f"{', …' if len(wrong) > 5 else ''}. Use 'decoupled' or 'l2', or leave them out by a rule of "
+            f"group_parameters."
+        )
+
+
+def _refuse_sparse(
+    rule: Regularizer, optimizer: Optimizer, model: nn.Module, partition: Partition, by_group: Mapping[str, float]
+) -> None:
+    """Raises DecayError where an embedding gives sparse gradients, which cannot carry a dense penalty."""
+    if rule.channel(traits_of(optimizer)) != "gradient":
+        return
+    acting = {id(p): row.name for row, p in partition.named_parameters() if by_group.get(row.group)}
+    sparse = [
+        acting[id(module.weight)]
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse and id(module.weight) in acting
+    ]
+    if sparse:
+        raise DecayError(
+            f"Sparse gradients cannot carry the penalty of '{rule.name}', which is dense: {', '.join(sparse[:5])}. Use "
+            f"sparse=False in the embedding, or the regularizer 'decoupled'."
+        )
 
 
 def _refuse_shards(regularizer: str, partition: Partition) -> None:

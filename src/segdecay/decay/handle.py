@@ -12,14 +12,16 @@ import copy
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from segdecay.decay.adaptation import UNTRIED, Proof
+from segdecay.decay.foreach import HALF_TYPES
 from segdecay.decay.groups import FROZEN, Partition
 from segdecay.decay.regularizers.base import Binding, Bucket, Regularizer, bare_optimizer, traits_of
 from segdecay.decay.regularizers.registry import may_combine
@@ -216,8 +218,13 @@ class Handle:
         *,
         take_over: bool,
         learning_rates: Sequence[float] | None = None,
+        proof: Proof = UNTRIED,
+        chain: Sequence[Optimizer] = (),
     ) -> None:
         self.regularizer, self.partition = regularizer, partition
+        self.proof = proof
+        self.adaptation = proof.adaptation
+        self._chain = [weakref.ref(one) for one in chain or [optimizer]]
         self.steps = 0  # optimizer steps that were not skipped
         self._strength: float | Schedule = regularizer.none
         self._optimizer = optimizer
@@ -250,6 +257,31 @@ class Handle:
             None if learning_rates is None else tuple(learning_rates),
         )
 
+    def validate_half_weights(self, learning_rates: Sequence[float] | None) -> None:
+        """Refuse decay that half-precision weights round away in every step.
+
+        Raises:
+            DecayError: 1 − η·λ rounds to 1 at the largest known rate; names the weights and the smallest η·λ that acts.
+        """
+        if not self.regularizer.multiplies:
+            return
+        lost = []
+        for group in self._attached_optimizer().param_groups:
+            rates = [float(self.adaptation.rate(group)), float(group.get("initial_lr", 0.0)), *(learning_rates or ())]
+            for parameter in group["params"]:
+                if parameter.dtype not in HALF_TYPES:
+                    continue
+                name = self._name_of(parameter)
+                reached, smallest = max(rates) * (self._strength_of(name) or 0.0), torch.finfo(parameter.dtype).eps / 4
+                if 0 < reached < smallest:
+                    lost.append(f"{name} ({parameter.dtype}: η·λ = {reached:.3g}, {smallest:.3g} is needed)")
+        if lost:
+            raise DecayError(
+                f"{len(lost)} half-precision weights would not decay, as 1 − η·λ rounds to 1: {', '.join(lost[:3])}"
+                f"{', …' if len(lost) > 3 else ''}. Keep the weights in float32 (autocast computes in half precision), "
+                f"or give a larger λ."
+            )
+
     @property
     def strength(self) -> float:
         """λ of the next step, before the groups' multipliers."""
@@ -269,7 +301,7 @@ class Handle:
             for multiplier in {self._multiplier[self._name_of(parameter)] for parameter in group["params"]}:
                 scaled = self.regularizer.scaled(value, multiplier)
                 if scaled is not None:
-                    validate_step(self.regularizer, scaled, group["lr"])
+                    validate_step(self.regularizer, scaled, self.adaptation.rate(group))
         self._strength = strength if callable(strength) else value
 
     def strengths(self) -> dict[str, float | None]:
@@ -380,15 +412,34 @@ class Handle:
             return
         first = self._buckets is None
         self._buckets = self._collect(optimizer)
+        try:
+            self._act_on_(self._buckets, first=first)
+        except BaseException:
+            self.restore_gradients_()
+            self._buckets = None
+            raise
+        self._firing = Firing.of(self._buckets)
+
+    def _act_on_(self, buckets: Sequence[Bucket], *, first: bool) -> None:
         if first:
-            self.regularizer.begin_step(self._buckets)
-        for bucket in self._buckets:
+            self.regularizer.begin_step(buckets)
+        for bucket in buckets:
             if first:
                 self.regularizer.before_update_(bucket)
+                self._decay_copies_(bucket)
             shifted = self.regularizer.shifted_gradients(bucket)
             if shifted is not None:
                 self._replace_gradients_(bucket, shifted)
-        self._firing = Firing.of(self._buckets)
+
+    def _decay_copies_(self, bucket: Bucket) -> None:
+        """Multiply the copies that the optimizer keeps of the weights, as the weights were."""
+        if not self.adaptation.doubles:
+            return
+        chain = [one for reference in self._chain if (one := reference()) is not None]
+        for name, parameter, gradient in zip(bucket.names, bucket.parameters, bucket.gradients, strict=True):
+            for copied in self.adaptation.copies(chain, [parameter]):
+                held = cast("list[Parameter]", [copied])
+                self.regularizer.before_update_(replace(bucket, names=[name], parameters=held, gradients=[gradient]))
 
     def _replace_gradients_(self, bucket: Bucket, shifted: Sequence[Tensor]) -> None:
         for parameter, old, new in zip(bucket.parameters, bucket.gradients, shifted, strict=True):
@@ -439,9 +490,10 @@ class Handle:
                 key = (index, strength, parameter.device, parameter.dtype, gradient.dtype)
                 bucket = buckets.get(key)
                 if bucket is None:
-                    validate_step(self.regularizer, strength, group["lr"])
+                    rate = self.adaptation.rate(group)
+                    validate_step(self.regularizer, strength, rate)
                     maximize = bool(group.get("maximize", False))
-                    bucket = Bucket([], [], [], strength, group["lr"], maximize, optimizer, group, scale)
+                    bucket = Bucket([], [], [], strength, rate, maximize, optimizer, group, scale)
                     buckets[key] = bucket
                 bucket.names.append(name)
                 bucket.parameters.append(parameter)

@@ -217,6 +217,11 @@ class Given:
         """Those of all steps to come, where they were given."""
         return None if self.strength is None else self.strength.learning_rates
 
+    @property
+    def asks_for_law(self) -> bool:
+        """Whether D, τ or an axis value was given, which mean something only where the regularizer's law holds."""
+        return self.strength is not None and self.strength.unit in ("total_decay", "timescale", "axis")
+
     def multipliers(
         self, regularizer: Regularizer, partition: Partition, given: Mapping[str, float] | None
     ) -> tuple[float | None, dict[str, float]]:

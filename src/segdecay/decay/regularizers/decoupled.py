@@ -40,6 +40,7 @@ class NoDecay(Regularizer):
     """
 
     name = "none"
+    takes_complex = True
     formula = "θ ← θ − η·u"
     plain_formula = "weight = weight - lr * update"
 
@@ -74,6 +75,8 @@ class Decoupled(Regularizer):
     """
 
     name = "decoupled"
+    multiplies = True
+    takes_complex = True
     formula = "θ ← (1 − η·λ)·θ − η·u"
     plain_formula = "weight = (1 - lr * lambda) * weight - lr * update"
 
@@ -217,6 +220,8 @@ class Corrected(Regularizer):
     """
 
     name = "corrected"
+    multiplies = True
+    takes_complex = True
     formula = "θ ← (1 − η·(η/η_max)·λ)·θ − η·u before a norm layer, else (1 − η·λ)·θ − η·u"
     plain_formula = "weight = (1 - lr * (lr / lr_max) * lambda) * weight - lr * update before a norm layer"
 
@@ -252,7 +257,8 @@ class Corrected(Regularizer):
                 raise DecayError(
                     "Regularizer 'corrected' compares each learning rate with the largest of the schedule; saw none. "
                     "Pass "
-                    "Strength.from_lambda(λ, learning_rates=[...]), one rate a step, to attach(), or options={'peak_lr': ...}."
+                    "Strength.from_lambda(λ, learning_rates=[...]), one rate a step, to attach(), or "
+                    "options={'peak_lr': ...}."
                 )
             self._peak = max(rates)
 

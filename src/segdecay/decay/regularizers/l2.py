@@ -28,6 +28,7 @@ class L2(Regularizer):
     """
 
     name = "l2"
+    takes_complex = True
     formula = "g ← g + λ·θ"
     plain_formula = "gradient = gradient + lambda * weight"
 

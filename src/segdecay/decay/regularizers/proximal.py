@@ -18,7 +18,7 @@ from torch.optim import Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, R
 
 from segdecay.decay.axes import Coupling, StrengthAxis, lambda_axis, relative_axis, validate_strength
 from segdecay.decay.foreach import absolute_sum, add_scaled, half_square_sum, reciprocal_steps, shrink_, signs
-from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
+from segdecay.decay.regularizers.base import Binding, Bucket, Channel, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.l2 import shifted_by
 from segdecay.decay.scale_invariance import channel_norms, channel_size, shrink_channels_
 from segdecay.errors import DecayError, unknown
@@ -244,6 +244,10 @@ class L1(_Proximal):
         if method not in METHODS:
             raise DecayError(unknown("method of l1", method, METHODS))
         self.method = method
+
+    def channel(self, optimizer: OptimizerTraits) -> Channel:
+        del optimizer
+        return "after" if self.method == "proximal" else "gradient"
 
     def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if self.method == "proximal":
