@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segdecay.decay.adaptation import Adaptation, Proof, adaptive_rate
-from segdecay.decay.groups import FROZEN, Partition, group_parameters
+from segdecay.decay.groups import FROZEN, Partition, group_parameters, partition_by_optimizer
 from segdecay.decay.handle import Handle, refuse_pair
 from segdecay.decay.proof import prove
 from segdecay.decay.regularizers.base import Regularizer, optimizer_chain, traits_of
 from segdecay.decay.regularizers.registry import axis_of, build_regularizer
 from segdecay.decay.strength_given import Given, GivenStrength
-from segdecay.errors import DecayError, gather
+from segdecay.errors import DecayError, gather, unknown
 
 
 def attach(
@@ -28,6 +28,7 @@ def attach(
     options: Mapping[str, Any] | None = None,
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
+    groups: Literal["model", "optimizer"] = "model",
     take_over: bool = False,
     proof: bool = True,
 ) -> Handle:
@@ -43,6 +44,8 @@ def attach(
         options: of the regularizer, by keyword; see `describe_regularizer`.
         partition: of this model; default `group_parameters(model)`.
         multipliers: of the strength by group; default 1 for encoder, body and head, 0 for norm and bias.
+        groups: "optimizer": what decays is taken from the optimizer's own groups, in proportion of their weight_decay,
+            instead of from the model; implies take_over.
         take_over: set the optimizer's own weight_decay to 0 until `detach`.
         proof: try the regularizer on a copy of the optimizer over a few stand-in weights, and refuse where it does not
             act as promised. What was found stands in `handle.proof`.
@@ -69,6 +72,13 @@ def attach(
     given = Given.of(strength)
     axis = axis_of(regularizer, optimizer, options=options)  # refuses what is unknown or has no meaning
     refuse_pair(optimizer, regularizer)
+    if groups == "optimizer":
+        if partition is not None or multipliers is not None:
+            raise DecayError("groups='optimizer' beside partition or multipliers says the same thing twice.")
+        partition, multipliers = partition_by_optimizer(group_parameters(model), optimizer)
+        multipliers, take_over = None if given.by_group else multipliers, True
+    elif groups != "model":
+        raise DecayError(unknown("value of groups", str(groups), ("model", "optimizer")))
     partition = partition or group_parameters(model)
     _validate_parameters(optimizer, model, partition)
     rule = build_regularizer(regularizer, options)
@@ -91,6 +101,7 @@ def attach(
             UserWarning,
             stacklevel=2,
         )
+    spared = _spared(optimizer) if take_over and groups == "model" else set()
     handle = Handle(
         optimizer,
         partition,
@@ -108,7 +119,34 @@ def attach(
     except BaseException:
         handle.detach()
         raise
+    _warn_of_change(handle, spared)
     return handle
+
+
+def _spared(optimizer: Optimizer) -> set[int]:
+    """Ids of the parameters that the optimizer's groups leave undecayed beside others that they decay."""
+    decaying = [bool(group.get("weight_decay")) for group in optimizer.param_groups]
+    if not any(decaying):
+        return set()
+    return {id(p) for group in optimizer.param_groups if not group.get("weight_decay") for p in group["params"]}
+
+
+def _warn_of_change(handle: Handle, spared: set[int]) -> None:
+    """Say which weights decay from now on that the optimizer's own groups spared."""
+    strengths = handle.strengths()
+    changed = [
+        row.name
+        for row, parameter in handle.partition.named_parameters()
+        if id(parameter) in spared and strengths[row.name] is not None
+    ]
+    if changed:
+        warnings.warn(
+            f"take_over changes what decays: {len(changed)} parameters that the optimizer's groups spared decay from "
+            f"now on ({', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}). Pass groups='optimizer' to keep its "
+            f"groups, or a partition with rules.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _validate_rates(optimizer: Optimizer) -> None:
