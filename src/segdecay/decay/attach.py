@@ -111,6 +111,10 @@ def attach(
         learning_rates=rates,
         proof=found,
         chain=chain,
+        multipliers_of=lambda now: _multipliers(
+            given, rule, now, multipliers, optimizer if groups == "optimizer" else None
+        ),
+        expects_rates=given.asks_for_law,
     )
     try:
         lambda_ = given.resolve(axis.with_size(handle.size()), regularizer, optimizer) if shared is None else shared
@@ -121,6 +125,19 @@ def attach(
         raise
     _warn_of_change(handle, spared)
     return handle
+
+
+def _multipliers(
+    given: Given,
+    rule: Regularizer,
+    partition: Partition,
+    multipliers: Mapping[str, float] | None,
+    optimizer: Optimizer | None,
+) -> dict[str, float]:
+    """The multiplier of every group of a partition made anew; from the optimizer's groups, where one is given."""
+    if optimizer is not None and not given.by_group:
+        multipliers = partition_by_optimizer(partition, optimizer)[1]
+    return given.multipliers(rule, partition, multipliers)[1]
 
 
 def _spared(optimizer: Optimizer) -> set[int]:
@@ -142,8 +159,8 @@ def _warn_of_change(handle: Handle, spared: set[int]) -> None:
     if changed:
         warnings.warn(
             f"take_over changes what decays: {len(changed)} parameters that the optimizer's groups spared decay from "
-            f"now on ({', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}). Pass groups='optimizer' to keep its "
-            f"groups, or a partition with rules.",
+            f"now on ({', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}). Pass groups='optimizer' to keep "
+            f"them, or a partition with rules.",
             UserWarning,
             stacklevel=3,
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -69,6 +70,17 @@ class Partition:
 
     rows: tuple[ParameterRow, ...]
     _parameters: Mapping[str, Parameter] = field(repr=False)
+    _again: Callable[[], Partition] | None = field(default=None, repr=False, compare=False)
+
+    def regrouped(self) -> Partition:
+        """The partition of the same model as it is now, by the same rules: after freezing, unfreezing or a new head.
+
+        Raises:
+            DecayError: as `group_parameters`; the partition was not made by it.
+        """
+        if self._again is None:
+            raise DecayError("This partition was not made by group_parameters: make it again and attach again.")
+        return self._again()
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -184,7 +196,8 @@ def group_parameters(
         trains, norm = entry.parameter.requires_grad, feeds.get(entry.names[0], "")
         dim = output_dim(entry.owners[0], shape)
         rows.append(ParameterRow(entry.names[0], shape, module, group, reason, trains, norm, dim))
-    return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries})
+    again = partial(group_parameters, bare, rules=rules, head=head, feeds_norm=feeds_norm)
+    return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries}, again)
 
 
 def declared_undecayed(model: nn.Module, entries: Sequence[_Entry]) -> dict[int, tuple[str, str]]:
@@ -263,7 +276,7 @@ def partition_by_optimizer(partition: Partition, optimizer: Any) -> tuple[Partit
         rows.append(replace(row, group=f"group_{index}", reason=reason))
     parameters = {row.name: parameter for row, parameter in partition.named_parameters()}
     multipliers = {f"group_{index}": value / max(strengths) for index, value in enumerate(strengths)}
-    placed = Partition(tuple(rows), parameters)
+    placed = Partition(tuple(rows), parameters, lambda: partition_by_optimizer(partition.regrouped(), optimizer)[0])
     others = {group: 0.0 for group in placed.groups if group not in multipliers and group not in GROUPS}
     return placed, {**{name: value for name, value in multipliers.items() if name in placed.groups}, **others}
 

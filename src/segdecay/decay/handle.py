@@ -9,6 +9,7 @@ on steps that are skipped for inf; an optimizer whose `step` calls its parent's 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,7 @@ def let_be_copied_(optimizer: Optimizer) -> None:
     vars(optimizer).pop(NAME, None)
 
 
+BACKWARDS = 64  # without a step before a warning
 KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
 REMEDY = (
     "Beside a regularizer that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until "
@@ -98,6 +100,21 @@ class OwnDecay:
         if found and not self.taken_over:
             raise DecayError(f"{_what(optimizer)} It did not when the regularizer was attached. {REMEDY}")
         _set_to_zero(optimizer, found)
+
+    def extended_(self, optimizer: Optimizer) -> OwnDecay:
+        """With the groups that joined since: theirs is set to 0 and remembered, if the others' was taken over.
+
+        Raises:
+            DecayError: one that joined decays, and nothing was taken over.
+        """
+        known = {(index, key) for index, key, _ in self.values}
+        found = [one for one in _decaying(optimizer) if one[:2] not in known]
+        if self.beside or not found:
+            return self
+        if not self.taken_over:
+            raise DecayError(f"{_what(optimizer)} {REMEDY}")
+        _set_to_zero(optimizer, found)
+        return replace(self, values=(*self.values, *found))
 
     def restore_(self, optimizer: Optimizer) -> None:
         """Give the groups their own decay back."""
@@ -169,6 +186,57 @@ class Firing:
         return gradient is self.gradient and _versions(self.parameter, gradient) == self.versions
 
 
+class BackwardCount:
+    """Counts backward passes through one parameter since the optimizer's last step, and warns once of many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._hook: Any = None
+        self._warned = False
+
+    def watch_(self, parameter: Parameter | None, optimizer: str) -> None:
+        """Count through this parameter from now on; None: through none."""
+        if self._hook is not None:
+            self._hook.remove()
+        self.count, self._hook = 0, None
+        if parameter is None or not parameter.is_leaf:
+            return
+        here = weakref.ref(self)
+
+        def count(_: Tensor) -> None:
+            counted = here()
+            if counted is not None:
+                counted.count += 1
+                counted._warn_of_many(optimizer)  # noqa: SLF001 - a method of the same class
+
+        self._hook = parameter.register_post_accumulate_grad_hook(count)
+
+    def _warn_of_many(self, optimizer: str) -> None:
+        if self.count < BACKWARDS or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{self.count} backward passes without a step of {optimizer}, to which a regularizer is attached: nothing "
+            f"decays. If another optimizer takes the steps, attach to that one; if gradients are accumulated over so "
+            f"many passes, all is well.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def merged(fresh: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings joined; where both have a key, the kept value.
+
+    >>> merged({"a": {"x": 1, "y": 1}, "b": 1}, {"a": {"x": 2}})
+    {'a': {'x': 2, 'y': 1}, 'b': 1}
+    """
+    out = dict(fresh)
+    for key, value in kept.items():
+        here = out.get(key)
+        out[key] = merged(here, value) if isinstance(here, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
 def is_skipped(optimizer: Optimizer) -> bool:
     """Whether a GradScaler found inf and a fused optimizer, which does not ask it, will skip this step itself."""
     found = getattr(optimizer, "found_inf", None)
@@ -220,7 +288,19 @@ class Handle:
         learning_rates: Sequence[float] | None = None,
         proof: Proof = UNTRIED,
         chain: Sequence[Optimizer] = (),
+        multipliers_of: Callable[[Partition], Mapping[str, float]] | None = None,
+        expects_rates: bool = False,
     ) -> None:
+        """Args:
+        multipliers_of: the multiplier of every group of a partition made anew, for `refresh`.
+        expects_rates: warn at the first step whose learning rate is not the one in `learning_rates`.
+        """
+        self.refreshes_itself = False  # whether a step after freezing or unfreezing calls `refresh`
+        self._multipliers_of = multipliers_of
+        self._learning_rates = learning_rates
+        self._expects_rates = expects_rates and learning_rates is not None
+        self._decay_done = 0.0
+        self._backwards = BackwardCount()
         self.regularizer, self.partition = regularizer, partition
         self.proof = proof
         self.adaptation = proof.adaptation
@@ -238,13 +318,16 @@ class Handle:
         self._hooks: list[Any] = []
         try:
             regularizer.bind(self._binding(optimizer, learning_rates))
-        except DecayError:
+            self._hooks = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+        except BaseException:
+            for hook in self._hooks:
+                hook.remove()
             self._own_decay.restore_(optimizer)
             raise
-        self._hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._watch_backward_()
         add_handle(optimizer, self)
 
     def _binding(self, optimizer: Optimizer, learning_rates: Sequence[float] | None) -> Binding:
@@ -315,6 +398,77 @@ class Handle:
         other = self._optimizer if optimizer is None else bare_optimizer(optimizer)
         return other is self._optimizer and any(handle is self for handle in handles_of(other))
 
+    @property
+    def total_decay_so_far(self) -> float:
+        """D of the steps taken: Σ η·λ at the rates that were used, of the hardest decayed weights; NaN without a D.
+
+        On a device where reading the learning rate would wait for it, NaN as well.
+        """
+        axis = self.regularizer.axis(traits_of(self._optimizer))
+        return self._decay_done * axis.gain if axis.name == "total_decay" else math.nan
+
+    def scalars(self) -> dict[str, float]:
+        """Flat numbers for a logger: λ, λR, D so far and steps; waits for the device."""
+        found = {
+            "decay/strength": self.strength,
+            "decay/penalty": self.penalty(),
+            "decay/steps": float(self.steps),
+            "decay/total_decay_so_far": self.total_decay_so_far,
+        }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def refresh(self) -> tuple[str, ...]:
+        """Group the model again as it is now: after freezing, unfreezing, `add_param_group` or a new head.
+
+        What trained before keeps its multiplier and the regularizer's state; what was frozen or is new gets those of
+        its group. Groups that joined the optimizer with a decay of their own are taken over, if the others were.
+
+        Returns:
+            Names of the parameters that the regularizer decays from now on and did not before.
+
+        Raises:
+            DecayError: the handle is detached; a group that joined decays by itself; the partition cannot be made
+                anew. The handle is then as it was.
+        """
+        optimizer = self._optimizer
+        if not self.is_attached():
+            raise DecayError("This handle is detached. Attach again.")
+        if self._multipliers_of is None:
+            raise DecayError("This handle was not made by attach: attach again.")
+        partition = self.partition.regrouped()
+        multipliers = self._multipliers_of(partition)
+        before = {name: factor for name, factor in self._multiplier.items() if name not in self._frozen}
+        fresh = {row.name: before.get(row.name, multipliers.get(row.group, 0.0)) for row in partition.rows}
+        self._own_decay = self._own_decay.extended_(optimizer)
+        old = self.partition, self._multiplier
+        kept = self.regularizer.state_dict()
+        self.partition, self._multiplier = partition, fresh
+        try:
+            self.regularizer.bind(self._binding(optimizer, self._learning_rates))
+            self.regularizer.load_state_dict(merged(self.regularizer.state_dict(), kept))
+        except BaseException:
+            self.partition, self._multiplier = old
+            raise
+        self._frozen = {row.name for row in partition.rows if row.group == FROZEN}
+        self._name = {id(parameter): row.name for row, parameter in partition.named_parameters()}
+        self._watch_backward_()
+        return tuple(
+            name for name, factor in fresh.items() if factor and not before.get(name) and name not in self._frozen
+        )
+
+    def is_stale(self) -> bool:
+        """Whether the optimizer holds parameters that joined, or were unfrozen, since the model was grouped."""
+        return any(
+            (name := self._name.get(id(parameter))) is None or (name in self._frozen and parameter.requires_grad)
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+        )
+
+    def _watch_backward_(self) -> None:
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        acting = [p for p in held if self._multiplier.get(self._name.get(id(p), ""), 0.0) and p.requires_grad]
+        self._backwards.watch_(acting[0] if acting else None, type(self._optimizer).__name__)
+
     def penalty(self) -> float:
         """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the regularizer has another; 0 for bounds.
 
@@ -348,6 +502,7 @@ class Handle:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self._backwards.watch_(None, "")
         if self.is_attached():
             remove_handle(self._optimizer, self)
             self._own_decay.restore_(self._optimizer)
@@ -364,6 +519,8 @@ class Handle:
             "multipliers": dict(self._multiplier),
             "steps": self.steps,
             "state": self.regularizer.state_dict(),
+            "frozen": sorted(self._frozen),
+            "decay_done": self._decay_done,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -395,7 +552,20 @@ class Handle:
         self.steps = int(state["steps"])
         if not callable(self._strength):
             self._strength = float(state["strength"])
-        self._multiplier = {name: float(theirs[name]) for name in self._multiplier}
+        self._decay_done = float(state.get("decay_done", 0.0))
+        frozen_then = set(state.get("frozen", ()))
+        thawed = [name for name in frozen_then if name not in self._frozen and self._multiplier[name] != theirs[name]]
+        self._multiplier = {
+            name: now if name in frozen_then else float(theirs[name]) for name, now in self._multiplier.items()
+        }
+        if thawed:
+            warnings.warn(
+                f"{len(thawed)} parameters were frozen when this state was saved and train now: "
+                f"{', '.join(sorted(thawed)[:3])}{', …' if len(thawed) > 3 else ''}. They keep the multiplier of this "
+                f"attach.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def restore_gradients_(self) -> None:
         """Put the gradients back that the regularizer replaced for the step."""
@@ -447,6 +617,9 @@ class Handle:
             self._put_back.append((parameter, old, new))
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepArguments | None:
+        if self.refreshes_itself and self.is_stale():
+            self.refresh()
+        self._backwards.count = 0
         self._own_decay.guard_(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if (isinstance(closure, Closure) and closure.is_of(self)) or (
@@ -470,8 +643,35 @@ class Handle:
             return
         for bucket in self._buckets:
             self.regularizer.after_update_(bucket)
+        self._note_rates_(self._buckets)
         self._buckets, self._firing = None, None
         self.steps += 1
+
+    def _note_rates_(self, buckets: Sequence[Bucket]) -> None:
+        """Add η·λ of this step to D so far; warn once where η is not the one that D was computed from."""
+        known = [b for b in buckets if not isinstance(b.lr, Tensor) or b.lr.device.type == "cpu"]
+        if not known:
+            self._decay_done = math.nan if buckets else self._decay_done
+            return
+        rates = [float(bucket.lr) for bucket in known]
+        axis = self.regularizer.axis(traits_of(self._optimizer))
+        if axis.name == "total_decay":
+            peak = axis.peak_lr or max(self._learning_rates or [0.0])
+            taken = [r * r / peak if axis.square and peak else r for r in rates]
+            self._decay_done += max(rate * bucket.strength for rate, bucket in zip(taken, known, strict=True))
+        if not self._expects_rates or self._learning_rates is None:
+            return
+        told = self._learning_rates[self.steps] if self.steps < len(self._learning_rates) else None
+        if told is not None and any(math.isclose(rate, told, rel_tol=1e-6, abs_tol=1e-12) for rate in rates):
+            return
+        self._expects_rates = False
+        saw = "no rate is given for it" if told is None else f"the learning rates given say {told:g}"
+        warnings.warn(
+            f"Step {self.steps} is taken at lr {rates[0]:g}, and {saw}: the total decay will not be what was asked. "
+            f"handle.total_decay_so_far tells what it is. Give the rates that are used, one for each optimizer step.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _collect(self, optimizer: Optimizer) -> list[Bucket]:
         """Decaying parameters with gradients, by strength, optimizer group, device and data type."""
@@ -509,17 +709,20 @@ class Handle:
         if name is None:
             raise DecayError(
                 f"A parameter of shape {tuple(parameter.shape)} joined the optimizer after attach() and is in no "
-                f"group. Call handle.detach() and attach again."
+                f"group. Call handle.refresh(), which groups the model again."
             )
         if name in self._frozen and parameter.requires_grad:
             raise DecayError(
-                f"{name} was frozen at attach() and trains now, in no group. Call handle.detach() and attach again."
+                f"{name} was frozen at attach() and trains now, in no group. Call handle.refresh(), which groups "
+                f"the model again."
             )
         return name
 
     def _attached_optimizer(self) -> Optimizer:
         if not self.is_attached():
             raise DecayError("This handle is detached. Attach again.")
+        if self.refreshes_itself and self.is_stale():
+            self.refresh()
         return self._optimizer
 
 

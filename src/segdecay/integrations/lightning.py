@@ -30,10 +30,12 @@ class Decay(Callback):
 
     Acts once per optimizer step: after backward and clipping, whatever the accumulation, in automatic and manual
     optimization. The LightningModule is what is grouped, so a `partition` must be of it and not of a part. The
-    strength in a checkpoint replaces the one asked for.
+    strength in a checkpoint replaces the one asked for. Layers that are frozen or unfrozen on the way (BaseFinetuning)
+    are grouped again before the next step.
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
+        log: λ, λR, D so far and steps go to the trainer's loggers, every `log_every_n_steps`.
         options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
             come and holds none, they are read from a copy of the schedulers.
 
@@ -48,7 +50,8 @@ class Decay(Callback):
         []
     """
 
-    def __init__(self, regularizer: str, **options: Any) -> None:
+    def __init__(self, regularizer: str, *, log: bool = False, **options: Any) -> None:
+        self._log = log
         self._attachments = Attachments(regularizer, options)
         self._saved: dict[str, Any] | None = None
 
@@ -73,6 +76,14 @@ class Decay(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
         self._attachments.validate_attached(trainer.optimizers)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        del pl_module, outputs, batch, batch_idx
+        if self._log and trainer.global_step % trainer.log_every_n_steps == 0:
+            for logger in trainer.loggers:
+                logger.log_metrics(self._attachments.scalars(), step=trainer.global_step)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         del trainer, pl_module, exception

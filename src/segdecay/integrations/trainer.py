@@ -150,6 +150,7 @@ class Attachments:
                 try:
                     options = self._attach_options(optimizer, ahead, state)
                     self.handles.append(attach(optimizer, model, self.regularizer, **options))
+                    self.handles[-1].refreshes_itself = True
                     if state is not None:
                         self.handles[-1].load_state_dict(state)
                 except DecayError as error:
@@ -178,6 +179,17 @@ class Attachments:
                 f"The trainer's optimizers were replaced after decay was attached ({', '.join(strangers)}). Call "
                 f"segdecay.decay.attach yourself where the last of them is made."
             )
+
+    def scalars(self) -> dict[str, float]:
+        """What the handles tell a logger; with a number in the name where there are several optimizers."""
+        if len(self.handles) == 1:
+            return self.handles[0].scalars() if self.handles[0].is_attached() else {}
+        return {
+            f"{name}/{number}": value
+            for number, handle in enumerate(self.handles)
+            if handle.is_attached()
+            for name, value in handle.scalars().items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """The handles' states, in the order of the optimizers."""

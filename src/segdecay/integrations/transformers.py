@@ -78,6 +78,7 @@ class Decay(TrainerCallback, ExportableState):
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
+        log: λ, λR, D so far and steps join what the trainer logs.
         options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
             come and holds none, they are read from a copy of the scheduler.
 
@@ -93,7 +94,8 @@ class Decay(TrainerCallback, ExportableState):
         []
     """
 
-    def __init__(self, regularizer: str, **options: Any) -> None:
+    def __init__(self, regularizer: str, *, log: bool = False, **options: Any) -> None:
+        self._log = log
         self._attachments = Attachments(regularizer, options)
         self._own_decay: list[dict[str, float]] = []
         self.lost: list[str] = []  # options that a callback rebuilt from JSON has not got
@@ -129,6 +131,13 @@ class Decay(TrainerCallback, ExportableState):
         )
         self._attachments.attach_([optimizer], model, ahead, saved)
 
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        del args, control
+        logs = kwargs.get("logs")
+        if self._log and isinstance(logs, dict) and self._attachments.is_attached():
+            logs.update(self._attachments.scalars())
+            state.log_history[-1].update(self._attachments.scalars())
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -141,7 +150,7 @@ class Decay(TrainerCallback, ExportableState):
         kept = {key: value for key, value in options.items() if _survives_json(value)}
         saved = {**self._attachments.state_dict(), "own_decay": self._own_decay}
         return {
-            "args": {"regularizer": self._attachments.regularizer, **kept},
+            "args": {"regularizer": self._attachments.regularizer, "log": self._log, **kept},
             "attributes": {
                 "lost": [key for key in options if key not in kept],
                 "checkpointed": to_json(saved) if self.handles else {},
