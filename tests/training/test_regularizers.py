@@ -118,7 +118,7 @@ def test_tune_with_l2_sp_takes_options_and_pastes_them(tmp_path: Path) -> None:
     config = small_config(tmp_path / "data", decay=decay)
     taken = replace(done.verdict, strength=Strength("total_decay", 1.0))
     pasted = paste_of(config, taken, Preflight(group_parameters(UNet(3, 3, width=4, depth=2)), 0.0, 0), 12)
-    assert "regularizer='l2_sp'" in pasted
+    assert "attach(optimizer, model, 'l2_sp'" in pasted
     assert "options={'mode': 'decoupled', 'new': []}" in pasted
     assert load_yaml((done.run / "run.yaml").read_text(encoding="utf-8"))["decay"]["options"] == decay["options"]
 

@@ -114,7 +114,7 @@ def attach(
         multipliers_of=lambda now: _multipliers(
             given, rule, now, multipliers, optimizer if groups == "optimizer" else None
         ),
-        expects_rates=given.asks_for_law,
+        expects_rates=given.asks_for_rates,
     )
     try:
         lambda_ = given.resolve(axis.with_size(handle.size()), regularizer, optimizer) if shared is None else shared

@@ -366,6 +366,11 @@ class Handle:
             )
 
     @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer whose steps it acts in: the innermost one of wrappers."""
+        return self._optimizer
+
+    @property
     def strength(self) -> float:
         """λ of the next step, before the groups' multipliers."""
         return scheduled(self._strength, self.steps) if callable(self._strength) else self._strength

@@ -13,7 +13,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -207,13 +207,17 @@ def choose(optimizer: Optimizer, is_decayed: Callable[[Parameter], bool]) -> lis
 
 @contextmanager
 def untouched_randomness() -> Iterator[None]:
-    """Give torch's, Python's and numpy's random numbers back as they were, and keep warnings inside."""
+    """Give torch's, Python's and numpy's random numbers back as they were; keep warnings inside; compile nothing."""
     python = random.getstate()
     numpy = sys.modules.get("numpy")
     theirs = numpy.random.get_state() if numpy is not None else None
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+            if "torch._dynamo" in sys.modules:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
     finally:
         random.setstate(python)

@@ -222,6 +222,11 @@ class Given:
         """Whether D, τ or an axis value was given, which mean something only where the regularizer's law holds."""
         return self.strength is not None and self.strength.unit in ("total_decay", "timescale", "axis")
 
+    @property
+    def asks_for_rates(self) -> bool:
+        """Whether D or τ was given with the learning rates that are to be used."""
+        return self.strength is not None and self.strength.unit in ("total_decay", "timescale")
+
     def multipliers(
         self, regularizer: Regularizer, partition: Partition, given: Mapping[str, float] | None
     ) -> tuple[float | None, dict[str, float]]:
