@@ -131,6 +131,19 @@ def test_l2_of_which_centred_gradients_leave_nothing_is_refused() -> None:
         attach(po.Ranger(net.parameters(), lr=RATE), net, "l2", strength=0.5)
 
 
+def test_l2_on_weights_of_fixed_norm_is_refused() -> None:
+    net, _ = layer()
+    with pytest.raises(DecayError, match="is not pulled towards zero"):
+        attach(po.Nero(net.parameters(), lr=RATE), net, "l2", strength=0.5)
+
+
+def test_an_average_that_is_deployed_is_named() -> None:
+    net, _ = layer()
+    handle = attach(po.SPlus(net.parameters(), lr=RATE, weight_decay=0.0), net, "decoupled", strength=0.5)
+    assert handle.proof.status == "acts"
+    assert "eval() deploys an average of the weights" in handle.proof.text
+
+
 def test_sam_decays_once_a_step() -> None:
     net, start = layer()
     optimizer: Any = po.SAM(net.parameters(), torch.optim.SGD, lr=0.1)

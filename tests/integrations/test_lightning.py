@@ -172,8 +172,11 @@ def cosine(model: nn.Module) -> Any:
     return [optimizer], [CosineAnnealingLR(optimizer, 4)]
 
 
-@pytest.mark.parametrize("target", [{"strength": 2.0}, {"total_decay": 0.3}, {"timescale_epochs": 20.0}])
-def test_a_resumed_fit_equals_an_unbroken_one(tmp_path: Path, target: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [{"strength": 2.0}, {"strength": Strength.from_total_decay(0.3)}, {"strength": Strength.from_timescale(20.0)}],
+)
+def test_a_resumed_fit_equals_an_unbroken_one(tmp_path: Path, target: dict[str, Any]) -> None:
     whole = Decay("decoupled", take_over=True, **target)
     unbroken = fit(whole, cosine, max_epochs=4)
     path = tmp_path / "half.ckpt"

@@ -86,7 +86,7 @@ def test_total_decay_is_reached_over_the_rates_that_the_fit_really_had(
 
 def test_looking_ahead_leaves_the_real_schedule_alone() -> None:
     seen = []
-    for target in ({"strength": 0.1}, {"total_decay": 0.2}):
+    for target in ({"strength": 0.1}, {"strength": Strength.from_total_decay(0.2)}):
         rates = Rates()
         make_trainer(Decay("decoupled", **target), rates, max_epochs=4).fit(Module(one_cycle), loader())
         seen.append(rates.seen)

@@ -83,9 +83,13 @@ def test_bf16_equals_a_plain_loop_under_autocast(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "rebuilt"),
-    [({"strength": 2.0}, True), ({"total_decay": 0.3}, False), ({"timescale_epochs": 20.0}, True)],
+    [
+        ({"strength": 2.0}, True),
+        ({"strength": Strength.from_total_decay(0.3)}, False),
+        ({"strength": Strength.from_timescale(20.0)}, True),
+    ],
 )
-def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, float], rebuilt: bool) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, Any], rebuilt: bool) -> None:
     settings: dict[str, Any] = {"lr_scheduler_type": "cosine", "num_train_epochs": 4, "weight_decay": 0.3}
     whole = Decay("decoupled", take_over=True, **target)
     unbroken = trained(make_trainer(tmp_path / "whole", whole, **settings))

@@ -209,7 +209,7 @@ class BackwardCount:
                 counted.count += 1
                 counted._warn_of_many(optimizer)  # noqa: SLF001 - a method of the same class
 
-        self._hook = parameter.register_post_accumulate_grad_hook(count)
+        self._hook = parameter.register_post_accumulate_grad_hook(count)  # type: ignore[no-untyped-call]
 
     def _warn_of_many(self, optimizer: str) -> None:
         if self.count < BACKWARDS or self._warned:

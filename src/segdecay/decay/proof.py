@@ -79,6 +79,7 @@ class _Found:
     left: float  # share left after the steps without gradient
     asked: float
     pulls: bool  # every stand-in is nearer to zero than without the regularizer
+    averages: bool = False  # what `eval` deploys lags behind the weights that are trained
 
 
 def prove(
@@ -108,35 +109,45 @@ def prove(
     if moment == "nothing" or not any(chosen):
         return Proof("acts", "Nothing is to be decayed.", Adaptation(rate_key=rate))
     name = " over ".join(type(one).__name__ for one in reversed(chain))
-    found: _Found | None = None
-    doubles: tuple[str, ...] = ()
     try:
         with untouched_randomness():
-            bare, keys, builder = _bare_trial(chain, chosen, rate)
-            if keys or len(chain) > 1:
-                builder = replace(builder, idle_steps=WRAPPED_STEPS)
-                bare, keys = builder.bare()
-            found = _hold(bare, builder(moment, ()), moment, chain)
-            if not found.holds and keys and rule.multiplies:
-                both = _hold(bare, builder(moment, keys), moment, chain)
-                if both.holds:
-                    found, doubles = both, keys
+            found, keys, doubles = _try(chain, chosen, rate, moment, multiplies=rule.multiplies)
     except Exception as error:  # noqa: BLE001 - somebody else's optimizer, on weights it was not built for
         why = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
         return Proof("not proven", f"{name} could not be tried on stand-in weights ({why}).", Adaptation(rate_key=rate))
-    if moment == "gradient":
-        if not found.pulls or (needs_law and traits_of(chain[0]).is_sgd and not found.holds):
-            raise DecayError(_refusal(name, rule, found, moment, doubled=bool(keys)))
-    elif not found.holds:
+    must_follow_sgd = needs_law and traits_of(chain[0]).is_sgd
+    is_kept = found.holds if moment != "gradient" or must_follow_sgd else found.pulls
+    if not is_kept:
         raise DecayError(_refusal(name, rule, found, moment, doubled=bool(keys)))
     if doubles:
         text = f"{name} keeps copies of the weights ({', '.join(doubles)}), which are decayed with them."
         return Proof("adapted", text, Adaptation(doubles, rate))
     if rate:
         return Proof("adapted", f"{name} finds its own rate: η is lr·{rate}.", Adaptation((), rate))
+    return Proof("acts", _words(name, found, moment))
+
+
+def _words(name: str, found: _Found, moment: Channel) -> str:
     if moment == "gradient":
-        return Proof("acts", "Tried on stand-in weights: λ·w in the gradient pulls them towards zero.")
-    return Proof("acts", f"Tried on stand-in weights: {found.left:.4g} left, {found.asked:.4g} asked.")
+        return "Tried on stand-in weights: λ·w in the gradient pulls them towards zero."
+    average = f" {name}.eval() deploys an average of the weights, which lags behind." if found.averages else ""
+    return f"Tried on stand-in weights: {found.left:.4g} left, {found.asked:.4g} asked.{average}"
+
+
+def _try(
+    chain: Sequence[Optimizer], chosen: Any, rate: str, moment: Channel, *, multiplies: bool
+) -> tuple[_Found, tuple[str, ...], tuple[str, ...]]:
+    """What was found; the keys of copies of the weights; those that must be decayed too for the law to hold."""
+    bare, keys, builder = _bare_trial(chain, chosen, rate)
+    if keys or len(chain) > 1:
+        builder = replace(builder, idle_steps=WRAPPED_STEPS)
+        bare, keys = builder.bare()
+    found = _hold(bare, builder(moment, ()), moment, chain)
+    if not found.holds and keys and multiplies:
+        both = _hold(bare, builder(moment, keys), moment, chain)
+        if both.holds:
+            return both, keys, keys
+    return found, keys, ()
 
 
 def _bare_trial(chain: Sequence[Optimizer], chosen: Any, rate: str) -> tuple[_Trial, tuple[str, ...], Any]:
@@ -241,7 +252,8 @@ def _hold(bare: _Trial, trial: _Trial, moment: Channel, chain: Sequence[Optimize
     count = len(trial.factors) - MOVING_STEPS
     left = _share(trial.path[count], trial.path[0])
     pulls = all(
-        _inner(b - w, s) > 0 for b, w, s in zip(bare.path[count], trial.path[count], trial.path[0], strict=True)
+        _inner(b - w, s) > 0 and float(w.norm()) < float(b.norm()) * (1 - 1e-12)
+        for b, w, s in zip(bare.path[count], trial.path[count], trial.path[0], strict=True)
     )
     if moment == "gradient":
         axis_traits = traits_of(chain[0])
@@ -254,7 +266,8 @@ def _hold(bare: _Trial, trial: _Trial, moment: Channel, chain: Sequence[Optimize
     moving = _distance(bare, trial, 0, len(trial.factors)) <= CLOSE
     used = _share(trial.deployed, trial.path[0]) / _share(trial.path[-1], trial.path[0])
     plain = _share(bare.deployed, bare.path[0]) / _share(bare.path[-1], bare.path[0])
-    return _Found(exact and moving and abs(used - plain) <= CLOSE * abs(plain), left, asked, pulls)
+    lag = abs(used - plain) / max(abs(plain), 1e-300)
+    return _Found(exact and moving and lag <= CLOSE, left, asked, pulls, averages=lag > EXACT)
 
 
 def _distance(bare: _Trial, trial: _Trial, first: int, last: int) -> float:

@@ -81,7 +81,7 @@ class Decay(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         del pl_module, outputs, batch, batch_idx
-        if self._log and trainer.global_step % trainer.log_every_n_steps == 0:
+        if self._log and trainer.global_step % getattr(trainer, "log_every_n_steps", 50) == 0:
             for logger in trainer.loggers:
                 logger.log_metrics(self._attachments.scalars(), step=trainer.global_step)
 

@@ -87,10 +87,10 @@ def test_lines_to_paste_name_p_and_decay_nothing() -> None:
 
 def test_lines_to_paste_carry_options_and_bounds() -> None:
     lines = paste_lines("l2_sp", "adamw", 0.2, 0.01, regularizer_options={"new": ["head"]}, learning_rates=[0.01] * 10)
-    assert "regularizer='l2_sp', strength=0.2, options={'new': ['head']}" in lines
+    assert "attach(optimizer, model, 'l2_sp', strength=0.2, options={'new': ['head']}" in lines
     assert "keep D = 0.02" in lines
     lines = paste_lines("max_norm", "sgd", 2.0, 0.01)
-    assert "regularizer='max_norm', strength=2.0" in lines
+    assert "attach(optimizer, model, 'max_norm', strength=2.0" in lines
     assert "max_norm = 2 does not depend on schedule, epochs or batch size." in lines
     lines = paste_lines("max_norm", "sgd", float("inf"), 0.01)
     assert "attach" not in lines
