@@ -34,6 +34,7 @@ IDLE_STEPS = 7  # at least one synchronisation of Lookahead (k = 5 or 6), after 
 WRAPPED_STEPS = 14  # more than two synchronisations
 MOVING_STEPS = 3
 EXACT = 1e-6  # of the decay, where no gradient acts
+PULL = 1e-9  # of the weight: what a pull towards zero takes off at least
 CLOSE = 0.5  # of the decay, where gradients act and updates may depend on the weights
 
 
@@ -252,7 +253,7 @@ def _hold(bare: _Trial, trial: _Trial, moment: Channel, chain: Sequence[Optimize
     count = len(trial.factors) - MOVING_STEPS
     left = _share(trial.path[count], trial.path[0])
     pulls = all(
-        _inner(b - w, s) > 0 and float(w.norm()) < float(b.norm()) * (1 - 1e-12)
+        _inner(b - w, s) > 0 and float(w.norm()) < float(b.norm()) * (1 - PULL)
         for b, w, s in zip(bare.path[count], trial.path[count], trial.path[0], strict=True)
     )
     if moment == "gradient":
