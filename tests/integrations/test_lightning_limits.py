@@ -175,7 +175,7 @@ def test_a_module_that_steps_schedules_itself_is_asked_for_the_rates() -> None:
             del metric
             scheduler.step()
 
-    with pytest.raises(DecayError, match=r"Own overrides lr_scheduler_step.*learning_rates=\["):
+    with pytest.raises(DecayError, match=r"UserFunction overrides lr_scheduler_step.*learning_rates=\["):
         make_trainer(Decay("decoupled", strength=Strength.from_total_decay(0.2))).fit(UserFunction(stairs), loader())
 
 

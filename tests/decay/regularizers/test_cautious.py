@@ -258,5 +258,5 @@ def test_sparse_gradients_decay_as_dense_ones() -> None:
 def test_complex_weights_are_refused() -> None:
     model = nn.Linear(2, 2, bias=False)
     model.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
-    with pytest.raises(DecayError, match=r"complex numbers do not have: weight"):
+    with pytest.raises(DecayError, match=r"not defined for complex weights: weight"):
         attach(SGD(model.parameters(), lr=0.1), model, "cautious", strength=0.1)
