@@ -87,10 +87,9 @@ class Subject:
         handle = decay.attach(
             self.optimizer,
             self.net,
-            regularizer=case.regularizer,
-            strength=case.strength,
+            case.regularizer,
+            strength=decay.Strength.from_lambda(case.strength, learning_rates=[LEARNING_RATE]),
             options=case.options,
-            learning_rates=[LEARNING_RATE],
         )
         try:
             yield handle

@@ -50,7 +50,13 @@ def measure(name: str, model: nn.Module, images: Tensor, target: Tensor, *, roun
     """Medians over `rounds` of a bare step, a watched step and a reading, in turn."""
     partition = decay.group_parameters(model)
     optimizer = torch.optim.AdamW(decay.optimizer_groups(partition), lr=1e-3, weight_decay=0.0, fused=True)
-    decay.attach(optimizer, model, regularizer="decoupled", strength=0.1, partition=partition, learning_rates=[1e-3])
+    decay.attach(
+        optimizer,
+        model,
+        "decoupled",
+        strength=decay.Strength.from_lambda(0.1, learning_rates=[1e-3]),
+        partition=partition,
+    )
     diagnostics = decay.Diagnostics(model, optimizer, class_counts=[10.0 + k for k in range(11)])
 
     def step() -> None:

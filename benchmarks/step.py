@@ -32,7 +32,13 @@ def _trainer(regularizer: str | None, penalty_in_loss: bool = False) -> Callable
     partition = decay.group_parameters(net)
     optimizer = torch.optim.AdamW(decay.optimizer_groups(partition), lr=3e-3, weight_decay=0.0, fused=True)
     if regularizer is not None:
-        decay.attach(optimizer, net, regularizer=regularizer, strength=0.1, partition=partition, learning_rates=[3e-3])
+        decay.attach(
+            optimizer,
+            net,
+            regularizer,
+            strength=decay.Strength.from_lambda(0.1, learning_rates=[3e-3]),
+            partition=partition,
+        )
     images, masks = torch.randn(8, 3, 48, 48), torch.randint(0, 11, (8, 48, 48))
 
     def step() -> None:

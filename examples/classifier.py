@@ -39,7 +39,7 @@ def main() -> None:
     for strength in (0.0, 1e-2):
         net = make_net()
         optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9)
-        handle = attach(optimizer, net, regularizer="l2", strength=strength)
+        handle = attach(optimizer, net, "l2", strength=strength)
         order = torch.Generator().manual_seed(0)
         for _ in range(EPOCHS):
             losses = []

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from segdecay.data.formats.digits import compose_scenes
+from segdecay.decay import Strength
 from segdecay.integrations.lightning import Decay
 from segdecay.models.unet import UNet
 
@@ -57,7 +58,7 @@ def main() -> None:
     scenes = compose_scenes(n_train=48, n_test=1)["train"]
     images = torch.from_numpy(scenes.images).permute(0, 3, 1, 2).float() / 255
     loader = DataLoader(TensorDataset(images, torch.from_numpy(scenes.masks).long()), batch_size=BATCH, shuffle=True)
-    decay = Decay("decoupled", total_decay=TOTAL_DECAY)  # λ follows from the schedule: D = Σ η·λ
+    decay = Decay("decoupled", strength=Strength.from_total_decay(TOTAL_DECAY))  # λ follows from the schedule
     trainer = Trainer(
         max_epochs=EPOCHS,
         callbacks=[decay],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import segdecay
 from segdecay.data import Dataset
-from segdecay.decay import attach
+from segdecay.decay import Strength, attach
 from segdecay.metrics.confusion import image_confusions
 from segdecay.models.unet import UNet
 from segdecay.training.batches import derive_seed, generator
@@ -40,7 +40,9 @@ def train(setting: segdecay.Setting, fold: segdecay.UserFold, seed: int) -> Tens
     torch.manual_seed(derive_seed(seed, fold.number, "init"))  # any seed will do, if it is the same for every setting
     model = UNet(in_channels=3, classes=len(fold.classes), width=4, depth=2).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03, weight_decay=0.0, fused=True)
-    attach(optimizer, model, regularizer="decoupled", axis_value=setting.value, learning_rates=setting.learning_rates)
+    attach(
+        optimizer, model, "decoupled", strength=Strength.from_axis(setting.value, learning_rates=setting.learning_rates)
+    )
     rates, loss_of = iter(setting.learning_rates), build_loss(setting.config.loss)
     for epoch in range(training.epochs):
         order = torch.randperm(len(images), generator=generator(seed, fold.number, "order", epoch)).numpy()

@@ -28,7 +28,7 @@ def main() -> None:
     images, masks = tensors("train")
     net = UNet(in_channels=3, classes=CLASSES, width=8, depth=3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    handle = attach(optimizer, net, regularizer="l2", strength=1e-3)  # weights decay; norm layers and biases do not
+    handle = attach(optimizer, net, "l2", strength=1e-3)  # weights decay; norm layers and biases do not
     for epoch in range(1, EPOCHS + 1):
         losses = []
         for chosen in torch.randperm(len(images)).split(BATCH):

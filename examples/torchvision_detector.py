@@ -41,7 +41,7 @@ def main() -> None:
     handle = attach(
         optimizer,
         model,
-        regularizer="decoupled",
+        "decoupled",
         strength=0.05,
         partition=partition,
         multipliers={"head": 0.1},

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, Trainer, TrainerCallback, TrainingArguments
 
 from segdecay.data.formats.digits import compose_scenes
+from segdecay.decay import Strength
 from segdecay.integrations.transformers import Decay
 
 TOTAL_DECAY = 0.02
@@ -52,7 +53,7 @@ def main() -> None:
     torch.manual_seed(0)
     sizes = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 1, 2, 4]}
     model = SegformerForSemanticSegmentation(SegformerConfig(**sizes, decoder_hidden_size=32, num_labels=11))
-    decay = Decay("decoupled", total_decay=TOTAL_DECAY)  # λ follows from the schedule: D = Σ η·λ
+    decay = Decay("decoupled", strength=Strength.from_total_decay(TOTAL_DECAY))  # λ follows from the schedule
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

@@ -18,7 +18,8 @@ from torch import nn
 
 import segdecay.cli.main as cli
 from segdecay.config.schema import parse_config
-from segdecay.decay import CONVENTIONS, attach, group_parameters
+from segdecay.decay import Strength, attach, group_parameters
+from segdecay.decay.conventions import CONVENTIONS
 from segdecay.errors import ConfigError, DecayError, SegdecayError
 from segdecay.training.optim import learning_rates
 from segdecay.training.strength_units import StrengthReport, StrengthRequest, report_strength
@@ -124,7 +125,13 @@ def _idle(regularizer: str, found: StrengthReport, optimizer: str, rates: list[f
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
     trained = kind(net.parameters(), lr=max(rates), weight_decay=0.0)
     partition = group_parameters(net, feeds_norm=["0.weight"] if regularizer == "corrected" else None)
-    attach(trained, net, regularizer=regularizer, strength=found.lambda_, learning_rates=rates, partition=partition)
+    attach(
+        trained,
+        net,
+        regularizer,
+        strength=Strength.from_lambda(found.lambda_, learning_rates=rates),
+        partition=partition,
+    )
     if regularizer == "l2_sp":
         nn.init.constant_(net[0].get_parameter("weight"), start + 1.0)
     for rate in rates:

@@ -32,7 +32,7 @@ def test_under_accumulation_the_regularizer_acts_once_per_step(regularizer: str)
     def fit(strength: float, own: float) -> tuple[list[Tensor], Handle | None]:
         model = make_net()
         optimizer = native(regularizer, model, own)
-        handle = attach(optimizer, model, regularizer=regularizer, strength=strength) if strength else None
+        handle = attach(optimizer, model, regularizer, strength=strength) if strength else None
         for step in range(12):
             (model(data(step)).square().mean() / 3).backward()
             if step % 3 == 2:
@@ -50,7 +50,7 @@ def test_under_accumulation_the_regularizer_acts_once_per_step(regularizer: str)
 def test_gradients_are_the_same_tensors_with_the_same_values_after_the_step() -> None:
     model = make_net()
     optimizer = SGD(model.parameters(), lr=0.1)
-    attach(optimizer, model, regularizer="l2", strength=0.3)
+    attach(optimizer, model, "l2", strength=0.3)
     model(data(0)).square().mean().backward()
     before = [
         (parameter.grad, parameter.grad.clone()) for parameter in model.parameters() if parameter.grad is not None
@@ -68,7 +68,7 @@ def test_with_a_closure_the_regularizer_acts_after_backward_and_clipping(regular
         model = make_net()
         optimizer = native(regularizer, model, own)
         if strength:
-            attach(optimizer, model, regularizer=regularizer, strength=strength)
+            attach(optimizer, model, regularizer, strength=strength)
         for step in range(6):
 
             def closure(step: int = step) -> float:
@@ -96,7 +96,7 @@ def test_a_closure_that_is_called_twice_sees_its_own_gradients_and_shrinks_once(
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 2.0)
     optimizer = Twice(model.parameters(), lr=0.5)
-    attach(optimizer, model, regularizer="decoupled", strength=0.1)
+    attach(optimizer, model, "decoupled", strength=0.1)
 
     def closure() -> float:
         optimizer.zero_grad()
@@ -119,7 +119,7 @@ def test_an_optimizer_whose_step_calls_its_parents_decays_once(regularizer: str,
     def fit(kind: type[SGD]) -> tuple[list[Tensor], int]:
         model = make_net()
         optimizer = kind(model.parameters(), lr=0.1)
-        handle = attach(optimizer, model, regularizer=regularizer, strength=0.3)
+        handle = attach(optimizer, model, regularizer, strength=0.3)
         for step in range(3):
 
             def closure(step: int = step) -> None:
@@ -143,7 +143,7 @@ def test_a_new_gradient_of_the_same_values_is_a_new_step() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 2.0)
     optimizer = SGD(model.parameters(), lr=0.5)
-    attach(optimizer, model, regularizer="decoupled", strength=0.1)
+    attach(optimizer, model, "decoupled", strength=0.1)
     model.weight.grad = torch.zeros(1, 1)
     optimizer.step()
     optimizer.step()
@@ -162,7 +162,7 @@ def test_under_a_grad_scaler_it_equals_torch_also_on_a_step_skipped_for_inf(
     def fit(strength: float, own: float) -> tuple[list[Tensor], int | None, list[bool]]:
         model = make_net()
         optimizer = native(regularizer, model, own, fused=fused, foreach=False)
-        handle = attach(optimizer, model, regularizer=regularizer, strength=strength) if strength else None
+        handle = attach(optimizer, model, regularizer, strength=strength) if strength else None
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
         moved = []
         for step in range(6):
@@ -202,7 +202,7 @@ def test_frozen_excluded_and_gradientless_parameters_are_untouched(regularizer: 
     model = Parts()
     model.frozen.requires_grad_(requires_grad=False)
     optimizer = SGD(model.parameters(), lr=0.1)
-    handle = attach(optimizer, model, regularizer=regularizer, strength=0.5)
+    handle = attach(optimizer, model, regularizer, strength=0.5)
     for parameter in (model.frozen.weight, *model.norm.parameters(), *model.head.parameters()):
         parameter.grad = torch.zeros_like(parameter)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
@@ -217,7 +217,7 @@ def test_two_optimizers_on_one_model_decay_their_own_parts() -> None:
     model = make_net()
     first = SGD(model.conv.parameters(), lr=0.1)
     second = SGD([*model.norm.parameters(), *model.head.parameters()], lr=0.1)
-    handles = [attach(optimizer, model, regularizer="decoupled", strength=0.5) for optimizer in (first, second)]
+    handles = [attach(optimizer, model, "decoupled", strength=0.5) for optimizer in (first, second)]
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = weights(model)
@@ -241,7 +241,7 @@ def test_a_parameter_shared_between_modules_decays_once() -> None:
     model = Tied()
     nn.init.ones_(model.body.weight)
     optimizer = SGD(model.parameters(), lr=0.5)
-    handle = attach(optimizer, model, regularizer="decoupled", strength=0.1)
+    handle = attach(optimizer, model, "decoupled", strength=0.1)
     assert handle.penalty() == pytest.approx(0.1 * 0.5 * 9)
     model.body.weight.grad = torch.zeros(3, 3)
     optimizer.step()
@@ -255,7 +255,7 @@ def test_a_compiled_model_is_named_and_decayed_as_the_bare_one() -> None:
     model = make_net()
     wrapped = cast("nn.Module", torch.compile(model))
     optimizer = SGD(wrapped.parameters(), lr=0.1)
-    handle = attach(optimizer, wrapped, regularizer="decoupled", strength=0.5, partition=group_parameters(model))
+    handle = attach(optimizer, wrapped, "decoupled", strength=0.5, partition=group_parameters(model))
     assert list(handle.strengths()) == [name for name, _ in model.named_parameters()]
 
 
@@ -265,9 +265,9 @@ def test_it_acts_through_fabric_attached_before_or_after_setup(regularizer: str,
     fabric = Fabric(accelerator="cpu", devices=1)
     model, reference = make_net(), make_net()
     optimizer, expected = native(regularizer, model, 0.0), native(regularizer, reference, 0.3)
-    handle = attach(optimizer, model, regularizer=regularizer, strength=0.3) if before_setup else None
+    handle = attach(optimizer, model, regularizer, strength=0.3) if before_setup else None
     fabric_model, fabric_optimizer = fabric.setup(model, optimizer)
-    handle = handle or attach(fabric_optimizer, fabric_model, regularizer=regularizer, strength=0.3)
+    handle = handle or attach(fabric_optimizer, fabric_model, regularizer, strength=0.3)
     for step in range(3):
         fabric_optimizer.zero_grad()
         fabric.backward(fabric_model(data(step)).square().mean())

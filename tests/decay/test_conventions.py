@@ -15,7 +15,8 @@ from timm.optim.sgdw import SGDW
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from segdecay.decay import Numbers, attach, from_convention
+from segdecay.decay import Numbers, attach
+from segdecay.decay.conventions import from_convention
 
 Array = NDArray[np.float64]
 SAMPLES, FEATURES = 40, 4
@@ -63,7 +64,7 @@ def test_the_tool_at_its_value_and_our_regularizer_at_the_translated_strength_ta
     attach(
         bare,
         own,
-        regularizer=regularizer,
+        regularizer,
         strength=from_convention(name, value, regularizer=regularizer, optimizer=bare),
     )
     torch.testing.assert_close(trained(bare, own.weight), expected, rtol=1e-12, atol=1e-14)
@@ -89,7 +90,7 @@ def test_the_papers_own_recursion_is_ours_at_its_strength_over_the_base_learning
     optimizer = AdamW(layer.parameters(), lr=alpha, weight_decay=0.0)
     strength = from_convention("adamw-paper", paper, regularizer="decoupled", optimizer=optimizer, numbers=at)
     assert strength == pytest.approx(0.6)
-    attach(optimizer, layer, regularizer="decoupled", strength=strength)
+    attach(optimizer, layer, "decoupled", strength=strength)
     assert trained(optimizer, layer.weight).numpy() == pytest.approx(weight, abs=1e-12)
 
 
@@ -97,7 +98,7 @@ def test_a_keras_regularizer_in_the_loss_is_our_l2_at_twice_its_value() -> None:
     value, in_loss, own = 0.3, fresh(), fresh()
     inputs = torch.randn(10, FEATURES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     sgd = SGD(own.parameters(), lr=0.1)
-    attach(sgd, own, regularizer="l2", strength=from_convention("keras-l2", value, regularizer="l2", optimizer=sgd))
+    attach(sgd, own, "l2", strength=from_convention("keras-l2", value, regularizer="l2", optimizer=sgd))
     plain = SGD(in_loss.parameters(), lr=0.1)
     for _ in range(10):
         for optimizer, layer, penalty in ((plain, in_loss, value), (sgd, own, 0.0)):
@@ -112,7 +113,7 @@ def test_keras_weight_decay_takes_variable_times_decay_times_learning_rate_away(
     expected = layer.weight.detach() - layer.weight.detach() * value * lr
     sgd = SGD(layer.parameters(), lr=lr)
     strength = from_convention("keras-weight-decay", value, regularizer="decoupled", optimizer=sgd)
-    attach(sgd, layer, regularizer="decoupled", strength=strength)
+    attach(sgd, layer, "decoupled", strength=strength)
     layer.weight.grad = torch.zeros_like(layer.weight)
     sgd.step()
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-14, atol=0)
@@ -163,7 +164,7 @@ def fit(
         nn.init.zeros_(parameter)
     optimizer = SGD(layer.parameters(), lr=lr * (1 - momentum), momentum=momentum)
     strength = from_convention(name, value, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
-    attach(optimizer, layer, regularizer=regularizer, strength=strength)
+    attach(optimizer, layer, regularizer, strength=strength)
     for _ in range(steps):
         optimizer.zero_grad()
         loss(layer(torch.from_numpy(inputs))).backward()  # type: ignore[no-untyped-call]

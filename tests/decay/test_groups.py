@@ -16,15 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from segdecay.decay import (
-    DEFAULT_MULTIPLIERS,
-    GROUPS,
-    Partition,
-    bare_module,
-    group_multipliers,
-    group_parameters,
-    optimizer_groups,
-)
+from segdecay.decay import Partition, group_parameters, optimizer_groups
+from segdecay.decay.groups import DEFAULT_MULTIPLIERS, GROUPS, bare_module, group_multipliers
 from segdecay.errors import DecayError
 from segdecay.models.unet import UNet
 

@@ -12,19 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from segdecay.decay import (
-    Axis,
-    Coupling,
-    axis_of,
-    check_first_order,
-    decoupled_axis,
-    describe_strength,
-    idle_weight,
-    lambda_of_timescale,
-    sgd_axis,
-    timescale_epochs,
-    total_decay,
-)
+from segdecay.decay import axis_of, describe_strength
+from segdecay.decay.axes import Coupling, StrengthAxis, decoupled_axis, sgd_axis
+from segdecay.decay.strength import check_first_order, idle_weight, lambda_of_timescale, timescale_epochs, total_decay
 from segdecay.errors import DecayError
 
 RATES = [0.05, 0.1, 0.1, 0.05, 0.0]
@@ -185,13 +175,13 @@ def test_total_decay_four_at_momentum_099_overshoots_where_exp_says_two_percent(
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 @pytest.mark.parametrize("axis", [decoupled_axis(), sgd_axis(Coupling(0.9)), axis_of("l2", "adam")])
-def test_a_value_that_is_no_finite_number_from_0_is_refused(axis: Axis, value: float) -> None:
+def test_a_value_that_is_no_finite_number_from_0_is_refused(axis: StrengthAxis, value: float) -> None:
     with pytest.raises(DecayError, match=f"{axis.name} must be a finite number, 0 or more; saw {value}"):
         axis.to_lambda(value, RATES)
 
 
 @pytest.mark.parametrize("axis", [decoupled_axis(), sgd_axis(Coupling(0.9)), axis_of("l2", "adam")])
-def test_a_value_from_the_largest_on_is_refused_and_the_largest_is_named(axis: Axis) -> None:
+def test_a_value_from_the_largest_on_is_refused_and_the_largest_is_named(axis: StrengthAxis) -> None:
     largest = axis.largest(RATES)
     assert max(RATES) * axis.to_lambda(0.999 * largest, RATES) == pytest.approx(0.999)
     with pytest.raises(DecayError, match=f"η·λ would reach 1.*must stay below {largest:.6g}"):

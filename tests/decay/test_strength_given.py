@@ -1,6 +1,4 @@
-"""The ways to say how hard: a number, a schedule, by group, by axis value, by D and by τ; and two regularizers at
-once.
-"""
+"""Strengths given to `attach`: a number, a schedule, by group, or a `Strength`; what is refused leaves no trace."""
 
 from __future__ import annotations
 
@@ -11,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from segdecay.decay import attach, axis_of, handles_of, relative_axis
+from segdecay.decay import Strength, attach, axis_of
+from segdecay.decay.axes import relative_axis
+from segdecay.decay.handle import handles_of
 from segdecay.errors import DecayError
 
 RATES = [0.1, 0.2, 0.1]
@@ -25,7 +25,7 @@ def _net() -> nn.Sequential:
 def _attached(**asked: Any) -> Any:
     net = _net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    return net, optimizer, attach(optimizer, net, regularizer=asked.pop("regularizer", "decoupled"), **asked)
+    return net, optimizer, attach(optimizer, net, asked.pop("regularizer", "decoupled"), **asked)
 
 
 def _idle_steps(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -43,7 +43,7 @@ def test_a_schedule_acts_step_by_step_and_goes_on_where_it_was() -> None:
     state = handle.state_dict()
     assert handle.strength == 0.0
     handle.detach()
-    handle = attach(optimizer, net, regularizer="decoupled", strength=schedule)
+    handle = attach(optimizer, net, "decoupled", strength=schedule)
     handle.load_state_dict(state)
     _idle_steps(net, optimizer, 1)
     assert handle.strength == 0.2
@@ -67,21 +67,32 @@ def test_axis_values_total_decay_and_timescales_become_the_same_strength() -> No
     lambda_ = axis_of("decoupled", "sgd").to_lambda(0.3, RATES)
     timescale = 1 / (lambda_ * 0.2 * 5)
     for asked in (
-        {"axis_value": 0.3, "learning_rates": RATES},
-        {"total_decay": 0.3, "learning_rates": RATES},
-        {"timescale_epochs": timescale, "learning_rates": RATES, "steps_per_epoch": 5},
+        Strength.from_axis(0.3, learning_rates=RATES),
+        Strength.from_total_decay(0.3, learning_rates=RATES),
+        Strength.from_timescale(timescale, learning_rates=RATES, steps_per_epoch=5),
+        Strength.from_convention("keras-weight-decay", lambda_),
+        Strength.from_lambda(lambda_),
     ):
-        assert _attached(**asked)[2].strength == pytest.approx(lambda_)
+        assert _attached(strength=asked)[2].strength == pytest.approx(lambda_)
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, "exactly one way.*saw none"),
-        ({"strength": 0.1, "total_decay": 1.0}, "saw strength and total_decay"),
-        ({"total_decay": 1.0}, "total_decay needs the learning rates of all steps"),
-        ({"axis_value": 1.0}, "axis_value on the axis total_decay needs the learning rates"),
-        ({"timescale_epochs": 1.0, "learning_rates": RATES}, "needs steps_per_epoch"),
+        ({"strength": Strength.from_total_decay(1.0)}, "from_total_decay needs the learning rates of all steps"),
+        ({"strength": Strength.from_axis(1.0)}, "from_axis on the axis total_decay needs the learning rates"),
+        ({"strength": Strength.from_timescale(1.0, learning_rates=RATES)}, "needs steps_per_epoch"),
+        ({"strength": Strength.from_convention("keras-l2", 0.5)}, "a strength of 'l2', which no formula turns into"),
+        ({"strength": Strength.from_convention("keras", 0.5)}, "Unknown convention 'keras'"),
+        ({"strength": "1e-4"}, "must be a number; saw the text '1e-4'.*write 1.0e-4"),
+        ({"strength": {"head": "1e-4"}}, "strength of group 'head' must be a number; saw the text '1e-4'"),
+        ({"strength": True}, "must be a number; saw bool"),
+        ({"strength": None}, "must be a number; saw NoneType"),
+        ({"strength": [0.1]}, "must be a number; saw list"),
+        ({"strength": float("nan")}, "0 or more; saw nan"),
+        ({"strength": lambda step: {}[step]}, "failed at step 0: KeyError: 0. It must return λ"),
+        ({"strength": lambda _: "1e-4"}, "strength at step 0 must be a number; saw the text"),
+        ({"strength": lambda _: None}, "strength at step 0 must be a number; saw NoneType"),
         ({"strength": {"haed": 0.1}}, "Unknown group 'haed'.*Did you mean 'head'"),
         ({"strength": {"head": -0.1}}, "0 or more; saw -0.1"),
         ({"strength": {"head": 0.1}, "multipliers": {"head": 1.0}}, "the same thing twice"),
@@ -93,21 +104,22 @@ def test_what_cannot_be_meant_is_refused_and_leaves_the_optimizer_alone(asked: d
     net = _net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
     with pytest.raises(DecayError, match=message):
-        attach(optimizer, net, regularizer="decoupled", take_over=True, **asked)
+        attach(optimizer, net, "decoupled", take_over=True, **asked)
     assert handles_of(optimizer) == []
     assert all(group["weight_decay"] == 0.5 for group in optimizer.param_groups)
 
 
 def test_d_through_adam_is_refused_with_the_reason() -> None:
     net = _net()
+    strength = Strength.from_total_decay(1.0, learning_rates=RATES)
     with pytest.raises(DecayError, match=r"D and τ have no meaning here.*divides the gradient"):
-        attach(torch.optim.Adam(net.parameters()), net, regularizer="l2", total_decay=1.0, learning_rates=RATES)
+        attach(torch.optim.Adam(net.parameters()), net, "l2", strength=strength)
 
 
 def test_other_pairs_are_refused() -> None:
     net, optimizer, _ = _attached(strength=0.1)
     with pytest.raises(DecayError, match="'decoupled' is attached to this optimizer already; 'l2' beside it"):
-        attach(optimizer, net, regularizer="l2", strength=0.1)
+        attach(optimizer, net, "l2", strength=0.1)
 
 
 def test_a_relative_axis_needs_the_size_of_the_weights() -> None:

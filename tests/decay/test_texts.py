@@ -77,7 +77,7 @@ def test_the_lines_to_paste_train_bitwise_as_the_regularizer_does(
     options: dict[str, Any] = {"momentum": 0.9} if name == "sgd" else {"betas": (0.9, 0.99)}
     ours = make_net()
     optimizer = OPTIMIZERS[name](ours.parameters(), lr=0.01, weight_decay=0.0, **options)  # type: ignore[call-arg]
-    attach(optimizer, ours, regularizer=regularizer, strength=strength, multipliers=multipliers)
+    attach(optimizer, ours, regularizer, strength=strength, multipliers=multipliers)
     pasted = make_net()
     lines = paste_lines(
         regularizer, name, strength, 0.01, options=options, partition=group_parameters(pasted), multipliers=multipliers
@@ -99,6 +99,21 @@ def test_the_lines_say_which_mechanism_of_torch_they_use() -> None:
     assert "torch.optim.AdamW(" in paste_lines("decoupled", "adam", 0.3, 0.01)
     assert "torch.optim.Adam(" in paste_lines("l2", "adamw", 0.3, 0.01)
     assert "torch has no SGD with decay of this kind" in paste_lines("decoupled", "sgd", 0.3, 0.01)
+
+
+@pytest.mark.parametrize(("regularizer", "name"), [("decoupled", "sgd"), ("l1", "adamw"), ("corrected", "adam")])
+def test_lines_that_attach_do_bit_for_bit_what_attach_does(regularizer: str, name: str) -> None:
+    lines = paste_lines(regularizer, name, 0.25, 0.1)
+    assert f"handle = attach(optimizer, model, {regularizer!r}, strength=0.25" in lines
+    pasted, ours = make_net(), make_net()
+    theirs = run_lines(lines, pasted)
+    optimizer = OPTIMIZERS[name](ours.parameters(), lr=0.1, weight_decay=0.0)  # type: ignore[call-arg]
+    attach(optimizer, ours, regularizer, strength=0.25, options={"peak_lr": 0.1} if regularizer == "corrected" else {})
+    start = [parameter.detach().clone() for parameter in ours.parameters()]
+    fit(pasted, theirs)
+    fit(ours, optimizer)
+    assert all(torch.equal(a, b) for a, b in zip(pasted.parameters(), ours.parameters(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(start, ours.parameters(), strict=True))
 
 
 def test_the_lines_say_when_they_stop_being_valid() -> None:

@@ -12,21 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import SGD
 
-from segdecay.decay import (
-    CONVENTIONS,
-    Coupling,
-    Numbers,
-    check_translation,
-    convention_names,
-    convention_of,
-    decoupled_axis,
-    from_convention,
-    idle_weight,
-    sgd_axis,
-    to_convention,
-    total_decay,
-    translate,
-)
+from segdecay.decay import Numbers, convention_names, translate
+from segdecay.decay.axes import Coupling, decoupled_axis, sgd_axis
+from segdecay.decay.conventions import CONVENTIONS, check_translation, convention_of, from_convention, to_convention
+from segdecay.decay.strength import idle_weight, total_decay
 from segdecay.errors import DecayError
 
 FULL = Numbers(

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 from trainers import Net, make_batches, make_net, weights
 
-from segdecay.decay import REGULARIZERS, Handle, attach, handle_of
+from segdecay.decay import REGULARIZERS, Handle, Strength, attach, handle_of
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)
@@ -33,7 +33,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "max_norm": {"strength": 0.4},
     "cpr": {"strength": 0.5, "options": {"kappa": "factor"}},
     "cautious": {"strength": 2.0},
-    "corrected": {"strength": 2.0, "learning_rates": RATES},
+    "corrected": {"strength": Strength.from_lambda(2.0, learning_rates=RATES)},
     "scheduled": {"strength": 0.1},
 }
 NEEDS_WHOLE = ("group_lasso", "max_norm", "cpr", "scheduled")
@@ -65,7 +65,7 @@ def expected(regularizer: str) -> list[Tensor]:
     """The weights of the bare model."""
     model = make_net()
     optimizer = adamw(model)
-    attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
+    attach(optimizer, model, regularizer, **ASKED[regularizer])
     train(model, optimizer)
     return weights(model)
 
@@ -83,7 +83,7 @@ def test_a_compiled_model_is_trained_to_the_same_bits(regularizer: str) -> None:
     model = make_net()
     compiled = cast("nn.Module", torch.compile(model, backend="eager"))
     optimizer = adamw(compiled)
-    handle = attach(optimizer, compiled, regularizer=regularizer, **ASKED[regularizer])
+    handle = attach(optimizer, compiled, regularizer, **ASKED[regularizer])
     train(compiled, optimizer)
     assert list(handle.strengths()) == [name for name, _ in model.named_parameters()]
     assert is_same(weights(model), expected(regularizer))
@@ -96,7 +96,7 @@ def test_a_model_in_ddp_is_trained_to_the_same_bits(regularizer: str) -> None:
     model = make_net()
     wrapped = DistributedDataParallel(model)
     optimizer = adamw(wrapped)
-    handle = attach(optimizer, wrapped, regularizer=regularizer, **ASKED[regularizer])
+    handle = attach(optimizer, wrapped, regularizer, **ASKED[regularizer])
     train(wrapped, optimizer)
     assert list(handle.strengths()) == [name for name, _ in model.named_parameters()]
     assert is_same(weights(model), expected(regularizer))
@@ -110,7 +110,7 @@ def test_each_of_two_optimizers_gets_the_regularizer_for_its_own_weights(regular
     before = [*model.conv.parameters(), *model.norm.parameters()]  # together: group_lasso shrinks both as one
     halves = [AdamW(part, lr=RATES[0], weight_decay=0.0) for part in (before, list(model.head.parameters()))]
     for optimizer in halves:
-        attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
+        attach(optimizer, model, regularizer, **ASKED[regularizer])
     train(model, *halves)
     assert is_same(weights(model), expected(regularizer))
 
@@ -139,7 +139,7 @@ def test_a_weight_under_two_names_is_acted_on_once(regularizer: str) -> None:
     del alone.again.weight
     for model in (tied, alone):
         optimizer = adamw(model)
-        attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
+        attach(optimizer, model, regularizer, **ASKED[regularizer])
         for rate in RATES:
             optimizer.param_groups[0]["lr"] = rate
             draw = torch.Generator().manual_seed(1)
@@ -157,7 +157,7 @@ def test_sharded_weights_are_refused_by_rules_that_need_whole_ones(regularizer: 
     fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (1,)))
     optimizer = adamw(model)
     with pytest.raises(DecayError, match=rf"'{regularizer}' needs whole weights, and 6 are sharded .*conv\.weight"):
-        attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
+        attach(optimizer, model, regularizer, **ASKED[regularizer])
     assert handle_of(optimizer) is None
 
 
@@ -167,7 +167,7 @@ def test_sharded_weights_are_decayed_by_rules_for_single_numbers(regularizer: st
     model = make_net()
     fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (1,)))
     optimizer = adamw(model)
-    handle: Handle = attach(optimizer, model, regularizer=regularizer, **ASKED[regularizer])
+    handle: Handle = attach(optimizer, model, regularizer, **ASKED[regularizer])
     train(model, optimizer)
     whole = [cast("Any", parameter).full_tensor().detach() for parameter in model.parameters()]
     assert handle.steps == len(RATES)

@@ -88,7 +88,7 @@ def run(
     model = make_net(dtype)
     optimizer = make(list(model.parameters()))
     if regularizer is not None:
-        attach(optimizer, model, regularizer=regularizer, **{"multipliers": EVERYWHERE, **asked})
+        attach(optimizer, model, regularizer, **{"multipliers": EVERYWHERE, **asked})
     return drive(model, optimizer, rates, drift=drift, closure=closure)
 
 
@@ -103,7 +103,7 @@ def resumed(
         return (
             model,
             optimizer,
-            attach(optimizer, model, regularizer=regularizer, **{"multipliers": EVERYWHERE, **asked}),
+            attach(optimizer, model, regularizer, **{"multipliers": EVERYWHERE, **asked}),
         )
 
     model, optimizer, handle = fresh()

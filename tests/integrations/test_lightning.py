@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from trainers import Batch, BuildOptimizer, Net, decayed_groups, make_batches, make_net, same, train_plainly
 from trainers_lightning import Adversary, Module, adamw, decayed_adamw, fit, halves, loader, make_trainer, sgd
 
-from segdecay.decay import handle_of
+from segdecay.decay import Strength, handle_of
 from segdecay.integrations.lightning import Decay
 
 pytestmark = [
@@ -150,7 +150,7 @@ def test_the_callback_works_in_a_pytorch_lightning_trainer() -> None:
             optimizer = adamw(self.net)
             return [optimizer], [CosineAnnealingLR(optimizer, 2)]
 
-    decay, module = Decay("decoupled", total_decay=0.5), Elsewhere()
+    decay, module = Decay("decoupled", strength=Strength.from_total_decay(0.5)), Elsewhere()
     pytorch_lightning.Trainer(
         callbacks=[decay],  # type: ignore[list-item]
         max_epochs=2,
@@ -172,8 +172,11 @@ def cosine(model: nn.Module) -> Any:
     return [optimizer], [CosineAnnealingLR(optimizer, 4)]
 
 
-@pytest.mark.parametrize("target", [{"strength": 2.0}, {"total_decay": 0.3}, {"timescale_epochs": 20.0}])
-def test_a_resumed_fit_equals_an_unbroken_one(tmp_path: Path, target: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [{"strength": 2.0}, {"strength": Strength.from_total_decay(0.3)}, {"strength": Strength.from_timescale(20.0)}],
+)
+def test_a_resumed_fit_equals_an_unbroken_one(tmp_path: Path, target: dict[str, Any]) -> None:
     whole = Decay("decoupled", take_over=True, **target)
     unbroken = fit(whole, cosine, max_epochs=4)
     path = tmp_path / "half.ckpt"

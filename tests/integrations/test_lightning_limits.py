@@ -34,7 +34,7 @@ from trainers_lightning import (
     stairs,
 )
 
-from segdecay.decay import group_parameters, handle_of
+from segdecay.decay import Strength, group_parameters, handle_of
 from segdecay.errors import DecayError
 from segdecay.integrations.lightning import Decay
 
@@ -79,14 +79,14 @@ def two_schedules(model: nn.Module) -> Any:
 def test_total_decay_is_reached_over_the_rates_that_the_fit_really_had(
     build: Callable[[Net], Any], options: dict[str, Any]
 ) -> None:
-    decay, rates = Decay("decoupled", total_decay=0.2), Rates()
+    decay, rates = Decay("decoupled", strength=Strength.from_total_decay(0.2)), Rates()
     make_trainer(decay, rates, **{"max_epochs": 5, **options}).fit(Module(build), loader())
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2, rel=1e-12)
 
 
 def test_looking_ahead_leaves_the_real_schedule_alone() -> None:
     seen = []
-    for target in ({"strength": 0.1}, {"total_decay": 0.2}):
+    for target in ({"strength": 0.1}, {"strength": Strength.from_total_decay(0.2)}):
         rates = Rates()
         make_trainer(Decay("decoupled", **target), rates, max_epochs=4).fit(Module(one_cycle), loader())
         seen.append(rates.seen)
@@ -105,25 +105,28 @@ def test_a_schedule_that_refers_to_the_module_does_not_copy_it() -> None:
         def __deepcopy__(self, memo: dict[int, Any]) -> Curved:
             raise AssertionError("copied")
 
-    decay, rates = Decay("l2", total_decay=0.2), Rates()
+    decay, rates = Decay("l2", strength=Strength.from_total_decay(0.2)), Rates()
     make_trainer(decay, rates).fit(Curved(sgd), loader())
     assert decay.handles[0].strength * math.fsum(rates.seen) / (1 - 0.9) == pytest.approx(0.2)
 
 
 def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate() -> None:
-    decay = Decay("decoupled", timescale_epochs=5.0)
+    decay = Decay("decoupled", strength=Strength.from_timescale(5.0))
     fit(decay, stairs, accumulate_grad_batches=2)
     assert decay.handles[0].strength == pytest.approx(1 / (0.1 * 2 * 5.0))
 
 
 def test_the_options_of_a_regularizer_decide_what_its_total_decay_means() -> None:
-    decay, rates = Decay("l2_sp", total_decay=0.2, options={"mode": "decoupled"}), Rates()
+    decay, rates = Decay("l2_sp", strength=Strength.from_total_decay(0.2), options={"mode": "decoupled"}), Rates()
     make_trainer(decay, rates).fit(Module(stairs), loader())
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)
 
 
 def test_bounds_are_held_with_their_options() -> None:
-    bound, factor = Decay("max_norm", axis_value=0.2), Decay("cpr", axis_value=0.5, options={"kappa": "factor"})
+    bound, factor = (
+        Decay("max_norm", strength=Strength.from_axis(0.2)),
+        Decay("cpr", strength=Strength.from_axis(0.5), options={"kappa": "factor"}),
+    )
     module = fit(bound, sgd)
     assert module.net.conv.weight.flatten(1).norm(dim=1).max().item() <= 0.2 * (1 + 1e-6)
     start = make_net().conv.weight.square().sum().item()
@@ -131,7 +134,7 @@ def test_bounds_are_held_with_their_options() -> None:
 
 
 def test_learning_rates_given_replace_those_looked_up() -> None:
-    decay = Decay("decoupled", total_decay=0.2, learning_rates=[0.1] * 4)
+    decay = Decay("decoupled", strength=Strength.from_total_decay(0.2, learning_rates=[0.1] * 4))
     fit(decay, sgd)
     assert decay.handles[0].strength == pytest.approx(0.5)
 
@@ -163,7 +166,7 @@ def test_rates_that_cannot_be_known_are_asked_for(
     build: Callable[[Net], Any], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(DecayError, match=said):
-        fit(Decay("decoupled", total_decay=0.2), build, **options)
+        fit(Decay("decoupled", strength=Strength.from_total_decay(0.2)), build, **options)
 
 
 def test_a_module_that_steps_schedules_itself_is_asked_for_the_rates() -> None:
@@ -172,21 +175,21 @@ def test_a_module_that_steps_schedules_itself_is_asked_for_the_rates() -> None:
             del metric
             scheduler.step()
 
-    with pytest.raises(DecayError, match=r"Own overrides lr_scheduler_step.*learning_rates=\["):
-        make_trainer(Decay("decoupled", total_decay=0.2)).fit(UserFunction(stairs), loader())
+    with pytest.raises(DecayError, match=r"UserFunction overrides lr_scheduler_step.*learning_rates=\["):
+        make_trainer(Decay("decoupled", strength=Strength.from_total_decay(0.2))).fit(UserFunction(stairs), loader())
 
 
 def test_manual_optimization_is_asked_for_the_rates_and_for_steps_an_epoch() -> None:
     with pytest.raises(DecayError, match=r"Optimizer 1 of 2 \(SGD\): With manual optimization.*learning_rates=\["):
-        make_trainer(Decay("decoupled", total_decay=0.2)).fit(Adversary(halves), loader())
-    given = Decay("decoupled", timescale_epochs=2.0, learning_rates=[0.1])
+        make_trainer(Decay("decoupled", strength=Strength.from_total_decay(0.2))).fit(Adversary(halves), loader())
+    given = Decay("decoupled", strength=Strength.from_timescale(2.0, learning_rates=[0.1]))
     one = Adversary(sgd)
     with pytest.raises(DecayError, match=r"manual optimization.*steps_per_epoch="):
         make_trainer(given).fit(one, loader())
 
 
 def test_rates_of_one_optimizer_are_refused_for_two() -> None:
-    decay = Decay("decoupled", total_decay=0.2, learning_rates=[0.1])
+    decay = Decay("decoupled", strength=Strength.from_total_decay(0.2, learning_rates=[0.1]))
     with pytest.raises(DecayError, match="learning_rates are of one optimizer, and this trainer has 2"):
         make_trainer(decay).fit(Adversary(halves), loader())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, SequentialLR
 
-from segdecay.decay import handle_of
+from segdecay.decay import Strength, handle_of
 from segdecay.errors import DecayError
 from segdecay.integrations.trainer import Ahead, Attachments, ScheduleCopy
 from segdecay.integrations.transformers import from_json, to_json
@@ -69,12 +69,12 @@ print(issubclass(ours.Decay, pytorch_lightning.Callback))
 
 def test_all_faults_of_the_options_are_told_at_once_before_any_training() -> None:
     with pytest.raises(DecayError) as raised:
-        Attachments("decoupld", {"strenght": 0.1, "strength": 0.1, "total_decay": 2.0})
+        Attachments("decoupld", {"strenght": 0.1, "strength": "0.1", "total_decay": 2.0})
     said = str(raised.value)
     assert "Did you mean 'decoupled'?" in said
     assert "Did you mean 'strength'?" in said
-    assert "exactly one of strength" in said
-    assert "strength and total_decay" in said
+    assert "strength=Strength.from_total_decay(…)" in said
+    assert "must be a number; saw the text '0.1'" in said
 
 
 def test_options_reach_attach() -> None:
@@ -108,28 +108,28 @@ def test_where_one_optimizer_is_refused_none_is_attached() -> None:
 
 def test_total_decay_on_an_axis_without_it_is_refused_with_the_reason() -> None:
     net = nn.Linear(2, 1)
-    attachments = Attachments("l2", {"total_decay": 1.0})
-    with pytest.raises(DecayError, match=r"total_decay has no meaning here.*Give strength=λ"):
+    attachments = Attachments("l2", {"strength": Strength.from_total_decay(1.0)})
+    with pytest.raises(DecayError, match=r"D has no meaning here.*Give strength=λ"):
         attachments.attach_([torch.optim.Adam(net.parameters())], net, never())
 
 
 @pytest.mark.parametrize(
     ("regularizer", "asked", "options", "strength"),
     [
-        ("l2_sp", {"total_decay": 0.5}, None, 0.25),  # coupled: Σ η·λ/(1−μ)
-        ("l2_sp", {"total_decay": 0.5}, {"mode": "decoupled"}, 2.5),
-        ("l2_sp", {"timescale_epochs": 5.0}, {"mode": "decoupled"}, 1.0),  # 2 steps an epoch at the peak rate of .1
-        ("decoupled", {"axis_value": 0.5}, None, 2.5),
-        ("corrected", {"total_decay": 0.3}, None, 2.0),  # Σ η²/η_max = .15
-        ("max_norm", {"axis_value": 0.5}, None, 0.5),
-        ("cpr", {"axis_value": 2.0}, {"kappa": "factor", "mu": 0.5}, 2.0),
+        ("l2_sp", Strength.from_total_decay(0.5), None, 0.25),  # coupled: Σ η·λ/(1−μ)
+        ("l2_sp", Strength.from_total_decay(0.5), {"mode": "decoupled"}, 2.5),
+        ("l2_sp", Strength.from_timescale(5.0), {"mode": "decoupled"}, 1.0),  # 2 steps an epoch at the peak rate of .1
+        ("decoupled", Strength.from_axis(0.5), None, 2.5),
+        ("corrected", Strength.from_total_decay(0.3), None, 2.0),  # Σ η²/η_max = .15
+        ("max_norm", Strength.from_axis(0.5), None, 0.5),
+        ("cpr", Strength.from_axis(2.0), {"kappa": "factor", "mu": 0.5}, 2.0),
     ],
 )
 def test_what_depends_on_the_schedule_and_on_the_regularizers_options_reaches_attach(
-    regularizer: str, asked: dict[str, float], options: dict[str, Any] | None, strength: float
+    regularizer: str, asked: Strength, options: dict[str, Any] | None, strength: float
 ) -> None:
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    attachments = Attachments(regularizer, {**asked, "options": options})
+    attachments = Attachments(regularizer, {"strength": asked, "options": options})
     optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
     attachments.attach_([optimizer], net, Ahead(lambda _: [0.05, 0.1, 0.05], lambda: 2.0))
     assert attachments.handles[0].strength == pytest.approx(strength, rel=1e-12)
@@ -142,14 +142,14 @@ def test_what_depends_on_the_schedule_and_on_the_regularizers_options_reaches_at
 @pytest.mark.parametrize("regularizer", ["max_norm", "cpr"])
 def test_a_bound_has_no_total_decay(regularizer: str) -> None:
     net = nn.Linear(2, 1)
-    with pytest.raises(DecayError, match="total_decay has no meaning here: it bounds"):
-        Attachments(regularizer, {"total_decay": 1.0}).attach_(
+    with pytest.raises(DecayError, match="D has no meaning here: it bounds"):
+        Attachments(regularizer, {"strength": Strength.from_total_decay(1.0)}).attach_(
             [AdamW(net.parameters(), weight_decay=0.0)], net, never()
         )
 
 
 def test_a_strength_that_is_missing_is_told_before_any_training() -> None:
-    with pytest.raises(DecayError, match=r"exactly one of strength .* saw none of them"):
+    with pytest.raises(DecayError, match=r"Give strength: λ, one λ for each group, or a Strength"):
         Attachments("l2", {"take_over": True})
 
 

@@ -17,7 +17,7 @@ from trainers import decayed_groups, make_net, same, train_plainly
 from trainers_transformers import Endless, Rates, StopAt, adamw, make_trainer, sgd, trained
 from transformers import Trainer, TrainerCallback
 
-from segdecay.decay import group_parameters, handle_of
+from segdecay.decay import Strength, group_parameters, handle_of
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError
 from segdecay.integrations.transformers import Decay
@@ -83,9 +83,13 @@ def test_bf16_equals_a_plain_loop_under_autocast(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "rebuilt"),
-    [({"strength": 2.0}, True), ({"total_decay": 0.3}, False), ({"timescale_epochs": 20.0}, True)],
+    [
+        ({"strength": 2.0}, True),
+        ({"strength": Strength.from_total_decay(0.3)}, False),
+        ({"strength": Strength.from_timescale(20.0)}, True),
+    ],
 )
-def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, float], rebuilt: bool) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, Any], rebuilt: bool) -> None:
     settings: dict[str, Any] = {"lr_scheduler_type": "cosine", "num_train_epochs": 4, "weight_decay": 0.3}
     whole = Decay("decoupled", take_over=True, **target)
     unbroken = trained(make_trainer(tmp_path / "whole", whole, **settings))
@@ -115,7 +119,7 @@ def test_the_strength_of_the_checkpoint_is_used_and_another_one_asked_for_is_nam
 
 def test_a_checkpoint_without_decay_can_be_resumed_with_it(tmp_path: Path) -> None:
     trained(make_trainer(tmp_path, StopAt(4)))
-    decay = Decay("decoupled", total_decay=0.1)
+    decay = Decay("decoupled", strength=Strength.from_total_decay(0.1))
     trained(make_trainer(tmp_path, decay), resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert decay.handles[0].steps == 2
     assert decay.handles[0].strength == pytest.approx(0.1 / (2 * 0.01))
@@ -197,7 +201,7 @@ def test_training_that_raised_is_followed_by_training_that_works(tmp_path: Path)
     ],
 )
 def test_total_decay_is_reached_over_the_rates_that_training_really_had(tmp_path: Path, options: Any) -> None:
-    decay, rates = Decay("decoupled", total_decay=0.05), Rates()
+    decay, rates = Decay("decoupled", strength=Strength.from_total_decay(0.05)), Rates()
     make_trainer(tmp_path, decay, rates, **options).train()
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.05, rel=1e-12)
     plain = Rates()
@@ -206,21 +210,23 @@ def test_total_decay_is_reached_over_the_rates_that_training_really_had(tmp_path
 
 
 def test_the_options_of_a_regularizer_decide_what_its_total_decay_means(tmp_path: Path) -> None:
-    decay, rates = Decay("l2_sp", total_decay=0.2, options={"mode": "decoupled"}), Rates()
+    decay, rates = Decay("l2_sp", strength=Strength.from_total_decay(0.2), options={"mode": "decoupled"}), Rates()
     make_trainer(tmp_path, decay, rates, build=sgd, schedule=partial(ExponentialLR, gamma=0.8)).train()
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)
 
 
 def test_bounds_are_held_with_their_options(tmp_path: Path) -> None:
-    net = trained(make_trainer(tmp_path, Decay("max_norm", axis_value=0.2), build=sgd))
+    net = trained(make_trainer(tmp_path, Decay("max_norm", strength=Strength.from_axis(0.2)), build=sgd))
     assert net.conv.weight.flatten(1).norm(dim=1).max().item() <= 0.2 * (1 + 1e-6)
-    factor = make_trainer(tmp_path, Decay("cpr", axis_value=0.5, options={"kappa": "factor"}), build=sgd)
+    factor = make_trainer(
+        tmp_path, Decay("cpr", strength=Strength.from_axis(0.5), options={"kappa": "factor"}), build=sgd
+    )
     start = make_net().conv.weight.square().sum().item()
     assert trained(factor).conv.weight.square().sum().item() < start
 
 
 def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate(tmp_path: Path) -> None:
-    decay = Decay("decoupled", timescale_epochs=5.0)
+    decay = Decay("decoupled", strength=Strength.from_timescale(5.0))
     make_trainer(tmp_path, decay, lr_scheduler_type="cosine", gradient_accumulation_steps=2).train()
     assert decay.handles[0].strength == pytest.approx(1 / (0.01 * 2 * 5.0))
 
@@ -231,7 +237,7 @@ def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate(tmp_path: 
 def test_a_schedule_that_follows_a_metric_is_asked_for_its_rates(tmp_path: Path) -> None:
     trainer = make_trainer(
         tmp_path,
-        Decay("decoupled", total_decay=0.1),
+        Decay("decoupled", strength=Strength.from_total_decay(0.1)),
         build=adamw,
         schedule=ReduceLROnPlateau,
     )
@@ -240,14 +246,18 @@ def test_a_schedule_that_follows_a_metric_is_asked_for_its_rates(tmp_path: Path)
 
 
 def test_data_without_a_length_is_asked_for_steps_an_epoch(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, Decay("decoupled", timescale_epochs=5.0), max_steps=4, data=Endless())
+    trainer = make_trainer(
+        tmp_path, Decay("decoupled", strength=Strength.from_timescale(5.0)), max_steps=4, data=Endless()
+    )
     with pytest.raises(DecayError, match=r"no length.*steps_per_epoch="):
         trainer.train()
 
 
 def test_a_scheduler_of_another_optimizer_is_refused(tmp_path: Path) -> None:
     stranger = ExponentialLR(sgd(nn.Linear(1, 1)), 0.9)
-    trainer = make_trainer(tmp_path, Decay("decoupled", total_decay=0.1), build=adamw, schedule=lambda _: stranger)
+    trainer = make_trainer(
+        tmp_path, Decay("decoupled", strength=Strength.from_total_decay(0.1)), build=adamw, schedule=lambda _: stranger
+    )
     with pytest.raises(DecayError, match="ExponentialLR is no scheduler of the trainer's optimizer"):
         trainer.train()
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from shapes import small_config, small_task, write_shapes
 
 from segdecay.config.schema import RunConfig, parse_config, to_plain, to_yaml
-from segdecay.decay import REGULARIZERS, Axis, Binding, Bucket, OptimizerTraits, group_parameters, relative_axis
+from segdecay.decay import REGULARIZERS, Binding, Bucket, OptimizerTraits, group_parameters
+from segdecay.decay.axes import StrengthAxis, relative_axis
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import ConfigError, DecayError
 from segdecay.execution.options import Execution
@@ -119,7 +120,7 @@ def test_tune_with_l2_sp_takes_options_and_pastes_them(tmp_path: Path) -> None:
     config = small_config(tmp_path / "data", decay=decay)
     taken = replace(done.verdict, strength=Strength("total_decay", 1.0))
     pasted = paste_of(config, taken, Preflight(group_parameters(UNet(3, 3, width=4, depth=2)), 0.0, 0), 12)
-    assert "regularizer='l2_sp'" in pasted
+    assert "attach(optimizer, model, 'l2_sp'" in pasted
     assert "options={'mode': 'decoupled', 'new': []}" in pasted
     assert load_yaml((done.run / "run.yaml").read_text(encoding="utf-8"))["decay"]["options"] == decay["options"]
 
@@ -254,7 +255,7 @@ class Sized(Decoupled):
 
     name = "sized"
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return relative_axis()
 

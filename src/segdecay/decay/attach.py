@@ -1,118 +1,36 @@
-"""Attaching a regularizer to an optimizer, and refusing what would go wrong in silence.
-
-Knows optimizers, models and partitions; nothing of losses, data, loops or files.
-"""
+"""Attach a regularizer to an optimizer, and refuse what would go wrong in silence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segdecay.decay.axes import Axis
-from segdecay.decay.groups import FROZEN, Partition, group_multipliers, group_parameters
-from segdecay.decay.handle import Handle, Schedule, refuse_pair
-from segdecay.decay.regularizers.base import Regularizer, bare_optimizer
+from segdecay.decay.adaptation import Adaptation, Proof, adaptive_rate
+from segdecay.decay.groups import FROZEN, Partition, group_parameters, partition_by_optimizer
+from segdecay.decay.handle import Handle, refuse_pair
+from segdecay.decay.proof import prove
+from segdecay.decay.regularizers.base import Regularizer, optimizer_chain, traits_of
 from segdecay.decay.regularizers.registry import axis_of, build_regularizer
-from segdecay.decay.strength import lambda_of_timescale
-from segdecay.errors import DecayError, gather
-
-Strength = float | Callable[[int], float]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What `attach` was given; exactly one of the first four."""
-
-    strength: Strength | Mapping[str, float] | None
-    axis_value: float | None
-    total_decay: float | None
-    timescale_epochs: float | None
-    learning_rates: Sequence[float] | None
-    steps_per_epoch: float | None
-
-    def __post_init__(self) -> None:
-        ways = ("strength", "axis_value", "total_decay", "timescale_epochs")
-        given = [name for name in ways if getattr(self, name) is not None]
-        if len(given) != 1:
-            saw = " and ".join(given) or "none"
-            raise DecayError(f"Give the strength in exactly one way: {', '.join(ways)}; saw {saw}.")
-
-    def multipliers(
-        self, regularizer: Regularizer, partition: Partition, given: Mapping[str, float] | None
-    ) -> tuple[Strength | None, dict[str, float]]:
-        """The strength without groups (None: it comes from the axis), and the multiplier of every group.
-
-        Raises:
-            DecayError: strengths by group beside multipliers, unknown groups, or values out of range.
-        """
-        if not isinstance(self.strength, Mapping):
-            return self.strength, group_multipliers(partition, given)
-        if given is not None:
-            raise DecayError("Strengths by group and multipliers say the same thing twice. Give one of them.")
-        acting = {group: value for group, value in self.strength.items() if value != regularizer.none}
-        for value in acting.values():
-            regularizer.validate(value, 0.0)
-        base = max(acting.values(), default=regularizer.none)
-        factors = dict.fromkeys(partition.groups, 0.0)
-        factors |= dict.fromkeys(self.strength, 0.0)
-        factors |= {group: regularizer.multiplier(value, base) for group, value in acting.items()}
-        return base, group_multipliers(partition, factors)
-
-    def strength_on(self, axis: Axis, plain: Strength | None) -> Strength:
-        """The strength on an axis, whose size is known where it needs one.
-
-        Raises:
-            DecayError: learning rates or steps are missing, or the unit has no meaning on this axis.
-        """
-        if plain is not None:
-            return plain
-        if self.axis_value is not None:
-            needs_rates = axis.has_lambda and axis.name != "lambda"
-            rates = self._rates(f"axis_value on the axis {axis.name}") if needs_rates else [1.0]
-            if needs_rates:
-                return axis.to_strength(self.axis_value, rates)
-            axis.validate(self.axis_value)
-            return self.axis_value
-        if axis.name != "total_decay":
-            reason = f" {axis.reason}" if axis.reason else ""
-            raise DecayError(
-                f"D and τ have no meaning here; the axis is {axis.name}.{reason} Give strength or axis_value."
-            )
-        if self.total_decay is not None:
-            return axis.to_lambda(self.total_decay, self._rates("total_decay"))
-        rates = self._rates("timescale_epochs")
-        if self.steps_per_epoch is None:
-            raise DecayError("timescale_epochs needs steps_per_epoch, the optimizer steps of an epoch.")
-        return lambda_of_timescale(axis, self.timescale_epochs or 0.0, max(rates), self.steps_per_epoch)
-
-    def _rates(self, what: str) -> Sequence[float]:
-        if self.learning_rates is None:
-            raise DecayError(
-                f"{what} needs the learning rates of all steps to come: learning_rates=[...], one a step of the "
-                f"schedule. Without them, give strength (λ)."
-            )
-        return self.learning_rates
+from segdecay.decay.strength_given import Given, GivenStrength
+from segdecay.errors import DecayError, gather, unknown
 
 
 def attach(
     optimizer: Optimizer,
     model: nn.Module,
-    *,
     regularizer: str,
-    strength: float | Schedule | Mapping[str, float] | None = None,
+    *,
+    strength: GivenStrength,
     options: Mapping[str, Any] | None = None,
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
+    groups: Literal["model", "optimizer"] = "model",
     take_over: bool = False,
-    axis_value: float | None = None,
-    total_decay: float | None = None,
-    timescale_epochs: float | None = None,
-    learning_rates: Sequence[float] | None = None,
-    steps_per_epoch: float | None = None,
+    proof: bool = True,
 ) -> Handle:
     """Let a regularizer act in every step of an optimizer. Learning rates are read at each step and never scale λ.
 
@@ -121,47 +39,181 @@ def attach(
         model: the module whose parameters it holds, bare, compiled or wrapped.
         regularizer: a name in REGULARIZERS. `decoupled` and `max_norm` may both be attached; no other pair.
         strength: what the regularizer's formula calls λ (c for max_norm): a number, a function of the step counted from
-            0, or one number for each group, where groups that are not named are left alone.
+            0, or one number for each group, where groups that are not named are left alone; or a `Strength`, such as
+            `Strength.from_total_decay(2.0, learning_rates=[...])`.
         options: of the regularizer, by keyword; see `describe_regularizer`.
         partition: of this model; default `group_parameters(model)`.
         multipliers: of the strength by group; default 1 for encoder, body and head, 0 for norm and bias.
+        groups: "optimizer": what decays is taken from the optimizer's own groups, in proportion of their weight_decay,
+            instead of from the model; implies take_over.
         take_over: set the optimizer's own weight_decay to 0 until `detach`.
-        axis_value: instead of strength: a value on the regularizer's axis (`axis_of`), such as a verdict's.
-        total_decay: instead of strength: D = Σ η·λ; needs learning_rates.
-        timescale_epochs: instead of strength: τ in epochs, above 0; needs learning_rates and steps_per_epoch.
-        learning_rates: of all steps to come. Regularizers that compare with the peak rate use them too.
-        steps_per_epoch: optimizer steps.
+        proof: try the regularizer on a copy of the optimizer over a few stand-in weights, and refuse where it does not
+            act as promised. What was found stands in `handle.proof`.
 
     Raises:
         DecayError: unknown names, an optimizer that decays already, is refused, or holds other parameters, a partition
-            of another model, sharded weights where the regularizer needs whole ones, a strength out of range (says the
-            largest allowed) or given twice, or a regularizer attached before.
+            of another model, sharded weights where the regularizer needs whole ones, a strength that is no number, out
+            of range (says the largest allowed) or given twice, or a regularizer attached before. The optimizer is then
+            as it was.
+
+    Warns:
+        UserWarning: the optimizer could not be tried on stand-in weights.
 
     Example:
         >>> import torch
         >>> net = nn.Linear(1, 1, bias=False); _ = nn.init.constant_(net.weight, 2.0)
         >>> sgd = torch.optim.SGD(net.parameters(), lr=0.5)
-        >>> handle = attach(sgd, net, regularizer="decoupled", strength=0.1)
+        >>> handle = attach(sgd, net, "decoupled", strength=0.1)
         >>> net.weight.grad = torch.zeros(1, 1); sgd.step(); round(net.weight.item(), 6)
         1.9
     """
-    optimizer = bare_optimizer(optimizer)
+    chain = optimizer_chain(optimizer)
+    optimizer = chain[0]
+    given = Given.of(strength)
     axis = axis_of(regularizer, optimizer, options=options)  # refuses what is unknown or has no meaning
     refuse_pair(optimizer, regularizer)
+    if groups == "optimizer":
+        if partition is not None or multipliers is not None:
+            raise DecayError("groups='optimizer' beside partition or multipliers says the same thing twice.")
+        partition, multipliers = partition_by_optimizer(group_parameters(model), optimizer)
+        multipliers, take_over = None if given.by_group else multipliers, True
+    elif groups != "model":
+        raise DecayError(unknown("value of groups", str(groups), ("model", "optimizer")))
     partition = partition or group_parameters(model)
     _validate_parameters(optimizer, model, partition)
     rule = build_regularizer(regularizer, options)
     if rule.whole_tensors:
         _refuse_shards(regularizer, partition)
-    asked = Asked(strength, axis_value, total_decay, timescale_epochs, learning_rates, steps_per_epoch)
-    taken, by_group = asked.multipliers(rule, partition, multipliers)
-    handle = Handle(optimizer, partition, rule, by_group, take_over=take_over, learning_rates=learning_rates)
+    shared, by_group = given.multipliers(rule, partition, multipliers)
+    rates = given.learning_rates
+    _validate_rates(optimizer)
+    _validate_weights(rule, optimizer, partition, by_group)
+    _refuse_sparse(rule, optimizer, model, partition, by_group)
+    found = Proof("off", "Not tried: proof=False.", Adaptation(rate_key=adaptive_rate(optimizer)))
+    if given.asks_for_law and found.adaptation.rate_key:
+        raise DecayError(f"{type(optimizer).__name__} finds its own rate, so D and τ are not known beforehand. Give λ.")
+    if proof:
+        found = prove(chain, partition, rule, by_group, needs_law=given.asks_for_law)
+    if found.status == "not proven":
+        warnings.warn(
+            f"Not proven that '{regularizer}' acts: {found.text} Compare a weight before and after a step, or pass "
+            f"proof=False.",
+            UserWarning,
+            stacklevel=2,
+        )
+    spared = _spared(optimizer) if take_over and groups == "model" else set()
+    handle = Handle(
+        optimizer,
+        partition,
+        rule,
+        by_group,
+        take_over=take_over,
+        learning_rates=rates,
+        proof=found,
+        chain=chain,
+        multipliers_of=lambda now: _multipliers(
+            given, rule, now, multipliers, optimizer if groups == "optimizer" else None
+        ),
+        expects_rates=given.asks_for_rates,
+    )
     try:
-        handle.set_strength(asked.strength_on(axis.with_size(handle.size()), taken))
-    except DecayError:
+        lambda_ = given.resolve(axis.with_size(handle.size()), regularizer, optimizer) if shared is None else shared
+        handle.set_strength(lambda_)
+        handle.validate_half_weights(rates)
+    except BaseException:
         handle.detach()
         raise
+    _warn_of_change(handle, spared)
     return handle
+
+
+def _multipliers(
+    given: Given,
+    rule: Regularizer,
+    partition: Partition,
+    multipliers: Mapping[str, float] | None,
+    optimizer: Optimizer | None,
+) -> dict[str, float]:
+    """The multiplier of every group of a partition made anew; from the optimizer's groups, where one is given."""
+    if optimizer is not None and not given.by_group:
+        multipliers = partition_by_optimizer(partition, optimizer)[1]
+    return given.multipliers(rule, partition, multipliers)[1]
+
+
+def _spared(optimizer: Optimizer) -> set[int]:
+    """Ids of the parameters that the optimizer's groups leave undecayed beside others that they decay."""
+    decaying = [bool(group.get("weight_decay")) for group in optimizer.param_groups]
+    if not any(decaying):
+        return set()
+    return {id(p) for group in optimizer.param_groups if not group.get("weight_decay") for p in group["params"]}
+
+
+def _warn_of_change(handle: Handle, spared: set[int]) -> None:
+    """Say which weights decay from now on that the optimizer's own groups spared."""
+    strengths = handle.strengths()
+    changed = [
+        row.name
+        for row, parameter in handle.partition.named_parameters()
+        if id(parameter) in spared and strengths[row.name] is not None
+    ]
+    if changed:
+        warnings.warn(
+            f"take_over changes what decays: {len(changed)} parameters that the optimizer's groups spared decay from "
+            f"now on ({', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}). Pass groups='optimizer' to keep "
+            f"them, or a partition with rules.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _validate_rates(optimizer: Optimizer) -> None:
+    """Raises DecayError where a group has no learning rate to read η from."""
+    without = [index for index, group in enumerate(optimizer.param_groups) if not _is_rate(group.get("lr"))]
+    if without:
+        seen = optimizer.param_groups[without[0]].get("lr", "no 'lr'")
+        raise DecayError(
+            f"{type(optimizer).__name__} has no learning rate in group {without[0]} ({len(without)} of "
+            f"{len(optimizer.param_groups)} groups; saw {seen}): a regularizer reads η from group['lr'] at every step. "
+            f"Set it, or use an optimizer that has one."
+        )
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float | Tensor) and not isinstance(value, bool)
+
+
+def _validate_weights(
+    rule: Regularizer, optimizer: Optimizer, partition: Partition, by_group: Mapping[str, float]
+) -> None:
+    """Raises DecayError for weights that decay but are complex, where the regularizer compares signs or sizes."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    named = [(row.name, p) for row, p in partition.named_parameters() if by_group.get(row.group) and id(p) in held]
+    wrong = [name for name, parameter in named if parameter.is_complex()]
+    if wrong and not rule.takes_complex:
+        raise DecayError(
+            f"Regularizer '{rule.name}' is not defined for complex weights: {', '.join(wrong[:5])}"
+            f"{', …' if len(wrong) > 5 else ''}. Use 'decoupled' or 'l2', or leave them out by a rule of "
+            f"group_parameters."
+        )
+
+
+def _refuse_sparse(
+    rule: Regularizer, optimizer: Optimizer, model: nn.Module, partition: Partition, by_group: Mapping[str, float]
+) -> None:
+    """Raises DecayError where an embedding gives sparse gradients, which cannot carry a dense penalty."""
+    if rule.channel(traits_of(optimizer)) != "gradient":
+        return
+    acting = {id(p): row.name for row, p in partition.named_parameters() if by_group.get(row.group)}
+    sparse = [
+        acting[id(module.weight)]
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse and id(module.weight) in acting
+    ]
+    if sparse:
+        raise DecayError(
+            f"Sparse gradients cannot carry the penalty of '{rule.name}', which is dense: {', '.join(sparse[:5])}. Use "
+            f"sparse=False in the embedding, or the regularizer 'decoupled'."
+        )
 
 
 def _refuse_shards(regularizer: str, partition: Partition) -> None:

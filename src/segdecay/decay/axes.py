@@ -35,7 +35,7 @@ class Coupling:
 
 
 @dataclass(frozen=True)
-class Axis:
+class StrengthAxis:
     """What a regularizer on an optimizer is tuned along.
 
     `exact` says whether D is exact (decoupled) or first order (coupled L2 under SGD, valid while η·λ is far below
@@ -59,7 +59,7 @@ class Axis:
     peak_lr: float | None = None  # η_max, where it is not the largest of the rates given
     below: float = math.inf  # every value is below it
 
-    def with_size(self, size: float | None) -> Axis:
+    def with_size(self, size: float | None) -> StrengthAxis:
         """The axis for weights of this median size; unchanged where sizes play no part."""
         return replace(self, size=size) if self.name == "relative_shrinkage" else self
 
@@ -163,12 +163,12 @@ class Axis:
         return 1.0 if self.coupling is None else self.coupling.gain
 
 
-def decoupled_axis(unit: str = "Σ η·λ", reason: str = "") -> Axis:
+def decoupled_axis(unit: str = "Σ η·λ", reason: str = "") -> StrengthAxis:
     """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ. A reason says where it is only a bound."""
-    return Axis("total_decay", unit, TOTAL_DECAY_GRID, reason=reason)
+    return StrengthAxis("total_decay", unit, TOTAL_DECAY_GRID, reason=reason)
 
 
-def corrected_axis(peak_lr: float | None = None, reason: str = "") -> Axis:
+def corrected_axis(peak_lr: float | None = None, reason: str = "") -> StrengthAxis:
     """D = Σ η_t²/η_max·λ, exact: the rule multiplies weights by 1 − η_t²/η_max·λ.
 
     Args:
@@ -178,22 +178,22 @@ def corrected_axis(peak_lr: float | None = None, reason: str = "") -> Axis:
     >>> corrected_axis().to_lambda(1.0, [0.25, 0.5, 0.25])
     1.3333333333333333
     """
-    return Axis("total_decay", "Σ η²/η_max·λ", TOTAL_DECAY_GRID, reason=reason, square=True, peak_lr=peak_lr)
+    return StrengthAxis("total_decay", "Σ η²/η_max·λ", TOTAL_DECAY_GRID, reason=reason, square=True, peak_lr=peak_lr)
 
 
-def sgd_axis(coupling: Coupling) -> Axis:
+def sgd_axis(coupling: Coupling) -> StrengthAxis:
     """D = Σ η_t·λ/(1−μ), to first order: λ·w in the gradient of SGD."""
-    return Axis("total_decay", "Σ η·λ/(1−μ)", TOTAL_DECAY_GRID, exact=False, coupling=coupling)
+    return StrengthAxis("total_decay", "Σ η·λ/(1−μ)", TOTAL_DECAY_GRID, exact=False, coupling=coupling)
 
 
-def lambda_axis(reason: str, unit: str = "λ added as λ·w to the gradient") -> Axis:
+def lambda_axis(reason: str, unit: str = "λ added as λ·w to the gradient") -> StrengthAxis:
     """λ itself, where D predicts nothing for the reason given."""
-    return Axis("lambda", unit, LAMBDA_GRID, exact=False, reason=reason)
+    return StrengthAxis("lambda", unit, LAMBDA_GRID, exact=False, reason=reason)
 
 
-def none_axis() -> Axis:
+def none_axis() -> StrengthAxis:
     """The axis of no decay: its only value is 0."""
-    return Axis("total_decay", "Σ η·λ", (0.0,), only_none=True)
+    return StrengthAxis("total_decay", "Σ η·λ", (0.0,), only_none=True)
 
 
 def validate_strength(value: float, name: str = "strength") -> None:
@@ -223,7 +223,7 @@ def validate_rates(learning_rates: Sequence[float]) -> list[float]:
 RELATIVE_GRID = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
-def relative_axis(coupling: Coupling | None = None) -> Axis:
+def relative_axis(coupling: Coupling | None = None) -> StrengthAxis:
     """Σ η·λ (times 1/(1−μ) under SGD) over the median initial size of what is shrunk: the way to zero in sizes.
 
     At 1 a weight of median size that gets no gradient just reaches zero. `with_size` gives it its λ.
@@ -231,13 +231,13 @@ def relative_axis(coupling: Coupling | None = None) -> Axis:
     >>> relative_axis().with_size(0.5).to_lambda(1.0, [0.1, 0.1])
     2.5
     """
-    return Axis("relative_shrinkage", "Σ η·λ / median size", RELATIVE_GRID, coupling=coupling)
+    return StrengthAxis("relative_shrinkage", "Σ η·λ / median size", RELATIVE_GRID, coupling=coupling)
 
 
-def bound_axis(name: str, unit: str, grid: tuple[float, ...], reason: str) -> Axis:
+def bound_axis(name: str, unit: str, grid: tuple[float, ...], reason: str) -> StrengthAxis:
     """An axis without λ on which smaller is stronger and inf means none: bounds and factors.
 
     >>> bound_axis("max_norm", "c", (float("inf"), 4.0, 2.0), "it bounds norms.").to_strength(2.0, [0.1])
     2.0
     """
-    return Axis(name, unit, grid, stronger="lower", none=math.inf, has_lambda=False, reason=reason)
+    return StrengthAxis(name, unit, grid, stronger="lower", none=math.inf, has_lambda=False, reason=reason)

@@ -47,7 +47,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Form:
+class Formula:
     """One formula: λ is `factor` times the value, or `factor` divided by it."""
 
     formula: str
@@ -68,7 +68,7 @@ class Convention:
     meaning: str
     rules: Mapping[str, tuple[str, ...]]
     source: str
-    forms: Mapping[str, Form] = field(default_factory=lambda: {"": Form("λ = value", lambda _: 1.0)})
+    forms: Mapping[str, Formula] = field(default_factory=lambda: {"": Formula("λ = value", lambda _: 1.0)})
     reciprocal: bool = False  # λ = factor / value
 
     @property
@@ -160,13 +160,13 @@ def convention_of(name: str) -> Convention:
     return CONVENTIONS[name]
 
 
-def _given(key: str, formula: str) -> Form:
+def _given(key: str, formula: str) -> Formula:
     """λ = the one number times the value."""
-    return Form(formula, lambda numbers: numbers[key], (key,))
+    return Formula(formula, lambda numbers: numbers[key], (key,))
 
 
-def _constant(factor: float, formula: str) -> Form:
-    return Form(formula, lambda _: factor)
+def _constant(factor: float, formula: str) -> Formula:
+    return Formula(formula, lambda _: factor)
 
 
 def _ultralytics_factor(numbers: Mapping[str, float]) -> float:
@@ -186,7 +186,7 @@ _ADAPTIVE = ("adam", "nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta
 _ABSOLUTE = {  # scikit-learn: 1/(2n)·Σe² + alpha·(…)
     "mean": _constant(2.0, "λ = 2·alpha"),
     "half_mean": _constant(1.0, "λ = alpha"),
-    "sum": Form("λ = 2·n·alpha", lambda numbers: 2.0 * numbers["n_samples"], ("n_samples",)),
+    "sum": Formula("λ = 2·n·alpha", lambda numbers: 2.0 * numbers["n_samples"], ("n_samples",)),
     "half_sum": _given("n_samples", "λ = n·alpha"),
 }
 _LISTED = (
@@ -224,7 +224,7 @@ _LISTED = (
         "The paper, and Composer's DecoupledAdamW, multiply w by 1 − m·λ, with m the schedule's multiplier alone.",
         {"decoupled": ()},
         "Loshchilov and Hutter, ICLR 2019, Algorithms 1 and 2",
-        {"": Form("λ = value / base_lr", lambda numbers: 1.0 / numbers["base_lr"], ("base_lr",))},
+        {"": Formula("λ = value / base_lr", lambda numbers: 1.0 / numbers["base_lr"], ("base_lr",))},
     ),
     Convention(
         "ultralytics",
@@ -233,7 +233,7 @@ _LISTED = (
         "detection and segmentation losses are times the batch size, and add up over accumulation.",
         {"l2": (), "decoupled": ("adam",)},
         "ultralytics 8, BaseTrainer",
-        {"": Form("λ = value·batch·accumulate/64", _ultralytics_factor, ("batch_size", "accumulate"))},
+        {"": Formula("λ = value·batch·accumulate/64", _ultralytics_factor, ("batch_size", "accumulate"))},
     ),
     Convention(
         "keras-l2",
@@ -257,8 +257,8 @@ _LISTED = (
         {"l2": ()},
         "sklearn.linear_model.Ridge",
         {
-            "mean": Form("λ = 2·alpha/n", lambda numbers: 2.0 / numbers["n_samples"], ("n_samples",)),
-            "half_mean": Form("λ = alpha/n", lambda numbers: 1.0 / numbers["n_samples"], ("n_samples",)),
+            "mean": Formula("λ = 2·alpha/n", lambda numbers: 2.0 / numbers["n_samples"], ("n_samples",)),
+            "half_mean": Formula("λ = alpha/n", lambda numbers: 1.0 / numbers["n_samples"], ("n_samples",)),
             "sum": _constant(2.0, "λ = 2·alpha"),
             "half_sum": _constant(1.0, "λ = alpha"),
         },
@@ -270,9 +270,9 @@ _LISTED = (
         {"l2": ()},
         "sklearn.linear_model.LogisticRegression",
         {
-            "mean": Form("λ = 1/(n·C)", lambda numbers: 1.0 / numbers["n_samples"], ("n_samples",)),
+            "mean": Formula("λ = 1/(n·C)", lambda numbers: 1.0 / numbers["n_samples"], ("n_samples",)),
             "sum": _constant(1.0, "λ = 1/C"),
-            "weighted_mean": Form("λ = 1/(C·Σw_y)", lambda numbers: 1.0 / numbers["weight_sum"], ("weight_sum",)),
+            "weighted_mean": Formula("λ = 1/(C·Σw_y)", lambda numbers: 1.0 / numbers["weight_sum"], ("weight_sum",)),
         },
         reciprocal=True,
     ),

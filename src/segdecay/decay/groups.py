@@ -9,8 +9,9 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -39,9 +40,14 @@ NORM_TYPES = (
     nn.RMSNorm,
 )
 NORM_CLASS = re.compile(r"norm(act)?(\d|\dd)?$", re.IGNORECASE)  # ScaleNorm, MyLayerNorm2d; not NormedConv2d
+NORM_LEAVES = ("weight", "bias", "scale", "shift", "gain", "gamma", "beta")  # other matrices in such a class decay
 WEIGHT_NAME = re.compile(r"weight|kernel|original1?$")  # original1: the direction of torch's weight_norm
-BIAS_NAME = re.compile(r"(^|_)bias(_|\d|$)")
-POSITION_NAME = re.compile(r"(^|_)(pos|position|positions|positional)(_|$)|(^|_)tokens?$|^class_embedding$")
+BIAS_NAME = re.compile(r"(^|_)bias(es)?(_|\d|$)")
+POSITION_NAME = re.compile(
+    r"(^|_)(pos|position|positions|positional|wpe|posemb|rel|relative|distance)(_|$)|pos_?emb|rel(ative)?_?pos",
+    re.IGNORECASE,
+)
+TOKEN_NAME = re.compile(r"(^|_)tokens?$|^class_embedding$")  # of a plain parameter; embed_tokens is a vocabulary
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,17 @@ class Partition:
 
     rows: tuple[ParameterRow, ...]
     _parameters: Mapping[str, Parameter] = field(repr=False)
+    _again: Callable[[], Partition] | None = field(default=None, repr=False, compare=False)
+
+    def regrouped(self) -> Partition:
+        """The partition of the same model as it is now, by the same rules: after freezing, unfreezing or a new head.
+
+        Raises:
+            DecayError: as `group_parameters`; the partition was not made by it.
+        """
+        if self._again is None:
+            raise DecayError("This partition was not made by group_parameters: make it again and attach again.")
+        return self._again()
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -137,8 +154,10 @@ def group_parameters(
     """Place every parameter of a model in one group: encoder, body, head, norm, bias; frozen if it needs no gradient.
 
     `norm` holds what scales (norm layers, layer scale, other 1-d parameters), `bias` what is added (biases, position
-    embeddings, class tokens, relative position tables); both are not decayed by default. Wrapped and compiled models
-    are grouped on the bare module, under its names.
+    embeddings, class tokens, relative position tables); both are not decayed by default. What the model's author
+    declares undecayed (`no_weight_decay()`, `no_weight_decay_keywords()`, a parameter's flag `_no_weight_decay`) is in
+    `bias`, unless a rule says otherwise; vocabulary embeddings and heads tied to them decay. Wrapped and compiled
+    models are grouped on the bare module, under its names.
 
     Args:
         model: any module.
@@ -162,7 +181,7 @@ def group_parameters(
     bare = bare_module(model)
     entries = _entries(bare)
     _validate(bare, entries)
-    taken = _apply_rules(entries, rules or {})
+    taken = {**declared_undecayed(bare, entries), **_apply_rules(entries, rules or {})}
     found = None
     if head is not None or "head" not in (rules or {}).values():
         found = find_head(bare, head)
@@ -177,7 +196,89 @@ def group_parameters(
         trains, norm = entry.parameter.requires_grad, feeds.get(entry.names[0], "")
         dim = output_dim(entry.owners[0], shape)
         rows.append(ParameterRow(entry.names[0], shape, module, group, reason, trains, norm, dim))
-    return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries})
+    again = partial(group_parameters, bare, rules=rules, head=head, feeds_norm=feeds_norm)
+    return Partition(tuple(rows), {entry.names[0]: entry.parameter for entry in entries}, again)
+
+
+def declared_undecayed(model: nn.Module, entries: Sequence[_Entry]) -> dict[int, tuple[str, str]]:
+    """By id of the parameter: the group bias and the reason, for what its author declares undecayed.
+
+    `no_weight_decay()` gives whole names and `no_weight_decay_keywords()` parts of names, as timm and its followers
+    read them, of the module that has the method; a parameter may carry the flag `_no_weight_decay` (Mamba).
+    """
+    found: dict[int, tuple[str, str]] = {}
+    for path, module in model.named_modules():
+        prefix = f"{bare_name(path)}." if path else ""
+        names = {f"{prefix}{name}" for name in _declared(module, "no_weight_decay")}
+        keywords = _declared(module, "no_weight_decay_keywords")
+        if not names and not keywords:
+            continue
+        kind = type(module).__name__
+        for entry in entries:
+            inside = [name for name in entry.names if name.startswith(prefix)]
+            if any(name in names for name in inside):
+                found[id(entry.parameter)] = ("bias", f"declared by {kind}.no_weight_decay()")
+            elif any(word in name.removeprefix(prefix) for name in inside for word in keywords):
+                found[id(entry.parameter)] = ("bias", f"declared by {kind}.no_weight_decay_keywords()")
+    for entry in entries:
+        if getattr(entry.parameter, "_no_weight_decay", False):
+            found[id(entry.parameter)] = ("bias", "declared by the parameter's flag _no_weight_decay")
+    return found
+
+
+def _declared(module: nn.Module, method: str) -> set[str]:
+    """What a method without arguments names; empty where the module has none, or one of another kind."""
+    function = getattr(module, method, None)
+    if not callable(function) or isinstance(function, nn.Module):
+        return set()
+    try:
+        names = function()
+    except (TypeError, NotImplementedError):
+        return set()
+    return (
+        {name for name in names if isinstance(name, str)}
+        if isinstance(names, set | frozenset | list | tuple | dict)
+        else set()
+    )
+
+
+def partition_by_optimizer(partition: Partition, optimizer: Any) -> tuple[Partition, dict[str, float]]:
+    """The partition that an optimizer's own groups make, and multipliers in proportion of their weight_decay.
+
+    Returns:
+        Groups `group_0`, `group_1`, … in the optimizer's order, and the multiplier of each: 1 for the largest
+        weight_decay, 0 where there is none.
+
+    Raises:
+        DecayError: no group of the optimizer decays, so that its groups do not say what should.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(2, 1)
+        >>> groups = [{"params": [net.weight], "weight_decay": 0.1}, {"params": [net.bias], "weight_decay": 0.0}]
+        >>> partition_by_optimizer(group_parameters(net), torch.optim.AdamW(groups))[1]
+        {'group_0': 1.0, 'group_1': 0.0}
+    """
+    strengths = [float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups]
+    if not any(strengths):
+        raise DecayError(
+            f"groups='optimizer' takes what decays from the weight_decay of the optimizer's groups, and none of its "
+            f"{len(strengths)} groups has any. Give weight_decay to those that are to decay, or leave groups='model'."
+        )
+    of = {id(p): index for index, group in enumerate(optimizer.param_groups) for p in group["params"]}
+    rows = []
+    for row, parameter in partition.named_parameters():
+        index = of.get(id(parameter))
+        if index is None or not row.trainable:
+            rows.append(row)
+            continue
+        reason = f"group {index} of the optimizer, weight_decay {strengths[index]:g}"
+        rows.append(replace(row, group=f"group_{index}", reason=reason))
+    parameters = {row.name: parameter for row, parameter in partition.named_parameters()}
+    multipliers = {f"group_{index}": value / max(strengths) for index, value in enumerate(strengths)}
+    placed = Partition(tuple(rows), parameters, lambda: partition_by_optimizer(partition.regrouped(), optimizer)[0])
+    others = {group: 0.0 for group in placed.groups if group not in multipliers and group not in GROUPS}
+    return placed, {**{name: value for name, value in multipliers.items() if name in placed.groups}, **others}
 
 
 def _entries(model: nn.Module) -> list[_Entry]:
@@ -248,16 +349,21 @@ def _undecayed(entry: _Entry) -> tuple[str, str] | None:
     owner, parameter, name = entry.owners[0], entry.parameter, entry.names[0]
     *path, leaf = name.split(".")
     kind = type(owner).__name__
-    if isinstance(owner, NORM_TYPES) or (NORM_CLASS.search(kind) and not is_weight_layer(owner)):
+    axes = sum(side > 1 for side in parameter.shape)
+    is_gain = axes <= 1 or leaf in NORM_LEAVES
+    if isinstance(owner, NORM_TYPES) or (is_gain and NORM_CLASS.search(kind) and not is_weight_layer(owner)):
         return "norm", f"norm layer: {kind}"
-    words = [leaf, *path[-1:]] if isinstance(owner, nn.Embedding) else [leaf]
-    if not is_weight_layer(owner) and any(POSITION_NAME.search(word) for word in words):
+    is_embedding = isinstance(owner, nn.Embedding)
+    words = [leaf, *path[-1:]] if is_embedding else [leaf]
+    is_token = not is_embedding and TOKEN_NAME.search(leaf)
+    if not is_weight_layer(owner) and (is_token or any(POSITION_NAME.search(word) for word in words)):
         return "bias", "position embedding or token: added to the features"
-    if BIAS_NAME.search(leaf):
+    if any(BIAS_NAME.search(word) for word in words):
         return "bias", "bias by name"
     if parameter.ndim <= 1:
         return "norm", f"{parameter.ndim}-d parameter: a gain, slope or scale"
-    axes = sum(side > 1 for side in parameter.shape)
+    if leaf == "weight_g" and hasattr(owner, "weight_v"):
+        return "norm", "gain of torch's weight_norm"
     is_layer = is_weight_layer(owner) or isinstance(owner, ParametrizationList)
     is_weight = is_layer and WEIGHT_NAME.search(leaf) is not None
     if axes <= 1 and not is_weight and not isinstance(owner, nn.Embedding | nn.RNNBase):

@@ -9,20 +9,24 @@ on steps that are skipped for inf; an optimizer whose `step` calls its parent's 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from segdecay.decay.adaptation import UNTRIED, Proof
+from segdecay.decay.foreach import HALF_TYPES
 from segdecay.decay.groups import FROZEN, Partition
 from segdecay.decay.regularizers.base import Binding, Bucket, Regularizer, bare_optimizer, traits_of
 from segdecay.decay.regularizers.registry import may_combine
+from segdecay.decay.strength_given import Schedule, number_of, scheduled
 from segdecay.errors import DecayError, did_you_mean, gather
 
 NAME = "__deepcopy__"  # looked up on the optimizer itself by copy.deepcopy; no part of its state, so no copy has it
@@ -53,6 +57,7 @@ def let_be_copied_(optimizer: Optimizer) -> None:
     vars(optimizer).pop(NAME, None)
 
 
+BACKWARDS = 64  # without a step before a warning
 KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
 REMEDY = (
     "Beside a regularizer that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until "
@@ -95,6 +100,21 @@ class OwnDecay:
         if found and not self.taken_over:
             raise DecayError(f"{_what(optimizer)} It did not when the regularizer was attached. {REMEDY}")
         _set_to_zero(optimizer, found)
+
+    def extended_(self, optimizer: Optimizer) -> OwnDecay:
+        """With the groups that joined since: theirs is set to 0 and remembered, if the others' was taken over.
+
+        Raises:
+            DecayError: one that joined decays, and nothing was taken over.
+        """
+        known = {(index, key) for index, key, _ in self.values}
+        found = [one for one in _decaying(optimizer) if one[:2] not in known]
+        if self.beside or not found:
+            return self
+        if not self.taken_over:
+            raise DecayError(f"{_what(optimizer)} {REMEDY}")
+        _set_to_zero(optimizer, found)
+        return replace(self, values=(*self.values, *found))
 
     def restore_(self, optimizer: Optimizer) -> None:
         """Give the groups their own decay back."""
@@ -166,6 +186,57 @@ class Firing:
         return gradient is self.gradient and _versions(self.parameter, gradient) == self.versions
 
 
+class BackwardCount:
+    """Counts backward passes through one parameter since the optimizer's last step, and warns once of many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._hook: Any = None
+        self._warned = False
+
+    def watch_(self, parameter: Parameter | None, optimizer: str) -> None:
+        """Count through this parameter from now on; None: through none."""
+        if self._hook is not None:
+            self._hook.remove()
+        self.count, self._hook = 0, None
+        if parameter is None or not parameter.is_leaf:
+            return
+        here = weakref.ref(self)
+
+        def count(_: Tensor) -> None:
+            counted = here()
+            if counted is not None:
+                counted.count += 1
+                counted._warn_of_many(optimizer)  # noqa: SLF001 - a method of the same class
+
+        self._hook = parameter.register_post_accumulate_grad_hook(count)  # type: ignore[no-untyped-call]
+
+    def _warn_of_many(self, optimizer: str) -> None:
+        if self.count < BACKWARDS or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{self.count} backward passes without a step of {optimizer}, to which a regularizer is attached: nothing "
+            f"decays. If another optimizer takes the steps, attach to that one; if gradients are accumulated over so "
+            f"many passes, all is well.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def merged(fresh: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings joined; where both have a key, the kept value.
+
+    >>> merged({"a": {"x": 1, "y": 1}, "b": 1}, {"a": {"x": 2}})
+    {'a': {'x': 2, 'y': 1}, 'b': 1}
+    """
+    out = dict(fresh)
+    for key, value in kept.items():
+        here = out.get(key)
+        out[key] = merged(here, value) if isinstance(here, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
 def is_skipped(optimizer: Optimizer) -> bool:
     """Whether a GradScaler found inf and a fused optimizer, which does not ask it, will skip this step itself."""
     found = getattr(optimizer, "found_inf", None)
@@ -192,7 +263,6 @@ def _versions(parameter: Tensor, gradient: Tensor) -> tuple[int, int]:
 
 
 StepArguments = tuple[tuple[Any, ...], dict[str, Any]]
-Schedule = Callable[[int], float]  # λ at a step, counted from 0
 
 
 @dataclass(frozen=True)
@@ -216,8 +286,25 @@ class Handle:
         *,
         take_over: bool,
         learning_rates: Sequence[float] | None = None,
+        proof: Proof = UNTRIED,
+        chain: Sequence[Optimizer] = (),
+        multipliers_of: Callable[[Partition], Mapping[str, float]] | None = None,
+        expects_rates: bool = False,
     ) -> None:
+        """Args:
+        multipliers_of: the multiplier of every group of a partition made anew, for `refresh`.
+        expects_rates: warn at the first step whose learning rate is not the one in `learning_rates`.
+        """
+        self.refreshes_itself = False  # whether a step after freezing or unfreezing calls `refresh`
+        self._multipliers_of = multipliers_of
+        self._learning_rates = learning_rates
+        self._expects_rates = expects_rates and learning_rates is not None
+        self._decay_done = 0.0
+        self._backwards = BackwardCount()
         self.regularizer, self.partition = regularizer, partition
+        self.proof = proof
+        self.adaptation = proof.adaptation
+        self._chain = [weakref.ref(one) for one in chain or [optimizer]]
         self.steps = 0  # optimizer steps that were not skipped
         self._strength: float | Schedule = regularizer.none
         self._optimizer = optimizer
@@ -231,13 +318,16 @@ class Handle:
         self._hooks: list[Any] = []
         try:
             regularizer.bind(self._binding(optimizer, learning_rates))
-        except DecayError:
+            self._hooks = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+        except BaseException:
+            for hook in self._hooks:
+                hook.remove()
             self._own_decay.restore_(optimizer)
             raise
-        self._hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._watch_backward_()
         add_handle(optimizer, self)
 
     def _binding(self, optimizer: Optimizer, learning_rates: Sequence[float] | None) -> Binding:
@@ -250,26 +340,57 @@ class Handle:
             None if learning_rates is None else tuple(learning_rates),
         )
 
+    def validate_half_weights(self, learning_rates: Sequence[float] | None) -> None:
+        """Refuse decay that half-precision weights round away in every step.
+
+        Raises:
+            DecayError: 1 − η·λ rounds to 1 at the largest known rate; names the weights and the smallest η·λ that acts.
+        """
+        if not self.regularizer.multiplies:
+            return
+        lost = []
+        for group in self._attached_optimizer().param_groups:
+            rates = [float(self.adaptation.rate(group)), float(group.get("initial_lr", 0.0)), *(learning_rates or ())]
+            for parameter in group["params"]:
+                if parameter.dtype not in HALF_TYPES:
+                    continue
+                name = self._name_of(parameter)
+                reached, smallest = max(rates) * (self._strength_of(name) or 0.0), torch.finfo(parameter.dtype).eps / 4
+                if 0 < reached < smallest:
+                    lost.append(f"{name} ({parameter.dtype}: η·λ = {reached:.3g}, {smallest:.3g} is needed)")
+        if lost:
+            raise DecayError(
+                f"{len(lost)} half-precision weights would not decay, as 1 − η·λ rounds to 1: {', '.join(lost[:3])}"
+                f"{', …' if len(lost) > 3 else ''}. Keep the weights in float32 (autocast computes in half precision), "
+                f"or give a larger λ."
+            )
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer whose steps it acts in: the innermost one of wrappers."""
+        return self._optimizer
+
     @property
     def strength(self) -> float:
         """λ of the next step, before the groups' multipliers."""
-        return float(self._strength(self.steps)) if callable(self._strength) else self._strength
+        return scheduled(self._strength, self.steps) if callable(self._strength) else self._strength
 
     def set_strength(self, strength: float | Schedule) -> None:
         """Go on with another λ, or a schedule of λ over steps, from the next step.
 
         Raises:
-            DecayError: negative, not finite, or η·λ ≥ 1 at the present learning rates.
+            DecayError: no number, a schedule that fails, negative, not finite, or η·λ ≥ 1 at the present learning
+                rates.
         """
         optimizer = self._attached_optimizer()
-        value = float(strength(self.steps)) if callable(strength) else strength
+        value = scheduled(strength, self.steps) if callable(strength) else number_of(strength, "strength")
         self.regularizer.validate(value, 0.0)
         for group in optimizer.param_groups:
             for multiplier in {self._multiplier[self._name_of(parameter)] for parameter in group["params"]}:
                 scaled = self.regularizer.scaled(value, multiplier)
                 if scaled is not None:
-                    validate_step(self.regularizer, scaled, group["lr"])
-        self._strength = strength if callable(strength) else float(strength)
+                    validate_step(self.regularizer, scaled, self.adaptation.rate(group))
+        self._strength = strength if callable(strength) else value
 
     def strengths(self) -> dict[str, float | None]:
         """λ of every parameter by name; None where nothing acts on it."""
@@ -281,6 +402,77 @@ class Handle:
         """
         other = self._optimizer if optimizer is None else bare_optimizer(optimizer)
         return other is self._optimizer and any(handle is self for handle in handles_of(other))
+
+    @property
+    def total_decay_so_far(self) -> float:
+        """D of the steps taken: Σ η·λ at the rates that were used, of the hardest decayed weights; NaN without a D.
+
+        On a device where reading the learning rate would wait for it, NaN as well.
+        """
+        axis = self.regularizer.axis(traits_of(self._optimizer))
+        return self._decay_done * axis.gain if axis.name == "total_decay" else math.nan
+
+    def scalars(self) -> dict[str, float]:
+        """Flat numbers for a logger: λ, λR, D so far and steps; waits for the device."""
+        found = {
+            "decay/strength": self.strength,
+            "decay/penalty": self.penalty(),
+            "decay/steps": float(self.steps),
+            "decay/total_decay_so_far": self.total_decay_so_far,
+        }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def refresh(self) -> tuple[str, ...]:
+        """Group the model again as it is now: after freezing, unfreezing, `add_param_group` or a new head.
+
+        What trained before keeps its multiplier and the regularizer's state; what was frozen or is new gets those of
+        its group. Groups that joined the optimizer with a decay of their own are taken over, if the others were.
+
+        Returns:
+            Names of the parameters that the regularizer decays from now on and did not before.
+
+        Raises:
+            DecayError: the handle is detached; a group that joined decays by itself; the partition cannot be made
+                anew. The handle is then as it was.
+        """
+        optimizer = self._optimizer
+        if not self.is_attached():
+            raise DecayError("This handle is detached. Attach again.")
+        if self._multipliers_of is None:
+            raise DecayError("This handle was not made by attach: attach again.")
+        partition = self.partition.regrouped()
+        multipliers = self._multipliers_of(partition)
+        before = {name: factor for name, factor in self._multiplier.items() if name not in self._frozen}
+        fresh = {row.name: before.get(row.name, multipliers.get(row.group, 0.0)) for row in partition.rows}
+        self._own_decay = self._own_decay.extended_(optimizer)
+        old = self.partition, self._multiplier
+        kept = self.regularizer.state_dict()
+        self.partition, self._multiplier = partition, fresh
+        try:
+            self.regularizer.bind(self._binding(optimizer, self._learning_rates))
+            self.regularizer.load_state_dict(merged(self.regularizer.state_dict(), kept))
+        except BaseException:
+            self.partition, self._multiplier = old
+            raise
+        self._frozen = {row.name for row in partition.rows if row.group == FROZEN}
+        self._name = {id(parameter): row.name for row, parameter in partition.named_parameters()}
+        self._watch_backward_()
+        return tuple(
+            name for name, factor in fresh.items() if factor and not before.get(name) and name not in self._frozen
+        )
+
+    def is_stale(self) -> bool:
+        """Whether the optimizer holds parameters that joined, or were unfrozen, since the model was grouped."""
+        return any(
+            (name := self._name.get(id(parameter))) is None or (name in self._frozen and parameter.requires_grad)
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+        )
+
+    def _watch_backward_(self) -> None:
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        acting = [p for p in held if self._multiplier.get(self._name.get(id(p), ""), 0.0) and p.requires_grad]
+        self._backwards.watch_(acting[0] if acting else None, type(self._optimizer).__name__)
 
     def penalty(self) -> float:
         """λ·R now: Σ over groups of λ_group · R(θ_group), R = ½ Σ θ² unless the regularizer has another; 0 for bounds.
@@ -315,6 +507,7 @@ class Handle:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self._backwards.watch_(None, "")
         if self.is_attached():
             remove_handle(self._optimizer, self)
             self._own_decay.restore_(self._optimizer)
@@ -331,6 +524,8 @@ class Handle:
             "multipliers": dict(self._multiplier),
             "steps": self.steps,
             "state": self.regularizer.state_dict(),
+            "frozen": sorted(self._frozen),
+            "decay_done": self._decay_done,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -362,7 +557,20 @@ class Handle:
         self.steps = int(state["steps"])
         if not callable(self._strength):
             self._strength = float(state["strength"])
-        self._multiplier = {name: float(theirs[name]) for name in self._multiplier}
+        self._decay_done = float(state.get("decay_done", 0.0))
+        frozen_then = set(state.get("frozen", ()))
+        thawed = [name for name in frozen_then if name not in self._frozen and self._multiplier[name] != theirs[name]]
+        self._multiplier = {
+            name: now if name in frozen_then else float(theirs[name]) for name, now in self._multiplier.items()
+        }
+        if thawed:
+            warnings.warn(
+                f"{len(thawed)} parameters were frozen when this state was saved and train now: "
+                f"{', '.join(sorted(thawed)[:3])}{', …' if len(thawed) > 3 else ''}. They keep the multiplier of this "
+                f"attach.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def restore_gradients_(self) -> None:
         """Put the gradients back that the regularizer replaced for the step."""
@@ -379,15 +587,34 @@ class Handle:
             return
         first = self._buckets is None
         self._buckets = self._collect(optimizer)
+        try:
+            self._act_on_(self._buckets, first=first)
+        except BaseException:
+            self.restore_gradients_()
+            self._buckets = None
+            raise
+        self._firing = Firing.of(self._buckets)
+
+    def _act_on_(self, buckets: Sequence[Bucket], *, first: bool) -> None:
         if first:
-            self.regularizer.begin_step(self._buckets)
-        for bucket in self._buckets:
+            self.regularizer.begin_step(buckets)
+        for bucket in buckets:
             if first:
                 self.regularizer.before_update_(bucket)
+                self._decay_copies_(bucket)
             shifted = self.regularizer.shifted_gradients(bucket)
             if shifted is not None:
                 self._replace_gradients_(bucket, shifted)
-        self._firing = Firing.of(self._buckets)
+
+    def _decay_copies_(self, bucket: Bucket) -> None:
+        """Multiply the copies that the optimizer keeps of the weights, as the weights were."""
+        if not self.adaptation.doubles:
+            return
+        chain = [one for reference in self._chain if (one := reference()) is not None]
+        for name, parameter, gradient in zip(bucket.names, bucket.parameters, bucket.gradients, strict=True):
+            for copied in self.adaptation.copies(chain, [parameter]):
+                held = cast("list[Parameter]", [copied])
+                self.regularizer.before_update_(replace(bucket, names=[name], parameters=held, gradients=[gradient]))
 
     def _replace_gradients_(self, bucket: Bucket, shifted: Sequence[Tensor]) -> None:
         for parameter, old, new in zip(bucket.parameters, bucket.gradients, shifted, strict=True):
@@ -395,6 +622,9 @@ class Handle:
             self._put_back.append((parameter, old, new))
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepArguments | None:
+        if self.refreshes_itself and self.is_stale():
+            self.refresh()
+        self._backwards.count = 0
         self._own_decay.guard_(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if (isinstance(closure, Closure) and closure.is_of(self)) or (
@@ -418,8 +648,35 @@ class Handle:
             return
         for bucket in self._buckets:
             self.regularizer.after_update_(bucket)
+        self._note_rates_(self._buckets)
         self._buckets, self._firing = None, None
         self.steps += 1
+
+    def _note_rates_(self, buckets: Sequence[Bucket]) -> None:
+        """Add η·λ of this step to D so far; warn once where η is not the one that D was computed from."""
+        known = [b for b in buckets if not isinstance(b.lr, Tensor) or b.lr.device.type == "cpu"]
+        if not known:
+            self._decay_done = math.nan if buckets else self._decay_done
+            return
+        rates = [float(bucket.lr) for bucket in known]
+        axis = self.regularizer.axis(traits_of(self._optimizer))
+        if axis.name == "total_decay":
+            peak = axis.peak_lr or max(self._learning_rates or [0.0])
+            taken = [r * r / peak if axis.square and peak else r for r in rates]
+            self._decay_done += max(rate * bucket.strength for rate, bucket in zip(taken, known, strict=True))
+        if not self._expects_rates or self._learning_rates is None:
+            return
+        told = self._learning_rates[self.steps] if self.steps < len(self._learning_rates) else None
+        if told is not None and any(math.isclose(rate, told, rel_tol=1e-6, abs_tol=1e-12) for rate in rates):
+            return
+        self._expects_rates = False
+        saw = "no rate is given for it" if told is None else f"the learning rates given say {told:g}"
+        warnings.warn(
+            f"Step {self.steps} is taken at lr {rates[0]:g}, and {saw}: the total decay will not be what was asked. "
+            f"handle.total_decay_so_far tells what it is. Give the rates that are used, one for each optimizer step.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _collect(self, optimizer: Optimizer) -> list[Bucket]:
         """Decaying parameters with gradients, by strength, optimizer group, device and data type."""
@@ -438,9 +695,10 @@ class Handle:
                 key = (index, strength, parameter.device, parameter.dtype, gradient.dtype)
                 bucket = buckets.get(key)
                 if bucket is None:
-                    validate_step(self.regularizer, strength, group["lr"])
+                    rate = self.adaptation.rate(group)
+                    validate_step(self.regularizer, strength, rate)
                     maximize = bool(group.get("maximize", False))
-                    bucket = Bucket([], [], [], strength, group["lr"], maximize, optimizer, group, scale)
+                    bucket = Bucket([], [], [], strength, rate, maximize, optimizer, group, scale)
                     buckets[key] = bucket
                 bucket.names.append(name)
                 bucket.parameters.append(parameter)
@@ -456,17 +714,20 @@ class Handle:
         if name is None:
             raise DecayError(
                 f"A parameter of shape {tuple(parameter.shape)} joined the optimizer after attach() and is in no "
-                f"group. Call handle.detach() and attach again."
+                f"group. Call handle.refresh(), which groups the model again."
             )
         if name in self._frozen and parameter.requires_grad:
             raise DecayError(
-                f"{name} was frozen at attach() and trains now, in no group. Call handle.detach() and attach again."
+                f"{name} was frozen at attach() and trains now, in no group. Call handle.refresh(), which groups "
+                f"the model again."
             )
         return name
 
     def _attached_optimizer(self) -> Optimizer:
         if not self.is_attached():
             raise DecayError("This handle is detached. Attach again.")
+        if self.refreshes_itself and self.is_stale():
+            self.refresh()
         return self._optimizer
 
 

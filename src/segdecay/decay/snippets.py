@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segdecay.decay.axes import Axis, validate_strength
+from segdecay.decay.axes import StrengthAxis, validate_strength
 from segdecay.decay.groups import DEFAULT_MULTIPLIERS, Partition, group_multipliers
 from segdecay.decay.regularizers.base import OptimizerTraits, traits_of
 from segdecay.decay.regularizers.registry import build_regularizer
@@ -148,13 +148,13 @@ def _attach_lines(
         "from segdecay.decay import attach",
         f"optimizer = torch.optim.{name}(model.parameters(){arguments}, weight_decay=0.0)",
         f"# torch has no {name} with decay of this kind",
-        f"handle = attach(optimizer, model, regularizer={regularizer!r}, strength={lambda_!r}{given})",
+        f"handle = attach(optimizer, model, {regularizer!r}, strength={lambda_!r}{given})",
     ]
 
 
 def _validity(
     regularizer: str,
-    axis: Axis,
+    axis: StrengthAxis,
     traits: OptimizerTraits,
     lambda_: float,
     learning_rates: Sequence[float] | None,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segdecay.decay.axes import Axis, validate_rates
+from segdecay.decay.axes import StrengthAxis, validate_rates
 from segdecay.errors import DecayError, gather
 
 FIRST_ORDER_LIMIT = (
@@ -31,7 +31,7 @@ class Described:
 
 
 def describe_strength(
-    axis: Axis,
+    axis: StrengthAxis,
     value: float,
     learning_rates: Sequence[float],  # of every step
     steps_per_epoch: float,
@@ -39,7 +39,7 @@ def describe_strength(
     """A value on an axis as λ, τ in epochs, D, and what is left of an idle weight at the end.
 
     Raises:
-        DecayError: as `Axis.to_lambda`, or steps_per_epoch is not positive.
+        DecayError: as `StrengthAxis.to_lambda`, or steps_per_epoch is not positive.
 
     Example:
         >>> from segdecay.decay.axes import decoupled_axis
@@ -62,7 +62,7 @@ def describe_strength(
     )
 
 
-def total_decay(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> float:
+def total_decay(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[float]) -> float:
     """D of an optimizer's λ over these learning rates.
 
     Raises:
@@ -73,7 +73,7 @@ def total_decay(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> 
     return axis.from_lambda(lambda_, learning_rates)
 
 
-def timescale_epochs(axis: Axis, lambda_: float, peak_lr: float, steps_per_epoch: float) -> float:
+def timescale_epochs(axis: StrengthAxis, lambda_: float, peak_lr: float, steps_per_epoch: float) -> float:
     """τ = (1−μ)/(η_peak·λ·steps an epoch): epochs at the peak rate in which an idle weight falls to 1/e.
 
     Raises:
@@ -87,7 +87,7 @@ def timescale_epochs(axis: Axis, lambda_: float, peak_lr: float, steps_per_epoch
     return _reciprocal(axis, "λ", lambda_, peak_lr, steps_per_epoch)
 
 
-def lambda_of_timescale(axis: Axis, timescale: float, peak_lr: float, steps_per_epoch: float) -> float:
+def lambda_of_timescale(axis: StrengthAxis, timescale: float, peak_lr: float, steps_per_epoch: float) -> float:
     """The optimizer's λ for a timescale τ in epochs; the inverse of `timescale_epochs`.
 
     >>> from segdecay.decay.axes import decoupled_axis
@@ -97,7 +97,7 @@ def lambda_of_timescale(axis: Axis, timescale: float, peak_lr: float, steps_per_
     return _reciprocal(axis, "τ in epochs", timescale, peak_lr, steps_per_epoch)
 
 
-def idle_weight(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> float:
+def idle_weight(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[float]) -> float:
     """What is left of a weight of 1 that gets no gradient: the rule's own recursion, step by step.
 
     Negative where momentum makes it overshoot.
@@ -120,7 +120,7 @@ def idle_weight(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> 
     return weight
 
 
-def check_first_order(axis: Axis, lambda_: float, learning_rates: Sequence[float]) -> tuple[str, ...]:
+def check_first_order(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[float]) -> tuple[str, ...]:
     """A finding where exp(−D) no longer says what is left: η·λ is not far below (1−√μ)². Else empty.
 
     >>> from segdecay.decay.axes import Coupling, sgd_axis
@@ -143,7 +143,7 @@ def check_first_order(axis: Axis, lambda_: float, learning_rates: Sequence[float
     return (finding,)
 
 
-def _reciprocal(axis: Axis, name: str, value: float, peak_lr: float, steps_per_epoch: float) -> float:
+def _reciprocal(axis: StrengthAxis, name: str, value: float, peak_lr: float, steps_per_epoch: float) -> float:
     """1/(gain·η·steps·value): τ of λ, and λ of τ."""
     if axis.name != "total_decay":
         raise DecayError(f"τ has no meaning here: {axis.reason} Tune λ itself (axis 'lambda'), or use 'decoupled'.")

@@ -30,13 +30,14 @@ class Decay(Callback):
 
     Acts once per optimizer step: after backward and clipping, whatever the accumulation, in automatic and manual
     optimization. The LightningModule is what is grouped, so a `partition` must be of it and not of a part. The
-    strength in a checkpoint replaces the one asked for.
+    strength in a checkpoint replaces the one asked for. Layers that are frozen or unfrozen on the way (BaseFinetuning)
+    are grouped again before the next step.
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
-        options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
-            it depends on the learning rates to come, they are read from a copy of the schedulers, unless
-            `learning_rates` are given.
+        log: λ, λR, D so far and steps go to the trainer's loggers, every `log_every_n_steps`.
+        options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
+            come and holds none, they are read from a copy of the schedulers.
 
     Raises:
         DecayError: unknown names; later, at the start of `fit`, as `attach`, or optimizers that share parameters, or
@@ -49,7 +50,8 @@ class Decay(Callback):
         []
     """
 
-    def __init__(self, regularizer: str, **options: Any) -> None:
+    def __init__(self, regularizer: str, *, log: bool = False, **options: Any) -> None:
+        self._log = log
         self._attachments = Attachments(regularizer, options)
         self._saved: dict[str, Any] | None = None
 
@@ -75,6 +77,14 @@ class Decay(Callback):
         del pl_module
         self._attachments.validate_attached(trainer.optimizers)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        del pl_module, outputs, batch, batch_idx
+        if self._log and trainer.global_step % getattr(trainer, "log_every_n_steps", 50) == 0:
+            for logger in trainer.loggers:
+                logger.log_metrics(self._attachments.scalars(), step=trainer.global_step)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         del trainer, pl_module, exception
         self._attachments.detach_()
@@ -97,14 +107,14 @@ class Decay(Callback):
 def _steps_per_epoch(trainer: Trainer, module: LightningModule) -> float:
     if not module.automatic_optimization:
         raise DecayError(
-            "With manual optimization the number of steps an epoch is not known. Pass steps_per_epoch=…, or give "
-            "strength=λ instead."
+            "With manual optimization the number of steps an epoch is not known. Pass steps_per_epoch=… to "
+            "Strength.from_timescale, or give strength=λ instead."
         )
     _total_steps(trainer)  # loads the data, where that was not done
     if not math.isfinite(trainer.num_training_batches):
         raise DecayError(
-            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=…, or give "
-            "total_decay= or strength= instead."
+            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=… to "
+            "Strength.from_timescale, or give a total decay or λ instead."
         )
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 

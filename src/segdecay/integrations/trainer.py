@@ -1,7 +1,4 @@
-"""One regularizer on all optimizers of a trainer: attaching, taking up a checkpoint, detaching.
-
-Knows optimizers, models and handles; nothing of Lightning or transformers.
-"""
+"""One regularizer on all optimizers of a trainer: attach it, go on from a checkpoint, detach it."""
 
 from __future__ import annotations
 
@@ -19,11 +16,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segdecay.decay import REGULARIZERS, Handle, attach, axis_of, handle_of
+from segdecay.decay import REGULARIZERS, Handle, Strength, attach, axis_of, handle_of
 from segdecay.decay.regularizers.base import bare_optimizer
+from segdecay.decay.strength_given import Given, validate_given
 from segdecay.errors import DecayError, gather, unknown
 
-REMEDY = "Pass learning_rates=[…], the rate of every optimizer step to come, or give strength=λ instead."
+REMEDY = "Pass learning_rates=[…] to Strength, the rate of every optimizer step to come, or give strength=λ instead."
 METRIC_SCHEDULERS = ("ReduceLROnPlateau", "GreedyLR")  # they wait for a metric
 
 
@@ -81,7 +79,8 @@ class ScheduleCopy:
             listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
             raise DecayError(
                 f"The optimizer's groups have different learning rates ({listed}), so one total decay or timescale "
-                f"would be several. Pass learning_rates=[…] of the group that it is meant for, or give strength=λ."
+                f"would be several. Give Strength learning_rates=[…] of the group that it is meant for, or give "
+                f"strength=λ."
             )
         return rates.pop()
 
@@ -103,20 +102,28 @@ def _stand_in(optimizer: Optimizer) -> Optimizer:
     return stand_in
 
 
-TARGETS = ("total_decay", "timescale_epochs", "axis_value")  # what may need the learning rates to come
+# What earlier versions took as options of their own.
+FORMER = {
+    "total_decay": "from_total_decay(…)",
+    "timescale_epochs": "from_timescale(…)",
+    "axis_value": "from_axis(…)",
+    "learning_rates": "from_total_decay(…, learning_rates=[…])",
+    "steps_per_epoch": "from_timescale(…, steps_per_epoch=…)",
+}
+UNITS = {"total_decay": "D", "timescale": "τ"}
 
 
 class Attachments:
     """A regularizer and its options, and the handles made from them.
 
     Raises:
-        DecayError: an unknown regularizer or option, or not exactly one of strength, axis_value, total_decay and
-            timescale_epochs.
+        DecayError: an unknown regularizer or option, or a strength that is missing or no number.
     """
 
     def __init__(self, regularizer: str, options: Mapping[str, Any]) -> None:
         gather(DecayError, _check_options(regularizer, options))
         self.regularizer, self.options = regularizer, dict(options)
+        self.given = Given.of(self.options["strength"])
         self.handles: list[Handle] = []
 
     def attach_(
@@ -142,7 +149,8 @@ class Attachments:
             for number, (optimizer, state) in enumerate(zip(optimizers, states, strict=True), start=1):
                 try:
                     options = self._attach_options(optimizer, ahead, state)
-                    self.handles.append(attach(optimizer, model, regularizer=self.regularizer, **options))
+                    self.handles.append(attach(optimizer, model, self.regularizer, **options))
+                    self.handles[-1].refreshes_itself = True
                     if state is not None:
                         self.handles[-1].load_state_dict(state)
                 except DecayError as error:
@@ -172,6 +180,17 @@ class Attachments:
                 f"segdecay.decay.attach yourself where the last of them is made."
             )
 
+    def scalars(self) -> dict[str, float]:
+        """What the handles tell a logger; with a number in the name where there are several optimizers."""
+        if len(self.handles) == 1:
+            return self.handles[0].scalars() if self.handles[0].is_attached() else {}
+        return {
+            f"{name}/{number}": value
+            for number, handle in enumerate(self.handles)
+            if handle.is_attached()
+            for name, value in handle.scalars().items()
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """The handles' states, in the order of the optimizers."""
         return {"handles": [handle.state_dict() for handle in self.handles]}
@@ -184,7 +203,7 @@ class Attachments:
 
     def _check_together(self, optimizers: Sequence[Optimizer], model: nn.Module) -> list[str]:
         faults = []
-        if len(optimizers) > 1 and self.options.get("learning_rates") is not None:
+        if len(optimizers) > 1 and self.given.learning_rates is not None:
             faults.append(
                 f"learning_rates are of one optimizer, and this trainer has {len(optimizers)}. Give strength=λ, which "
                 f"is the same for all, or call segdecay.decay.attach for each."
@@ -203,28 +222,31 @@ class Attachments:
         return faults
 
     def _attach_options(self, optimizer: Optimizer, ahead: Ahead, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The options of `attach`, with what a total decay, timescale or axis value needs of the trainer's future."""
-        target = next((name for name in TARGETS if self.options.get(name) is not None), None)
+        """The options of `attach`; a D, τ or axis value with what it needs of the trainer's future."""
+        given = self.given.strength
         if state is not None:
             self._warn_of_other_strength(state)
-        if target is None:
+        if given is None or given.unit in ("lambda", "convention"):
             return dict(self.options)
-        options = dict(self.options)
-        axis = axis_of(self.regularizer, optimizer, options=options.get("options"))
-        if target != "axis_value" and axis.name != "total_decay":
-            raise DecayError(f"{target} has no meaning here: {axis.reason} Give strength=λ, or use 'decoupled'.")
+        axis = axis_of(self.regularizer, optimizer, options=self.options.get("options"))
+        if given.unit in UNITS and axis.name != "total_decay":
+            raise DecayError(
+                f"{UNITS[given.unit]} has no meaning here: {axis.reason} Give strength=λ, or use 'decoupled'."
+            )
         if state is not None:
-            options = {**options, target: None, "strength": state.get("strength", axis.none)}
+            saved = state.get("strength", axis.none)
+            given = Strength.from_lambda(saved, learning_rates=given.learning_rates)
         needs_rates = axis.square or (state is None and axis.has_lambda and axis.name != "lambda")
-        if needs_rates and options.get("learning_rates") is None:
-            options["learning_rates"] = ahead.learning_rates(optimizer)
-        if state is None and target == "timescale_epochs" and options.get("steps_per_epoch") is None:
-            options["steps_per_epoch"] = ahead.steps_per_epoch()
-        return options
+        if needs_rates and given.learning_rates is None:
+            given = given.with_learning_rates(ahead.learning_rates(optimizer))
+        if given.unit == "timescale" and given.steps_per_epoch is None:
+            given = given.with_steps_per_epoch(ahead.steps_per_epoch())
+        return {**self.options, "strength": given}
 
     def _warn_of_other_strength(self, state: Mapping[str, Any]) -> None:
-        asked, saved = self.options.get("strength"), state.get("strength")
-        if isinstance(asked, numbers.Real) and isinstance(saved, numbers.Real) and asked != saved:
+        given, saved = self.given.strength, state.get("strength")
+        asked = given.value if given is not None and given.unit == "lambda" else None
+        if isinstance(asked, float) and isinstance(saved, numbers.Real) and asked != saved:
             warnings.warn(
                 f"The checkpoint's strength {saved:g} is used, not the {asked:g} asked for. To change it in mid-run, "
                 f"call set_strength on the handle after the start.",
@@ -236,15 +258,20 @@ class Attachments:
 def _check_options(regularizer: str, options: Mapping[str, Any]) -> list[str]:
     faults = [] if regularizer in REGULARIZERS else [unknown("regularizer", regularizer, REGULARIZERS)]
     ours = inspect.signature(attach).parameters.values()
-    allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY and one.name != "regularizer"]
-    faults += [unknown("option", name, allowed) for name in options if name not in allowed]
-    strengths = [name for name in ("strength", *TARGETS) if options.get(name) is not None]
-    if len(strengths) != 1:
-        saw = " and ".join(strengths) or "none of them"
-        faults.append(
-            f"Give exactly one of strength (λ), total_decay (D), timescale_epochs (τ) and axis_value; saw {saw}."
-        )
-    return faults
+    allowed = [one.name for one in ours if one.kind is one.KEYWORD_ONLY]
+    faults += [
+        f"{name}= is now part of the strength: strength=Strength.{FORMER[name]}, Strength from segdecay.decay."
+        if name in FORMER
+        else unknown("option", name, allowed)
+        for name in options
+        if name not in allowed
+    ]
+    if "strength" not in options:
+        return [
+            *faults,
+            "Give strength: λ, one λ for each group, or a Strength like Strength.from_total_decay(2.0).",
+        ]
+    return faults + validate_given(options["strength"])
 
 
 def _handle_states(saved: Mapping[str, Any], expected: int) -> list[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segdecay.decay import Handle
+from segdecay.decay import Handle, Strength
 from segdecay.decay.handle import KEYS
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, need
@@ -78,9 +78,9 @@ class Decay(TrainerCallback, ExportableState):
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
-        options: those of `segdecay.decay.attach`; one of strength, axis_value, total_decay and timescale_epochs. Where
-            it depends on the learning rates to come, they are read from a copy of the scheduler, unless
-            `learning_rates` are given.
+        log: λ, λR, D so far and steps join what the trainer logs.
+        options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
+            come and holds none, they are read from a copy of the scheduler.
 
     Raises:
         DecayError: unknown names; later, at the start of `train`, as `attach`, or learning rates that cannot be known
@@ -88,12 +88,14 @@ class Decay(TrainerCallback, ExportableState):
             `restore_callback_states_from_checkpoint=True` has lost.
 
     Example:
-        >>> decay = Decay("decoupled", total_decay=2.0)  # Trainer(..., callbacks=[decay])
+        >>> from segdecay.decay import Strength
+        >>> decay = Decay("decoupled", strength=Strength.from_total_decay(2.0))  # Trainer(..., callbacks=[decay])
         >>> decay.handles
         []
     """
 
-    def __init__(self, regularizer: str, **options: Any) -> None:
+    def __init__(self, regularizer: str, *, log: bool = False, **options: Any) -> None:
+        self._log = log
         self._attachments = Attachments(regularizer, options)
         self._own_decay: list[dict[str, float]] = []
         self.lost: list[str] = []  # options that a callback rebuilt from JSON has not got
@@ -129,6 +131,13 @@ class Decay(TrainerCallback, ExportableState):
         )
         self._attachments.attach_([optimizer], model, ahead, saved)
 
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        del args, control
+        logs = kwargs.get("logs")
+        if self._log and isinstance(logs, dict) and self._attachments.is_attached():
+            logs.update(self._attachments.scalars())
+            state.log_history[-1].update(self._attachments.scalars())
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -137,11 +146,11 @@ class Decay(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What trainer_state.json keeps; tensors in it as base64."""
-        options = self._attachments.options
+        options = _plain_strength(self._attachments.options)
         kept = {key: value for key, value in options.items() if _survives_json(value)}
         saved = {**self._attachments.state_dict(), "own_decay": self._own_decay}
         return {
-            "args": {"regularizer": self._attachments.regularizer, **kept},
+            "args": {"regularizer": self._attachments.regularizer, "log": self._log, **kept},
             "attributes": {
                 "lost": [key for key in options if key not in kept],
                 "checkpointed": to_json(saved) if self.handles else {},
@@ -165,6 +174,14 @@ def _restore_own_decay_(optimizer: Optimizer, values: list[Mapping[str, float]])
         group.update(own)
 
 
+def _plain_strength(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, a `Strength` among them as JSON can hold it; `attach` takes it back in that form."""
+    strength = options.get("strength")
+    if isinstance(strength, Strength) and not callable(strength.value):
+        return {**options, "strength": json.loads(json.dumps(strength.to_json()))}
+    return dict(options)
+
+
 def _survives_json(value: object) -> bool:
     try:
         return bool(json.loads(json.dumps(value)) == value)
@@ -177,8 +194,8 @@ def _steps_per_epoch(args: TrainingArguments, loader: Any) -> float:
         batches = len(loader)
     except TypeError as error:
         raise DecayError(
-            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=…, or give "
-            "total_decay= or strength= instead."
+            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=… to "
+            "Strength.from_timescale, or give a total decay or λ instead."
         ) from error
     return math.ceil(batches / args.gradient_accumulation_steps)
 

@@ -18,15 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.testing import assert_close
 
-from segdecay.decay import (
-    REGULARIZERS,
-    ParameterRow,
-    Regularizer,
-    attach,
-    axis_of,
-    describe_regularizer,
-    group_parameters,
-)
+from segdecay.decay import REGULARIZERS, Regularizer, Strength, attach, axis_of, describe_regularizer, group_parameters
+from segdecay.decay.groups import ParameterRow
 from segdecay.testing.small_runs import (
     KERNELS,
     PEAK,
@@ -279,10 +272,9 @@ class RegularizerContract:
         handle = attach(
             optimizer,
             model,
-            regularizer=self.regularizer,
-            strength=strength,
+            self.regularizer,
+            strength=Strength.from_lambda(strength, learning_rates=RATES),
             options=dict(self.options),
             multipliers=multipliers,
-            learning_rates=RATES,
         )
         return Run(model, optimizer, handle)

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 from segdecay import decay
-from segdecay.decay import ActivationWatch, watch_activations
+from segdecay.decay.diagnostics.layers import ActivationWatch, watch_activations
 from segdecay.errors import RunError
 from segdecay.metrics.boundary import FILE as BOUNDARY_FILE
 from segdecay.metrics.boundary import write_boundaries
@@ -56,9 +56,7 @@ def watched(diagnostics: decay.Diagnostics | None, *, is_last_step: bool) -> Abs
     return diagnostics.watched() if diagnostics is not None and is_last_step else nullcontext()
 
 
-def kept_diagnostics(
-    curve: Sequence[dict[str, Any]], on_validation: decay.ActivationWatch | None
-) -> dict[str, Any] | None:
+def kept_diagnostics(curve: Sequence[dict[str, Any]], on_validation: ActivationWatch | None) -> dict[str, Any] | None:
     """The diagnostics of the trial's record: the last measurement, and dead activations over all validation images."""
     last = next((line["diagnostics"] for line in reversed(curve) if line.get("diagnostics")), None)
     if last is None:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from segdecay import decay
 from segdecay.config.schema import DecayConfig, ModelConfig, OptimizerConfig, RunConfig
 from segdecay.data.dataset import Dataset
+from segdecay.decay.axes import StrengthAxis
+from segdecay.decay.groups import DEFAULT_MULTIPLIERS
+from segdecay.decay.regularizers.dropout import Dropout
 from segdecay.decay.regularizers.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
@@ -81,7 +84,7 @@ def epoch_batches(task: TrialTask, epoch: int) -> Iterator[npt.NDArray[np.int64]
     yield from np.array_split(indices, count_batches(len(indices), task.config.training.batch_size))
 
 
-def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
+def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> StrengthAxis:
     """The axis that this regularizer and optimizer are tuned along.
 
     Raises:
@@ -94,7 +97,7 @@ def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> decay.Axis:
 
 def check_dropout(config: RunConfig) -> list[str]:
     """Faults of a configuration that searches dropout."""
-    if config.decay.regularizer != decay.Dropout.name:
+    if config.decay.regularizer != Dropout.name:
         return []
     faults = []
     if config.model.name not in PRESETS:
@@ -111,7 +114,7 @@ def check_dropout(config: RunConfig) -> list[str]:
 
 def model_at(config: RunConfig, value: float) -> ModelConfig:
     """The model of a setting, with the setting's dropout if dropout is searched."""
-    if config.decay.regularizer != decay.Dropout.name:
+    if config.decay.regularizer != Dropout.name:
         return config.model
     return config.model.model_copy(update={"dropout": value})
 
@@ -148,7 +151,7 @@ def multipliers_of(config: DecayConfig) -> dict[str, float]:
     wrong = {name: value for name, value in config.groups.items() if value < 0}
     if wrong:
         raise ConfigError(f"decay.groups: multipliers must not be negative; saw {wrong}.")
-    return {**decay.DEFAULT_MULTIPLIERS, **config.groups}
+    return {**DEFAULT_MULTIPLIERS, **config.groups}
 
 
 def initial_size(config: RunConfig, dataset: Dataset) -> float | None:
@@ -249,12 +252,11 @@ def attach_regularizer(
     handle = decay.attach(
         optimizer,
         model,
-        regularizer="none" if in_model else config.decay.regularizer,
+        "none" if in_model else config.decay.regularizer,
         options=None if in_model else regularizer_options(config, model, partition),
-        axis_value=0.0 if in_model else value,
+        strength=decay.Strength.from_axis(0.0 if in_model else value, learning_rates=rates),
         partition=partition,
         multipliers=multipliers_of(config.decay),
-        learning_rates=rates,
     )
     return optimizer, handle
 

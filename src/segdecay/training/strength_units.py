@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from segdecay import decay
 from segdecay.config.schema import RunConfig
+from segdecay.decay.axes import Coupling, StrengthAxis, sgd_axis
+from segdecay.decay.conventions import CONVENTIONS, check_translation, convention_of, from_convention, to_convention
+from segdecay.decay.strength import check_first_order, lambda_of_timescale, total_decay
 from segdecay.errors import ConfigError, DecayError, gather, unknown
 from segdecay.training.optim import learning_rates, momentum_of
 from segdecay.training.setup import axis_for, count_steps
@@ -86,7 +89,7 @@ def check_request(n_images: int | None, asked: StrengthRequest, names: Sequence[
 
 def check_conventions(names: Sequence[str]) -> list[str]:
     """Faults of the names of conventions."""
-    return [unknown("convention", name, decay.CONVENTIONS) for name in names if name not in decay.CONVENTIONS]
+    return [unknown("convention", name, CONVENTIONS) for name in names if name not in CONVENTIONS]
 
 
 def check_regularizer(name: str) -> list[str]:
@@ -176,14 +179,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check_first_order(axis: decay.Axis, lambda_: float, rates: Sequence[float], config: RunConfig) -> tuple[str, ...]:
+def _check_first_order(
+    axis: StrengthAxis, lambda_: float, rates: Sequence[float], config: RunConfig
+) -> tuple[str, ...]:
     """Notes where D is not exact: for this strength, or for its coupled counterparts with SGD."""
     if axis.name == "total_decay" and axis.coupling is not None:
-        return decay.check_first_order(axis, lambda_, rates)
+        return check_first_order(axis, lambda_, rates)
     if config.decay.regularizer != "decoupled" or config.optimizer.name != "sgd":
         return ()
-    coupled = decay.sgd_axis(decay.Coupling(momentum_of(config.optimizer)))
-    findings = decay.check_first_order(coupled, lambda_ / coupled.gain, rates)
+    coupled = sgd_axis(Coupling(momentum_of(config.optimizer)))
+    findings = check_first_order(coupled, lambda_ / coupled.gain, rates)
     return tuple(f"As coupled decay (torch-sgd and similar): {finding}" for finding in findings)
 
 
@@ -203,7 +208,7 @@ def _fill(numbers: decay.Numbers | None, config: RunConfig) -> decay.Numbers:
 
 def _lambda_of(
     asked: StrengthRequest,
-    axis: decay.Axis,
+    axis: StrengthAxis,
     rates: Sequence[float],
     steps_per_epoch: float,
     config: RunConfig,
@@ -212,7 +217,7 @@ def _lambda_of(
     """The optimizer's λ of the requested strength."""
     if asked.convention is not None:
         name, _, value = asked.convention.partition("=")
-        return decay.from_convention(
+        return from_convention(
             name, float(value), regularizer=config.decay.regularizer, optimizer=config.optimizer.name, numbers=numbers
         )
     if axis.name == "relative_shrinkage" and asked.lambda_ is None:
@@ -221,20 +226,20 @@ def _lambda_of(
             "and no D. Give --lambda; the axis value of a search depends on the model's initial weights."
         )
     if asked.timescale_epochs is not None:
-        return decay.lambda_of_timescale(axis, asked.timescale_epochs, max(rates), steps_per_epoch)
+        return lambda_of_timescale(axis, asked.timescale_epochs, max(rates), steps_per_epoch)
     if asked.total_decay is not None:
-        decay.total_decay(axis, 0.0, rates)  # raises an error if D has no meaning
+        total_decay(axis, 0.0, rates)  # raises an error if D has no meaning
         return axis.to_lambda(asked.total_decay, rates)
     return asked.lambda_ or 0.0
 
 
 def _translate(name: str, lambda_: float, config: RunConfig, numbers: decay.Numbers) -> Translated:
-    convention = decay.convention_of(name)
+    convention = convention_of(name)
     regularizer, optimizer = config.decay.regularizer, config.optimizer.name
-    value, reason = None, " ".join(decay.check_translation(name, regularizer=regularizer, optimizer=optimizer))
+    value, reason = None, " ".join(check_translation(name, regularizer=regularizer, optimizer=optimizer))
     if not reason:
         try:
-            value = decay.to_convention(name, lambda_, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
+            value = to_convention(name, lambda_, regularizer=regularizer, optimizer=optimizer, numbers=numbers)
         except DecayError as error:
             reason = " ".join(line.removeprefix("- ") for line in str(error).splitlines())
     return Translated(name, convention.symbol, value, convention.formula(numbers), reason)

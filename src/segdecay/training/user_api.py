@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from segdecay import decay
 from segdecay.config.schema import AxisConfig, RunConfig
 from segdecay.data.dataset import Dataset, open_dataset
+from segdecay.decay.axes import StrengthAxis
 from segdecay.errors import ConfigError, RunError, gather
 
 USER = "user function"
@@ -83,10 +83,10 @@ class Axis:
         return AxisConfig(name=self.name, unit=self.unit, grid=tuple(grid), stronger=self.stronger)
 
 
-def user_axis(config: AxisConfig) -> decay.Axis:
+def user_axis(config: AxisConfig) -> StrengthAxis:
     """A user's axis for a search; it has no λ."""
     none = math.inf if config.stronger == "lower" else 0.0
-    return decay.Axis(
+    return StrengthAxis(
         name=config.name,
         unit=config.unit,
         default_grid=config.grid,

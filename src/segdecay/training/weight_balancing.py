@@ -74,7 +74,7 @@ def begin_second_stage_(parts: Parts, task: TrialTask, dataset: Dataset, norms: 
     parts.handle = decay.attach(
         parts.optimizer,
         parts.bare,
-        regularizer="decoupled",
+        "decoupled",
         strength=config.decay,
         partition=partition,
         multipliers=multipliers,

@@ -16,6 +16,7 @@ from segdecay.data import Dataset
 from segdecay.data.checks.findings import CheckReport, Finding
 from segdecay.data.records import data_record, folds_record
 from segdecay.data.splits.folds import FoldPlan, fold_plan
+from segdecay.decay.groups import group_multipliers
 from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.execution import Event
 from segdecay.inference.bundle import write_bundle
@@ -223,9 +224,7 @@ def write_facts(
     if folds is not None:
         write_json(run / "folds.json", folds_record(folds, dataset))
     rows = preflight.partition.rows if preflight is not None else ()
-    multipliers = (
-        decay.group_multipliers(preflight.partition, multipliers_of(config.decay)) if preflight is not None else {}
-    )
+    multipliers = group_multipliers(preflight.partition, multipliers_of(config.decay)) if preflight is not None else {}
     write_json(
         run / "partition.json",
         PartitionRecord(

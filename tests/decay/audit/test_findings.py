@@ -16,8 +16,8 @@ from paths import ROOT
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from segdecay.decay import REGULARIZERS, Audit, Finding, attach, audit, group_parameters, optimizer_groups
-from segdecay.decay.audit.findings import FORM_FINDINGS
+from segdecay.decay import REGULARIZERS, Audit, attach, audit, group_parameters, optimizer_groups
+from segdecay.decay.audit.findings import FORM_FINDINGS, Finding
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import DecayError
 
@@ -387,7 +387,7 @@ def test_groups_with_other_rates_decay_in_proportion() -> None:
 def test_an_attached_regularizer_is_part_of_the_table() -> None:
     net = small_net()
     optimizer = sgd(net)
-    handle = attach(optimizer, net, regularizer="decoupled", strength=0.01)
+    handle = attach(optimizer, net, "decoupled", strength=0.01)
     rows = {row.name: row for row in audit(net, optimizer, learning_rates=[0.1] * 50).rows}
     (decay,) = rows["0.weight"].decays
     assert (decay.source, decay.mechanism, decay.strength) == ("regularizer", "decoupled", 0.01)
@@ -407,9 +407,7 @@ def test_regularizers_that_combine_do_not_decay_twice(monkeypatch: pytest.Monkey
     monkeypatch.setitem(REGULARIZERS, "max_norm", Bound)
     net = small_net()
     optimizer = sgd(net)
-    handles = [
-        attach(optimizer, net, regularizer=regularizer, strength=0.01) for regularizer in ("decoupled", "max_norm")
-    ]
+    handles = [attach(optimizer, net, regularizer, strength=0.01) for regularizer in ("decoupled", "max_norm")]
     found = audit(net, optimizer)
     assert len(found.rows[0].decays) == len(handles) == 2
     assert found.codes("wrong") == ()
@@ -418,7 +416,7 @@ def test_regularizers_that_combine_do_not_decay_twice(monkeypatch: pytest.Monkey
 def test_a_regularizer_through_adam_is_as_doubtful_as_adams_own_decay() -> None:
     net = small_net()
     adam = torch.optim.Adam(net.parameters())
-    attach(adam, net, regularizer="l2", strength=0.01)
+    attach(adam, net, "l2", strength=0.01)
     assert only(audit(net, adam), "coupled_through_adaptive")[0].parameters == ("0.weight", "3.weight")
 
 

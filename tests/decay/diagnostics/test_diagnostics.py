@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.decay.diagnostics.layers import EXACT_SIDE, frequency_correlation, zero_counts
+from segdecay.decay.diagnostics.layers import (
+    EXACT_SIDE,
+    frequency_correlation,
+    spearman,
+    stable_rank,
+    watch_activations,
+    zero_counts,
+)
 from segdecay.errors import DecayError
 
 SHAPES = [(3, 3), (5, 12), (12, 5), (1, 7), (16, 8, 3, 3), (64, 32, 3, 3), (128, 200), (200, 128)]
@@ -36,7 +43,7 @@ def _stable_rank(matrix: npt.NDArray[np.float64]) -> float:
 def test_the_stable_rank_of_small_weights_is_that_of_numpy(shape: tuple[int, ...]) -> None:
     weight = _random(shape)
     expected = _stable_rank(weight.double().numpy().reshape(shape[0], -1))
-    assert decay.stable_rank(weight) == pytest.approx(expected, rel=1e-9)
+    assert stable_rank(weight) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("shape", LARGE)
@@ -50,7 +57,7 @@ def test_the_stable_rank_of_large_weights_is_that_of_numpy_within_a_percent(shap
         matrix = left @ torch.diag(torch.arange(1, min(matrix.shape) + 1, dtype=torch.float32) ** -0.5) @ right
     assert min(matrix.shape) > EXACT_SIDE
     expected = _stable_rank(matrix.double().numpy())
-    found = decay.stable_rank(matrix.reshape(shape))
+    found = stable_rank(matrix.reshape(shape))
     assert found == pytest.approx(expected, rel=0.01)
     assert found is not None
     assert found >= expected * (1 - 1e-5)  # the largest singular value is never overestimated
@@ -59,18 +66,18 @@ def test_the_stable_rank_of_large_weights_is_that_of_numpy_within_a_percent(shap
 def test_a_transposed_convolution_is_read_by_its_own_outputs() -> None:
     weight = nn.ConvTranspose2d(3, 6, 2).weight
     expected = _stable_rank(weight.detach().double().numpy().transpose(1, 0, 2, 3).reshape(6, -1))
-    assert decay.stable_rank(weight, 1) == pytest.approx(expected, rel=1e-9)
-    assert decay.stable_rank(weight, 0) != pytest.approx(expected, rel=1e-3)
+    assert stable_rank(weight, 1) == pytest.approx(expected, rel=1e-9)
+    assert stable_rank(weight, 0) != pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("weight", [torch.zeros(3, 4), torch.ones(3), torch.full((2, 2), math.nan), torch.zeros(0, 4)])
 def test_what_has_no_stable_rank_has_none(weight: Tensor) -> None:
-    assert decay.stable_rank(weight) is None
+    assert stable_rank(weight) is None
 
 
 def test_half_precision_weights_are_read_in_full() -> None:
     weight = (1e-4 * _random((8, 9))).half()
-    assert decay.stable_rank(weight) == pytest.approx(_stable_rank(weight.double().numpy()), rel=1e-6)
+    assert stable_rank(weight) == pytest.approx(_stable_rank(weight.double().numpy()), rel=1e-6)
 
 
 @pytest.mark.parametrize(("shape", "dim"), [((6, 4, 3, 3), 0), ((4, 6, 2, 2), 1), ((5, 7), 0), ((9,), 0)])
@@ -92,18 +99,18 @@ def test_spearman_is_that_of_scipy_with_and_without_ties(seed: int) -> None:
     other = random.integers(0, 4 if seed % 2 else 1000, n).astype(float)
     other[0] = 5000  # never constant
     expected = float(scipy.stats.spearmanr(one, other).statistic)
-    assert decay.spearman(one.tolist(), other.tolist()) == pytest.approx(expected, abs=1e-12)
+    assert spearman(one.tolist(), other.tolist()) == pytest.approx(expected, abs=1e-12)
     counts = np.exp(random.normal(size=n))
     logs = float(scipy.stats.spearmanr(one, np.log(counts)).statistic)
     assert frequency_correlation(one.tolist(), counts.tolist()) == pytest.approx(logs, abs=1e-12)
 
 
 def test_spearman_of_nothing_to_order_is_none_and_of_unequal_lengths_an_error() -> None:
-    assert decay.spearman([1.0, 1.0], [1.0, 2.0]) is None
-    assert decay.spearman([1.0, math.nan], [1.0, 2.0]) is None
-    assert decay.spearman([1.0], [1.0]) is None
+    assert spearman([1.0, 1.0], [1.0, 2.0]) is None
+    assert spearman([1.0, math.nan], [1.0, 2.0]) is None
+    assert spearman([1.0], [1.0]) is None
     with pytest.raises(DecayError, match="saw 2 and 1 values"):
-        decay.spearman([1.0, 2.0], [1.0])
+        spearman([1.0, 2.0], [1.0])
 
 
 class Net(nn.Module):
@@ -124,7 +131,7 @@ def _parts(regularizer: str = "decoupled", strength: float = 0.1) -> tuple[Net, 
     torch.manual_seed(0)
     net = Net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.0)
-    decay.attach(optimizer, net, regularizer=regularizer, strength=strength)
+    decay.attach(optimizer, net, regularizer, strength=strength)
     return net, optimizer
 
 
@@ -221,7 +228,7 @@ def test_a_channel_is_dead_only_if_it_is_zero_in_all_that_was_watched() -> None:
     net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
     with torch.no_grad():
         net.get_parameter("0.weight").copy_(torch.tensor([[1.0], [-1.0]]))
-    with decay.watch_activations(net) as watch:
+    with watch_activations(net) as watch:
         net(torch.tensor([[1.0], [2.0]]))
         assert [line.dead for line in watch.diagnostics()] == [1]
         net(torch.tensor([[-1.0]]))
@@ -252,7 +259,7 @@ def test_what_runs_again_in_backward_is_counted_once() -> None:
             return self.head(kept)  # type: ignore[no-any-return]
 
     net = Checkpointed()
-    with decay.watch_activations(net) as watch:
+    with watch_activations(net) as watch:
         net(torch.randn(5, 2)).sum().backward()
     (line,) = watch.diagnostics()
     assert line.name == "body.1"

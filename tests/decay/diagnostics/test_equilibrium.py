@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from segdecay import decay
-from segdecay.decay.diagnostics.layers import turned_angle
+from segdecay.decay.diagnostics.layers import equilibrium_angle, turned_angle
+from segdecay.decay.diagnostics.monitor import DiagnosticsReading
 from segdecay.errors import DecayError
 
 Build = Callable[[nn.Module], torch.optim.Optimizer]
@@ -74,7 +75,7 @@ def _ratio(
     torch.manual_seed(5)
     net = kind()
     optimizer = build(net)
-    handle = decay.attach(optimizer, net, regularizer=regularizer, strength=strength) if regularizer != "none" else None
+    handle = decay.attach(optimizer, net, regularizer, strength=strength) if regularizer != "none" else None
     diagnostics = decay.Diagnostics(net, optimizer, every=4)
     squares = []
     for step in range(settle + steps):
@@ -139,7 +140,7 @@ def test_a_layer_out_of_equilibrium_has_a_ratio_far_from_one() -> None:
     assert found > 3
 
 
-def _one_step(net: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor) -> decay.DiagnosticsReading:
+def _one_step(net: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor) -> DiagnosticsReading:
     diagnostics = decay.Diagnostics(net, optimizer)
     with diagnostics.watched():
         optimizer.zero_grad()
@@ -163,7 +164,7 @@ def test_where_no_formula_is_known_none_is_told(build: Build, regularizer: str) 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     optimizer = build(net)
-    handle = decay.attach(optimizer, net, regularizer=regularizer, strength=0.1) if regularizer != "none" else None
+    handle = decay.attach(optimizer, net, regularizer, strength=0.1) if regularizer != "none" else None
     first, last = _one_step(net, optimizer, torch.randn(5, 3)).layers
     assert handle is None or handle.is_attached()
     assert first.angle is not None
@@ -210,9 +211,9 @@ def test_angles_of_single_precision_weights_are_those_of_their_double_values() -
 @pytest.mark.parametrize(("shrinkage", "momentum"), [(-0.1, 0.0), (math.nan, 0.0), (0.1, 1.0), (0.1, -0.5)])
 def test_values_out_of_range_are_refused(shrinkage: float, momentum: float) -> None:
     with pytest.raises(DecayError, match=r"(shrinkage|momentum) must be"):
-        decay.equilibrium_angle(shrinkage, momentum)
+        equilibrium_angle(shrinkage, momentum)
 
 
 def test_all_values_out_of_range_are_named_at_once() -> None:
     with pytest.raises(DecayError, match=r"(?s)shrinkage must be.*momentum must be"):
-        decay.equilibrium_angle(-1.0, 2.0)
+        equilibrium_angle(-1.0, 2.0)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdecay.decay import REGULARIZERS, Bucket, Handle, ParameterRow, Regularizer
+from segdecay.decay import REGULARIZERS, Bucket, Handle, Regularizer
+from segdecay.decay.groups import ParameterRow
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.decay.regularizers.l2 import L2
 from segdecay.testing import RegularizerContract

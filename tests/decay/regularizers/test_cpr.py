@@ -104,7 +104,7 @@ def test_by_hand_the_multiplier_learns_and_the_weight_shrinks() -> None:
     model = nn.Linear(2, 1, bias=False).double()
     model.weight.data = torch.tensor([[0.3, 0.4]], dtype=torch.float64)  # Σθ² = 0.25, κ = 0.05, n = 2
     optimizer = Adam(model.parameters(), lr=0.1)
-    handle = attach(optimizer, model, regularizer="cpr", strength=0.2, options={"kappa": "factor"})
+    handle = attach(optimizer, model, "cpr", strength=0.2, options={"kappa": "factor"})
     idle(model, optimizer)
     assert float(state_of(handle, "weight")["multiplier"]) == pytest.approx(0.1)
     assert model.weight.detach().tolist()[0] == pytest.approx([0.3 * 0.8, 0.4 * 0.8])
@@ -117,7 +117,7 @@ def test_by_hand_a_large_excess_flips_signs_and_a_larger_one_makes_weights_grow(
         model = nn.Linear(1, 1, bias=False).double()
         nn.init.constant_(model.weight, value)
         optimizer = Adam(model.parameters(), lr=0.1)
-        attach(optimizer, model, regularizer="cpr", strength=0.25, options={"kappa": "factor"})
+        attach(optimizer, model, "cpr", strength=0.25, options={"kappa": "factor"})
         idle(model, optimizer)
         assert float(model.weight.detach()) == pytest.approx(left)
 
@@ -126,7 +126,7 @@ def test_an_idle_weight_above_its_bound_ends_below_it_and_one_below_is_left_alon
     model = nn.Linear(5, 5, bias=False)
     start = model.weight.detach().clone()
     optimizer = Adam(model.parameters(), lr=0.1)
-    handle = attach(optimizer, model, regularizer="cpr", strength=2.0, options={"kappa": "factor"})
+    handle = attach(optimizer, model, "cpr", strength=2.0, options={"kappa": "factor"})
     idle(model, optimizer)
     assert torch.equal(model.weight, start)
     handle.set_strength(0.25)
@@ -186,7 +186,7 @@ def test_each_matrix_counts_its_own_steps_whoever_steps_beside_it() -> None:
         for parameter in model.parameters():
             nn.init.normal_(parameter, std=0.2)
         optimizer = Adam(model.parameters(), lr=0.05)
-        attach(optimizer, model, regularizer="cpr", strength=0.5, options={"kappa": "warm_start", "warm_steps": 4})
+        attach(optimizer, model, "cpr", strength=0.5, options={"kappa": "warm_start", "warm_steps": 4})
         for step in range(30):
             for name, parameter in model.named_parameters():
                 skips = name == "0.weight" and step % 3 == 0
@@ -208,7 +208,7 @@ def test_mixed_data_types_do_as_each_alone_and_half_precision_follows_single() -
         for parameter, weight in zip(model.parameters(), weights, strict=True):
             parameter.data = weight.to(parameter.dtype)
         optimizer = Adam(model.parameters(), lr=0.0, foreach=False)
-        attach(optimizer, model, regularizer="cpr", strength=0.9, multipliers=EVERYWHERE, options={"kappa": "factor"})
+        attach(optimizer, model, "cpr", strength=0.9, multipliers=EVERYWHERE, options={"kappa": "factor"})
         for _ in range(5):
             idle(model, optimizer)
         return [p.detach() for p in model.parameters()]
@@ -225,7 +225,7 @@ def test_excluded_frozen_and_gradientless_parameters_are_untouched() -> None:
     model = make_net()
     model[3].requires_grad_(requires_grad=False)
     optimizer = Adam(model.parameters(), lr=0.1)
-    attach(optimizer, model, regularizer="cpr", strength=0.1, options={"kappa": "factor"})
+    attach(optimizer, model, "cpr", strength=0.1, options={"kappa": "factor"})
     start = [p.detach().clone() for p in model.parameters()]
     for name, parameter in model.named_parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad and name != "5.weight" else None
@@ -237,7 +237,7 @@ def test_excluded_frozen_and_gradientless_parameters_are_untouched() -> None:
 def test_what_is_remembered_of_half_precision_is_single_precision() -> None:
     model = nn.Linear(50, 50, bias=False).to(torch.bfloat16)
     optimizer = Adam(model.parameters(), lr=0.0, foreach=False)
-    handle = attach(optimizer, model, regularizer="cpr", strength=0.9, options={"kappa": "factor"})
+    handle = attach(optimizer, model, "cpr", strength=0.9, options={"kappa": "factor"})
     expected = float(model.weight.detach().double().square().sum())
     idle(model, optimizer)
     reference = state_of(handle, "weight")["reference"]
@@ -248,11 +248,11 @@ def test_what_is_remembered_of_half_precision_is_single_precision() -> None:
 def test_a_state_that_was_loaded_is_given_back_before_the_first_step() -> None:
     model = make_net()
     optimizer = make(list(model.parameters()))
-    handle = attach(optimizer, model, regularizer="cpr", strength=1.0, options={"interval": 2})
+    handle = attach(optimizer, model, "cpr", strength=1.0, options={"interval": 2})
     drive(model, optimizer, RATES[:9], drift=DRIFT)
     saved = handle.state_dict()
     handle.detach()
-    again = attach(optimizer, model, regularizer="cpr", strength=1.0, options={"interval": 2})
+    again = attach(optimizer, model, "cpr", strength=1.0, options={"interval": 2})
     again.load_state_dict(saved)
     assert again.state_dict() == saved
 
@@ -261,7 +261,7 @@ def test_a_state_that_was_loaded_is_given_back_before_the_first_step() -> None:
 def test_what_is_remembered_for_detection_is_what_the_authors_remember(steps: int) -> None:
     ours, theirs = make_net(), make_net()
     optimizer = make(list(ours.parameters()))
-    handle = attach(optimizer, ours, regularizer="cpr", strength=1.0, options={"interval": INTERVAL})
+    handle = attach(optimizer, ours, "cpr", strength=1.0, options={"interval": INTERVAL})
     drive(ours, optimizer, RATES[:steps], drift=DRIFT)
     other = authors_optimizer(theirs, "inflection_point", 0.0)
     drive_authors(theirs, other, RATES[:steps])

@@ -10,7 +10,7 @@ import torch
 from decay_runs import make_net
 from torch.optim import SGD, Adam
 
-from segdecay.decay import attach, axis_of, build_regularizer, describe_strength, paste_lines
+from segdecay.decay import Strength, attach, axis_of, build_regularizer, describe_strength, paste_lines
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)
@@ -20,7 +20,7 @@ RATES = [0.01] * 10
 def test_multipliers_and_strengths_by_group_scale_the_bound() -> None:
     def bounds(**asked: Any) -> dict[str, float | None]:
         model = make_net()
-        return attach(Adam(model.parameters()), model, regularizer="cpr", **asked).strengths()
+        return attach(Adam(model.parameters()), model, "cpr", **asked).strengths()
 
     by_multiplier = bounds(strength=2.0, multipliers={"head": 4.0})
     assert (by_multiplier["0.weight"], by_multiplier["5.weight"], by_multiplier["5.bias"]) == (2.0, 0.5, None)
@@ -34,7 +34,7 @@ def test_the_axis_is_the_factor_where_less_is_stronger_and_it_has_no_lambda() ->
     assert axis.default_grid[0] == math.inf
     assert describe_strength(axis, 0.5, RATES, 10).lambda_ is None
     model = make_net()
-    handle = attach(Adam(model.parameters()), model, regularizer="cpr", axis_value=0.5)
+    handle = attach(Adam(model.parameters()), model, "cpr", strength=Strength.from_axis(0.5))
     assert handle.strength == 0.5
     assert handle.penalty() == 0.0
     assert "kappa_factor = 0.5" in paste_lines("cpr", "adamw", 0.5, 0.1, learning_rates=[0.1])
@@ -45,8 +45,8 @@ def test_inflection_points_are_refused_without_an_adaptive_optimizer_and_other_b
     model: Any = make_net()
     optimizer = kind(model.parameters(), lr=0.1, **({} if kind is SGD else {"lambd": 0.0}))
     with pytest.raises(DecayError, match=r"only under adaptive optimizers.*in silence.*warm_start"):
-        attach(optimizer, model, regularizer="cpr", strength=1.0)
-    attach(optimizer, model, regularizer="cpr", strength=0.5, options={"kappa": "factor"})
+        attach(optimizer, model, "cpr", strength=1.0)
+    attach(optimizer, model, "cpr", strength=0.5, options={"kappa": "factor"})
     before = float(model[0].weight.detach().norm())
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -66,7 +66,7 @@ def test_all_faulty_options_are_told_at_once() -> None:
 def test_strengths_that_are_no_factors_are_refused(strength: float) -> None:
     model = make_net()
     with pytest.raises(DecayError, match="above 0, or inf for none; saw"):
-        attach(Adam(model.parameters()), model, regularizer="cpr", strength=strength)
+        attach(Adam(model.parameters()), model, "cpr", strength=strength)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_strengths_that_are_no_factors_are_refused(strength: float) -> None:
 )
 def test_a_state_that_is_not_its_own_is_refused(change: dict[str, Any], message: str) -> None:
     model = make_net()
-    regularizer = attach(Adam(model.parameters()), model, regularizer="cpr", strength=1.0).regularizer
+    regularizer = attach(Adam(model.parameters()), model, "cpr", strength=1.0).regularizer
     with pytest.raises(DecayError, match=message):
         regularizer.load_state_dict({**regularizer.state_dict(), **change} if change else {"step": 3})

@@ -10,7 +10,8 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from segdecay.decay import attach, axis_of, paste_lines, ridge_of_dropout
+from segdecay.decay import attach, axis_of, paste_lines
+from segdecay.decay.regularizers.dropout import ridge_of_dropout
 from segdecay.errors import DecayError
 from segdecay.models.unet import ConvBlock
 
@@ -63,7 +64,7 @@ def test_attach_refuses_it_and_says_what_to_do() -> None:
     net = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.3)
     with pytest.raises(DecayError, match=r"forward pass.*nn\.Dropout2d\(p\).*segdecay tune --decay dropout"):
-        attach(optimizer, net, regularizer="dropout", strength=0.2, take_over=True)
+        attach(optimizer, net, "dropout", strength=0.2, take_over=True)
     assert optimizer.param_groups[0]["weight_decay"] == 0.3
 
 
@@ -86,10 +87,10 @@ def test_lines_to_paste_name_p_and_decay_nothing() -> None:
 
 def test_lines_to_paste_carry_options_and_bounds() -> None:
     lines = paste_lines("l2_sp", "adamw", 0.2, 0.01, regularizer_options={"new": ["head"]}, learning_rates=[0.01] * 10)
-    assert "regularizer='l2_sp', strength=0.2, options={'new': ['head']}" in lines
+    assert "attach(optimizer, model, 'l2_sp', strength=0.2, options={'new': ['head']}" in lines
     assert "keep D = 0.02" in lines
     lines = paste_lines("max_norm", "sgd", 2.0, 0.01)
-    assert "regularizer='max_norm', strength=2.0" in lines
+    assert "attach(optimizer, model, 'max_norm', strength=2.0" in lines
     assert "max_norm = 2 does not depend on schedule, epochs or batch size." in lines
     lines = paste_lines("max_norm", "sgd", float("inf"), 0.01)
     assert "attach" not in lines

@@ -54,7 +54,7 @@ def converge(
     multipliers: dict[str, float] | None = None,
 ) -> None:
     """Full-batch steps, at a constant or a geometrically falling learning rate."""
-    attach(optimizer, model, regularizer=regularizer, strength=strength, multipliers=multipliers)
+    attach(optimizer, model, regularizer, strength=strength, multipliers=multipliers)
     descend(optimizer, loss, steps, shrink_lr_to)
 
 

@@ -28,7 +28,7 @@ def shrunk_once(net: nn.Module, *, strength: float = 0.3, **options: Any) -> dic
     """By name: what one step of 0.1 without gradients leaves of each parameter, as a share of what it was."""
     before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     optimizer = SGD(net.parameters(), lr=0.1)
-    attach(optimizer, net, regularizer="group_lasso", strength=strength, **options).penalty()
+    attach(optimizer, net, "group_lasso", strength=strength, **options).penalty()
     idle(optimizer, net, [0.1])
     return {name: parameter.detach() / before[name] for name, parameter in net.named_parameters()}
 
@@ -69,7 +69,7 @@ def test_without_a_gain_that_trains_the_filter_is_the_group(case: str) -> None:
     if case == "frozen":
         net.get_parameter("1.weight").requires_grad_(False)
     optimizer = SGD(held, lr=0.1)
-    attach(optimizer, net, regularizer="group_lasso", strength=0.3)
+    attach(optimizer, net, "group_lasso", strength=0.3)
     idle(optimizer, net, [0.1])
     assert torch.allclose(net.get_parameter("0.weight"), weight * alone(weight, 0.03).view(4, 1, 1, 1))
     if case != "no affine":
@@ -80,7 +80,7 @@ def test_a_group_whose_gain_has_no_gradient_waits() -> None:
     net = block()
     start = net.get_parameter("0.weight").detach().clone()
     optimizer = SGD(net.parameters(), lr=0.1)
-    attach(optimizer, net, regularizer="group_lasso", strength=0.3)
+    attach(optimizer, net, "group_lasso", strength=0.3)
     net.get_parameter("0.weight").grad = torch.zeros_like(start)
     optimizer.step()
     assert torch.equal(net.get_parameter("0.weight"), start)
@@ -133,7 +133,7 @@ def test_penalty_and_size_count_the_gain_once() -> None:
     net = block()
     for multipliers in (None, {"norm": 1.0}):
         optimizer = SGD(net.parameters(), lr=0.1)
-        handle = attach(optimizer, net, regularizer="group_lasso", strength=0.5, multipliers=multipliers)
+        handle = attach(optimizer, net, "group_lasso", strength=0.5, multipliers=multipliers)
         first = torch.hypot(net.get_parameter("0.weight").flatten(1).norm(dim=1), net.get_parameter("1.weight"))
         last = net.get_parameter("3.weight").flatten(1).norm(dim=1)
         expected = math.sqrt(28) * first.sum() + math.sqrt(4) * last.sum()
@@ -147,7 +147,7 @@ def trained_unet(norm: str, kind: type[SGD | AdamW], strength: float) -> UNet:
     torch.manual_seed(0)
     net = UNet(1, 2, width=4, depth=2, norm=norm)
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9) if kind is SGD else AdamW(net.parameters(), lr=0.01)
-    attach(optimizer, net, regularizer="group_lasso", strength=strength, take_over=True)
+    attach(optimizer, net, "group_lasso", strength=strength, take_over=True)
     for _ in range(60):
         masks = torch.zeros(4, 16, 16, dtype=torch.long)
         for image in range(4):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from segdecay.decay import Handle, attach, axis_of, build_regularizer, idle_weight
+from segdecay.decay import Handle, attach, axis_of, build_regularizer
+from segdecay.decay.strength import idle_weight
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)
@@ -36,7 +37,7 @@ class Net(nn.Module):
 
 
 def rebuilt(net: nn.Module, **options: Any) -> Handle:
-    return attach(SGD(net.parameters(), lr=0.1), net, regularizer="l2_sp", strength=0.5, options=options)
+    return attach(SGD(net.parameters(), lr=0.1), net, "l2_sp", strength=0.5, options=options)
 
 
 def give_gradients(net: nn.Module, fill: Callable[[Tensor], Tensor]) -> None:
@@ -95,7 +96,7 @@ def converge(model: Parts, optimizer: Optimizer, steps: int, *, last_lr: float |
 def test_under_sgd_it_is_ridge_around_the_start(mode: str, momentum: float) -> None:
     model = Parts(START)
     optimizer = SGD(model.parameters(), lr=0.1 * (1 - momentum), momentum=momentum)
-    attach(optimizer, model, regularizer="l2_sp", strength=0.3, options={"mode": mode, "new": []})
+    attach(optimizer, model, "l2_sp", strength=0.3, options={"mode": mode, "new": []})
     converge(model, optimizer, 700)
     weights, intercept = ridge_around_start(np.full(4, 0.3))
     assert model.fitted() == pytest.approx(np.append(weights, intercept), abs=1e-7)
@@ -104,7 +105,7 @@ def test_under_sgd_it_is_ridge_around_the_start(mode: str, momentum: float) -> N
 def test_decoupled_under_sgd_with_momentum_pulls_as_lambda_times_one_minus_momentum() -> None:
     model = Parts(START)
     optimizer = SGD(model.parameters(), lr=0.05, momentum=0.5)
-    attach(optimizer, model, regularizer="l2_sp", strength=0.6, options={"mode": "decoupled", "new": []})
+    attach(optimizer, model, "l2_sp", strength=0.6, options={"mode": "decoupled", "new": []})
     converge(model, optimizer, 900)
     weights, intercept = ridge_around_start(np.full(4, 0.3))
     assert model.fitted() == pytest.approx(np.append(weights, intercept), abs=1e-7)
@@ -113,7 +114,7 @@ def test_decoupled_under_sgd_with_momentum_pulls_as_lambda_times_one_minus_momen
 def test_coupled_through_adam_reaches_the_same_point() -> None:
     model = Parts(START)
     optimizer = Adam(model.parameters(), lr=0.1)
-    attach(optimizer, model, regularizer="l2_sp", strength=0.3, options={"mode": "coupled", "new": []})
+    attach(optimizer, model, "l2_sp", strength=0.3, options={"mode": "coupled", "new": []})
     converge(model, optimizer, 1500, last_lr=1e-7)
     weights, intercept = ridge_around_start(np.full(4, 0.3))
     assert model.fitted() == pytest.approx(np.append(weights, intercept), abs=1e-6)
@@ -124,7 +125,7 @@ def test_new_weights_go_to_zero_with_a_strength_of_their_own(monkeypatch: pytest
     monkeypatch.setattr(f"{__name__}.START", np.array([1.0, -1.0, 0.0, 0.0]))
     model = Parts(np.array([1.0, -1.0, 0.7, -0.4]))  # the head starts anywhere
     optimizer = SGD(model.parameters(), lr=0.1)
-    handle = attach(optimizer, model, regularizer="l2_sp", strength=0.2, options={"new_ratio": 3.0, "mode": mode})
+    handle = attach(optimizer, model, "l2_sp", strength=0.2, options={"new_ratio": 3.0, "mode": mode})
     converge(model, optimizer, 700)
     weights, intercept = ridge_around_start(np.array([0.2, 0.2, 0.6, 0.6]))
     assert model.fitted() == pytest.approx(np.append(weights, intercept), abs=1e-7)
@@ -144,7 +145,7 @@ def test_with_everything_new_it_is_bitwise_l2_or_decoupled(kernel: dict[str, boo
         groups = {"encoder": 0.0, "body": 0.0, "head": 1.0, "bias": 1.0}
         if regularizer == "l2_sp":  # something must be pulled: a bias that starts at 0
             nn.init.zeros_(net.get_parameter("head.bias"))
-        attach(optimizer, net, regularizer=regularizer, strength=0.3, options=options, multipliers=groups)
+        attach(optimizer, net, regularizer, strength=0.3, options=options, multipliers=groups)
         draw = torch.Generator().manual_seed(1)
         for _ in range(10):
             give_gradients(net, lambda p: torch.randn(p.shape, generator=draw))
@@ -161,7 +162,7 @@ def test_an_idle_weight_goes_to_its_start_by_the_recursion_of_its_axis(mode: str
     nn.init.constant_(model.weight, 2.0)
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
     options: dict[str, Any] = {"mode": mode, "new": []}
-    attach(optimizer, model, regularizer="l2_sp", strength=0.4, options=options)
+    attach(optimizer, model, "l2_sp", strength=0.4, options=options)
     nn.init.constant_(model.weight, 5.0)
     for rate in RATES:
         optimizer.param_groups[0]["lr"] = rate
@@ -175,7 +176,7 @@ def test_an_idle_weight_goes_to_its_start_by_the_recursion_of_its_axis(mode: str
 def test_a_weight_at_its_start_stays_there_to_the_bit() -> None:
     net = Net().to(torch.bfloat16)
     optimizer = AdamW(net.parameters(), lr=0.1, weight_decay=0.0)
-    attach(optimizer, net, regularizer="l2_sp", strength=1.0, options={"new": []})
+    attach(optimizer, net, "l2_sp", strength=1.0, options={"new": []})
     before = [parameter.detach().clone() for parameter in net.parameters()]
     for _ in range(5):
         give_gradients(net, torch.zeros_like)
@@ -188,7 +189,7 @@ def test_a_weight_at_its_start_stays_there_to_the_bit() -> None:
 def test_half_precision_rounds_the_step_of_float32_once(mode: str, dtype: torch.dtype) -> None:
     net = nn.Linear(3, 3, bias=False).to(dtype)
     optimizer = SGD(net.parameters(), lr=0.125)
-    attach(optimizer, net, regularizer="l2_sp", strength=0.5, options={"mode": mode, "new": []})
+    attach(optimizer, net, "l2_sp", strength=0.5, options={"mode": mode, "new": []})
     start = net.weight.detach().float().clone()
     with torch.no_grad():
         net.weight.add_(1.0)
@@ -204,7 +205,7 @@ def test_maximize_and_momentum_pull_the_right_way() -> None:
     model = nn.Linear(1, 1, bias=False)
     optimizer = SGD(model.parameters(), lr=0.1, maximize=True)
     nn.init.constant_(model.weight, 1.0)
-    attach(optimizer, model, regularizer="l2_sp", strength=1.0, options={"new": []})
+    attach(optimizer, model, "l2_sp", strength=1.0, options={"new": []})
     nn.init.constant_(model.weight, 3.0)
     give_gradients(model, torch.zeros_like)
     optimizer.step()
@@ -306,7 +307,7 @@ def test_a_resumed_run_is_pulled_to_the_first_start_not_to_the_checkpoint() -> N
 
     whole = Net()
     optimizer = AdamW(whole.parameters(), lr=0.05, weight_decay=0.0)
-    handle = attach(optimizer, whole, regularizer="l2_sp", strength=1.0)
+    handle = attach(optimizer, whole, "l2_sp", strength=1.0)
     steps(whole, optimizer, range(5))
     kept = copy.deepcopy(whole.state_dict()), copy.deepcopy(optimizer.state_dict())
     file = io.BytesIO()
@@ -317,7 +318,7 @@ def test_a_resumed_run_is_pulled_to_the_first_start_not_to_the_checkpoint() -> N
     resumed.load_state_dict(kept[0])  # the usual order: weights first, so that "initial" would be wrong
     again = AdamW(resumed.parameters(), lr=0.05, weight_decay=0.0)
     again.load_state_dict(kept[1])
-    wrong = attach(again, resumed, regularizer="l2_sp", strength=1.0)
+    wrong = attach(again, resumed, "l2_sp", strength=1.0)
     before = wrong.penalty()
     file.seek(0)
     wrong.load_state_dict(torch.load(file, weights_only=True))

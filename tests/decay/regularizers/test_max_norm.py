@@ -15,7 +15,9 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from segdecay.decay import Handle, attach, axis_of, handles_of, max_norm_of
+from segdecay.decay import Handle, Strength, attach, axis_of
+from segdecay.decay.handle import handles_of
+from segdecay.decay.regularizers.max_norm import max_norm_of
 from segdecay.errors import DecayError
 
 torch.set_num_threads(1)
@@ -47,7 +49,7 @@ OUTPUT_DIMS = {"down.weight": 0, "up.weight": 1, "table.weight": 0, "head.weight
 def test_after_every_step_it_is_the_bare_step_renormalised_as_torch_does(kind: Any, bound: float) -> None:
     ours, theirs = Net(), Net()
     optimizer, bare = (kind(net.parameters(), lr=0.05, weight_decay=0.0) for net in (ours, theirs))
-    attach(optimizer, ours, regularizer="max_norm", strength=bound)
+    attach(optimizer, ours, "max_norm", strength=bound)
     changed = 0
     for seed in range(8):
         step(ours, optimizer, seed=seed)
@@ -68,7 +70,7 @@ def test_an_idle_row_is_cut_to_the_bound_once_and_a_short_one_keeps_its_bits() -
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[3.0, 4.0], [0.1, 0.7]]))
     optimizer = SGD(model.parameters(), lr=0.1)
-    attach(optimizer, model, regularizer="max_norm", strength=2.0)
+    attach(optimizer, model, "max_norm", strength=2.0)
     seen = []
     for _ in range(3):
         model.weight.grad = torch.zeros_like(model.weight)
@@ -85,7 +87,7 @@ def test_it_solves_the_constrained_least_squares() -> None:
     targets = inputs @ torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -0.1]], dtype=torch.float64).T
     model = nn.Linear(3, 2, bias=False).double()
     optimizer = SGD(model.parameters(), lr=0.1)
-    attach(optimizer, model, regularizer="max_norm", strength=1.0)
+    attach(optimizer, model, "max_norm", strength=1.0)
     for _ in range(900):
         optimizer.zero_grad()
         (model(inputs) - targets).square().mean(dim=0).sum().backward()
@@ -106,7 +108,7 @@ def test_norms_of_half_weights_are_taken_in_float32(dtype: torch.dtype) -> None:
     model = nn.Linear(5000, 1, bias=False).to(dtype)
     nn.init.constant_(model.weight, 6e4)  # the norm, 4,242,640, is above the largest float16
     optimizer = SGD(model.parameters(), lr=0.1)
-    attach(optimizer, model, regularizer="max_norm", strength=1.0)
+    attach(optimizer, model, "max_norm", strength=1.0)
     model.weight.grad = torch.zeros_like(model.weight)
     optimizer.step()
     assert float(model.weight.detach().double().norm()) == pytest.approx(1.0, rel=0.005)
@@ -119,7 +121,7 @@ def test_gains_biases_frozen_and_gradientless_parameters_are_untouched() -> None
     net.up.weight.requires_grad = False
     everywhere = dict.fromkeys(("encoder", "body", "head", "norm", "bias"), 1.0)
     optimizer = SGD(net.parameters(), lr=0.1)
-    attach(optimizer, net, regularizer="max_norm", strength=1.0, multipliers=everywhere)
+    attach(optimizer, net, "max_norm", strength=1.0, multipliers=everywhere)
     net.down.weight.grad = torch.zeros_like(net.down.weight)
     net.norm.weight.grad = torch.zeros_like(net.norm.weight)
     net.head.bias.grad = torch.zeros_like(net.head.bias)
@@ -131,23 +133,23 @@ def test_gains_biases_frozen_and_gradientless_parameters_are_untouched() -> None
 def test_a_multiplier_divides_the_bound_and_strengths_by_group_are_bounds() -> None:
     net = Net()
     handle = attach(
-        SGD(net.parameters(), lr=0.1), net, regularizer="max_norm", strength=2.0, multipliers={"head": 4.0, "body": 0.0}
+        SGD(net.parameters(), lr=0.1), net, "max_norm", strength=2.0, multipliers={"head": 4.0, "body": 0.0}
     )
     assert handle.strengths()["head.weight"] == 0.5
     assert handle.strengths()["down.weight"] is None
     net = Net()
     asked = {"head": 0.5, "body": 3.0}
-    found = attach(SGD(net.parameters(), lr=0.1), net, regularizer="max_norm", strength=asked).strengths()
+    found = attach(SGD(net.parameters(), lr=0.1), net, "max_norm", strength=asked).strengths()
     assert found["head.weight"] == pytest.approx(0.5)
     assert found["down.weight"] == pytest.approx(3.0)
     net = Net()
-    none = attach(SGD(net.parameters(), lr=0.1), net, regularizer="max_norm", strength={"head": math.inf})
+    none = attach(SGD(net.parameters(), lr=0.1), net, "max_norm", strength={"head": math.inf})
     assert set(none.strengths().values()) == {None}
 
 
 def test_there_is_no_penalty_to_show() -> None:
     net = Net()
-    handle = attach(SGD(net.parameters(), lr=0.1), net, regularizer="max_norm", strength=0.1)
+    handle = attach(SGD(net.parameters(), lr=0.1), net, "max_norm", strength=0.1)
     assert handle.objective(1.5).total == 1.5
 
 
@@ -156,16 +158,16 @@ def test_its_axis_is_the_bound_itself() -> None:
     assert (axis.name, axis.stronger, axis.none) == ("max_norm", "lower", math.inf)
     assert not axis.has_lambda
     net = Net()
-    assert attach(SGD(net.parameters(), lr=0.1), net, regularizer="max_norm", axis_value=1.5).strength == 1.5
+    assert attach(SGD(net.parameters(), lr=0.1), net, "max_norm", strength=Strength.from_axis(1.5)).strength == 1.5
     with pytest.raises(DecayError, match=r"D and τ have no meaning here; the axis is max_norm\. it bounds norms"):
-        attach(SGD(net.parameters()), net, regularizer="max_norm", total_decay=1.0, learning_rates=[0.1])
+        attach(SGD(net.parameters()), net, "max_norm", strength=Strength.from_total_decay(1.0, learning_rates=[0.1]))
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])
 def test_a_bound_that_is_none_is_refused(bound: float) -> None:
     net = Net()
     with pytest.raises(DecayError, match=r"c must be above 0; saw .*inf means no bound"):
-        attach(SGD(net.parameters(), lr=0.1), net, regularizer="max_norm", strength=bound)
+        attach(SGD(net.parameters(), lr=0.1), net, "max_norm", strength=bound)
 
 
 def test_max_norm_of_a_head_that_was_never_trained_is_refused() -> None:
@@ -184,7 +186,7 @@ def test_max_norm_of_a_head_that_was_never_trained_is_refused() -> None:
 def pair(net: nn.Module, optimizer: Optimizer, *, bound_first: bool = False) -> dict[str, Handle]:
     asked = [("decoupled", 2.0), ("max_norm", 0.6)]
     handles = [
-        attach(optimizer, net, regularizer=regularizer, strength=strength)
+        attach(optimizer, net, regularizer, strength=strength)
         for regularizer, strength in (reversed(asked) if bound_first else asked)
     ]
     return {handle.regularizer.name: handle for handle in handles}
@@ -240,7 +242,7 @@ def test_when_one_is_detached_the_other_goes_on_alone(gone: str, stays: str) -> 
     handles[gone].detach()
     assert handles_of(optimizer) == [handles[stays]]
     other = Adam(alone.parameters(), lr=0.02)
-    attach(other, alone, regularizer=stays, strength=handles[stays].strength)
+    attach(other, alone, stays, strength=handles[stays].strength)
     for seed in range(4):
         step(ours, optimizer, seed=seed)
         step(alone, other, seed=seed)
@@ -264,7 +266,7 @@ def test_both_states_are_kept_and_a_resumed_pair_is_bitwise_the_same() -> None:
     again = AdamW(resumed.parameters(), lr=0.02, weight_decay=0.0)
     again.load_state_dict(kept[1])
     for name, strength in (("max_norm", math.inf), ("decoupled", 0.0)):
-        attach(again, resumed, regularizer=name, strength=strength).load_state_dict(states[name])
+        attach(again, resumed, name, strength=strength).load_state_dict(states[name])
     for seed in range(3, 6):
         step(resumed, again, seed=seed)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
@@ -274,11 +276,11 @@ def test_both_states_are_kept_and_a_resumed_pair_is_bitwise_the_same() -> None:
 def test_the_optimizers_own_decay_may_go_on_beside_the_bound_and_nothing_else() -> None:
     net = Net()
     optimizer = AdamW(net.parameters(), lr=0.02, weight_decay=0.5)
-    attach(optimizer, net, regularizer="max_norm", strength=0.6)
+    attach(optimizer, net, "max_norm", strength=0.6)
     step(net, optimizer)
     assert optimizer.param_groups[0]["weight_decay"] == 0.5
     with pytest.raises(DecayError, match="decays already"):
-        attach(optimizer, net, regularizer="decoupled", strength=0.1)
+        attach(optimizer, net, "decoupled", strength=0.1)
 
 
 def norms(weight: Tensor) -> list[float]:
@@ -292,6 +294,6 @@ def test_the_bound_of_a_long_tailed_head_holds_after_the_step() -> None:
     bound = max_norm_of(net.head.weight)
     low, high = min(norms(net.head.weight)), max(norms(net.head.weight))
     optimizer = SGD(net.parameters(), lr=1e-6)
-    attach(optimizer, net, regularizer="max_norm", strength={"head": bound})
+    attach(optimizer, net, "max_norm", strength={"head": bound})
     step(net, optimizer)
     assert max(norms(net.head.weight)) == pytest.approx(low + 0.1 * (high - low), rel=1e-5)

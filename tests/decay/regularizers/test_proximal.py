@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 def test_l1_shortens_idle_weights_by_the_sum_of_t_lambda_and_not_past_zero(momentum: float) -> None:
     layer = linear([[2.0, -1.0, 0.1, 0.0]])
     optimizer = SGD(layer.parameters(), lr=0.1, momentum=momentum)
-    attach(optimizer, layer, regularizer="l1", strength=0.5 * (1 - momentum))
+    attach(optimizer, layer, "l1", strength=0.5 * (1 - momentum))
     idle(optimizer, layer, RATES)
     assert layer.weight.tolist()[0] == pytest.approx([1.7, -0.7, 0.0, 0.0], abs=1e-12)
     assert (layer.weight == 0).tolist() == [[False, False, True, True]]
@@ -33,7 +33,7 @@ def test_l1_shortens_idle_weights_by_the_sum_of_t_lambda_and_not_past_zero(momen
 def test_elastic_net_does_both_to_idle_weights_at_every_step() -> None:
     layer = linear([[2.0, -1.0, 0.1]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, regularizer="elastic_net", strength=0.5, options={"l1_ratio": 0.2})
+    attach(optimizer, layer, "elastic_net", strength=0.5, options={"l1_ratio": 0.2})
     idle(optimizer, layer, RATES)
     expected = [2.0, 1.0, 0.1]
     for rate in RATES:
@@ -44,7 +44,7 @@ def test_elastic_net_does_both_to_idle_weights_at_every_step() -> None:
 def test_group_lasso_shortens_idle_channels_by_the_sum_of_t_lambda_root_p_and_keeps_their_direction() -> None:
     layer = linear([[3.0, 4.0, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, regularizer="group_lasso", strength=0.5)
+    attach(optimizer, layer, "group_lasso", strength=0.5)
     idle(optimizer, layer, RATES)
     factor = (5.0 - sum(RATES) * 0.5 * 2) / 5.0
     assert layer.weight[0].tolist() == pytest.approx([3 * factor, 4 * factor, 0.0, 0.0], abs=1e-12)
@@ -55,7 +55,7 @@ def test_through_adam_idle_weights_go_to_zero_at_once_unless_lambda_is_below_eps
     for strength, left in ((1e-6, 0.0), (1e-8, 1.0 - 1e-8 * 0.1 / 1e-7)):
         layer = linear([[1.0]])
         optimizer = Adam(layer.parameters(), lr=0.1, eps=1e-7)
-        attach(optimizer, layer, regularizer="l1", strength=strength)
+        attach(optimizer, layer, "l1", strength=strength)
         idle(optimizer, layer, [0.1])
         assert layer.weight.item() == pytest.approx(left, abs=1e-9)
 
@@ -64,7 +64,7 @@ def thresholds(make: Any, gradients: Sequence[float]) -> list[float]:
     """How far a weight far from zero is shrunk by l1 at λ = 1 in each step, by what the bare optimizer leaves."""
     ours, bare = linear([[1e3]]), linear([[1e3]])
     optimizers = [make(ours.parameters()), make(bare.parameters())]
-    attach(optimizers[0], ours, regularizer="l1", strength=1.0)
+    attach(optimizers[0], ours, "l1", strength=1.0)
     apart = [0.0]
     for gradient in gradients:
         for layer, optimizer in zip((ours, bare), optimizers, strict=True):
@@ -114,7 +114,7 @@ def test_t_is_how_far_the_optimizer_goes_along_a_constant_gradient(kind: Any, ma
 def test_strength_zero_is_bitwise_the_bare_optimizer(regularizer: str, kernel: dict[str, Any], closure: bool) -> None:
     ours, bare = make_net(), make_net()
     optimizer = AdamW(ours.parameters(), lr=0.01, weight_decay=0.0, **kernel)
-    attach(optimizer, ours, regularizer=regularizer, strength=0.0, multipliers=EVERYWHERE)
+    attach(optimizer, ours, regularizer, strength=0.0, multipliers=EVERYWHERE)
     steps(optimizer, ours, 6, closure=closure)
     steps(AdamW(bare.parameters(), lr=0.01, weight_decay=0.0, **kernel), bare, 6, closure=closure)
     assert_same_bits(weights(ours), weights(bare))
@@ -128,7 +128,7 @@ def test_kernels_of_the_optimizer_and_closures_agree(regularizer: str, make: Any
         for closure in (False, True):
             net = make_net()
             optimizer = make(net.parameters(), kernel)
-            attach(optimizer, net, regularizer=regularizer, strength=0.02, multipliers=EVERYWHERE)
+            attach(optimizer, net, regularizer, strength=0.02, multipliers=EVERYWHERE)
             steps(optimizer, net, 8, closure=closure)
             found.append(weights(net))
     for other in found[1:]:
@@ -166,7 +166,7 @@ def test_half_precision_is_shrunk_as_single_precision_is_and_rounded_once(regula
     single = copy.deepcopy(half).float()
     for layer in (half, single):
         optimizer = SGD(layer.parameters(), lr=0.1)
-        attach(optimizer, layer, regularizer=regularizer, strength=0.3)
+        attach(optimizer, layer, regularizer, strength=0.3)
         idle(optimizer, layer, [0.1])
     assert torch.equal(half.weight, single.weight.to(torch.bfloat16))
 
@@ -179,7 +179,7 @@ def test_mixed_data_types_and_a_tensor_as_learning_rate(regularizer: str) -> Non
     for lr in (0.05, torch.tensor(0.05)):
         model = copy.deepcopy(start)
         optimizer = Adam(model.parameters(), lr=lr, foreach=False)
-        attach(optimizer, model, regularizer=regularizer, strength=0.3, multipliers=EVERYWHERE)
+        attach(optimizer, model, regularizer, strength=0.3, multipliers=EVERYWHERE)
         generator = torch.Generator().manual_seed(1)
         for _ in range(3):
             for parameter in model.parameters():
@@ -194,15 +194,15 @@ def test_mixed_data_types_and_a_tensor_as_learning_rate(regularizer: str) -> Non
 def test_a_resumed_run_equals_an_unbroken_one(regularizer: str) -> None:
     unbroken, broken = make_net(), make_net()
     optimizer = Adam(unbroken.parameters(), lr=0.01)
-    attach(optimizer, unbroken, regularizer=regularizer, strength=0.003)
+    attach(optimizer, unbroken, regularizer, strength=0.003)
     steps(optimizer, unbroken, 8)
     optimizer = Adam(broken.parameters(), lr=0.01)
-    handle = attach(optimizer, broken, regularizer=regularizer, strength=0.003)
+    handle = attach(optimizer, broken, regularizer, strength=0.003)
     steps(optimizer, broken, 4)
     kept = copy.deepcopy((broken.state_dict(), optimizer.state_dict(), handle.state_dict()))
     resumed = make_net()
     optimizer = Adam(resumed.parameters(), lr=0.01)
-    handle = attach(optimizer, resumed, regularizer=regularizer, strength=0.0)
+    handle = attach(optimizer, resumed, regularizer, strength=0.0)
     for part, state in zip((resumed, optimizer, handle), kept, strict=True):
         part.load_state_dict(state)  # type: ignore[attr-defined]
     steps(optimizer, resumed, 4, start=4)
@@ -215,7 +215,7 @@ def test_excluded_frozen_and_gradientless_parameters_are_untouched(regularizer: 
     net[0].weight.requires_grad_(False)
     start = weights(net)
     optimizer = SGD(net.parameters(), lr=0.1)
-    attach(optimizer, net, regularizer=regularizer, strength=0.1, multipliers={"norm": 1.0, "bias": 0.0})
+    attach(optimizer, net, regularizer, strength=0.1, multipliers={"norm": 1.0, "bias": 0.0})
     for name in ("0.weight", "0.bias", "2.weight"):
         parameter = net.get_parameter(name)
         parameter.grad = torch.zeros_like(parameter)
@@ -229,7 +229,7 @@ def test_excluded_frozen_and_gradientless_parameters_are_untouched(regularizer: 
 def test_accumulated_gradients_are_shrunk_once_a_step() -> None:
     layer = linear([[1.0]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, regularizer="l1", strength=0.5)
+    attach(optimizer, layer, "l1", strength=0.5)
     for _ in range(3):
         (layer.weight * 0.0).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -239,6 +239,6 @@ def test_accumulated_gradients_are_shrunk_once_a_step() -> None:
 def test_the_subgradient_adds_lambda_times_the_sign() -> None:
     layer = linear([[2.0, -3.0, 0.0]])
     optimizer = SGD(layer.parameters(), lr=0.1)
-    attach(optimizer, layer, regularizer="l1", strength=0.5, options={"method": "subgradient"})
+    attach(optimizer, layer, "l1", strength=0.5, options={"method": "subgradient"})
     idle(optimizer, layer, [0.1])
     assert layer.weight.tolist()[0] == pytest.approx([1.95, -2.95, 0.0])

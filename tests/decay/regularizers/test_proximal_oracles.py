@@ -83,7 +83,7 @@ def _fit(
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     optimizer = make(model.parameters())
-    attach(optimizer, model, regularizer=regularizer, strength=STRENGTH, options=options)
+    attach(optimizer, model, regularizer, strength=STRENGTH, options=options)
     descend(optimizer, lambda: (model(inputs).squeeze(1) - targets).square().mean(), steps, shrink_lr_to)
     return model.weight.detach().numpy().ravel(), 0.0 if model.bias is None else model.bias.item()
 
@@ -212,7 +212,7 @@ def test_group_lasso_under_sgd_is_the_convex_minimiser_with_the_same_zero_channe
     inputs, targets = (torch.from_numpy(array) for array in grouped_regression())
     model = Grouped().double()
     optimizer = SGD(model.parameters(), lr=0.1 * (1 - kind.get("momentum", 0.0)), **kind)
-    attach(optimizer, model, regularizer="group_lasso", strength=0.25)
+    attach(optimizer, model, "group_lasso", strength=0.25)
     descend(optimizer, lambda: (model(inputs) - targets).square().mean(), 1000)
     expected, zero = group_lasso_by_projection(0.25)
     found = model.channels.weight.detach().numpy()
@@ -226,7 +226,7 @@ def test_group_lasso_through_adam_is_not_the_minimiser() -> None:
     inputs, targets = (torch.from_numpy(array) for array in grouped_regression())
     model = Grouped().double()
     optimizer = Adam(model.parameters(), lr=0.02)
-    attach(optimizer, model, regularizer="group_lasso", strength=0.25)
+    attach(optimizer, model, "group_lasso", strength=0.25)
     descend(optimizer, lambda: (model(inputs) - targets).square().mean(), 1500, 1e-6)
     expected, _ = group_lasso_by_projection(0.25)
     assert np.abs(model.channels.weight.detach().numpy() - expected).max() > 0.05

@@ -13,7 +13,8 @@ from sparse_nets import assert_same_bits
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from segdecay.decay import Handle, attach, axis_of, describe_strength, idle_weight, total_decay
+from segdecay.decay import Handle, attach, axis_of, describe_strength
+from segdecay.decay.strength import idle_weight, total_decay
 
 torch.set_num_threads(1)
 EVERYWHERE = {"encoder": 1.0, "body": 1.0, "head": 1.0, "norm": 1.0, "bias": 1.0}
@@ -48,7 +49,7 @@ def train(
     dtype = next(model.parameters()).dtype
     optimizer = make(model)
     if regularizer is not None:
-        attach(optimizer, model, regularizer=regularizer, strength=strength, multipliers=multipliers or EVERYWHERE)
+        attach(optimizer, model, regularizer, strength=strength, multipliers=multipliers or EVERYWHERE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
@@ -180,7 +181,7 @@ def test_mixed_data_types_equal_torch(regularizer: str) -> None:
         kind = SGD if regularizer == "l2" else AdamW
         optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.25 if own_decay else 0.0, foreach=False)
         if not own_decay:
-            attach(optimizer, model, regularizer=regularizer, strength=0.25, multipliers=EVERYWHERE)
+            attach(optimizer, model, regularizer, strength=0.25, multipliers=EVERYWHERE)
         generator = torch.Generator().manual_seed(1)
         for _ in range(10):
             for parameter in model.parameters():
@@ -200,7 +201,7 @@ def idle(make: Make, regularizer: str, strength: float, rates: list[float]) -> f
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.ones_(model.weight)
     optimizer = make(model)
-    attach(optimizer, model, regularizer=regularizer, strength=strength)
+    attach(optimizer, model, regularizer, strength=strength)
     for rate in rates:
         optimizer.param_groups[0]["lr"] = rate
         model.weight.grad = torch.zeros_like(model.weight)

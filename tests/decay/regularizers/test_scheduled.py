@@ -48,7 +48,7 @@ def test_by_hand_the_decay_is_divided_by_the_root_mean_square_over_all_parameter
     for parameter in model.parameters():
         nn.init.constant_(parameter, 2.0)
     optimizer = Adam(model.parameters(), lr=0.5, eps=0.0)
-    attach(optimizer, model, regularizer="scheduled", strength=0.5)
+    attach(optimizer, model, "scheduled", strength=0.5)
     for parameter, gradient in zip(model.parameters(), [1.0, 2.0, 2.0, 4.0, 0.0], strict=True):
         parameter.grad = torch.full_like(parameter, gradient)
     optimizer.step()
@@ -123,7 +123,7 @@ def test_a_step_removes_all_but_a_millionth_where_gradients_vanish_and_never_fli
     model = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(model.weight, 2.0)
     optimizer = Adam(model.parameters(), lr=lr, foreach=False)
-    attach(optimizer, model, regularizer="scheduled", strength=0.5)
+    attach(optimizer, model, "scheduled", strength=0.5)
     model.weight.grad = torch.zeros_like(model.weight)
     optimizer.step()
     assert float(model.weight.detach()) == pytest.approx(2 * (1 - LARGEST_SHARE), rel=1e-6)
@@ -133,7 +133,7 @@ def test_an_idle_weight_beside_others_shrinks_by_what_their_gradients_say() -> N
     model = nn.Linear(2, 1).double()
     nn.init.constant_(model.weight, 1.0)
     optimizer = Adam(model.parameters(), lr=0.1, eps=1e-14, amsgrad=True)
-    attach(optimizer, model, regularizer="scheduled", strength=0.5)
+    attach(optimizer, model, "scheduled", strength=0.5)
     for _ in range(10):
         model.weight.grad, model.bias.grad = torch.zeros_like(model.weight), torch.full_like(model.bias, 3.0)
         optimizer.step()
@@ -146,7 +146,7 @@ def test_under_a_grad_scaler_with_a_fused_optimizer_v_is_that_of_unscaled_gradie
     def fit(scale: float) -> list[Tensor]:
         model = make_net(torch.float32)
         optimizer = AdamW(model.parameters(), lr=0.05, weight_decay=0.0, fused=True, amsgrad=amsgrad)
-        attach(optimizer, model, regularizer="scheduled", strength=STRENGTH)
+        attach(optimizer, model, "scheduled", strength=STRENGTH)
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale != 1)
         weights = list(model.parameters())
         for found in gradients(weights, 8):
@@ -165,7 +165,7 @@ def test_half_precision_takes_part_and_shrinks_as_single_precision_does() -> Non
         torch.manual_seed(0)
         model = nn.ModuleList([nn.Linear(300, 300).to(torch.bfloat16).to(dtype), nn.Linear(4, 4)])
         optimizer = Adam(model.parameters(), lr=0.01)
-        attach(optimizer, model, regularizer="scheduled", strength=0.1)
+        attach(optimizer, model, "scheduled", strength=0.1)
         parameters = list(model.parameters())
         for found in gradients(parameters, 6):
             for parameter, gradient in zip(parameters, found, strict=True):
@@ -190,7 +190,7 @@ def test_the_axis_is_lambda_and_says_why() -> None:
 def test_optimizers_without_a_second_moment_are_refused(kind: Any) -> None:
     model = make_net()
     with pytest.raises(DecayError, match=r"exp_avg_sq\), which .* does not keep. Use adam"):
-        attach(kind(model.parameters(), lr=0.1), model, regularizer="scheduled", strength=0.1)
+        attach(kind(model.parameters(), lr=0.1), model, "scheduled", strength=0.1)
 
 
 def test_unknown_optimizers_are_refused_for_what_they_lack() -> None:
@@ -209,11 +209,11 @@ def test_unknown_optimizers_are_refused_for_what_they_lack() -> None:
 
     model = make_net()
     with pytest.raises(DecayError, match="which sgd does not keep"):
-        attach(UserFunction(model.parameters(), lr=0.1), model, regularizer="scheduled", strength=0.1)
+        attach(UserFunction(model.parameters(), lr=0.1), model, "scheduled", strength=0.1)
     with pytest.raises(DecayError, match="needs an optimizer with betas and exp_avg_sq; saw Signs"):
-        attach(Signs(model.parameters()), model, regularizer="scheduled", strength=0.1)
+        attach(Signs(model.parameters()), model, "scheduled", strength=0.1)
     lions = Signs(model.parameters(), betas=(0.9, 0.99))
-    attach(lions, model, regularizer="scheduled", strength=0.1)
+    attach(lions, model, "scheduled", strength=0.1)
     with pytest.raises(DecayError, match=r"Signs keeps sign\. Use adam"):
         drive(model, lions, [0.1, 0.1])
 
@@ -221,7 +221,7 @@ def test_unknown_optimizers_are_refused_for_what_they_lack() -> None:
 def test_sparse_gradients_are_refused() -> None:
     model = nn.Sequential(nn.Embedding(6, 2, sparse=True), nn.Linear(2, 1))
     optimizer = Adam(model.parameters())
-    attach(optimizer, model, regularizer="scheduled", strength=0.1, multipliers=EVERYWHERE)
+    attach(optimizer, model, "scheduled", strength=0.1, multipliers=EVERYWHERE)
     model(torch.tensor([1])).sum().backward()
     with pytest.raises(DecayError, match="does not take sparse gradients"):
         optimizer.step()

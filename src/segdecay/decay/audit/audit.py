@@ -20,7 +20,7 @@ from segdecay.decay.audit import findings as audit_penalties
 from segdecay.decay.audit import findings as audit_size
 from segdecay.decay.audit.findings import Finding, Subject
 from segdecay.decay.audit.loss_probe import LossReport, examine_loss
-from segdecay.decay.audit.table import AuditRow, Horizon, audit_partition, audit_rows, held_parameters
+from segdecay.decay.audit.table import AuditRow, Horizon, audit_partition, audit_rows, held_parameters, joined_rows
 from segdecay.decay.axes import validate_rates
 from segdecay.decay.groups import Partition, bare_module
 from segdecay.decay.regularizers.base import bare_optimizer
@@ -135,7 +135,7 @@ class Audit:
 
 def audit(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sequence[Optimizer],
     loss: Callable[..., Any] | None = None,
     *,
     output: Any = None,
@@ -153,7 +153,8 @@ def audit(
 
     Args:
         model: bare, compiled or wrapped.
-        optimizer: over the model's parameters, bare or wrapped. Regularizers attached to it are part of the table.
+        optimizer: over the model's parameters, bare or wrapped; or several that share them, such as Muon for matrices
+            and AdamW for the rest. Regularizers attached to them are part of the table.
         loss: loss(output, target) → a number with gradient; of a tuple the first, of a dict "loss", of many the mean.
         output: shape of what the model returns, batch first, or a tensor, or a mapping or list of these. Default:
             class scores of pixels, then of images, then one score a pixel.
@@ -178,20 +179,33 @@ def audit(
         ('decays_twice', 'norm_not_squared')
     """
     _validate(model, loss, learning_rates, steps_per_epoch, {"clip_norm": clip_norm, "lambda_meant": lambda_meant})
-    optimizer = bare_optimizer(optimizer)
+    optimizers = [bare_optimizer(one) for one in (optimizer if isinstance(optimizer, Sequence) else [optimizer])]
+    if not optimizers:
+        raise DecayError("No optimizer: give one, or a list of all that train the model.")
     placed = partition or audit_partition(model)
     gather(DecayError, placed.check_fits(model)[:10], "The partition is not of this model:" if partition else "")
     parameters = {row.name: parameter for row, parameter in placed.named_parameters()}
-    _validate_overlap(model, optimizer, placed)
+    for one in optimizers:
+        _validate_overlap(model, one, placed)
     report = examine_loss(model, parameters, loss, classes=_classes(placed), output=output, target=target)
     horizon = Horizon(None if learning_rates is None else tuple(validate_rates(learning_rates)), steps_per_epoch)
-    rows = audit_rows(optimizer, placed, report.forms, horizon)
     bare = bare_module(model)
-    subject = Subject(bare, optimizer, placed, rows, report, horizon, clip_norm, lambda_meant)
-    found = [finding for check in CHECKS for finding in check(subject)]
-    found += audit_membership.check_no_group(subject, loss if isinstance(loss, nn.Module) else None)
+    tables = [audit_rows(one, placed, report.forms, horizon) for one in optimizers]
+    found: list[Finding] = []
+    for one, table in zip(optimizers, tables, strict=True):
+        rows = table if len(optimizers) == 1 else tuple(row for row in table if row.optimizer_groups)
+        subject = Subject(bare, one, placed, rows, report, horizon, clip_norm, lambda_meant)
+        found += [finding for check in CHECKS for finding in check(subject)]
+    rows = joined_rows(tables)
+    whole = Subject(bare, optimizers[0], placed, rows, report, horizon, clip_norm, lambda_meant)
+    owner = loss if isinstance(loss, nn.Module) else None
+    found += audit_membership.check_no_group(whole, owner)
+    if len(optimizers) > 1:
+        found += audit_membership.check_two_groups(whole)
+    found = list(dict.fromkeys(found))
     found.sort(key=lambda finding: LEVELS.index(finding.level))
-    return Audit(type(bare).__name__, type(optimizer).__name__, rows, tuple(found), report)
+    names = " and ".join(type(one).__name__ for one in optimizers)
+    return Audit(type(bare).__name__, names, rows, tuple(found), report)
 
 
 def _validate(

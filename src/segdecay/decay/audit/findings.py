@@ -115,6 +115,8 @@ def check_default(subject: Subject) -> list[Finding]:
         default = signature[key].default if key in signature else None
         if not isinstance(default, int | float) or not default or subject.optimizer.defaults.get(key) != default:
             continue
+        if len({float(group.get(key) or 0.0) for group in subject.optimizer.param_groups}) > 1:
+            continue  # somebody chose: other groups have another value, as where norm layers are spared
         label = f"({key})"
         rows = [r for r in subject.rows if any(d.label.endswith(label) and d.strength == default for d in r.decays)]
         if rows:
@@ -189,7 +191,7 @@ def check_nothing(subject: Subject) -> list[Finding]:
             "note",
             (),
             "Nothing decays any parameter.",
-            "If that is not meant: segdecay.decay.attach(optimizer, model, regularizer='decoupled', ...).",
+            "If that is not meant: segdecay.decay.attach(optimizer, model, 'decoupled', ...).",
         )
     ]
 

@@ -466,6 +466,9 @@ class LossReport:
     batch_factor: float = 1.0  # of the penalty's gradient when the batch is twice as large; 1 where it cannot be seen
 
 
+SAME = 1e-3  # of a factor of two
+
+
 class _UnusableLossError(Exception):
     """The loss returned nothing that can be differentiated."""
 
@@ -593,11 +596,14 @@ class _Probe:
     def _batch_factor(self, sample: Sample, gradients: Gradients) -> float:
         try:
             doubled = self._gradients(sample.doubled(), twice=False)
+            whole = float(self._value(sample.doubled()).detach()) / float(self._value(sample).detach())
         except Exception:  # noqa: BLE001 - a loss may know its batch size; then this cannot be seen
             return 1.0
         pairs = [(a.detach(), b) for a, b in zip(gradients, doubled, strict=True) if a is not None and b is not None]
         inner = sum(float((a * b).float().sum()) for a, b in pairs)
-        return inner / sum(float(a.float().square().sum()) for a, _ in pairs) if pairs else 0.0
+        factor = inner / sum(float(a.float().square().sum()) for a, _ in pairs) if pairs else 0.0
+        # A summed loss doubles with its batch as a whole: N·λ beside it is N times (mean loss + λR).
+        return 1.0 if abs(whole - 2.0) < SAME and abs(factor - 2.0) < SAME else factor
 
     def _reads(self, sample: Sample, forms: Mapping[str, Form]) -> tuple[tuple[str, ...], ...]:
         """Parameters in the value without a gradient, those read out as numbers, and buffers in the value."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.audit.loss_probe import Form
-from segdecay.decay.axes import Axis, Coupling, decoupled_axis, lambda_axis, sgd_axis
+from segdecay.decay.axes import Coupling, StrengthAxis, decoupled_axis, lambda_axis, sgd_axis
 from segdecay.decay.groups import Partition, bare_module, group_parameters
 from segdecay.decay.handle import handles_of
 from segdecay.decay.head import find_head
@@ -43,7 +43,7 @@ class Decay:
     )
     strength: float | None  # λ, or what the regularizer or the form has instead; None where it is not known
     label: str  # for people: "AdamW(weight_decay)"
-    axis: Axis | None = None  # what D and τ are read from; None where they have no meaning
+    axis: StrengthAxis | None = None  # what D and τ are read from; None where they have no meaning
 
     @property
     def acts(self) -> bool:
@@ -87,7 +87,7 @@ def mechanism_of(optimizer: Optimizer, group: Mapping[str, Any]) -> str:
     return "unknown"
 
 
-def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any]) -> Axis:
+def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any]) -> StrengthAxis:
     """The axis of λ·w added to the gradient in this group, by the optimizer or by the loss."""
     if is_linear(optimizer):
         coupling = Coupling(
@@ -120,7 +120,7 @@ def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[Decay, ...]]:
     found: dict[int, tuple[Decay, ...]] = {}
     for handle in handles_of(optimizer):
         try:
-            axis: Axis | None = handle.regularizer.axis(traits_of(optimizer))
+            axis: StrengthAxis | None = handle.regularizer.axis(traits_of(optimizer))
         except DecayError:
             axis = None
         strengths = handle.strengths()
@@ -176,14 +176,17 @@ class AuditRow:
 class Horizon:
     """How long training will go on, where it is known."""
 
-    learning_rates: tuple[float, ...] | None = None  # of the optimizer's first group, at every step to come
+    learning_rates: tuple[float, ...] | None = None  # of the optimizer's first group (before lr_scale), at every step
     steps_per_epoch: float | None = None
 
     def rates(self, optimizer: Optimizer, index: int) -> tuple[float, ...] | None:
         """Learning rates of a group: those of the first, in proportion of the base rates."""
         if self.learning_rates is None:
             return None
-        first, own = base_rate(optimizer.param_groups[0]), base_rate(optimizer.param_groups[index])
+        groups = optimizer.param_groups
+        first, own = base_rate(groups[0]), base_rate(groups[index])
+        if all("lr_scale" in group for group in groups):
+            first /= float(groups[0]["lr_scale"]) or 1.0  # the rates given are those that lr_scale multiplies
         if own == first:
             return self.learning_rates
         return tuple(rate * own / first for rate in self.learning_rates) if first > 0 else None
@@ -195,8 +198,15 @@ class Horizon:
 
 
 def base_rate(group: Mapping[str, Any]) -> float:
-    """The learning rate of a group before any schedule scaled it."""
-    return float(group.get("initial_lr", group.get("lr", 0.0)))
+    """The learning rate of a group before any schedule scaled it, times timm's `lr_scale`.
+
+    timm's layer-wise decay keeps `lr_scale` beside `lr`, and its scheduler multiplies; a group without `initial_lr`
+    whose rate was multiplied by hand carries no `lr_scale`.
+
+    >>> base_rate({"lr": 0.1, "lr_scale": 0.5}), base_rate({"lr": 0.05, "initial_lr": 0.1, "lr_scale": 0.5})
+    (0.05, 0.05)
+    """
+    return float(group.get("initial_lr", group.get("lr", 0.0))) * float(group.get("lr_scale", 1.0))
 
 
 def audit_partition(model: nn.Module) -> Partition:
@@ -238,6 +248,27 @@ def audit_rows(
             decays += _loss_decay(optimizer, indices[0], forms.get(row.name))
         tau, total = _scales(optimizer, indices, decays, horizon)
         rows.append(AuditRow(row.name, row.shape, row.module, row.group, indices, decays, row.feeds, tau, total))
+    return tuple(rows)
+
+
+def joined_rows(tables: Sequence[tuple[AuditRow, ...]]) -> tuple[AuditRow, ...]:
+    """The rows of several optimizers as one table: each parameter with the groups and decays of all that hold it.
+
+    D and τ are those of its only optimizer; of a parameter that several hold there is none.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    rows = []
+    for versions in zip(*tables, strict=True):
+        held = [row for row in versions if row.optimizer_groups]
+        if len(held) == 1:
+            rows.append(held[0])
+            continue
+        groups = tuple(index for row in held for index in row.optimizer_groups)
+        decays = tuple(dict.fromkeys(decay for row in held for decay in row.decays))
+        rows.append(
+            replace(versions[0], optimizer_groups=groups, decays=decays, timescale_epochs=None, total_decay=None)
+        )
     return tuple(rows)
 
 

@@ -92,6 +92,30 @@ class DiagnosticsReading:
             line["ratio"] = layer.ratio
         return plain
 
+    def scalars(self) -> dict[str, float]:
+        """Flat name to number, for loggers that take scalars only; what is not known is left out.
+
+        Example:
+            `diagnostics/layers/encoder.0.weight/norm`: 1.25
+        """
+        return dict(_flat(self.to_dict(), "diagnostics"))
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Every finite number in nested mappings and lists, under its path; members of a list by name or position."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return
+    if isinstance(value, int | float):
+        if math.isfinite(value):
+            yield path, float(value)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _flat(one, f"{path}/{key}")
+    else:
+        for position, one in enumerate(value):
+            name = one.get("name", position) if isinstance(one, dict) else position
+            yield from _flat(one, f"{path}/{name}")
+
 
 class Diagnostics:
     """Reads the diagnostics of one model and one optimizer.

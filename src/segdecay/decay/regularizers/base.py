@@ -10,13 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from segdecay.decay.axes import Axis, Coupling, validate_strength
+from segdecay.decay.axes import Coupling, StrengthAxis, validate_strength
 from segdecay.decay.foreach import half_square_sum
 from segdecay.decay.groups import ParameterRow
 from segdecay.errors import DecayError, unknown
@@ -43,6 +43,9 @@ KNOWN_OPTIMIZERS = (
     "rprop",
     "muon",
 )
+
+
+Channel = Literal["before", "after", "gradient", "nothing"]  # the update; the gradient
 
 
 @dataclass(frozen=True)
@@ -123,14 +126,26 @@ class Regularizer(ABC):
     none: ClassVar[float] = 0.0  # the strength at which nothing acts; inf where a smaller strength is the harder one
     bounds: ClassVar[bool] = False  # whether it only bounds weights, so that the optimizer may decay them beside it
     whole_tensors: ClassVar[bool] = False  # whether norms or means over whole weights are needed; shards are refused
+    multiplies: ClassVar[bool] = False  # whether it only multiplies weights, so that it can act on copies of them too
+    takes_complex: ClassVar[bool] = False  # whether complex weights are decayed as the formula says
     in_model: ClassVar[bool] = False  # whether it acts in the model's forward pass; attach() refuses it
     formula: ClassVar[str]
     plain_formula: ClassVar[str]  # the same in ASCII
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("For", "Not for", "Minimises", "Defaults", "Source")
 
+    def channel(self, optimizer: OptimizerTraits) -> Channel:
+        """The moment in which it acts on this optimizer: by the methods that a subclass overrides."""
+        del optimizer
+        kind = type(self)
+        if kind.before_update_ is not Regularizer.before_update_:
+            return "before"
+        if kind.after_update_ is not Regularizer.after_update_:
+            return "after"
+        return "gradient" if kind.shifted_gradients is not Regularizer.shifted_gradients else "nothing"
+
     @abstractmethod
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         """The axis on this optimizer; raises DecayError with the reason where it has no meaning."""
 
     def bind(self, binding: Binding) -> None:
@@ -248,18 +263,44 @@ def traits_of(optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) 
     return OptimizerTraits(name, couplings[0])
 
 
+# Where wrappers keep the optimizer whose step they call: trainers' wrappers, Lookahead, SAM, schedule-free.
+INNER = ("optimizer", "base_optimizer", "_base_optimizer", "_optimizer", "inner_optimizer")
+TRAINERS = ("lightning", "lightning_fabric", "pytorch_lightning", "accelerate")  # they change no step
+
+
+def optimizer_chain(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """The optimizer whose update changes the weights, then those wrapped around it that take part, outermost last.
+
+    Raises:
+        DecayError: it is no torch optimizer.
+
+    Example:
+        >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        >>> optimizer_chain(sgd) == [sgd]
+        True
+    """
+    chain, one = [], optimizer
+    while True:
+        if type(one).__module__.split(".")[0] not in TRAINERS:
+            chain.append(one)
+        inner = next(
+            (found for name in INNER if isinstance(found := getattr(one, name, None), torch.optim.Optimizer)), None
+        )
+        if inner is None or any(inner is other for other in chain):
+            break
+        one = inner
+    if not isinstance(one, torch.optim.Optimizer):
+        raise DecayError(f"A torch.optim.Optimizer is needed; saw {type(one).__name__}.")
+    return [one, *(other for other in reversed(chain) if other is not one)]
+
+
 def bare_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The torch optimizer inside the wrappers of Fabric, Lightning and Accelerate.
+    """The optimizer whose update changes the weights, inside wrappers of trainers, Lookahead or SAM.
 
     Raises:
         DecayError: it is no torch optimizer.
     """
-    inner = getattr(optimizer, "optimizer", None)
-    while isinstance(inner, torch.optim.Optimizer):
-        optimizer, inner = inner, getattr(inner, "optimizer", None)
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise DecayError(f"A torch.optim.Optimizer is needed; saw {type(optimizer).__name__}.")
-    return optimizer
+    return optimizer_chain(optimizer)[0]
 
 
 class BoundRegularizer(Regularizer):

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from segdecay.decay.axes import Axis, bound_axis
+from segdecay.decay.axes import StrengthAxis, bound_axis
 from segdecay.decay.foreach import multiply_each_, norms
 from segdecay.decay.regularizers.base import Binding, BoundRegularizer, Bucket, OptimizerTraits
 from segdecay.errors import DecayError, gather, unknown
@@ -236,7 +236,7 @@ class CPR(BoundRegularizer):
         self.rule = Rule(kappa, mu, interval, ema, warm_steps)
         self._state = ConstraintState(self.rule)
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if self.rule.kappa == "inflection_point" and optimizer.name in NOT_ADAPTIVE:
             raise DecayError(
                 "Regularizer 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps "

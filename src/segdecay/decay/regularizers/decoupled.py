@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 
-from segdecay.decay.axes import Axis, corrected_axis, decoupled_axis, lambda_axis, none_axis, validate_strength
+from segdecay.decay.axes import StrengthAxis, corrected_axis, decoupled_axis, lambda_axis, none_axis, validate_strength
 from segdecay.decay.foreach import (
     add_,
     add_scaled,
@@ -40,10 +40,11 @@ class NoDecay(Regularizer):
     """
 
     name = "none"
+    takes_complex = True
     formula = "θ ← θ − η·u"
     plain_formula = "weight = weight - lr * update"
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return none_axis()
 
@@ -74,10 +75,12 @@ class Decoupled(Regularizer):
     """
 
     name = "decoupled"
+    multiplies = True
+    takes_complex = True
     formula = "θ ← (1 − η·λ)·θ − η·u"
     plain_formula = "weight = (1 - lr * lambda) * weight - lr * update"
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return decoupled_axis()
 
@@ -108,7 +111,7 @@ class Cautious(Regularizer):
     def __init__(self) -> None:
         self._before: dict[str, list[Tensor]] = {}  # by first name of a bucket, its weights before the update
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return decoupled_axis(
             "Σ η·λ, an upper bound",
@@ -217,6 +220,8 @@ class Corrected(Regularizer):
     """
 
     name = "corrected"
+    multiplies = True
+    takes_complex = True
     formula = "θ ← (1 − η·(η/η_max)·λ)·θ − η·u before a norm layer, else (1 − η·λ)·θ − η·u"
     plain_formula = "weight = (1 - lr * (lr / lr_max) * lambda) * weight - lr * update before a norm layer"
 
@@ -232,7 +237,7 @@ class Corrected(Regularizer):
         self._peak = peak_lr
         self._fed: frozenset[str] = frozenset()
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return corrected_axis(
             self._given,
@@ -252,7 +257,8 @@ class Corrected(Regularizer):
                 raise DecayError(
                     "Regularizer 'corrected' compares each learning rate with the largest of the schedule; saw none. "
                     "Pass "
-                    "learning_rates=[...], one a step, to attach(), or options={'peak_lr': ...}."
+                    "Strength.from_lambda(λ, learning_rates=[...]), one rate a step, to attach(), or "
+                    "options={'peak_lr': ...}."
                 )
             self._peak = max(rates)
 
@@ -305,7 +311,7 @@ class Scheduled(Regularizer):
     def __init__(self) -> None:
         self._root: Tensor | None = None  # √v̄ + ε of the present step
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if optimizer.name in KNOWN_OPTIMIZERS and optimizer.name not in WITH_SECOND_MOMENT:
             raise DecayError(
                 f"Regularizer 'scheduled' divides by the second moment of the gradients (exp_avg_sq), which "

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from segdecay.decay.axes import Axis
+from segdecay.decay.axes import StrengthAxis
 from segdecay.decay.regularizers.base import Binding, OptimizerTraits, Regularizer
 from segdecay.errors import DecayError
 
@@ -36,11 +36,11 @@ class Dropout(Regularizer):
     formula = "h ← h·m/(1 − p), m = 0 with probability p, else 1, a channel"
     plain_formula = "feature = feature * mask / (1 - p), mask = 0 with probability p, else 1, a channel"
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         unit = "p, the probability of zeroing a channel"
         reason = "it zeroes features, not weights."
-        return Axis(self.name, unit, DROPOUT_GRID, has_lambda=False, exact=False, reason=reason, below=1.0)
+        return StrengthAxis(self.name, unit, DROPOUT_GRID, has_lambda=False, exact=False, reason=reason, below=1.0)
 
     def bind(self, binding: Binding) -> None:
         del binding

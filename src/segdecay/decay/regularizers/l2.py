@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from segdecay.decay.axes import Axis, lambda_axis, sgd_axis
+from segdecay.decay.axes import StrengthAxis, lambda_axis, sgd_axis
 from segdecay.decay.foreach import add_scaled
 from segdecay.decay.regularizers.base import Bucket, OptimizerTraits, Regularizer
 from segdecay.errors import DecayError
@@ -28,10 +28,11 @@ class L2(Regularizer):
     """
 
     name = "l2"
+    takes_complex = True
     formula = "g ← g + λ·θ"
     plain_formula = "gradient = gradient + lambda * weight"
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if optimizer.is_sgd:
             return sgd_axis(optimizer.coupling)
         return lambda_axis(

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from segdecay.decay.axes import Axis, decoupled_axis, lambda_axis, sgd_axis
+from segdecay.decay.axes import StrengthAxis, decoupled_axis, lambda_axis, sgd_axis
 from segdecay.decay.foreach import add_scaled, half_square_sum, multiply_, offsets, pull_
-from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
+from segdecay.decay.regularizers.base import Binding, Bucket, Channel, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.l2 import refuse_sparse
 from segdecay.errors import DecayError, did_you_mean, gather, unknown
 
@@ -206,6 +206,7 @@ class L2SP(Regularizer):
     """
 
     name = "l2_sp"
+    takes_complex = True
     formula = "g ← g + λ·(θ − θ₀)  or  θ ← θ − η·λ·(θ − θ₀) − η·u"
     plain_formula = "gradient = gradient + lambda * (weight - start)  or  weight -= lr * lambda * (weight - start)"
 
@@ -232,7 +233,10 @@ class L2SP(Regularizer):
         self._is_coupled = False
         self._anchors = Anchors({}, {})
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def channel(self, optimizer: OptimizerTraits) -> Channel:
+        return "gradient" if self._couples(optimizer) else "before"
+
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if not self._couples(optimizer):
             return decoupled_axis()
         if optimizer.is_sgd:

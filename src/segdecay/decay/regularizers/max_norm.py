@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from segdecay.decay.axes import Axis, bound_axis
+from segdecay.decay.axes import StrengthAxis, bound_axis
 from segdecay.decay.regularizers.base import Binding, BoundRegularizer, Bucket, OptimizerTraits
 from segdecay.decay.scale_invariance import channel_norms
 from segdecay.errors import DecayError, gather
@@ -44,7 +44,7 @@ class MaxNorm(BoundRegularizer):
     def __init__(self) -> None:
         self._output_dims: dict[str, int] = {}
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         del optimizer
         return bound_axis(self.name, "c, the largest norm of an output row", MAX_NORM_GRID, "it bounds norms.")
 

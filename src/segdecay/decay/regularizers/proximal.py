@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
-from segdecay.decay.axes import Axis, Coupling, lambda_axis, relative_axis, validate_strength
+from segdecay.decay.axes import Coupling, StrengthAxis, lambda_axis, relative_axis, validate_strength
 from segdecay.decay.foreach import absolute_sum, add_scaled, half_square_sum, reciprocal_steps, shrink_, signs
-from segdecay.decay.regularizers.base import Binding, Bucket, OptimizerTraits, Regularizer
+from segdecay.decay.regularizers.base import Binding, Bucket, Channel, OptimizerTraits, Regularizer
 from segdecay.decay.regularizers.l2 import shifted_by
 from segdecay.decay.scale_invariance import channel_norms, channel_size, shrink_channels_
 from segdecay.errors import DecayError, unknown
@@ -178,7 +178,7 @@ class _Proximal(Regularizer):
     l1_ratio: float = 1.0
     _is_sgd: bool = False
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         validate_step_size(self.name, optimizer)
         if optimizer.is_sgd:
             return relative_axis(optimizer.coupling)
@@ -245,7 +245,11 @@ class L1(_Proximal):
             raise DecayError(unknown("method of l1", method, METHODS))
         self.method = method
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def channel(self, optimizer: OptimizerTraits) -> Channel:
+        del optimizer
+        return "after" if self.method == "proximal" else "gradient"
+
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         if self.method == "proximal":
             return super().axis(optimizer)
         if optimizer.is_sgd:
@@ -349,7 +353,7 @@ class GroupLasso(Regularizer):
         self._taken: frozenset[str] = frozenset()  # gains that are shrunk with their filters
         self._is_sgd = False
 
-    def axis(self, optimizer: OptimizerTraits) -> Axis:
+    def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
         return relative_axis(optimizer.coupling if optimizer.is_sgd else None)
 
     def bind(self, binding: Binding) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from segdecay.decay.axes import Axis
+from segdecay.decay.axes import StrengthAxis
 from segdecay.decay.regularizers.base import Regularizer, traits_of
 from segdecay.decay.regularizers.cpr import CPR
 from segdecay.decay.regularizers.decoupled import Cautious, Corrected, Decoupled, NoDecay, Scheduled
@@ -103,7 +103,7 @@ def axis_of(
     *,
     momentum: float = 0.0,
     options: Mapping[str, Any] | None = None,
-) -> Axis:
+) -> StrengthAxis:
     """What this regularizer on this optimizer is tuned along.
 
     Args:

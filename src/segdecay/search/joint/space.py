@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from segdecay import decay
 from segdecay.config.schema import RunConfig
+from segdecay.decay.regularizers.dropout import Dropout
 from segdecay.errors import unknown
 from segdecay.models.zoo import PRESETS
 from segdecay.training.class_weights import KINDS
@@ -142,7 +142,7 @@ def check_joint(config: RunConfig) -> list[str]:
             f"search.joint: dropout sets the Dropout2d of the built-in U-Net ({', '.join(PRESETS)}); saw "
             f"model.name={config.model.name}. Leave it out."
         )
-    if "dropout" in names and config.decay.regularizer == decay.Dropout.name:
+    if "dropout" in names and config.decay.regularizer == Dropout.name:
         faults.append(
             "search.joint: dropout is already searched by decay.regularizer=dropout. Leave one of the two out."
         )
