@@ -1,11 +1,10 @@
-"""`init` and `check`. Knows options and words; nothing of files."""
+"""`segdecay check`: read every file of a data set, and say what is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -33,35 +32,7 @@ def reading_bar(*, shown: bool, console: Console | None = None) -> Iterator[Watc
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("init", epilog="Example: segdecay init photos --write")(init)
     app.command("check", epilog="Example: segdecay check photos --folds 5")(check)
-
-
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with images and masks.")],
-    write: Annotated[bool, typer.Option("--write", help="Write DIR/dataset.yaml instead of printing it.")] = False,
-    as_json: opt.Json = False,
-) -> None:
-    """Guess dataset.yaml from what lies there, and explain each guess."""
-    import json
-
-    from segdecay.data.detect.detect import guess_spec
-    from segdecay.errors import DataError
-    from segdecay.utils.files import write_bytes
-
-    guess = guess_spec(folder)
-    path = folder / "dataset.yaml"
-    if write:
-        if path.exists():
-            raise DataError(f"{path} exists. Remove it first, or run without --write to see the guess.")
-        write_bytes(path, guess.spec_yaml.encode())
-    if as_json:
-        values = {"dataset_yaml": guess.spec_yaml, "explanations": guess.explanations, "written": write}
-        typer.echo(json.dumps(values, ensure_ascii=False))
-        return
-    for line in guess.explanations:
-        typer.echo(f"# {line}", err=not write)
-    typer.echo(f"wrote {path}; try it: segdecay check {folder}" if write else guess.spec_yaml.rstrip("\n"))
 
 
 def check(
