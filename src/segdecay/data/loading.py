@@ -96,10 +96,8 @@ def known_source(config: DataConfig) -> Source:
             raise doubt from error
         except (DataError, ConfigError) as reason:
             raise DataError(f"{error} What init says: {reason}") from error
-        advice = (
-            "" if "segdecay init" in str(error) else f" segdecay init {folder} --write writes a dataset.yaml for it."
-        )
-        raise DataError(f"{error}{advice}") from error
+        advice = f" segdecay init {folder} --write writes a dataset.yaml for it."
+        raise DataError(f"{error}{'' if 'segdecay init' in str(error) else advice}") from error
 
 
 def read_dataset(

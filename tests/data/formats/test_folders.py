@@ -107,7 +107,8 @@ def test_hidden_files_are_passed_over_and_other_types_are_named(tmp_path: Path) 
     (root / "images" / "Thumbs.db").write_bytes(b"x")
     (root / "images" / "z.jp2").write_bytes(b"x")
     assert messages(root) == {
-        "type_not_read": "1 files are of a type that is not read (JPEG 2000: images/z.jp2). Save them as PNG or remove them."
+        "type_not_read": "1 files are of a type that is not read (JPEG 2000: images/z.jp2). "
+        "Save them as PNG or remove them."
     }
 
 

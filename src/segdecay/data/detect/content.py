@@ -17,6 +17,7 @@ PIXELS = 1 << 16  # of a file that are looked at, as whole rows
 FEW = 8  # values that a photograph never gets by with
 SOME, STEADY = 64, 0.6  # values of a mask of many classes, and the share of equal neighbours in it
 PHOTO_STEADY, PHOTO_VALUES = 0.5, 16
+MOST_BANDS = 16  # of an array with its bands first
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,10 @@ def look_at(path: Path) -> Look | None:
 
 
 def values_of(picture: Picture) -> npt.NDArray[np.generic]:
-    """The stored values (H, W, B)."""
-    return picture.pixels if picture.wide is None else picture.wide
+    """The stored values (H, W, B); bands that come first in an array are moved to the end."""
+    values = picture.pixels if picture.wide is None else picture.wide
+    is_first = values.shape[0] <= MOST_BANDS < min(values.shape[1:])
+    return np.moveaxis(values, 0, -1) if is_first else values
 
 
 def _mask_score(n_values: int, steady: float) -> float:

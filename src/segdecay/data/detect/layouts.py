@@ -15,7 +15,7 @@ from typing import Any
 from segdecay.data.checks.findings import names_of
 from segdecay.data.detect.beside import is_ignored, named_beside, plain_name
 from segdecay.data.detect.question import Answer, Idea, Question, lines_of
-from segdecay.data.detect.sides import PART_IN
+from segdecay.data.detect.sides import PART_IN, words_of
 from segdecay.data.formats.coco import path_of_address, read_coco
 from segdecay.data.formats.labelme import read_labelme
 from segdecay.data.formats.pairing import SUFFIXES, files_below, part_named
@@ -291,10 +291,12 @@ def _yolo(folder: Path) -> list[Idea] | None:
     """images/X.jpg with labels/X.txt, with folders of parts above or below them; names from data.yaml and the like."""
     texts = [path for path in files_below(folder) if path.suffix.lower() == ".txt" and len(path.parts) > 1]
     pictures = _pictures(folder)
-    stems = {path.stem: path for path in pictures}
+    stems = dict[str, PurePosixPath]()
+    for path in sorted(pictures, key=lambda one: bool(words_of(str(one.parent)) & {*MASK_WORDS}), reverse=True):
+        stems[path.stem] = path  # pictures of masks give way to images
     paired = [path for path in texts if path.stem in stems and _is_outline(folder / path)]
-    if len(paired) < 2 or not pictures:
-        return None
+    if len(paired) < 2 or not pictures or len(pictures) > len(set(stems)):
+        return None  # a second picture of a stem is a mask: those count then
     image, text = stems[paired[0].stem], paired[0]
     templates = []
     for one, others in ((image, pictures), (text, texts)):

@@ -75,9 +75,9 @@ class Match:
         return abs(len(left) - len(right)) + sum(a != b for a, b in zip(left, right, strict=False))
 
     @property
-    def rank(self) -> tuple[bool, int, int, int]:
-        """The smaller the better: masks that differ, pairs (more), folders that differ, letters cut off."""
-        return self.is_one, -len(self.keys), self.distance, self.images.affix + self.masks.affix
+    def rank(self) -> tuple[int, bool, int, int]:
+        """The smaller the better: pairs (more), masks that differ, folders that differ, letters cut off."""
+        return -len(self.keys), self.is_one, self.distance, self.images.affix + self.masks.affix
 
 
 def words_of(name: str) -> set[str]:
@@ -246,7 +246,7 @@ def _match(one: Side, other: Side) -> Match | None:
 
 
 def _role(match: Match, looker: Looker) -> str | None:
-    """Either "keep" or "swap" where roles are told, "" where they are not, None for two sides of photographs."""
+    """Either "keep" or "swap" where roles are told, "" where they are not, None where the two are no pair."""
     one, other = (looker.looks([side.files[key] for key in match.keys]) for side in (match.images, match.masks))
     if are_blank(one) or are_blank(other):
         return None
@@ -260,7 +260,8 @@ def _role(match: Match, looker: Looker) -> str | None:
             return ""
         return "keep" if apart > 0 else "swap"
     if max(scores) < APART and not lead:
-        return None
+        is_whole = not match.images.affix + match.masks.affix and match.images.folders != match.masks.folders
+        return "" if is_whole else None
     if lead and apart * lead >= -0.1:
         return "keep" if lead > 0 else "swap"
     return ""
@@ -419,7 +420,7 @@ def _ask_for_rivals(told: Sequence[Match], best: Plan) -> None:
     for match in told:
         same = match.images.folders == chosen.images.folders and set(match.keys) & set(chosen.keys)
         files = {match.masks.files[key] for key in match.keys}
-        is_near = len(match.keys) >= RIVAL * len(chosen.keys) and match.distance <= chosen.distance + 1
+        is_near = len(match.keys) >= RIVAL * len(chosen.keys) and match.distance <= chosen.distance
         if same and is_near and match.is_one == chosen.is_one and not files & used:
             rivals.setdefault(_texts(match)[1], match)
             used |= files
@@ -436,7 +437,7 @@ def _ask_for_rivals(told: Sequence[Match], best: Plan) -> None:
 
 def _ask_for_roles(matches: Sequence[Match], paths: Sequence[PurePosixPath]) -> None:
     """Files that pair by name, of which nothing tells which are the masks."""
-    if not matches or 2 * len(matches[0].keys) < SHARE * len(paths):
+    if not matches or 2 * len(matches[0].keys) < SHARE * len(paths) or len({path.parent for path in paths}) > 2:
         return
     plan = _literal(_with_suffixes(Plan(*_texts(matches[0]), (matches[0],))))
     turned = Plan(plan.masks, plan.images, ())

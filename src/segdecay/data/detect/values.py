@@ -126,10 +126,9 @@ def _values_of_named(values: Sequence[int], counts: Mapping[int, int], named: Na
     if from_one:
         classes = {value + 1: name for value, name in classes.items()}
     strange = [value for value in values if value not in classes and value not in ignored]
-    text = f"{named.file} names {n} classes."
-    ideas = [Idea(None, None, text)]
+    ideas = [Idea(None, None, f"{named.file} names {n} classes; masks hold {seen} of the pixels.")]
     by_index = in_order and not from_one
-    if n >= 2 and by_index:
+    if n >= 2 and by_index and named.file != "classes.txt":  # which is read as it stands
         ideas.append(Idea("classes", list(classes.values()), f"names of {named.file}; masks hold {seen} of the pixels"))
     if n >= 2 and not by_index:
         why = f"masks hold 1–{n} and never 0: numbered from 1" if from_one else f"values and names of {named.file}"
