@@ -14,7 +14,7 @@ from typing import Any
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
 from segdecay.data.checks.findings import CheckReport
-from segdecay.data.splits.folds import Fold, check_folds
+from segdecay.data.splits.folds import Fold, check_folds, plan_folds
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.execution import Event, Executor, find_devices, spread_over
 from segdecay.execution.options import Execution, build_executor
@@ -39,7 +39,6 @@ from segdecay.workflows.steps import (
     check_names,
     fitted_to_task,
     paste_of,
-    plan_folds,
     pool_of,
     refuse_small_budget,
     refuse_unlearnable,
