@@ -266,6 +266,11 @@ def roboflow(root: Path) -> None:
         cases.coco(root, f"{part}/_annotations.coco.json", part, count=count, start=10 * start)
 
 
+def json_a_part(root: Path) -> None:
+    for start, part in enumerate(("train", "val")):
+        cases.coco(root, f"annotations/instances_{part}2017.json", f"{part}2017", count=3, start=10 * start)
+
+
 def flat_strings(content: Any) -> None:
     for row in content["annotations"]:
         row["segmentation"], row["image_id"] = row["segmentation"][0], str(row["image_id"])
@@ -291,6 +296,7 @@ def via(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "classes", "parts"),
     [
+        (json_a_part, ("background", "road", "car"), {"train": 3, "val": 3}),
         (roboflow, ("background", "road", "car"), {"train": 5, "val": 2, "test": 2}),
         (
             lambda r: cases.coco(r, "train.json", "images", count=6, edit=flat_strings),
@@ -329,6 +335,36 @@ def test_annotations_of_tools_are_read(
     assert {int(value) for index in range(len(dataset.items)) for value in np.unique(dataset.mask(index))} == set(
         range(len(classes))
     )
+
+
+def test_a_mask_file_an_object_is_found_one_folder_deeper(tmp_path: Path) -> None:
+    for number in range(4):
+        pixels, labels = cases.scene(number, 3)
+        cases.put(tmp_path / "set" / "stage1_train" / f"id{number}" / "images" / f"id{number}.png", pixels)
+        for index in (1, 2):
+            path = tmp_path / "set" / "stage1_train" / f"id{number}" / "masks" / f"n{number}{index}.png"
+            cases.put(path, (labels == index) * np.uint8(255))
+    values, dataset, _ = read(tmp_path / "set")
+    assert values["masks"] == "stage1_train/{stem}/masks/*.png"
+    np.testing.assert_array_equal(dataset.mask(2) > 0, cases.scene(2, 3)[1] > 0)
+
+
+def test_an_export_of_cvat_takes_its_names_and_colours(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    cases.pairs(
+        root, "JPEGImages/{n}.jpg", "SegmentationClass/{n}.png", classes=3, masked=lambda m, _: cases.PALETTE[m]
+    )
+    cases.pairs(
+        root, "JPEGImages/{n}.jpg", "SegmentationObject/{n}.png", masked=lambda m, n: cases.PALETTE[m * (1 + n % 3)]
+    )
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "default.txt").write_text("".join(f"{n:03}\n" for n in range(8)))
+    (root / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\ncat:10,200,30::\nbackground:0,0,0::\ndog:200,40,180::\n"
+    )
+    values, dataset, _ = read(root)
+    assert values["colors"] == {"#0ac81e": "cat", "#000000": "background", "#c828b4": "dog"}
+    assert labels_are_right(dataset, 3, order=(1, 0, 2))
 
 
 def test_labels_that_mean_ignored_are_ignored(tmp_path: Path) -> None:

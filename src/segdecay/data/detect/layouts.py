@@ -15,7 +15,7 @@ from typing import Any
 from segdecay.data.checks.findings import names_of
 from segdecay.data.detect.beside import is_ignored, named_beside, plain_name
 from segdecay.data.detect.question import Answer, Idea, Question, lines_of
-from segdecay.data.detect.sides import PART_IN, words_of
+from segdecay.data.detect.sides import PART_IN
 from segdecay.data.formats.coco import path_of_address, read_coco
 from segdecay.data.formats.labelme import read_labelme
 from segdecay.data.formats.pairing import SUFFIXES, files_below, part_named
@@ -291,13 +291,11 @@ def _yolo(folder: Path) -> list[Idea] | None:
     """images/X.jpg with labels/X.txt, with folders of parts above or below them; names from data.yaml and the like."""
     texts = [path for path in files_below(folder) if path.suffix.lower() == ".txt" and len(path.parts) > 1]
     pictures = _pictures(folder)
-    stems = dict[str, PurePosixPath]()
-    for path in sorted(pictures, key=lambda one: bool(words_of(str(one.parent)) & {*MASK_WORDS}), reverse=True):
-        stems[path.stem] = path  # pictures of masks give way to images
-    paired = [path for path in texts if path.stem in stems and _is_outline(folder / path)]
-    if len(paired) < 2 or not pictures or len(pictures) > len(set(stems)):
-        return None  # a second picture of a stem is a mask: those count then
-    image, text = stems[paired[0].stem], paired[0]
+    stems = {_part_and_stem(path): path for path in pictures}
+    paired = [path for path in texts if _part_and_stem(path) in stems and _is_outline(folder / path)]
+    if len(paired) < 2 or len(pictures) > len(stems):
+        return None  # a second picture of a name is a mask: those count then
+    image, text = stems[_part_and_stem(paired[0])], paired[0]
     templates = []
     for one, others in ((image, pictures), (text, texts)):
         suffixes = {path.suffix.lower() for path in others}
@@ -320,6 +318,11 @@ def _yolo(folder: Path) -> list[Idea] | None:
         Idea("classes", classes, "pixels that no outline covers are background"),
         Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
     ]
+
+
+def _part_and_stem(path: PurePosixPath) -> tuple[str, str]:
+    parts = [part for name in path.parts[:-1] if (part := part_named(name)) is not None]
+    return parts[0] if parts else "", path.stem
 
 
 def _lines_of(path: Path) -> list[str]:

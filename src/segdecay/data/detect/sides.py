@@ -81,10 +81,10 @@ class Match:
 
 
 def words_of(name: str) -> set[str]:
-    """The words of a name, in small letters.
+    """The words of a name, and the name itself without marks, in small letters.
 
-    >>> sorted(words_of("imagesTr")), sorted(words_of("GT_masks"))
-    (['images', 'tr'], ['gt', 'masks'])
+    >>> sorted(words_of("imagesTr")), sorted(words_of("Ground_Truth"))
+    (['images', 'imagestr', 'tr'], ['ground', 'groundtruth', 'truth'])
     """
     words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
     return words | {re.sub(r"[^a-z]", "", name.lower())}

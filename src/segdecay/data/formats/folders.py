@@ -255,8 +255,8 @@ def frames_of(placed: Sequence[Placed], notebook: Notebook) -> tuple[Placed, ...
             continue
         for page in range(n_pages):
             name, place = f"{pair.name}/{page + 1:04}", f" page {page + 1}"
-            labels = {"image_label": pair.image_label + place, "mask_label": pair.mask_label + place}
-            found.append(replace(one, pair=replace(pair, name=name, page=page, **labels)))
+            shown, drawn = pair.image_label + place, pair.mask_label + place
+            found.append(replace(one, pair=replace(pair, name=name, page=page, image_label=shown, mask_label=drawn)))
     return tuple(found)
 
 

@@ -93,8 +93,8 @@ def _read(root: Path, path: PurePosixPath, names: Names, noted: Notebook) -> tup
         shape for number, one in enumerate(values["shapes"], 1) if (shape := _shape(one, number, label, names, noted))
     ]
     stem = str(image.with_suffix(""))
-    part = next((found for word in image.parts[:-1] if (found := part_named(word)) is not None), "train")
-    pair = Pair(stem, part, root / image, root / image, str(image), label)
+    parts = [part for word in image.parts[:-1] if (part := part_named(word)) is not None]
+    pair = Pair(stem, parts[0] if parts else "train", root / image, root / image, str(image), label)
     content = repr([shape.label for shape in shapes]) + json.dumps(values["shapes"], sort_keys=True)
     return pair, shapes, content
 

@@ -100,10 +100,10 @@ def folder_of(root: Path, name: str, kind: str) -> Path:
         DataError: it is not there; says what is.
     """
     folder = root / name
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112  (a name too long for the system is no folder)
         return folder
     there = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    inside = [top for top in there if part_named(top) and (root / top / name).is_dir()]
+    inside = [top for top in there if part_named(top) and os.path.isdir(root / top / name)]  # noqa: PTH112
     if inside:
         raise DataError(
             f"{root} holds {inside[0]}/{name}. Parts above their folders are read by templates, as in {kind}: "

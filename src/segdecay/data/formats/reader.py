@@ -374,7 +374,7 @@ class PairReader:
             self._notebook.fault("wrong", "mask_bands", label, seen, "Save it grey.")
             return None
         assert self._spec.threshold is not None  # noqa: S101  (of _labels)
-        labels = (values[..., 0] >= self._spec.threshold).astype(np.uint8)
+        labels: U8 = (values[..., 0] >= self._spec.threshold).astype(np.uint8)
         return np.where(np.isnan(values[..., 0]), np.uint8(IGNORE), labels) if values.dtype.kind == "f" else labels
 
     def _hottest(self, mask: Picture, label: str, size: tuple[int, ...] | None) -> U8 | None:
@@ -391,7 +391,8 @@ class PairReader:
         if tied:
             seen = f"has no single largest band in {tied} pixels: they are of no class, or of several."
             self._notebook.fault("wrong", "not_one_hot", label, seen, "Give each pixel one class.")
-        return values.argmax(axis=2).astype(np.uint8)
+        hottest: U8 = values.argmax(axis=2).astype(np.uint8)
+        return hottest
 
     def _without_alpha(self, mask: Picture, label: str) -> Picture | None:
         """A mask without its alpha band where that says nothing; a mask with real transparency is refused."""
@@ -446,9 +447,9 @@ class PairReader:
 
 def _labels_by_value(spec: DatasetSpec, classes: tuple[str, ...]) -> dict[float, int]:
     """The label of every value that means something: of `values`, else the class indices; ignored ones are IGNORE."""
-    given = {value: classes.index(name) for value, name in spec.values.items() if name in classes}
-    ignored = {value: IGNORE for value in spec.ignore if isinstance(value, int)}
-    return {**(given or {index: index for index in range(len(classes))}), **ignored}
+    found: dict[float, int] = {value: classes.index(name) for value, name in spec.values.items() if name in classes}
+    found = found or {index: index for index in range(len(classes))}
+    return found | {float(value): IGNORE for value in spec.ignore if isinstance(value, int)}
 
 
 def _as_rgb(picture: Picture) -> Picture:

@@ -45,7 +45,7 @@ def read_via(path: Path) -> list[Mapping[str, Any]]:
     if isinstance(values, dict) and isinstance(values.get("_via_img_metadata"), dict):
         values = values["_via_img_metadata"]
     entries = list(values.values()) if isinstance(values, dict) else values if isinstance(values, list) else []
-    found = []
+    found = list[Mapping[str, Any]]()
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str) or "regions" not in entry:
             raise ValueError("it is no file of VIA: entries need a filename and regions")
