@@ -44,7 +44,7 @@ def test_check_counts_images_by_class_and_fold(tuned: tuple[Path, Path], segdeca
     assert "images: test 6, train 18" in said.out
     assert "columns count validation images" in said.out
     assert "pixels" not in said.out
-    assert "no errors found" in said.out
+    assert "nothing is wrong" in said.out
 
 
 def test_check_tells_faults_and_exits_with_1(tuned: tuple[Path, Path], segdecay: Command, tmp_path: Path) -> None:

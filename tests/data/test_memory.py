@@ -43,7 +43,7 @@ from segdecay.config.schema import DataConfig, RunConfig
 from segdecay.data.dataset import class_pixels
 from segdecay.data.splits.folds import check_folds
 from segdecay.data.loading import load_dataset
-from segdecay.workflows.steps import plan_folds
+from segdecay.data.splits.folds import plan_folds
 
 folder, cache = sys.argv[1:]
 config = RunConfig.model_validate({"data": {"path": folder}, "search": {"folds": 2}})

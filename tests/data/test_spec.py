@@ -35,7 +35,7 @@ def test_an_empty_file_gives_the_defaults() -> None:
         ("classes: [a]", "at least two classes are needed"),
         ("classes: [a, b, a]", "class 'a' is listed twice"),
         ("classes: [a, '']", "a class name is empty"),
-        ("values: {256: a}", "pixel values are 0-255"),
+        ("values: {2147483648: a}", "pixel values have at most 32 bits"),
         ("values: {0: a}\ncolors: {'#000000': a}", "values and colors exclude each other"),
         ("values: {0: a, 7: b}\nignore: [7]", "7 is given a class and listed under ignore"),
         ("colors:\n  #ff0000: road", "needs quotes in YAML"),

@@ -32,11 +32,13 @@ from segdecay.data.checks.findings import (
     ordered,
 )
 from segdecay.data.dataset import Dataset, Item
+from segdecay.data.detect.detect import DoubtError, guess_spec
 from segdecay.data.formats import Facts, Sample, Source, build_source
 from segdecay.data.formats.base import PlacedSource, measured
 from segdecay.data.images.decode import resize_image, resize_mask
 from segdecay.data.images.perceptual_hash import Content
-from segdecay.errors import DataError, gather
+from segdecay.data.spec import SPEC_NAMES
+from segdecay.errors import ConfigError, DataError, gather
 from segdecay.utils.parallel import ordered_map
 
 I64 = npt.NDArray[np.int64]
@@ -72,20 +74,49 @@ def task_of(config: DataConfig) -> Task:
     Raises:
         DataError, ConfigError: as `load_dataset`, faults of files apart.
     """
-    return build_source(config).facts.task
+    return known_source(config).facts.task
+
+
+def known_source(config: DataConfig) -> Source:
+    """The source that a configuration names; a folder that says nothing of itself is refused with what `init` says.
+
+    Raises:
+        DoubtError: nothing says how the folder is to be read, and it has several readings.
+        DataError, ConfigError: as `load_dataset`, faults of files apart.
+    """
+    try:
+        return build_source(config)
+    except DataError as error:
+        folder = Path(config.path).expanduser()
+        if not folder.is_dir() or any((folder / name).exists() for name in SPEC_NAMES):
+            raise
+        try:
+            guess_spec(folder)
+        except DoubtError as doubt:
+            raise doubt from error
+        except (DataError, ConfigError) as reason:
+            raise DataError(f"{error} What init says: {reason}") from error
+        advice = f" segdecay init {folder} --write writes a dataset.yaml for it."
+        raise DataError(f"{error}{'' if 'segdecay init' in str(error) else advice}") from error
 
 
 def read_dataset(
-    config: DataConfig, *, cache: Path | None = None, cache_limit: int | None = None, watch: Watch | None = None
+    config: DataConfig,
+    *,
+    cache: Path | None = None,
+    cache_limit: int | None = None,
+    watch: Watch | None = None,
+    source: Source | None = None,
 ) -> tuple[Dataset | None, CheckReport]:
     """As `load_dataset`, but faults of files are only reported: the data set is None when anything is wrong.
 
-    watch: told how many pairs were read and how many there are, None where nobody knows.
+    watch: told how many pairs were read and how many there are, None where nobody knows. source: read in place of what
+    the configuration names.
 
     Raises:
         DataError, ConfigError: as `load_dataset`, faults of files apart.
     """
-    source = build_source(config)
+    source = known_source(config) if source is None else source
     folder = caching.folder_of(cache or caching.default_cache(), source.facts.name, source.key(), config.size)
     stored = caching.find(folder)
     return stored if stored is not None else _build(source, config, folder, cache_limit, watch)

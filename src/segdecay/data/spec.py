@@ -74,13 +74,27 @@ class DatasetSpec(Section):
     )
     nodata: float | None = Field(None, description="value of pixels without data; .nan for NaN alone")
     palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
+    other: str | None = Field(None, description="class of mask values that nothing else claims: numbered objects")
+    threshold: float | None = Field(
+        None, description="masks of probabilities or of grey: from here on a pixel is of the second of two classes"
+    )
+    one_hot: bool = Field(False, description="a mask's bands are the classes, in their order; the largest counts")
+    pages: Literal["frames", "bands"] | None = Field(
+        None, description="TIFF: frames (each page an image with its mask), or bands (the pages of one image)"
+    )
+    transparent: str | None = Field(None, description="class of mask pixels with alpha 0; null: ignored")
+    resize_masks: bool = Field(
+        False, description="a mask of its image's aspect ratio takes its size, by nearest neighbour"
+    )
+    grey_as_rgb: bool = Field(False, description="grey images beside RGB become RGB with three equal bands")
+    attribute: str | None = Field(None, description="via only: the attribute of regions that names their class")
 
     @pydantic.field_validator("classes", "bands", "exclude_from_mean", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
-    @pydantic.field_validator("nodata", "scale", mode="before")
+    @pydantic.field_validator("nodata", "scale", "threshold", mode="before")
     @classmethod
     def _numbers(cls, value: Any) -> Any:
         if isinstance(value, dict):
@@ -132,8 +146,8 @@ class DatasetSpec(Section):
     @pydantic.field_validator("values")
     @classmethod
     def _values_in_range(cls, value: dict[int, str]) -> dict[int, str]:
-        if any(not 0 <= key <= 255 for key in value):
-            raise ValueError("pixel values are 0-255")
+        if any(abs(key) >= 1 << 31 for key in value):
+            raise ValueError("pixel values have at most 32 bits")
         return value
 
     @pydantic.field_validator("bands")
@@ -243,7 +257,8 @@ def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
     Raises:
         ConfigError: `values`, `colors` or `palette` name a class that is not there.
     """
-    named = tuple(dict.fromkeys([*spec.values.values(), *spec.colors.values()]))
+    said = [*spec.values.values(), *spec.colors.values(), *(name for name in (spec.other,) if name is not None)]
+    named = tuple(dict.fromkeys(said))
     if spec.classes is not None:
         classes = spec.classes
     elif (root / "classes.txt").exists():
@@ -263,6 +278,8 @@ def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
             ("palette", spec.palette),
             ("names", [name for name in spec.names.values() if name is not None]),
             ("background", [spec.background] if spec.background is not None else []),
+            ("other", [spec.other] if spec.other is not None else []),
+            ("transparent", [spec.transparent] if spec.transparent is not None else []),
             ("exclude_from_mean", spec.exclude_from_mean),
         )
         for name in dict.fromkeys(names)
@@ -282,17 +299,22 @@ def class_palette(spec: DatasetSpec, classes: tuple[str, ...]) -> tuple[Colour, 
 
 
 LABELS = ("folders", "cifar10")  # where labels of images come from, beside a table
-OF_MASKS = ("layout", "masks", "mask_suffix", "values", "colors", "ignore")
+OF_FILES = ("other", "threshold", "one_hot", "transparent", "resize_masks")  # keys of masks that are files
+OF_MASKS = ("layout", "masks", "mask_suffix", "values", "colors", "ignore", *OF_FILES, "pages")
+DRAWN = ("coco", "labelme", "parts", "via", "yolo")
 OF_LAYOUTS = {  # keys that only some layouts read; a layout of somebody else reads what it likes
-    "annotations": ("table", "coco", "labelme"),
+    "annotations": ("table", "coco", "labelme", "via", "yolo"),
     "columns": ("table",),
-    "names": ("coco", "labelme", "parts"),
-    "background": ("coco", "labelme", "parts"),
-    "overlap": ("coco", "labelme", "parts"),
+    "names": tuple(layout for layout in DRAWN if layout != "yolo"),
+    "background": DRAWN,
+    "overlap": DRAWN,
     "invert": ("parts",),
+    "attribute": ("via",),
     "mask_suffix": ("folders",),
+    "pages": ("folders", "table"),
+    **dict.fromkeys(OF_FILES, ("folders", "table", "voc")),
 }
-KNOWN_LAYOUTS = ("folders", "table", "coco", "voc", "labelme", "parts")
+KNOWN_LAYOUTS = ("folders", "table", "coco", "voc", "labelme", "parts", "via", "yolo")
 
 
 def conflicts_of(spec: DatasetSpec) -> list[str]:
@@ -300,6 +322,17 @@ def conflicts_of(spec: DatasetSpec) -> list[str]:
     lines = []
     if spec.values and spec.colors:
         lines.append("values and colors exclude each other: masks hold class numbers or colours.")
+    ways = [
+        name
+        for name, given in (
+            ("threshold", spec.threshold is not None),
+            ("one_hot", spec.one_hot),
+            ("colors", spec.colors),
+        )
+        if given
+    ]
+    if len(ways) > 1 or (ways and spec.values and "colors" not in ways):
+        lines.append(f"{' and '.join([*ways, *(['values'] if spec.values else [])])} exclude each other: keep one.")
     both = [key for key in [*spec.values, *spec.colors] if key in spec.ignore]
     lines += [f"{key} is given a class and listed under ignore; it can be only one of them." for key in both]
     if spec.groups is not None and spec.group_pattern is not None:

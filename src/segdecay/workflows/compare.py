@@ -12,7 +12,7 @@ from pathlib import Path
 from segdecay.config.schema import CompareConfig, RunConfig
 from segdecay.data import load_dataset, task_of
 from segdecay.data.checks.findings import CheckReport
-from segdecay.data.splits.folds import check_folds
+from segdecay.data.splits.folds import check_folds, plan_folds
 from segdecay.errors import ConfigError, SegdecayError, gather, unknown
 from segdecay.execution import Event, find_devices
 from segdecay.execution.options import Execution, build_executor
@@ -32,7 +32,6 @@ from segdecay.workflows.steps import (
     Watcher,
     check_names,
     fitted_to_task,
-    plan_folds,
     refuse_unlearnable,
     refuse_warnings,
     say_all,

@@ -8,7 +8,7 @@ from pathlib import Path
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
 from segdecay.data.checks.findings import CheckReport
-from segdecay.data.splits.folds import Fold, check_folds
+from segdecay.data.splits.folds import Fold, check_folds, plan_folds
 from segdecay.errors import ConfigError, gather
 from segdecay.execution import Executor, find_devices
 from segdecay.execution.options import Execution, build_executor
@@ -25,7 +25,6 @@ from segdecay.workflows.steps import (
     Watcher,
     check_names,
     fitted_to_task,
-    plan_folds,
     refuse_unlearnable,
     refuse_warnings,
     say_all,

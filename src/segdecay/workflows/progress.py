@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
-import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from segdecay.data.checks.findings import CheckReport, Finding
-from segdecay.data.dataset import Dataset
-from segdecay.data.splits.folds import FoldPlan
 from segdecay.execution import Event
 from segdecay.metrics.criteria import Criterion
 from segdecay.runs.comparison import ComparedArm, Comparison
@@ -32,8 +26,6 @@ from segdecay.training.dead_classes import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 from segdecay.training.user_api import regularizer_of
 from segdecay.utils.files import read_json
-
-COLOURS = {"wrong": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def show(value: float | None, digits: str = ".3f") -> str:
@@ -111,52 +103,6 @@ def classes_table(verdict: Verdict) -> Table:
         text = "" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
         table.add_row(escape(row.name), f"{row.support:,}", show(row.zero), show(row.chosen), escape(text))
     return table
-
-
-def print_check(
-    dataset: Dataset | None,
-    report: CheckReport,
-    findings: Sequence[Finding],
-    plan: FoldPlan | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Findings, the class table and the class × fold table."""
-    if as_json:
-        values = {
-            "findings": [asdict(finding) for finding in findings],
-            "classes": [asdict(row) for row in report.classes],
-            "images": report.images,
-            "fingerprint": None if dataset is None else dataset.fingerprint,
-            "class_by_fold": None if plan is None else plan.table,
-        }
-        typer.echo(json.dumps(values, ensure_ascii=False))
-        return
-    console = Console()
-    for finding in findings:
-        console.print(f"[{COLOURS[finding.level]}]{finding.level}[/]: {escape(finding.message)}", highlight=False)
-    if report.images:
-        console.print("images: " + ", ".join(f"{part} {n}" for part, n in report.images.items()), highlight=False)
-    table = Table(title="Classes", title_justify="left")
-    table.add_column("class")
-    of_images = report.task == "classification"
-    for name in (*(() if of_images else ("pixels",)), "share", "images", "groups"):
-        table.add_column(name, justify="right")
-    for fold in range(len(plan.folds) if plan else 0):
-        table.add_column(f"fold {fold + 1}", justify="right")
-    for index, row in enumerate(report.classes):
-        own = [f"{count:,}" for count in plan.table[index]] if plan else []
-        pixels = [] if of_images else [f"{row.pixels:,}"]
-        table.add_row(escape(row.name), *pixels, f"{row.share:.2%}", str(row.images), str(row.groups), *own)
-    if report.classes:
-        console.print(table)
-    if plan is not None:
-        counted = "images" if of_images else "pixels"
-        console.print(
-            f"folds: {len(plan.folds)} by {plan.method}; columns count validation {counted}.", highlight=False
-        )
-    if not any(finding.level == "wrong" for finding in findings) and dataset is not None:
-        console.print("no errors found.", highlight=False)
 
 
 NOTE = (

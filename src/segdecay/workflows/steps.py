@@ -15,7 +15,7 @@ from segdecay.config.schema import OptimizerConfig, RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.data.checks.findings import CheckReport, Finding
 from segdecay.data.records import data_record, folds_record
-from segdecay.data.splits.folds import FoldPlan, fold_plan
+from segdecay.data.splits.folds import FoldPlan
 from segdecay.decay.groups import group_multipliers
 from segdecay.errors import ConfigError, DataError, DecayError, gather
 from segdecay.execution import Event
@@ -39,7 +39,6 @@ from segdecay.workflows.export import card_of
 
 SURELY = 0.5  # of an estimated time: what is below it does not suffice
 REFIT_FOLD = -1  # the fold number with which a final training draws its seeds
-FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
 
 
 class Watcher(Protocol):
@@ -88,32 +87,6 @@ def fitted_to_task(config: RunConfig, task: Task) -> RunConfig:
         config = config.model_copy(update={"model": model})
     gather(ConfigError, check_model_task(config.model.name, task))
     return config
-
-
-def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
-    """The folds of this data and configuration; the same every time.
-
-    Raises:
-        DataError: as `fold_plan`; where no number is asked for, what stands against the smallest.
-    """
-    search = config.search
-    asked: tuple[int, ...] = FOLDS if search.folds is None else (search.folds,)
-    if search.honest == "holdout":
-        asked = tuple(n_folds + 1 for n_folds in asked)  # one of them is no fold of the search
-    for n_folds in asked:
-        try:
-            return fold_plan(
-                dataset,
-                method=search.method,
-                n_folds=n_folds,
-                seed=config.seed,
-                block_gap=search.block_gap,
-                allow_missing=search.allow_missing,
-            )
-        except DataError:
-            if n_folds == asked[-1]:
-                raise
-    raise AssertionError("some number of folds is always tried")
 
 
 def refuse_warnings(config: RunConfig, findings: Sequence[Finding], watcher: Watcher) -> None:

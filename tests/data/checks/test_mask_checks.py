@@ -130,7 +130,9 @@ def test_a_16_bit_mask_with_small_values_loses_nothing(folder: Folder) -> None:
     folder.mask("a", HALF.astype(np.uint16))
     np.testing.assert_array_equal(folder.dataset().mask(0), HALF)
     folder.mask("a", HALF.astype(np.uint16) * 1000)
-    assert "is a 16-bit mask holding 0–1000" in folder.findings()["deep_mask"].message
+    assert "masks/a.png holds 1000 (24 px), which no class claims" in folder.findings()["label_out_of_range"].message
+    folder.mask("a", (np.arange(48).reshape(6, 8) * 1000).astype(np.uint16))
+    assert "is a 16-bit mask holding 0–47000" in folder.findings()["deep_mask"].message
 
 
 def test_masks_with_transparency_are_refused_and_opaque_alpha_is_noted(folder: Folder) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from segdecay.config.schema import DataConfig
 from segdecay.data.checks.findings import CheckReport
 from segdecay.data.dataset import Dataset
-from segdecay.data.detect.detect import Guess, guess_spec
+from segdecay.data.detect.detect import DoubtError, Guess, guess_spec
 from segdecay.data.loading import read_dataset
 from segdecay.data.spec import DatasetSpec, parse_spec
 from segdecay.errors import DataError
@@ -64,18 +64,29 @@ def assert_accepted(root: Path) -> Dataset:
 def test_plain_masks_with_named_classes_need_little(tmp_path: Path) -> None:
     spec, guess = guessed(make(tmp_path / "set", classes="abc"))
     assert (spec.classes, spec.values, spec.ignore) == (None, {}, ())
-    assert "classes.txt names 3 classes." in guess.explanations
+    assert any(line.startswith("classes.txt names 3 classes; masks hold 0: 33.3 %") for line in guess.explanations)
     assert_accepted(tmp_path / "set")
 
 
-def test_a_value_that_no_class_covers_is_ignored_and_explained(tmp_path: Path) -> None:
-    spec, guess = guessed(make(tmp_path / "set", classes="ab"))
-    assert spec.ignore == (2,)
-    assert any(
-        line.startswith("ignore: classes.txt names 2 classes, 2 (33.3 % of all pixels)") for line in guess.explanations
-    )
-    assert "# classes.txt names 2 classes, 2 (33.3 % of all pixels) is none of them" in guess.spec_yaml
-    assert_accepted(tmp_path / "set")
+def test_a_value_that_no_class_covers_is_asked_about(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", classes="ab")
+    with pytest.raises(DoubtError, match=r"values that classes.txt does not name \(2\)") as asked:
+        guess_spec(root)
+    answers = ("values:\n      0: background\n      1: a\n      2: b", "ignore:\n    - 2", "2: class 2")
+    assert [answer for answer in answers if answer in str(asked.value)] == list(answers)
+
+
+def test_a_few_pixels_of_a_value_that_no_class_covers_are_ignored_and_counted(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", classes="ab", mask=lambda s: np.kron(s % 2, np.ones((20, 20), dtype=np.uint8)))
+    for name in NAMES:
+        image = np.random.default_rng(len(name)).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+        Image.fromarray(image + np.uint8(NAMES.index(name))).save(root / "images" / f"{name}.png")
+    mask = np.asarray(Image.open(root / "masks" / "p1_a.png")).copy()
+    mask[0, :3] = 7
+    Image.fromarray(mask).save(root / "masks" / "p1_a.png")
+    spec, guess = guessed(root)
+    assert spec.ignore == (7,)
+    assert any("7 (0.0 %, 3 px of all pixels) is none of them: taken as unlabelled" in x for x in guess.explanations)
 
 
 def test_void_255_is_ignored_with_and_without_class_names(tmp_path: Path) -> None:
@@ -122,7 +133,7 @@ def test_colours_become_a_template(tmp_path: Path) -> None:
     root = make(tmp_path / "set", mask=lambda s: colours[s], classes=("sky", "road", "car"))
     spec, guess = guessed(root)
     assert spec.colors == {"#000000": "background", "#00ff00": "class 00ff00", "#ff0000": "class ff0000"}
-    assert any("put its names for the guessed ones" in line for line in guess.explanations)
+    assert any("put these names (sky, road, car) for the guessed ones" in line for line in guess.explanations)
     assert_accepted(root)
 
 
@@ -157,7 +168,7 @@ def test_the_suffix_of_masks_is_found(tmp_path: Path, suffix: str) -> None:
         (root / "masks" / f"{name}.png").rename(root / "masks" / f"{name}{suffix}.png")
     spec, guess = guessed(root)
     assert spec.mask_suffix == suffix
-    assert f'mask_suffix: 6 of 6 masks are named as their image + "{suffix}".' in guess.explanations
+    assert f'mask_suffix: 6 masks are named as their image + "{suffix}".' in guess.explanations
     assert_accepted(root)
 
 
@@ -242,18 +253,19 @@ def test_a_flip_is_assumed_and_said_so(tmp_path: Path) -> None:
     assert any(line.startswith("flip: assumed: left and right may be exchanged") for line in guess.explanations)
 
 
-@pytest.mark.parametrize(
-    ("table", "classes", "expected"),
-    [
-        ((0, 7, 9), "abc", "does not name (7, 9)"),
-        ((0, 0, 0), "", "at least two classes are needed"),
-        ((0, 255, 255), "abc", "does not name (255)"),
-    ],
-)
-def test_what_cannot_be_known_is_left_open(tmp_path: Path, table: Sequence[int], classes: str, expected: str) -> None:
+def test_masks_of_one_value_are_said(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", mask=lambda s: s * np.uint8(0))
+    with pytest.raises(DataError, match="holds no images with masks that belong together"):
+        guess_spec(root)
+
+
+@pytest.mark.parametrize(("table", "stray"), [((0, 7, 9), "7, 9"), ((0, 1, 5), "5")])
+def test_values_beside_the_names_are_asked_about(tmp_path: Path, table: Sequence[int], stray: str) -> None:
     values = np.array(table, dtype=np.uint8)
-    _, guess = guessed(make(tmp_path / "set", mask=lambda s: values[s], classes=classes))
-    assert expected in guess.spec_yaml
+    with pytest.raises(DoubtError, match=rf"does not name \({stray}\)"):
+        guess_spec(
+            make(tmp_path / "set", mask=lambda s: values[s], classes="abc"[: 3 - stray.count(",") - (stray == "5")])
+        )
 
 
 def test_masks_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
@@ -265,9 +277,9 @@ def test_masks_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "expected"),
     [
-        ((), "has no folder of images; it holds no folder at all"),
-        (("images",), "has no folder of masks; it holds images"),
-        (("images", "masks"), "holds no image .PNG, JPEG, TIFF, .npy or .mat."),
+        ((), "it holds no file at all"),
+        (("images",), "it holds no file at all"),
+        (("images", "masks"), "Images are PNG, JPEG, TIFF, GIF, WebP, BMP, PNM, .npy or .mat"),
     ],
 )
 def test_a_folder_without_images_or_masks_is_refused(tmp_path: Path, folders: Sequence[str], expected: str) -> None:

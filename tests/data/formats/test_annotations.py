@@ -143,7 +143,11 @@ def test_files_of_parts_give_parts(tmp_path: Path) -> None:
         (lambda v: v["images"][0].update(file_name="no.jpg"), "file_absent", "names images/no.jpg, which is not there"),
         (lambda v: v["images"][0].update(file_name="../../x.jpg"), "path_outside", "which is no path inside it"),
         (lambda v: v["images"].append(v["images"][0]), "image_twice", "names images/p1_a.jpg again"),
-        (lambda v: v["images"].pop(), "annotation_orphaned", "has 2 annotations of images that it does not list"),
+        (
+            lambda v: v["images"].pop(),
+            "annotation_orphaned",
+            "has 2 of 12 annotations of images that it does not list (image_id 6; ids of images: 1, 2",
+        ),
         (lambda v: v["images"][0].update(width=99), "shape_unusable", "has run lengths of size [8, 10]"),
         (lambda v: v["images"][0].update(width=10**6, height=10**6), "size_unusable", "states 1000000x1000000 pixels"),
         (lambda v: v["categories"][0].update(name="raod"), "category_unknown", "of category 'raod', which is no class"),
@@ -267,7 +271,7 @@ def test_faults_of_parts_are_named(tmp_path: Path) -> None:
 
 def test_parts_need_to_know_their_class(tmp_path: Path) -> None:
     root = zoo.instances(tmp_path / "set")
-    zoo.spec(root, (root / "dataset.yaml").read_text().replace("trial]", "trial, vessel]"))
+    zoo.spec(root, (root / "dataset.yaml").read_text().replace("cell]", "cell, vessel]"))
     with pytest.raises(ConfigError, match=r"does not say of which class a file is.*Put {class} into it"):
         zoo.findings(root)
 

@@ -74,12 +74,18 @@ def test_without_parts_everything_is_training(tmp_path: Path) -> None:
 def test_images_beside_the_parts_are_wrong(tmp_path: Path) -> None:
     found = messages(make(tmp_path / "set", "train/a", "train/b", "valid/c", "d"))
     assert "images/d.png lies outside of train, val and test." in found["outside_parts"]
-    assert "images/valid/c.png" in found["outside_parts"]
+    assert "valid" not in found["outside_parts"]
 
 
-def test_a_part_with_another_name_is_told_the_right_one(tmp_path: Path) -> None:
-    found = messages(make(tmp_path / "set", "train/a", "train/b", "valid/c"))
-    assert "valid is called val here" in found["outside_parts"]
+@pytest.mark.parametrize("place", ["{}", "urban/{}", "urban/day/{}"])
+@pytest.mark.parametrize(
+    ("word", "part"), [("valid", "val"), ("Validation", "val"), ("DEV", "val"), ("Test", "test"), ("testing", "test")]
+)
+def test_parts_are_known_by_their_usual_names_in_any_case_and_place(
+    tmp_path: Path, place: str, word: str, part: str
+) -> None:
+    dataset = load(make(tmp_path / "set", f"{place.format('Training')}/a", f"{place.format(word)}/c"))
+    assert sorted(item.part for item in dataset.items) == sorted(["train", part])
 
 
 def test_jpeg_images_pair_with_png_masks(tmp_path: Path) -> None:
@@ -99,9 +105,10 @@ def test_hidden_files_are_passed_over_and_other_types_are_named(tmp_path: Path) 
     root = make(tmp_path / "set", "a", "b")
     (root / "images" / ".DS_Store").write_bytes(b"x")
     (root / "images" / "Thumbs.db").write_bytes(b"x")
-    (root / "images" / "z.bmp").write_bytes(b"x")
+    (root / "images" / "z.jp2").write_bytes(b"x")
     assert messages(root) == {
-        "type_not_read": "1 files are of a type that is not read (images/z.bmp). Save them as PNG or remove them."
+        "type_not_read": "1 files are of a type that is not read (JPEG 2000: images/z.jp2). "
+        "Save them as PNG or remove them."
     }
 
 
@@ -267,7 +274,7 @@ def test_no_usable_pair_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_parts_above_images_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "train" / "images").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"this layout is not read yet. Move it to images/train"):
+    with pytest.raises(DataError, match=r"Parts above their folders are read by templates.*segdecay init"):
         read(tmp_path)
 
 

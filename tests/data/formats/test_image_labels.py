@@ -244,14 +244,14 @@ def test_faults_of_class_folders_are_told_at_once(tmp_path: Path) -> None:
     (root / "train" / "catt").mkdir()
     image.save(root / "train" / "catt" / "1.png")
     (root / "train" / "truck").mkdir()
-    (root / "valid" / "cat").mkdir(parents=True)
-    image.save(root / "valid" / "cat" / "1.png")
+    (root / "more" / "cat").mkdir(parents=True)
+    image.save(root / "more" / "cat" / "1.png")
     found = _messages(root)
     assert "train/lost.png lies in no class folder. Move it into the folder of its class" in found["outside_classes"]
     assert "'catt', which is no class; classes are cat, dog, ship, truck" in found["label_unknown"]
     assert "Did you mean 'cat'?" in found["label_unknown"]
     assert "train/truck/ holds no image" in found["class_folder_empty"]
-    assert "valid is called val here" in found["outside_parts"]
+    assert "more/cat/1.png lies outside of train, val and test." in found["outside_parts"]
 
 
 def test_a_class_folder_that_is_empty_in_one_part_only_is_a_warning(tmp_path: Path) -> None:

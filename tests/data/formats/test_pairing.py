@@ -154,7 +154,7 @@ def test_a_json_table_is_read_like_a_csv(tmp_path: Path) -> None:
         ("../p1_a.jpg,labels/p1_a.png,x", "path_outside", "line 8 names '../p1_a.jpg', which is no path inside it."),
         ("/etc/passwd,labels/p1_a.png,x", "path_outside", "keep them inside"),
         ("photos/p1_a.jpg,labels/p1_a.png,x", "image_twice", "names photos/p1_a.jpg again (pairs.csv line 2)."),
-        (",labels/p1_a.png,x", "trial_empty", "line 8 has no image."),
+        (",labels/p1_a.png,x", "cell_empty", "line 8 has no image."),
         ("pairs.csv,labels/p1_a.png,x", "type_not_read", "names pairs.csv."),
     ],
 )

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.values import Idea
+from segdecay.data.detect.question import Idea
+from segdecay.data.detect.sides import MASK_WORDS, words_of
 from segdecay.data.formats.cifar10 import batches_of, find_cifar
-from segdecay.data.formats.pairing import LABEL_COLUMNS, PART_ALIASES, PARTS, SUFFIXES, natural_key
+from segdecay.data.formats.pairing import LABEL_COLUMNS, SUFFIXES, natural_key, part_named
 from segdecay.data.spec import read_text
 from segdecay.errors import ConfigError
 
@@ -78,15 +79,13 @@ def _images_folder(folder: Path) -> str:
 def _class_folders(folder: Path) -> list[Idea] | None:
     """Class folders at the top, or inside one folder of images; with or without folders of parts above them."""
     tops = {entry.name.lower(): entry.name for entry in folder.iterdir() if entry.is_dir()}
-    if any(name in tops for name in ("masks", "mask", "gt", "segmentationclass", "annotations", "labels")):
+    if any(words_of(name) & MASK_WORDS for name in tops.values()):
         return None
     images = "." if not any(name in tops for name in FOLDERS) else _images_folder(folder)
     inside = _folders(folder / images)
-    parts = [name for name in inside if name in PARTS]
-    aliases = [name for name in inside if name in PART_ALIASES]
+    parts = sorted(name for name in inside if part_named(name))
     classes = sorted(
-        {name for part in parts for name in _folders(folder / images / part)} if parts else {*inside} - {*aliases},
-        key=natural_key,
+        {name for part in parts for name in _folders(folder / images / part)} if parts else {*inside}, key=natural_key
     )
     places = [folder / images / part for part in parts] if parts else [folder / images]
     filled = [name for name in classes if any(_has_image(place / name) for place in places)]
@@ -99,9 +98,6 @@ def _class_folders(folder: Path) -> list[Idea] | None:
     empty = [name for name in classes if name not in filled]
     if empty:
         ideas.append(Idea(None, None, f"No image lies in {names_of(empty)}; check will say so."))
-    if aliases:
-        named = ", ".join(f"{name} is called {PART_ALIASES[name]} here" for name in aliases)
-        ideas.append(Idea(None, None, f"Rename folders of parts: {named}."))
     return ideas
 
 

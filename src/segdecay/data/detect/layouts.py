@@ -1,21 +1,26 @@
-"""Which layout lies in a folder: COCO, VOC, Cityscapes, labelme, a table, one mask an object, masks beside images.
+"""Which layout of annotations lies in a folder: COCO, VOC, Cityscapes, labelme, VIA, YOLO, a table, a mask an object.
 
 Each guess returns keys of dataset.yaml with their reasons, or None where nothing looks like it. Nothing is decoded.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.values import Idea
-from segdecay.data.formats.coco import read_coco
+from segdecay.data.detect.beside import is_ignored, named_beside, plain_name
+from segdecay.data.detect.question import Answer, Idea, Question, lines_of
+from segdecay.data.detect.sides import PART_IN
+from segdecay.data.formats.coco import path_of_address, read_coco
 from segdecay.data.formats.labelme import read_labelme
-from segdecay.data.formats.pairing import PART_ALIASES, PARTS, SUFFIXES, files_below
+from segdecay.data.formats.pairing import SUFFIXES, files_below, part_named
 from segdecay.data.formats.tables import COLUMNS, columns_of, existing, inner_path, read_table
+from segdecay.data.formats.via import class_of_region, read_via
 from segdecay.data.formats.voc import IMAGES, LISTS, MASKS
 from segdecay.errors import ConfigError, DataError
 
@@ -33,8 +38,13 @@ MASK_WORDS = (
     "trimap",
 )
 IMAGE_WORDS = ("image", "images", "img", "rgb", "photo", "sat", "file", "filename", "path", "input")
-NO_MASKS = (*IMAGE_WORDS, "color", "colour", "overlay", "vis", "pred", "thumb", "copy", "nir", "depth")
+MOST_COCO, BOX = 20, 5
 LOOKED_AT = 400  # files of which names or JSON are read
+SEEN_JSON, MOST_BYTES = 3, 1 << 26  # JSON files that are opened to tell the tool that wrote them, and their size
+GROUP_WORDS = frozenset(
+    {"patient", "patient_id", "subject", "subject_id", "case", "case_id", "scene", "scene_id", "site", "slide", "video",
+     "group", "session", "animal", "plant", "field"}
+)  # fmt: skip
 CITYSCAPES = (
     "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",
     "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole", "polegroup",
@@ -46,11 +56,56 @@ CITYSCAPES_VOID = frozenset({0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
 
 def guess_layout(folder: Path) -> list[Idea] | None:
     """The keys of dataset.yaml that name a layout; None where images/ and masks/ or class folders are to be sought."""
-    for guess in (_voc, _cityscapes, _coco, _labelme, _table, _instances, _beside):
+    refuse_exports(folder)
+    for guess in (_voc, _cityscapes, _coco, _via, _labelme, _yolo, _table, _instances):
         ideas = guess(folder)
         if ideas is not None:
             return ideas
     return None
+
+
+def refuse_exports(folder: Path) -> None:
+    """Name exports of other tools with the one step that converts them.
+
+    Raises:
+        DataError: one lies there.
+    """
+    files = files_below(folder)
+    for path in [path for path in files if path.suffix.lower() == ".json"][:SEEN_JSON]:
+        values = _json_of(folder / path)
+        first = values[0] if isinstance(values, list) and values and isinstance(values[0], dict) else {}
+        is_studio = "annotations" in first and "data" in first
+        if is_studio or (
+            "image" in first and any(key in first for key in ("label", "tag", "annotation_id", "annotator"))
+        ):
+            raise DataError(
+                f"{folder / path} is an export of Label Studio. Export the project again as COCO (polygons) or as PNG "
+                "(brushes), one mask file an object, and run init on that folder."
+            )
+        if (
+            isinstance(values, dict)
+            and isinstance(values.get("objects"), list)
+            and "size" in values
+            and path.parts[-2:-1] == ("ann",)
+        ):
+            raise DataError(
+                f"{folder / path} is of a Supervisely project. Run its app 'Export to COCO' (or 'Export as masks'), "
+                "and run init on that folder."
+            )
+    for path in [path for path in files if path.suffix.lower() == ".xml"][:1]:
+        head = (folder / path).read_text(encoding="utf-8", errors="replace")[:2000]
+        if ("<annotations>" in head and "<image " in head) or "<meta>" in head:
+            raise DataError(
+                f"{folder / path} is an export 'CVAT for images'. Export the task again as 'COCO 1.0' or "
+                "'Segmentation mask 1.1', and run init on that folder."
+            )
+
+
+def _json_of(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig")) if path.stat().st_size <= MOST_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _voc(folder: Path) -> list[Idea] | None:
@@ -94,52 +149,88 @@ def _json_files(folder: Path) -> list[PurePosixPath]:
 def _coco(folder: Path) -> list[Idea] | None:
     found: dict[PurePosixPath, Counter[str]] = {}
     listed: dict[PurePosixPath, list[str]] = {}
-    for path in _json_files(folder)[:20]:
+    for path in _json_files(folder)[:MOST_COCO]:
         try:
             values = read_coco(folder / path)
         except DataError:
             continue
-        name_of = {repr(row.get("id")): str(row.get("name")) for row in values["categories"]}
-        found[path] = Counter(name_of.get(repr(row.get("category_id")), "") for row in values["annotations"])
+        name_of = {str(row.get("id")): str(row.get("name")) for row in values["categories"]}
+        found[path] = Counter(name_of.get(str(row.get("category_id")), "") for row in values["annotations"])
         listed[path] = [str(row.get("file_name")) for row in values["images"][:LOOKED_AT]]
     if not found:
         return None
-    annotations, remark = _with_split(list(found))
-    first = next(path for path in found if annotations in (str(path), str(_split_of(path)[0])))
-    images = next((place for place in _folders(folder) if _hits(folder, place, listed[first])), "images")
-    word = _split_of(first)[1]
-    images = images.replace(word, "{split}") if word and "{split}" in annotations else images
-    used = [name for name in dict.fromkeys(n for c in found.values() for n in c) if name]
+    annotations, files, left = _with_split(list(found))
+    images = _images_of_coco(folder, annotations, files, listed)
+    used = [name for name in dict.fromkeys(n for path in files for n in found[path]) if name]
     classes = used if "background" in used else ["background", *used]
-    counts = sum(sum(counter.values()) for counter in found.values())
-    ideas = [
-        Idea("layout", "coco", f"{counts} annotations of COCO"),
-        Idea("annotations", annotations, "the JSON file" if "{split}" not in annotations else "a JSON file a part"),
+    counts = sum(sum(found[path].values()) for path in files)
+    many = f"{counts} annotations of COCO"
+    each = "the JSON file"
+    if "{split}" in annotations:
+        each = "a JSON file a part: " + ", ".join(f"{path} ({len(listed[path])} images)" for path in files)
+    return [
+        Idea("layout", "coco", many),
+        Idea("annotations", annotations, each),
         *([Idea("images", images, "file names of the JSON are found there")] if images != "images" else []),
         Idea("classes", classes, "categories with annotations; pixels that no annotation covers are background"),
         Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
+        *([Idea(None, None, f"Other COCO files are not used: {names_of(left)}.")] if left else []),
     ]
-    return [*ideas, *([Idea(None, None, remark)] if remark else [])]
 
 
-def _split_of(path: PurePosixPath) -> tuple[PurePosixPath, str]:
-    """A path with {split} for the part in its name, and the word that stood there."""
-    for word in (*PARTS, *PART_ALIASES):
-        match = re.search(rf"(?<![a-z]){word}(?![a-z])", path.name)
-        if match:
-            return path.with_name(path.name[: match.start()] + "{split}" + path.name[match.end() :]), word
-    return path, ""
+def _with_split(paths: list[PurePosixPath]) -> tuple[str, list[PurePosixPath], list[str]]:
+    """One file, or one template for the files of parts; the files that it stands for, and those that were left.
 
-
-def _with_split(paths: list[PurePosixPath]) -> tuple[str, str]:
-    """One file, or one template for the files of parts; and a remark on those that were left."""
-    groups = defaultdict[PurePosixPath, list[PurePosixPath]](list)
+    Raises:
+        Question: several files that are no parts.
+    """
+    groups = defaultdict[str, list[PurePosixPath]](list)
     for path in paths:
-        groups[_split_of(path)[0]].append(path)
+        groups[_split_of(path)].append(path)
     template, files = max(groups.items(), key=lambda group: len(group[1]))
+    if len(files) == 1 and len(paths) > 1:
+        answers = [Answer(str(path), lines_of(layout="coco", annotations=str(path))) for path in paths[:6]]
+        raise Question(f"There are {len(paths)} files of annotations; which of them is to be read?", answers)
     left = [str(path) for path in paths if path not in files]
-    remark = f"Other COCO files are not used: {names_of(left)}." if left else ""
-    return str(template), remark
+    parts = {part_named(match[1]) for path in files if (match := _pattern_of(template).fullmatch(str(path)))}
+    if len(files) > 1 and len(parts) < len(files):
+        answers = [Answer(str(path), lines_of(layout="coco", annotations=str(path))) for path in files[:6]]
+        raise Question(f"{len(files)} files of annotations are of one part; which of them is to be read?", answers)
+    return (template, files, left) if len(files) > 1 else (str(files[0]), files, left)
+
+
+def _pattern_of(template: str) -> re.Pattern[str]:
+    first, *others = (re.escape(piece) for piece in template.split("{split}"))
+    return re.compile(first + "([A-Za-z]+)" + r"\1".join(others)) if others else re.compile("()" + first)
+
+
+def _split_of(path: PurePosixPath) -> str:
+    """A path with {split} for the part that it names first, wherever the same word stands."""
+    text = str(path)
+    match = PART_IN.search(text)
+    if match is None:
+        return text
+    return re.sub(rf"(?<![A-Za-z]){match[1]}(?![a-z])", "{split}", text)
+
+
+def _images_of_coco(
+    folder: Path, annotations: str, files: Sequence[PurePosixPath], listed: Mapping[PurePosixPath, list[str]]
+) -> str:
+    """Where the listed images are: beside the JSON, in images/, or anywhere; with {split} for the part."""
+    first = files[0]
+    match = _pattern_of(annotations).fullmatch(str(first))
+    word = match[1] if match else ""
+    places = _folders(folder)
+    if word:
+        places.sort(key=lambda place: word not in re.split(r"[/_\-. ]", place))
+    beside = first.parent.as_posix()
+    for place in dict.fromkeys([beside, *places] if beside in places else places):
+        text = re.sub(rf"(?<![A-Za-z]){word}(?![a-z])", "{split}", place) if word else place
+        every = [(path, _pattern_of(annotations).fullmatch(str(path))) for path in files]
+        here = [(text.replace("{split}", found[1]) if found else text, listed[path]) for path, found in every]
+        if all(_hits(folder, one, names) for one, names in here):
+            return text
+    return "images"
 
 
 def _folders(folder: Path) -> list[str]:
@@ -148,8 +239,117 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _hits(folder: Path, place: str, names: list[str]) -> bool:
-    paths = [inner_path(name, place) for name in names]
-    return 2 * sum(path is not None and existing(folder, path) is not None for path in paths) > len(names)
+    def is_there(name: str) -> bool:
+        paths = [inner_path(one, place) for one in [*path_of_address(name), name]]
+        return any(path is not None and existing(folder, path) is not None for path in paths)
+
+    return bool(names) and 2 * sum(map(is_there, names)) > len(names)
+
+
+def _via(folder: Path) -> list[Idea] | None:
+    found = dict[PurePosixPath, list[Mapping[str, Any]]]()
+    for path in _json_files(folder)[:MOST_COCO]:
+        try:
+            found[path] = read_via(folder / path)
+        except ValueError:
+            continue
+    if not found:
+        return None
+    annotations, files, left = _with_split(list(found))
+    regions = [region for path in files for entry in found[path] for region in entry["regions"]]
+    values = defaultdict[str, Counter[str]](Counter)
+    for region in regions:
+        for name in region.get("region_attributes") or {}:
+            label = class_of_region(region, name)
+            if label is not None:
+                values[name][label] += 1
+    beside = any((folder / path.parent / entry["filename"]).is_file() for path in files for entry in found[path][:20])
+    names = [entry["filename"] for entry in found[files[0]]][:LOOKED_AT]
+    place = None if beside else next((one for one in _folders(folder) if _hits(folder, one, names)), None)
+    ideas = [
+        Idea("layout", "via", f"{len(regions)} regions of VGG Image Annotator"),
+        Idea("annotations", annotations, "the JSON file" if "{split}" not in annotations else "a JSON file a part"),
+        *([Idea("images", place, "file names of the JSON are found there")] if place else []),
+    ]
+    full = [name for name, counter in values.items() if counter.total() == len(regions)]
+    if len(full) > 1:
+        answers = [Answer(f"{name} ({', '.join(values[name])})", lines_of(attribute=name)) for name in full]
+        raise Question("Regions have several attributes; which of them names the class?", answers)
+    if not full:
+        why = "no attribute names a class: all regions are of one"
+        ideas.append(Idea("classes", ["background", "object"], why))
+    else:
+        labels = list(values[full[0]])
+        classes = labels if "background" in labels else ["background", *labels]
+        ideas += [Idea("attribute", full[0], "its values are the classes")]
+        ideas += [Idea("classes", classes, "pixels that no region covers are background")]
+    ideas.append(Idea("overlap", "large first", "assumed: small regions lie on top. file order draws as listed"))
+    return [*ideas, *([Idea(None, None, f"Other files of VIA are not used: {names_of(left)}.")] if left else [])]
+
+
+def _yolo(folder: Path) -> list[Idea] | None:
+    """images/X.jpg with labels/X.txt, with folders of parts above or below them; names from data.yaml and the like."""
+    texts = [path for path in files_below(folder) if path.suffix.lower() == ".txt" and len(path.parts) > 1]
+    pictures = _pictures(folder)
+    stems = {_part_and_stem(path): path for path in pictures}
+    paired = [path for path in texts if _part_and_stem(path) in stems and _is_outline(folder / path)]
+    if len(paired) < 2 or len(pictures) > len(stems):
+        return None  # a second picture of a name is a mask: those count then
+    image, text = stems[_part_and_stem(paired[0])], paired[0]
+    templates = []
+    for one, others in ((image, pictures), (text, texts)):
+        suffixes = {path.suffix.lower() for path in others}
+        suffix = next(iter(suffixes)) if len(suffixes) == 1 else ".*"
+        words = [re.sub(PART_IN, "{split}", name) for name in one.parts[:-1]]
+        templates.append("/".join([*words, f"{{stem}}{suffix}"]))
+    if ("{split}" in templates[0]) != ("{split}" in templates[1]):
+        return None
+    numbers = sorted({int(line.split()[0]) for path in paired[:LOOKED_AT] for line in _lines_of(folder / path)})
+    named = named_beside(folder, [folder / path.parent for path in texts[:1]])
+    names = dict(named.by_value) if named is not None and named.by_value else {}
+    values = {number: names.get(number, f"class {number}") for number in sorted({*numbers, *names})}
+    source = f"names of {named.file}" if names and named is not None else "give the classes their names"
+    classes = [*dict.fromkeys(["background", *values.values()])]
+    return [
+        Idea("layout", "yolo", f"{len(paired)} text files of outlines, as YOLO segmentation writes them"),
+        Idea("images", templates[0], "where the images are"),
+        Idea("annotations", templates[1], "the text files of the same names"),
+        Idea("values", values, source),
+        Idea("classes", classes, "pixels that no outline covers are background"),
+        Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
+    ]
+
+
+def _part_and_stem(path: PurePosixPath) -> tuple[str, str]:
+    parts = [part for name in path.parts[:-1] if (part := part_named(name)) is not None]
+    return parts[0] if parts else "", path.stem
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _is_outline(path: Path) -> bool:
+    """Whether the first line of a text file is a class number and the corners of an outline, or a box.
+
+    Raises:
+        DataError: it is a box, which is no mask.
+    """
+    for line in _lines_of(path)[:1]:
+        try:
+            numbers = [float(word) for word in line.split()]
+        except ValueError:
+            return False
+        if len(numbers) == BOX and all(0 <= one <= 1 for one in numbers[1:]):
+            raise DataError(
+                f"{path} holds boxes of YOLO (class, x, y, width, height): boxes are no masks. Export outlines "
+                "(YOLO segmentation), COCO JSON with outlines, or mask images."
+            )
+        return len(numbers) >= 7 and len(numbers) % 2 == 1 and numbers[0].is_integer() and max(numbers[1:]) <= 1.05
+    return True
 
 
 def _labelme(folder: Path) -> list[Idea] | None:
@@ -164,12 +364,24 @@ def _labelme(folder: Path) -> list[Idea] | None:
             labels.update(str(shape.get("label")) for shape in values["shapes"])
     if not labels:
         return None
-    classes = list(labels) if "background" in labels else ["background", *labels]
+    meant = {label: plain_name(label) for label in labels}
+    kept = [name for label, name in meant.items() if not is_ignored(label)]
+    classes = list(dict.fromkeys(["background", *kept]))
+    names = {
+        label: None if is_ignored(label) else name
+        for label, name in meant.items()
+        if label != name or is_ignored(label)
+    }
     place = next(iter(places)) if len(places) == 1 else "."
     return [
         Idea("layout", "labelme", f"{places.total()} JSON files of labelme"),
         *([Idea("annotations", place, "the folder that holds them")] if place != "." else []),
         Idea("classes", classes, "labels of the shapes; pixels that no shape covers are background"),
+        *(
+            [Idea("names", names, "labels that mean the background, or (null) that pixels are ignored")]
+            if names
+            else []
+        ),
         Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
     ]
 
@@ -188,11 +400,18 @@ def _table(folder: Path) -> list[Idea] | None:
         if mask is None or image is None:
             continue
         columns = {ours: name for ours, name in (("image", image), ("mask", mask)) if ours != name}
-        unread = [name for name in there if name not in {*COLUMNS, image, mask}]
+        group = next((name for name in there if name.lower() in GROUP_WORDS), None)
+        groups = {str(row.get(group)) for _, row in rows} if group else set()
+        if group and group != "group" and 1 < len(groups) < len(rows):
+            columns["group"] = group
+        unread = [name for name in there if name not in {*COLUMNS, image, mask, *columns.values()}]
+        which = "which column of the table is which"
+        if "group" in columns:
+            which += f"; rows of one {group} ({len(groups)}) stay in one fold. Leave group out if they need not"
         return [
             Idea("layout", "table", f"{path.name} has files in its columns {image} and {mask}"),
             Idea("annotations", path.name, "the table"),
-            *([Idea("columns", columns, "which column of the table is which")] if columns else []),
+            *([Idea("columns", columns, which)] if columns else []),
             *([Idea(None, None, f"Columns that are not read: {names_of(unread)}.")] if unread else []),
         ]
     return None
@@ -211,7 +430,10 @@ def _pictures(folder: Path) -> list[PurePosixPath]:
 
 def _instances(folder: Path) -> list[Idea] | None:
     """One folder of mask files an image: images/A.png with masks/A/*.png, or A/images/A.png with A/masks/*.png."""
-    paths = _pictures(folder)
+    whole = _pictures(folder)
+    prefix = _common(whole)
+    paths = [PurePosixPath(*path.parts[len(prefix) :]) for path in whole if path.parts[: len(prefix)] == prefix]
+    above = "".join(f"{name}/" for name in prefix)
     shapes: tuple[tuple[Callable[[PurePosixPath], str], str, str], ...] = (
         (lambda path: path.parts[0], "{top}/{{stem}}{suffix}", "{masks}/{{stem}}/*{other}"),
         (lambda path: path.parts[1], "{{stem}}/{top}/*{suffix}", "{{stem}}/{masks}/*{other}"),
@@ -233,60 +455,22 @@ def _instances(folder: Path) -> list[Idea] | None:
         many = f"{len(tops[masks])} mask files for {len(shown)} images: one an object"
         return [
             Idea("layout", "parts", many),
-            Idea("images", image_text.format(top=images, suffix=suffix), "where the images are"),
-            Idea("masks", mask_text.format(masks=masks, other=other), "every file is an object of the one class"),
+            Idea("images", above + image_text.format(top=images, suffix=suffix), "where the images are"),
+            Idea(
+                "masks", above + mask_text.format(masks=masks, other=other), "every file is an object of the one class"
+            ),
             Idea("classes", ["background", "object"], "give the class of the objects its name"),
             Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
         ]
     return None
 
 
-def _beside(folder: Path) -> list[Idea] | None:
-    """Masks in the same folders as their images, told apart by their suffix or by an ending of their stem."""
-    places = defaultdict[str, list[PurePosixPath]](list)
-    for path in _pictures(folder):
-        places[str(path.parent)].append(path)
-    everything = [path for paths in places.values() for path in paths]
-    if not everything:
-        return None
-    best: tuple[int, str, str] = (0, "", "")
-    for image_end, mask_end in _endings(everything):
-        stems = {str(path)[: -len(image_end)] for path in everything if str(path).endswith(image_end)}
-        found = sum(str(path).endswith(mask_end) and str(path)[: -len(mask_end)] in stems for path in everything)
-        best = max(best, (found, image_end, mask_end), key=lambda one: one[0])
-    found, image_end, mask_end = best
-    if found < 2 or 2 * found < 0.9 * len(everything):
-        return None
-    below = "" if set(places) == {"."} else "**/"
-    ideas = [
-        Idea("images", f"{below}{{stem}}{image_end}", f"{found} images named so have a mask beside them"),
-        Idea("masks", f"{below}{{stem}}{mask_end}", "the masks beside them"),
-    ]
-    left = len(everything) - 2 * found
-    return [*ideas, *([Idea(None, None, f"{left} pictures are in no pair; check names them.")] if left else [])]
-
-
-def _endings(paths: list[PurePosixPath]) -> list[tuple[str, str]]:
-    """Pairs of endings by which images and masks may be told apart: .jpg and .png, or .jpg and _mask.png."""
-    suffixes = sorted({path.suffix for path in paths})
-    words = Counter(
-        match[0]
-        for path in paths
-        for match in [re.search(r"[_\-. ]([A-Za-z]+)$", path.stem)]
-        if match and match[1].lower() in (*MASK_WORDS, *IMAGE_WORDS)
-    )
-    tails = [word for word, count in words.items() if count > 1]
-    masks = [f"{tail}{suffix}" for tail in tails if tail[1:].lower() in MASK_WORDS for suffix in suffixes]
-    masks += [f"{tail}{suffix}" for tail in _learned_tails(paths) if tail not in tails for suffix in suffixes]
-    images = [f"{tail}{suffix}" for tail in ("", *tails) for suffix in suffixes if tail[1:].lower() not in MASK_WORDS]
-    pairs = [(image, mask) for mask in masks for image in images]
-    jpegs = [suffix for suffix in suffixes if suffix.lower() in {".jpg", ".jpeg", ".tif", ".tiff"}]
-    return pairs + [(jpeg, suffix) for jpeg in jpegs for suffix in suffixes if suffix.lower() == ".png"]
-
-
-def _learned_tails(paths: list[PurePosixPath]) -> list[str]:
-    """The ending, a word in any language, that most often makes the name of one picture that of another."""
-    stems = {str(path.with_suffix("")) for path in paths}
-    ends = (re.fullmatch(r"(.+?)([_\-. ][^\W\d_]+)", stem) for stem in stems)
-    tails = Counter(end[2] for end in ends if end and end[1] in stems and end[2][1:].lower() not in NO_MASKS)
-    return [tail for tail, count in tails.most_common(1) if count > 1]
+def _common(paths: Sequence[PurePosixPath]) -> tuple[str, ...]:
+    """The folders above all pictures; of several parts, those of training alone where only they hold masks."""
+    with_masks = [path for path in paths if any(name.lower() in MASK_WORDS for name in path.parts[:-1])]
+    found = list[str]()
+    for names in zip(*(path.parts[:-1] for path in with_masks), strict=False):
+        if len(set(names)) > 1 or names[0].lower() in (*MASK_WORDS, *IMAGE_WORDS):
+            break
+        found.append(names[0])
+    return tuple(found)

@@ -9,7 +9,6 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import numpy as np
 from segdecay.data.checks.findings import names_of
 from segdecay.data.checks.labels import MANY_VALUES
 from segdecay.data.dataset import MOST_CLASSES
+from segdecay.data.detect.beside import Named, is_ignored
+from segdecay.data.detect.question import Answer, Idea, Question, lines_of
 from segdecay.data.formats.pairing import natural_key
 from segdecay.data.formats.reader import read_bytes
 from segdecay.data.images.bit_depth import Depth, raw_of
@@ -28,22 +29,15 @@ FEWEST_GROUPS = 3  # below the default number of folds a group guess would only 
 FRAMES_A_VIDEO = 30  # a group this long with frame numbers in steps is a video
 MOST_VIDEOS = 10  # with more videos than this whole groups can be held out
 STEADY_SHARE = 0.7  # of the steps between frame numbers that equal the usual one
-MOST_VOID_VALUES = 2
+LITTLE = 0.01  # share of the pixels up to which values that nothing names are taken as unlabelled
+TOP_VALUES = (255, 254, 65535, 128, 127, 100, 1000)  # usual values of an object in a binary mask
+SHOWN = 8
 PATTERNS = (
     ("^([^_]+)_", 'the text before the first "_"'),
     ("^([^-]+)-", 'the text before the first "-"'),
     ("^(.+)_[^_]*$", 'the text before the last "_"'),
     ("^(.+)-[^-]*$", 'the text before the last "-"'),
 )
-
-
-@dataclass(frozen=True)
-class Idea:
-    """One guessed key of dataset.yaml, or a remark (key None)."""
-
-    key: str | None
-    value: Any
-    why: str
 
 
 def guess_suffix(images: Sequence[str], masks: Sequence[str]) -> Idea | None:
@@ -65,62 +59,127 @@ def guess_suffix(images: Sequence[str], masks: Sequence[str]) -> Idea | None:
     return Idea("mask_suffix", best, f'{paired[best]} of {len(masks)} masks are named as their image + "{best}"')
 
 
+def share_text(counts: Mapping[Any, int], values: Sequence[Any] | None = None) -> str:
+    """How much of all pixels these values have, one by one without `values`; a count beside a share of nearly nothing.
+
+    >>> share_text({0: 3, 1: 1}), share_text({0: 9999, 7: 1}, [7])
+    ('0: 75.0 %, 1: 25.0 %', '0.0 %, 1 px')
+    """
+    total = sum(counts.values())
+    if values is not None:
+        n = sum(counts[value] for value in values)
+        few = f", {n} px" if n < 0.0005 * total else ""
+        return f"{100 * n / total:.1f} %{few}"
+    shown = list(counts.items())[:SHOWN]
+    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+    return ", ".join(f"{value:g}: {share_text(counts, [value])}" for value, _ in shown) + more
+
+
 def _default_names(n_classes: int) -> list[str]:
     return ["background", *(f"class {i}" for i in range(1, n_classes))]
 
 
-def guess_values(counts: Mapping[int, int], classes: Sequence[str]) -> list[Idea]:
-    """What the pixel values of index masks mean. counts: pixels by value; classes: of classes.txt, or none."""
+def guess_values(counts: Mapping[int, int], named: Named | None) -> list[Idea]:
+    """What the pixel values of index masks mean. counts: pixels by value; named: what lies beside says of classes.
+
+    Raises:
+        Question: several meanings are as good.
+    """
     values = sorted(counts)
-    if set(values) == {0, 255} and len(classes) in {0, 2}:
-        names = list(classes) or ["background", "foreground"]
-        mapping = {0: names[0], 255: names[1]}
-        return [Idea("values", mapping, "masks hold 0 and 255 only: a binary mask, 255 taken as the second class")]
-    if classes:
-        return _values_of_named(values, counts, classes)
-    inner = [value for value in values if value != 255]
-    void = [Idea("ignore", [255], f"255 ({_share(counts, [255])} of all pixels) lies apart: taken as unlabelled")]
-    if len(values) < 2:
+    seen = share_text({value: counts[value] for value in values})
+    if len(values) < 2 and not (named is not None and len(named.names) > 1 and set(values) <= set(named.by_value)):
         return [Idea(None, None, f"Every mask holds the value {values} only; at least two classes are needed.")]
+    names = [] if named is None else named.names
+    high = max(values)
+    if len(values) == 2 and values[0] == 0 and high > 1 and (len(names) == 2 or (not names and high in TOP_VALUES)):
+        mapping = dict(zip(values, names or ("background", "foreground"), strict=True))
+        source = f", names of {named.file}" if named is not None else ""
+        why = f"masks hold 0 and {high} only ({seen} of the pixels): a binary mask, {high} taken as the second class"
+        return [Idea("values", mapping, f"{why}{source}")]
+    if named is not None and named.by_value:
+        return _values_of_named(values, counts, named)
+    inner = [value for value in values if value != 255]
+    void = []
+    if 255 in counts:
+        why = f"255 ({share_text(counts, [255])} of all pixels) lies apart: taken as unlabelled"
+        void.append(Idea("ignore", [255], why))
     if len(inner) >= 2 and inner == list(range(len(inner))):
-        why = f"masks hold the values 0–{inner[-1]} without a gap; give the classes their names"
-        return [Idea("classes", _default_names(len(inner)), why), *(void if 255 in values else [])]
+        why = f"masks hold the values 0–{inner[-1]} without a gap ({seen} of the pixels); give the classes their names"
+        return [Idea("classes", _default_names(len(inner)), why), *void]
     if len(values) > MANY_VALUES * 4:
         text = f"Masks hold {len(values)} different values: lossy, interpolated, or numbered by object?"
-        return [Idea(None, None, text)]
+        lines = lines_of(values={0: "background"}, other="object")
+        wide = "# save class indices as 8-bit grey PNG, without smoothing"
+        raise Question(text, [Answer("numbers of objects of one class", lines), Answer("lossy, or other", wide)])
     mapping = {value: "background" if value == 0 else f"class {value}" for value in values}
-    return [Idea("values", mapping, f"masks hold {len(values)} values with gaps; give the classes their names")]
+    why = f"masks hold {len(values)} values with gaps ({seen} of the pixels); give the classes their names"
+    return [Idea("values", mapping, why)]
 
 
-def _values_of_named(values: Sequence[int], counts: Mapping[int, int], classes: Sequence[str]) -> list[Idea]:
+def _values_of_named(values: Sequence[int], counts: Mapping[int, int], named: Named) -> list[Idea]:
+    classes = {value: name for value, name in named.by_value.items() if not is_ignored(name)}
+    ignored = [value for value, name in named.by_value.items() if is_ignored(name)]
+    seen = share_text({value: counts[value] for value in values})
     n = len(classes)
-    from_one = values[0] == 1 and n in values
-    void = [value for value in values if value > n or (value == n and not from_one)]
-    ideas = []
+    in_order = list(classes) == list(range(n))
+    from_one = in_order and values[0] == 1 and n in values and len(values) <= n + 1
     if from_one:
-        mapping = dict(enumerate(classes, start=1))
-        ideas.append(Idea("values", mapping, f"masks hold 1–{n} and never 0: numbered from 1"))
-    if len(void) > MOST_VOID_VALUES or (void and len(values) - len(void) < 2):
-        named = names_of([str(value) for value in void])
-        text = f"Masks hold values that classes.txt does not name ({named}). Which classes are they? Left open."
-        return [*ideas, Idea(None, None, text)]
-    if void:
-        listed = " and ".join(str(value) for value in void)
-        seen = f"classes.txt names {n} classes, {listed} ({_share(counts, void)} of all pixels)"
-        why = f"{seen} is none of them: taken as unlabelled"
-        ideas.append(Idea("ignore", void, why))
-    return ideas
+        classes = {value + 1: name for value, name in classes.items()}
+    strange = [value for value in values if value not in classes and value not in ignored]
+    ideas = [Idea(None, None, f"{named.file} names {n} classes; masks hold {seen} of the pixels.")]
+    by_index = in_order and not from_one
+    if n >= 2 and by_index and named.file != "classes.txt":  # which is read as it stands
+        ideas.append(Idea("classes", list(classes.values()), f"names of {named.file}; masks hold {seen} of the pixels"))
+    if n >= 2 and not by_index:
+        why = f"masks hold 1–{n} and never 0: numbered from 1" if from_one else f"values and names of {named.file}"
+        ideas.append(Idea("values", classes, f"{why} ({seen} of the pixels)"))
+    if strange == [255] or (strange and sum(counts[value] for value in strange) < LITTLE * sum(counts.values())):
+        listed = " and ".join(map(str, strange))
+        why = f"{named.file} names {n} classes, {listed} ({share_text(counts, strange)} of all pixels)"
+        ignored = [*ignored, *strange]
+        reason = f"{why} is none of them: taken as unlabelled"
+    elif strange or n < 2:
+        _ask_for_strange(strange, values, counts, named, classes)
+    else:
+        reason = f"{named.file} calls it ignored"
+    found = [value for value in ignored if value in counts]
+    return [*ideas, *([Idea("ignore", found, reason)] if found else [])]
 
 
-def _share(counts: Mapping[int, int], values: Sequence[int]) -> str:
-    return f"{100 * sum(counts[value] for value in values) / sum(counts.values()):.1f} %"
+def _ask_for_strange(
+    strange: Sequence[int], values: Sequence[int], counts: Mapping[int, int], named: Named, classes: Mapping[int, str]
+) -> None:
+    """Values that the list of names leaves out: they may be a class, the background, or unlabelled.
+
+    Raises:
+        Question: always.
+    """
+    names = list(classes.values())
+    answers = []
+    if list(values) == list(range(len(names) + 1)) and "background" not in names:
+        shifted = {0: "background", **dict(enumerate(names, 1))}
+        answers.append(Answer("0 is the background, and the names begin at 1", lines_of(values=shifted)))
+    if len(names) > 1:
+        keyed = lines_of(values=dict(classes), ignore=list(strange))
+        answers.append(Answer(f"{', '.join(map(str, strange))} is unlabelled", keyed))
+    mapping = {value: classes.get(value, f"class {value}") for value in values}
+    answers.append(Answer("they are classes of their own", lines_of(classes=list(mapping.values()), values=mapping)))
+    seen = share_text({value: counts[value] for value in values})
+    stray = names_of([str(value) for value in strange])
+    text = f"{named.file} names {len(names)} classes ({names_of(names)}), and masks hold {seen} of the pixels. "
+    text += f"They hold values that {named.file} does not name ({stray}): what are they?"
+    raise Question(text, answers)
 
 
 def guess_colours(counts: Mapping[Colour, int], classes: Sequence[str]) -> list[Idea]:
-    """A template of colours for masks in colour, the darkest first."""
+    """A template of colours for masks in colour, the darkest first.
+
+    Raises:
+        Question: they hold more colours than there can be classes.
+    """
     if len(counts) > MOST_CLASSES:
-        text = f"Masks hold {len(counts)} colours: lossy or interpolated. Re-export them as PNG, nearest neighbour."
-        return [Idea(None, None, text)]
+        text = f"Masks hold {len(counts)} colours: lossy or interpolated."
+        raise Question(text, [Answer("any way", "# re-export them as PNG, nearest neighbour, without smoothing")])
     total = sum(counts.values())
     ordered = sorted(counts, key=lambda colour: (sum(colour), colour))
     names = {
@@ -131,7 +190,8 @@ def guess_colours(counts: Mapping[Colour, int], classes: Sequence[str]) -> list[
     why = f"masks are in {len(names)} colours ({shares}); give the classes their names"
     ideas = [Idea("classes", list(names.values()), "one class a colour"), Idea("colors", names, why)]
     if classes:
-        text = f"classes.txt names {len(classes)} classes but not their colours: put its names for the guessed ones."
+        text = f"{len(classes)} classes are named beside the data, but not their colours: "
+        text += f"put these names ({names_of(list(classes))}) for the guessed ones."
         ideas.append(Idea(None, None, text))
     return ideas
 
@@ -190,36 +250,66 @@ def spread(paths: Sequence[str], most: int) -> list[str]:
     return [paths[i] for i in chosen]
 
 
-def guess_images(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Idea]:
-    """Keys that images need a word about. masks: by the same names, where there are files of them."""
+def guess_images(images: Mapping[str, Path], masks: Mapping[str, Path], page: int | None = None) -> list[Idea]:
+    """Keys that images need a word about. masks: by the same names, where there are files of them; page: of stacks.
+
+    Raises:
+        Question: alpha that says something, or masks of another size.
+    """
     opaque, clear, unturned, deep, looked, n_bands = 0, 0, 0, 0, 0, 3
-    empty = set[float]()
+    empty, kinds, smaller = set[float](), Counter[int](), 0
     for name in spread(list(images), IMAGES_LOOKED_AT):
         try:
-            image, is_deep, nodata = _read(read_bytes(images[name]))
-            mask = read_mask(read_bytes(masks[name])) if name in masks else None
+            image, is_deep, nodata = _read(read_bytes(images[name]), page)
+            mask = read_mask(read_bytes(masks[name]), page, wide=True) if name in masks else None
         except UnusableError:
             continue
         looked, deep, n_bands = looked + 1, deep + is_deep, image.pixels.shape[2]
+        kinds[n_bands] += 1
         empty |= set() if nodata is None else {nodata}
         if image.mode in {"LA", "RGBA"}:
             is_opaque = bool((image.pixels[..., -1] == 255).all())
             opaque, clear = opaque + is_opaque, clear + (not is_opaque)
         shape = image.pixels.shape[:2]
+        smaller += mask is not None and _is_scaled(shape, _shape_of(mask))
         unturned += mask is not None and image.orientation in SIDEWAYS and shape == mask.pixels.shape[:2] != shape[::-1]
     ideas = _ideas_of_depth(deep, looked, empty)
+    grey = sum(kinds[n] for n in (1, 2))
+    is_mixed = 0 < grey < looked and set(kinds) <= {1, 2, 3, 4}
+    if is_mixed:
+        why = f"{grey} of {looked} images are grey, the others RGB: grey ones get three equal bands"
+        ideas.append(Idea("grey_as_rgb", True, why))
     if clear:
-        text = "Images have an alpha band that is not opaque everywhere: set bands with or without it."
-        ideas.append(Idea(None, None, text))
-    elif opaque:
-        chosen = list(range(n_bands - 1))
+        bands = [0, 1, 2] if is_mixed or max(kinds) > 2 else [0]
+        answers = [Answer("leave alpha out", lines_of(bands=bands))]
+        if len(kinds) == 1:
+            answers.append(Answer("learn from it", lines_of(bands=list(range(n_bands)))))
+        raise Question("Images have an alpha band that is not opaque everywhere. What is to become of it?", answers)
+    if opaque:
+        chosen = [0, 1, 2] if is_mixed or max(kinds) > 2 else [0]
         ideas.append(Idea("bands", chosen, "images have an alpha band that is opaque everywhere: left out"))
     elif n_bands not in {1, 3}:
         text = f"Images have {n_bands} bands, numbered 0–{n_bands - 1}, and all are used; bands: chooses some."
         ideas.append(Idea(None, None, text))
+    if smaller:
+        text = f"{smaller} of {looked} masks have another size than their image, and its aspect ratio."
+        answers = [
+            Answer("they are scaled copies: take the nearest pixel", lines_of(resize_masks=True)),
+            Answer("they belong to other images", "# export images and masks in one size"),
+        ]
+        raise Question(text, answers)
     if unturned:
         ideas.append(Idea("exif", "ignore", "masks fit the images as stored, not as their EXIF orientation turns them"))
     return ideas
+
+
+def _shape_of(mask: Picture) -> tuple[int, ...]:
+    return (mask.pixels if mask.wide is None else mask.wide).shape[:2]
+
+
+def _is_scaled(image: tuple[int, ...], mask: tuple[int, ...]) -> bool:
+    """Whether two sizes differ and have one aspect ratio, within a pixel."""
+    return image != mask and abs(image[0] * mask[1] - image[1] * mask[0]) <= max(*image, *mask)
 
 
 def _ideas_of_depth(deep: int, looked: int, empty: set[float]) -> list[Idea]:
@@ -238,19 +328,19 @@ def _ideas_of_depth(deep: int, looked: int, empty: set[float]) -> list[Idea]:
     return ideas
 
 
-def _read(content: bytes) -> tuple[Picture, bool, float | None]:
+def _read(content: bytes, page: int | None) -> tuple[Picture, bool, float | None]:
     """The image, whether it needs a scale, and the nodata value that it needs.
 
     Raises:
         UnusableError: it cannot be read in any way.
     """
     try:
-        return read_image(content), False, None
+        return read_image(content, page=page), False, None
     except UnusableError as error:
         if error.code not in {"deep", "nodata"}:
             raise
-        raw = raw_of(content)
+        raw = raw_of(content, page)
         told = raw.nodata if raw is not None and raw.nodata is not None else math.nan
-        image = read_image(content, Depth("percentile", told))
+        image = read_image(content, Depth("percentile", told), page)
         is_deep = raw is None or raw.values.dtype not in (np.uint8, np.bool_)
         return image, is_deep, told if image.empty is not None else None

@@ -19,12 +19,14 @@ from segdecay.data.formats.labelme import labelme_source
 from segdecay.data.formats.mask_parts import parts_source
 from segdecay.data.formats.tables import label_table_source, table_source
 from segdecay.data.formats.torchvision import PREFIX, torchvision_source
+from segdecay.data.formats.via import via_source
 from segdecay.data.formats.voc import voc_source
+from segdecay.data.formats.yolo import yolo_source
 from segdecay.data.spec import SPEC_NAMES, DatasetSpec, read_spec
 from segdecay.errors import ConfigError, DataError, did_you_mean, unknown
 from segdecay.utils.plugins import Registry
 
-__all__ = ["Facts", "Sample", "Source", "build_source"]
+__all__ = ["Facts", "Sample", "Source", "build_source", "source_of"]
 
 ALLOWED = "a folder with images/ and masks/, a dataset.yaml, digits, cifar10:FOLDER, or torchvision:NAME"
 
@@ -43,6 +45,8 @@ LAYOUTS: Registry[Layout] = Registry(  # by `layout` of dataset.yaml
         "voc": voc_source,
         "labelme": labelme_source,
         "parts": parts_source,
+        "via": via_source,
+        "yolo": yolo_source,
     },
 )
 
@@ -65,9 +69,9 @@ def build_source(config: DataConfig) -> Source:
         return CifarSource(Path(text.removeprefix("cifar10:")).expanduser(), cifar_spec())
     path = Path(text).expanduser()
     if path.is_dir():
-        return _folder_source(path, read_spec(path))
+        return source_of(path, read_spec(path))
     if path.is_file() and path.suffix.lower() in {".yaml", ".yml"}:
-        return _folder_source(path.parent, read_spec(path))
+        return source_of(path.parent, read_spec(path))
     if path.exists():
         raise DataError(f"'{text}' is a file of another kind. DATA is {ALLOWED}.")
     near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -80,7 +84,13 @@ def cifar_spec() -> DatasetSpec:
     return DatasetSpec(task="classification", labels="cifar10")
 
 
-def _folder_source(root: Path, spec: DatasetSpec) -> Source:
+def source_of(root: Path, spec: DatasetSpec) -> Source:
+    """The source of a folder as a spec describes it.
+
+    Raises:
+        DataError: it is no data set.
+        ConfigError: the spec or classes.txt is not valid.
+    """
     if spec.task == "classification":
         return LABELLED.get(spec.labels, label_table_source)(root, spec)
     has_spec = any((root / name).exists() for name in SPEC_NAMES)

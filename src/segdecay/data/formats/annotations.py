@@ -27,6 +27,8 @@ from segdecay.errors import ConfigError, did_you_mean
 
 U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
+_Patch = tuple[tuple[slice, slice], Bits]
+KEPT_BYTES = 1 << 26  # of shapes of one image that are held between measuring and drawing them
 
 
 class ShapeError(Exception):
@@ -111,19 +113,34 @@ def draw(
 
     Shapes that lie under come first; then the largest, or the first of the file.
     """
-    order, faulty = list[tuple[bool, int, int]](), False
+    order, kept, n_kept, faulty = list[tuple[bool, int, int]](), dict[int, _Patch](), 0, False
     for number, shape in enumerate(shapes):
         try:
-            area = int(shape.fill(size).sum())  # drawn again below: a thousand masks at once would not fit
+            bits = shape.fill(size)
         except ShapeError as error:
             notebook.fault("wrong", error.code, shape.where, error.seen, error.fix)
             faulty = True
             continue
-        order.append((not shape.under, -area if large_first else 0, number))
+        order.append((not shape.under, -int(np.count_nonzero(bits)) if large_first else 0, number))
+        if n_kept < KEPT_BYTES:
+            kept[number] = _patch_of(bits)
+            n_kept += kept[number][1].nbytes
     mask = np.full(size, IGNORE if faulty else background, dtype=np.uint8)
     for *_, number in sorted(order):
-        mask[shapes[number].fill(size)] = shapes[number].label
+        window, bits = kept.get(number) or _patch_of(
+            shapes[number].fill(size)
+        )  # drawn again where not all could be kept
+        mask[window][bits] = shapes[number].label
     return mask
+
+
+def _patch_of(bits: Bits) -> _Patch:
+    """The window (rows, columns) that a shape fills, and its pixels there."""
+    rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+    if not rows.size:
+        return (slice(0, 0), slice(0, 0)), bits[:0, :0]
+    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return window, bits[window].copy()
 
 
 class DrawnSource:

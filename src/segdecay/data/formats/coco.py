@@ -13,17 +13,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image
 
-from segdecay.data.checks.findings import Notebook
+from segdecay.data.checks.findings import Notebook, names_of
 from segdecay.data.dataset import IGNORE, Part
 from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, ShapeError
 from segdecay.data.formats.folders import classes_of
-from segdecay.data.formats.pairing import PART_ALIASES, PARTS, SUFFIXES, Pair, natural_key, place_pairs
-from segdecay.data.formats.tables import find_inner, note_unlisted
+from segdecay.data.formats.pairing import SUFFIXES, Pair, files_below, natural_key, part_named, place_pairs
+from segdecay.data.formats.tables import existing, find_inner, inner_path, note_unlisted
 from segdecay.data.images.rasterize import Bits, fill_polygon, fill_runs, parse_runs
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import ConfigError, DataError
@@ -66,17 +67,16 @@ def annotation_files(root: Path, spec: DatasetSpec) -> list[tuple[PurePosixPath,
     """
     if spec.annotations is None:
         raise ConfigError(f"{root}: layout: coco needs annotations: FILE.json; {{split}} may stand for its part.")
-    text = PurePosixPath(spec.annotations)
-    if "{split}" not in str(text):
-        return [(text, "train")]
-    before, after = text.name.split("{split}", 1)
-    pattern = re.compile(re.escape(before) + "([a-z]+)" + re.escape(after))
-    there = sorted(entry.name for entry in (root / text.parent).glob("*.json")) if (root / text.parent).is_dir() else []
-    found = [(name, match[1]) for name in there if (match := pattern.fullmatch(name))]
-    parts = [(text.parent / name, PART_ALIASES.get(word, word)) for name, word in found]
-    files = [(path, cast("Part", part)) for path, part in parts if part in PARTS]
+    text = spec.annotations
+    if "{split}" not in text:
+        return [(PurePosixPath(text), "train")]
+    first, *others = (re.escape(piece) for piece in text.split("{split}"))
+    pattern = re.compile(first + "([A-Za-z]+)" + r"\1".join(others))
+    there = [path for path in files_below(root) if path.suffix.lower() == ".json"]
+    found = [(path, match[1]) for path in there if (match := pattern.fullmatch(str(path)))]
+    files = [(path, part) for path, word in found if (part := part_named(word)) is not None]
     if not files:
-        seen = ", ".join(there[:5]) or "no JSON"
+        seen = names_of([str(path) for path in there]) or "no JSON"
         raise DataError(
             f"{root}: annotations: {text} names no file whose split is train, val or test; there is {seen}."
         )
@@ -118,26 +118,34 @@ class _CocoReader:
         self._root, self._spec, self._names = root, spec, names
         self._label, self._part, self._noted = path.name, part, noted
         self._content = read_coco(root / path)
-        self._folder = spec.images.replace("{split}", _word_of(path, spec))
+        self._folder = spec.images.replace("{split}", word_of(path, spec))
 
     def images(self) -> list[Entry]:
         meaning = self._categories()
         rows_of = defaultdict[str, list[Row]](list)
-        ids = {repr(row.get("id")) for row in self._content["images"]}
-        orphans = 0
+        ids = Counter(_key_of(row.get("id")) for row in self._content["images"])
+        orphans = [row for row in self._content["annotations"] if _key_of(row.get("image_id")) not in ids]
         for row in self._content["annotations"]:
-            rows_of[repr(row.get("image_id"))].append(row)
-            orphans += repr(row.get("image_id")) not in ids
+            rows_of[_key_of(row.get("image_id"))].append(row)
         if orphans:
-            message = f"{self._label} has {orphans} annotations of images that it does not list. Remove them."
+            stray = names_of(list(dict.fromkeys(_key_of(row.get("image_id")) for row in orphans)))
+            message = (
+                f"{self._label} has {len(orphans)} of {len(self._content['annotations'])} annotations of images that "
+                f"it does not list (image_id {stray}; ids of images: {names_of(list(ids))}). Correct these image_id, "
+                "or list their images."
+            )
             self._noted.finding("wrong", "annotation_orphaned", message, self._label)
+        twice = [key for key, count in ids.items() if count > 1]
+        if twice:
+            message = f"{self._label} gives several images one id ({names_of(twice)}). Give each its own."
+            self._noted.finding("wrong", "image_id_twice", message, self._label)
         found, seen = list[Entry](), set[str]()
         for number, row in enumerate(self._content["images"], 1):
             name, where = row.get("file_name"), f"{self._label} image {row.get('id', number)}"
             if not isinstance(name, str):
                 self._noted.fault("wrong", "file_absent", where, "has no file_name.", "Add it, or remove the entry.")
                 continue
-            path = find_inner(self._root, name, self._folder, where, self._noted)
+            path = find_inner(self._root, self._local(name), self._folder, where, self._noted)
             if path is None:
                 continue
             stem = str(path.with_suffix(""))
@@ -146,7 +154,7 @@ class _CocoReader:
                 continue
             seen.add(stem)
             size = self._size(row, where)
-            annotations = rows_of.get(repr(row.get("id")), [])
+            annotations = rows_of.get(_key_of(row.get("id")), [])
             shapes = [shape for one in annotations if (shape := self._shape(one, meaning)) is not None]
             content = repr([[shape.label, shape.under] for shape in shapes]) + json.dumps(annotations, sort_keys=True)
             image = self._root / path
@@ -154,12 +162,20 @@ class _CocoReader:
             found.append((pair, shapes, size, content))
         return found
 
+    def _local(self, name: str) -> str:
+        """The name of a file that is there, where a file is named by an address on the web."""
+        for short in path_of_address(name):
+            inner = inner_path(short, self._folder)
+            if inner is not None and existing(self._root, inner) is not None:
+                return short
+        return name
+
     def _categories(self) -> dict[str, int | None]:
         """Category id (as text): class index, IGNORE, or None where its name means nothing."""
-        used = Counter(repr(row.get("category_id")) for row in self._content["annotations"])
+        used = Counter(_key_of(row.get("category_id")) for row in self._content["annotations"])
         name_of: dict[str, str] = {}
         for row in self._content["categories"]:
-            number, name = repr(row.get("id")), str(row.get("name"))
+            number, name = _key_of(row.get("id")), str(row.get("name"))
             if name_of.setdefault(number, name) != name:
                 seen = f"has category {number} twice, as '{name_of[number]}' and '{name}'."
                 self._noted.fault("wrong", "category_twice", self._label, seen, "Give each its own id.")
@@ -190,7 +206,7 @@ class _CocoReader:
         return height, width
 
     def _shape(self, row: Row, meaning: Mapping[str, int | None]) -> Shape | None:
-        label = meaning.get(repr(row.get("category_id")))
+        label = meaning.get(_key_of(row.get("category_id")))
         if label is None:
             return None
         where = f"{self._label} annotation {row.get('id')}"
@@ -199,10 +215,33 @@ class _CocoReader:
         return Shape(IGNORE if is_crowd else label, where, fill, under=is_crowd)
 
 
-def _word_of(path: PurePosixPath, spec: DatasetSpec) -> str:
-    """What {split} stands for in a file's name."""
-    before, _, after = PurePosixPath(str(spec.annotations)).name.partition("{split}")
-    return path.name[len(before) : len(path.name) - len(after)] if "{split}" in str(spec.annotations) else "{split}"
+def word_of(path: PurePosixPath, spec: DatasetSpec) -> str:
+    """What {split} stands for in a file's path; {split} itself where it does not occur."""
+    first, *others = (re.escape(piece) for piece in str(spec.annotations).split("{split}"))
+    found = re.fullmatch(first + "([A-Za-z]+)" + r"\1".join(others), str(path)) if others else None
+    return found[1] if found else "{split}"
+
+
+def _key_of(number: Any) -> str:
+    """An id as text: a number and the same number as a text are one.
+
+    >>> _key_of(7), _key_of("7"), _key_of(7.0)
+    ('7', '7', '7')
+    """
+    is_whole = isinstance(number, float) and number.is_integer()
+    return str(int(number)) if is_whole else str(number)
+
+
+def path_of_address(text: str) -> list[str]:
+    """The file names that an address on the web may stand for, the longest first; nothing for a plain path.
+
+    >>> path_of_address("https://x.org/o/images%2Fa%201.jpg?token=1")
+    ['o/images/a 1.jpg', 'images/a 1.jpg', 'a 1.jpg']
+    """
+    if "://" not in text:
+        return []
+    words = [word for word in unquote(urlsplit(text).path).split("/") if word not in ("", ".", "..")]
+    return ["/".join(words[start:]) for start in range(len(words))]
 
 
 def fill_segmentation(segmentation: Any, size: tuple[int, int]) -> Bits:
@@ -214,8 +253,10 @@ def fill_segmentation(segmentation: Any, size: tuple[int, int]) -> Bits:
     if isinstance(segmentation, dict):
         return _fill_rle(segmentation, size)
     if not isinstance(segmentation, list) or not segmentation:
-        raise ShapeError("has no polygon and no run lengths.", "shape_empty", "A box alone is no mask: remove it.")
+        raise ShapeError("has no polygon and no run lengths.", "shape_empty", "A box is no mask: outline it.")
     flat = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    if all(isinstance(point, list) and len(point) == 2 for point in flat):  # corners as [x, y]
+        flat = [[side for point in flat for side in point]]
     covered = np.zeros(size, dtype=np.bool_)
     for polygon in flat:
         covered |= fill_polygon(corners_of(polygon), size)

@@ -10,11 +10,10 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import cast
 
 import numpy as np
 
@@ -23,24 +22,25 @@ from segdecay.data.checks.labels import check_palettes, check_values
 from segdecay.data.dataset import Part
 from segdecay.data.formats.base import Sample
 from segdecay.data.formats.pairing import (
-    PART_ALIASES,
-    PARTS,
     SUFFIXES,
     Pair,
     Placed,
     Row,
     files_below,
     find_pairs,
+    part_named,
     place_by_rows,
     place_pairs,
 )
 from segdecay.data.formats.reader import PairReader, check_bands, digests_of, facts_of
+from segdecay.data.images.bit_depth import count_pages
 from segdecay.data.images.label_maps import tables_of, unpack
 from segdecay.data.images.palette import colour_text, parse_colour
 from segdecay.data.spec import DatasetSpec, class_names, is_template
 from segdecay.errors import ConfigError, DataError
 
 PIECE = re.compile(r"\{([a-z_]+)\}|(\*\*/)|(\*)")
+SHORT_PARTS: Mapping[str, Part] = {"Tr": "train", "Ts": "test", "Va": "val"}  # of nnU-Net: imagesTr, labelsTs
 FOLDERS = "folders"  # the field that **/ fills
 
 
@@ -154,12 +154,12 @@ def part_of_fields(fields: dict[str, str], label: str, notebook: Notebook) -> Pa
     """The part that a {split} names; one that is none is noted."""
     if "split" not in fields:
         return "train"
-    part = PART_ALIASES.get(fields["split"], fields["split"])
-    if part not in PARTS:
+    part = SHORT_PARTS.get(fields["split"]) or part_named(fields["split"])
+    if part is None:
         fix = "Allowed: train, val, test."
         notebook.fault("wrong", "split_unknown", label, f"has split '{fields['split']}'.", fix)
         return "train"
-    return cast("Part", part)
+    return part
 
 
 def _report(
@@ -168,6 +168,13 @@ def _report(
     spec: DatasetSpec,
     notebook: Notebook,
 ) -> None:
+    place = sorted(compile_template(spec.images).fields).index("split") if "{split}" in spec.images else None
+    bare = {key[place] for key in images} - {key[place] for key in masks} if place is not None else set()
+    for part in sorted(part for part in bare if part_named(part) != "train"):
+        aside = [str(paths[0]) for key, paths in images.items() if place is not None and key[place] == part]
+        message = f"The part {part} has {len(aside)} images and no mask ({names_of(aside)}): it is left aside."
+        notebook.finding("warning", "part_without_masks", message, aside[0])
+        images = {key: paths for key, paths in images.items() if place is not None and key[place] != part}
     alone = [str(paths[0]) for key, paths in images.items() if key not in masks]
     spare = [str(paths[0]) for key, paths in masks.items() if key not in images]
     if not alone and not spare:
@@ -185,7 +192,10 @@ def _seen(root: Path) -> str:
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
 ALWAYS_READ = frozenset({"values", "colors", "ignore", "exif", "bands"})  # keys that change pixels
-READ_IF_SET = frozenset({"names", "background", "overlap", "invert", "scale", "nodata"})  # as these do, since later
+READ_IF_SET = frozenset(  # as these do, since later
+    {"names", "background", "overlap", "invert", "scale", "nodata", "other", "threshold", "one_hot", "pages",
+     "transparent", "resize_masks", "grey_as_rgb", "attribute"}
+)  # fmt: skip
 
 
 def reading_of(spec: DatasetSpec) -> str:
@@ -204,6 +214,20 @@ def find_in_folders(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[
     return place_pairs(root, spec, find_pairs(root, spec, notebook), notebook)
 
 
+def note_left(root: Path, placed: Sequence[Placed], notebook: Notebook) -> None:
+    """Pictures below the data folder that are neither an image nor a mask of any pair: aside, and so said."""
+    used = {path for one in placed for path in (one.pair.image, one.pair.mask)}
+    left = [str(path) for path in files_below(root) if path.suffix.lower() in SUFFIXES and root / path not in used]
+    said = " ".join(fault.file for fault in notebook.faults) + " ".join(f.message for f in notebook.findings)
+    left = [path for path in left if path not in said]
+    if left and not any(finding.code == "pairing" for finding in notebook.findings):
+        message = (
+            f"{len(left)} picture{'s are' if len(left) > 1 else ' is'} left aside, neither image nor mask of a pair "
+            f"({names_of(left)}). If they belong to the set, say where with images: and masks:."
+        )
+        notebook.finding("warning", "left_aside", message, left[0])
+
+
 def classes_of(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
     """The classes that dataset.yaml or classes.txt name.
 
@@ -219,6 +243,23 @@ def classes_of(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
     return classes
 
 
+def frames_of(placed: Sequence[Placed], notebook: Notebook) -> tuple[Placed, ...]:
+    """A pair for each page of stacks; the frames of a stack are one group unless another is known."""
+    found = list[Placed]()
+    for one in placed:
+        pair = one.pair
+        n_pages, n_masks = count_pages(pair.image), count_pages(pair.mask)
+        if n_pages != n_masks:
+            seen = f"has {n_pages} pages, its mask {n_masks}."
+            notebook.fault("wrong", "pages_differ", pair.image_label, seen, "Each frame needs its mask.")
+            continue
+        for page in range(n_pages):
+            name, place = f"{pair.name}/{page + 1:04}", f" page {page + 1}"
+            shown, drawn = pair.image_label + place, pair.mask_label + place
+            found.append(replace(one, pair=replace(pair, name=name, page=page, image_label=shown, mask_label=drawn)))
+    return tuple(found)
+
+
 class FolderSource:
     """Images and masks below one folder, as dataset.yaml describes them; find: which image has which mask.
 
@@ -230,7 +271,10 @@ class FolderSource:
         self._spec = spec
         self._listing = Notebook()
         classes = class_names(spec, root)
-        self._placed = find(root, spec, self._listing)
+        placed = find(root, spec, self._listing)
+        if find is find_in_folders:
+            note_left(root, placed, self._listing)
+        self._placed = frames_of(placed, self._listing) if spec.pages == "frames" else placed
         classes = classes or classes_of(spec, root)
         self._tables = tables_of(spec, classes)
         self.facts = facts_of(spec, root, classes, reading_of(spec))
@@ -250,7 +294,8 @@ class FolderSource:
         content = hashlib.sha256(repr((self.facts, self._spec, sorted(self._spec.model_fields_set), noted)).encode())
         for one in self._placed:
             pair = one.pair
-            row = (pair.name, pair.part, one.group, one.fold, pair.image_label, pair.mask_label)
+            row: tuple[object, ...] = (pair.name, pair.part, one.group, one.fold, pair.image_label, pair.mask_label)
+            row += () if pair.page is None else (pair.page,)
             content.update(repr((row, self._digests[pair.image], self._digests[pair.mask])).encode())
         return content.hexdigest()
 
@@ -261,12 +306,14 @@ class FolderSource:
             DataError: a file changed between its hash and its decoding.
         """
         notebook.note([*self._listing.faults, *self._listing.findings])
-        reader = PairReader(self._spec, self._tables, self._digests, notebook)
+        reader = PairReader(self._spec, self._tables, self._digests, notebook, self.facts.classes)
         yield from reader.read_each(self._placed, lambda own, one, _: own.read(one))
         ignored = [value for value in self._spec.ignore if isinstance(value, int)]
         notebook.note(check_values(reader.values, self._tables[0], self.facts.classes, ignored))
         notebook.note(check_palettes(reader.palettes))
         notebook.note(check_bands(reader.bands, self._spec.bands))
+        if self._spec.other is not None:
+            return
         if notebook.is_clean:
             notebook.note(self._unseen(reader))
 

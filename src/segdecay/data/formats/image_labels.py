@@ -17,13 +17,13 @@ from segdecay.data.checks.findings import Notebook
 from segdecay.data.dataset import Part
 from segdecay.data.formats.base import Sample
 from segdecay.data.formats.pairing import (
-    PART_ALIASES,
-    PARTS,
+    READABLE,
     Pair,
     Placed,
     files_by_stem,
     folder_of,
     natural_key,
+    part_named,
     place_pairs,
 )
 from segdecay.data.formats.reader import PairReader, check_bands, digests_of, facts_of
@@ -68,7 +68,7 @@ def image_of(root: Path, folder: str, path: PurePosixPath, part: str) -> Pair:
 
 def part_of(path: PurePosixPath, tops: set[str]) -> str:
     """The part that an image lies in, where folders are named after parts; else train."""
-    return path.parts[0] if tops & set(PARTS) and path.parts[0] in PARTS else "train"
+    return (part_named(path.parts[0]) if path.parts[0] in tops else None) or "train"
 
 
 def validated_classes(names: Sequence[str], root: Path) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def list_class_folders(root: Path, spec: DatasetSpec) -> Listing:
     noted = Notebook()
     files = files_by_stem(root, spec.images, noted)
     tops = {path.parts[0] for path in files.values() if len(path.parts) > 1}
-    has_parts = bool(tops & {*PARTS, *PART_ALIASES})
+    has_parts = any(part_named(top) for top in tops)
     folders = _class_folders(root / spec.images, has_parts=has_parts)
     known = class_names(spec, root)
     classes = known or tuple(sorted({path.name for path in folders}, key=natural_key))
@@ -149,9 +149,8 @@ def list_class_folders(root: Path, spec: DatasetSpec) -> Listing:
     found: list[tuple[Pair, str]] = []
     for path in files.values():
         inner = path.parts[has_parts:-1]
-        if has_parts and path.parts[0] not in PARTS:
-            alias = PART_ALIASES.get(path.parts[0])
-            fix = f"{path.parts[0]} is called {alias} here." if alias else "Move it into one of them."
+        if has_parts and part_named(path.parts[0]) is None:
+            fix = "Move it into one of them."
             noted.fault(
                 "wrong", "outside_parts", shown_path(spec.images, path), "lies outside of train, val and test.", fix
             )
@@ -168,7 +167,7 @@ def list_class_folders(root: Path, spec: DatasetSpec) -> Listing:
             found.append((image_of(root, spec.images, path, part_of(path, tops)), inner[0]))
     if not found:
         more = "".join(f" {finding.message}" for finding in noted.summary())
-        raise DataError(f"{root / spec.images} holds no image (PNG, JPEG, TIFF, .npy or .mat) in a class folder.{more}")
+        raise DataError(f"{root / spec.images} holds no image ({READABLE}) in a class folder.{more}")
     _note_empty(folders, files.values(), spec.images, classes, noted, has_parts=has_parts)
     placed = place_pairs(root, spec, [pair for pair, _ in found], noted)
     images = tuple(Labelled(place, classes.index(name)) for place, (_, name) in zip(placed, found, strict=True))
@@ -177,7 +176,8 @@ def list_class_folders(root: Path, spec: DatasetSpec) -> Listing:
 
 def _class_folders(folder: Path, *, has_parts: bool) -> list[PurePosixPath]:
     """Folders that stand for a class, relative to the folder of images."""
-    above = [folder / part for part in PARTS if (folder / part).is_dir()] if has_parts else [folder]
+    above = [entry for entry in folder.iterdir() if entry.is_dir() and part_named(entry.name)]
+    above = above if has_parts else [folder]
     inside = [entry for one in above for entry in one.iterdir() if entry.is_dir()]
     return [
         PurePosixPath(entry.relative_to(folder).as_posix())
@@ -203,7 +203,7 @@ def _note_empty(
             continue
         label = f"{shown_path(images, path)}/"
         if path.name in named:
-            noted.fault("warning", "class_folder_empty", label, "holds no image (PNG, JPEG, TIFF, .npy or .mat).", "")
+            noted.fault("warning", "class_folder_empty", label, f"holds no image ({READABLE}).", "")
         else:
             fix = "Add images of this class, or remove the folder."
-            noted.fault("wrong", "class_folder_empty", label, "holds no image (PNG, JPEG, TIFF, .npy or .mat).", fix)
+            noted.fault("wrong", "class_folder_empty", label, f"holds no image ({READABLE}).", fix)

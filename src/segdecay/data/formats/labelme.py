@@ -18,7 +18,7 @@ from segdecay.data.checks.findings import Notebook
 from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, ShapeError
 from segdecay.data.formats.coco import corners_of
 from segdecay.data.formats.folders import classes_of
-from segdecay.data.formats.pairing import PARTS, SUFFIXES, Pair, files_below, folder_of, natural_key, place_pairs
+from segdecay.data.formats.pairing import SUFFIXES, Pair, files_below, folder_of, natural_key, part_named, place_pairs
 from segdecay.data.formats.tables import find_inner, note_unlisted
 from segdecay.data.images.rasterize import Bits, fill_polygon
 from segdecay.data.spec import DatasetSpec
@@ -71,7 +71,8 @@ def read_labelme(path: Path) -> dict[str, Any]:
     shapes = values.get("shapes") if isinstance(values, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise ValueError("it has no list of shapes")
-    return {"shapes": shapes, "imagePath": values.get("imagePath")}
+    path = values.get("imagePath")
+    return {"shapes": shapes, "imagePath": path.replace("\\", "/").lstrip("/") if isinstance(path, str) else path}
 
 
 def _read(root: Path, path: PurePosixPath, names: Names, noted: Notebook) -> tuple[Pair, Sequence[Shape], str] | None:
@@ -92,8 +93,8 @@ def _read(root: Path, path: PurePosixPath, names: Names, noted: Notebook) -> tup
         shape for number, one in enumerate(values["shapes"], 1) if (shape := _shape(one, number, label, names, noted))
     ]
     stem = str(image.with_suffix(""))
-    part = image.parts[0] if image.parts[0] in PARTS else "train"
-    pair = Pair(stem, part, root / image, root / image, str(image), label)  # type: ignore[arg-type]
+    parts = [part for word in image.parts[:-1] if (part := part_named(word)) is not None]
+    pair = Pair(stem, parts[0] if parts else "train", root / image, root / image, str(image), label)
     content = repr([shape.label for shape in shapes]) + json.dumps(values["shapes"], sort_keys=True)
     return pair, shapes, content
 

@@ -6,7 +6,7 @@ background, the largest first unless `overlap: file order`; what then stands on 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +18,7 @@ from segdecay.data.formats.folders import Template, classes_of, compile_template
 from segdecay.data.formats.pairing import SUFFIXES, Pair, Placed, files_below, place_pairs
 from segdecay.data.formats.reader import read_bytes
 from segdecay.data.images.decode import UnusableError, read_mask
+from segdecay.data.images.label_maps import count_values
 from segdecay.data.images.rasterize import Bits
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import ConfigError, DataError
@@ -133,9 +134,9 @@ def fill_from_file(path: Path, invert: bool, size: tuple[int, int]) -> Bits:
     if pixels.shape[:2] != size:
         seen = f"is {pixels.shape[1]}x{pixels.shape[0]} (width x height), its image {size[1]}x{size[0]}."
         raise ShapeError(seen, "size_mismatch", "Re-export both in one size.")
-    values = Counter(dict(zip(*(part.tolist() for part in np.unique(pixels, return_counts=True)), strict=True)))
-    if picture.lossy or len(values) > 2:
-        seen = f"holds {len(values)} values; a mask of one object holds 0 and one other."
+    n_values = int(np.count_nonzero(count_values(pixels)))
+    if picture.lossy or n_values > 2:
+        seen = f"holds {n_values} values; a mask of one object holds 0 and one other."
         raise ShapeError(seen, "lossy_mask", "Re-export it as PNG with two values.")
-    covered = (pixels != 0).any(axis=2)
+    covered = pixels[..., 0] != 0 if pixels.shape[2] == 1 else (pixels != 0).any(axis=2)
     return np.asarray(~covered if invert else covered)

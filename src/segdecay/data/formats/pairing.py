@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -16,10 +17,41 @@ from segdecay.data.dataset import POOL, Part
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import DataError, did_you_mean, unknown
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".npy", ".mat"})
-OTHER_IMAGES = frozenset({".bmp", ".webp", ".gif", ".npz", ".jp2", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".npy", ".mat", ".gif", ".webp", ".bmp", ".ppm", ".pgm", ".pbm"}
+)
+OTHER_IMAGES = {  # suffixes of pictures that are not read, by the name of their format
+    ".npz": "NumPy archive", ".jp2": "JPEG 2000", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".dcm": "DICOM",
+    ".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".mha": "MetaImage", ".mhd": "MetaImage", ".nrrd": "NRRD",
+    ".h5": "HDF5", ".hdf5": "HDF5", ".hdf": "HDF", ".psd": "Photoshop", ".svg": "SVG", ".dng": "raw photograph",
+    ".cr2": "raw photograph", ".nef": "raw photograph", ".czi": "Zeiss CZI", ".svs": "whole slide", ".pdf": "PDF",
+}  # fmt: skip
+READABLE = "PNG, JPEG, TIFF, GIF, WebP, BMP, PNM, .npy or .mat"
 PARTS = ("train", "val", "test")
-PART_ALIASES = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
+PART_ALIASES = {
+    "valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test",
+}  # fmt: skip
+
+
+def part_named(word: str) -> Part | None:
+    """The part that a name stands for, in any case; None where it is none.
+
+    >>> part_named("Validation"), part_named("TEST"), part_named("street")
+    ('val', 'test', None)
+    """
+    plain = word.lower()
+    part = PART_ALIASES.get(plain, plain)
+    return cast("Part", part) if part in PARTS else None
+
+
+def format_of_name(name: str) -> str:
+    """The format that is not read, as a file's name tells it; empty for any other name.
+
+    >>> format_of_name("a.nii.gz"), format_of_name("a.png")
+    ('NIfTI', '')
+    """
+    plain = name.lower()
+    return next((kind for suffix, kind in OTHER_IMAGES.items() if plain.endswith(suffix)), "")
 
 
 @dataclass(frozen=True)
@@ -32,6 +64,7 @@ class Pair:
     mask: Path
     image_label: str
     mask_label: str
+    page: int | None = None  # of both files, TIFFs, from 0
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -67,12 +100,14 @@ def folder_of(root: Path, name: str, kind: str) -> Path:
         DataError: it is not there; says what is.
     """
     folder = root / name
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112  (a name too long for the system is no folder)
         return folder
     there = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if any((root / part / name).is_dir() for part in PARTS):
+    inside = [top for top in there if part_named(top) and os.path.isdir(root / top / name)]  # noqa: PTH112
+    if inside:
         raise DataError(
-            f"{root} holds train/{name}; this layout is not read yet. Move it to {name}/train, {name}/val, …"
+            f"{root} holds {inside[0]}/{name}. Parts above their folders are read by templates, as in {kind}: "
+            f'"{{split}}/{name}/{{stem}}.png"; segdecay init {root} --write writes them.'
         )
     seen = f"It holds the folders {', '.join(there)}." if there else "It holds no folder at all."
     near = did_you_mean(name, there)
@@ -87,12 +122,14 @@ def files_by_stem(root: Path, name: str, notebook: Notebook) -> dict[str, PurePo
     other = []
     for path in files_below(root / name):
         if path.suffix.lower() in SUFFIXES:
-            stems[str(path.with_suffix(""))].append(path)
-        elif path.suffix.lower() in OTHER_IMAGES:
+            stems[unicodedata.normalize("NFC", str(path.with_suffix("")))].append(path)
+        elif format_of_name(path.name):
             other.append(f"{name}/{path}")
     if other:
+        kinds = ", ".join(dict.fromkeys(format_of_name(path) for path in other))
         message = (
-            f"{len(other)} files are of a type that is not read ({names_of(other)}). Save them as PNG or remove them."
+            f"{len(other)} files are of a type that is not read ({kinds}: {names_of(other)}). "
+            "Save them as PNG or remove them."
         )
         notebook.finding("warning", "type_not_read", message, other[0])
     for found in stems.values():
@@ -104,8 +141,28 @@ def files_by_stem(root: Path, name: str, notebook: Notebook) -> dict[str, PurePo
     return {stem: found[0] for stem, found in stems.items()}
 
 
-def _part_of(stem: str, has_parts: bool) -> str:
-    return stem.split("/", 1)[0] if has_parts else "train"
+def part_depth(paths: Sequence[PurePosixPath]) -> int | None:
+    """At which place of their folders the paths name parts, the first such place; None where none does.
+
+    >>> part_depth([PurePosixPath("urban/Train/a.png"), PurePosixPath("urban/Test/b.png")])
+    1
+    """
+    deepest = max((len(path.parts) - 1 for path in paths), default=0)
+    for depth in range(deepest):
+        if any(len(path.parts) > depth + 1 and part_named(path.parts[depth]) for path in paths):
+            return depth
+    return None
+
+
+def part_at(path: PurePosixPath, depth: int | None) -> Part | None:
+    """The part that a path names at this place; train where there are no parts, None where it names none there.
+
+    >>> part_at(PurePosixPath("Test/a.png"), 0), part_at(PurePosixPath("x/a.png"), 0)
+    ('test', None)
+    """
+    if depth is None:
+        return "train"
+    return part_named(path.parts[depth]) if len(path.parts) > depth + 1 else None
 
 
 def _inner_stem(label: str) -> str:
@@ -137,18 +194,13 @@ def _report_unpaired(images: list[str], masks: list[str], spec: DatasetSpec, not
     notebook.finding("wrong", "pairing", message, images[0] if images else masks[0])
 
 
-def _has_parts(images: dict[str, PurePosixPath], spec: DatasetSpec, notebook: Notebook) -> bool:
-    """Whether images lie in train, val, test; what lies elsewhere is then wrong."""
-    tops = {path.parts[0] for path in images.values() if len(path.parts) > 1}
-    if not tops & {*PARTS, *PART_ALIASES}:
-        return False
-    for path in images.values():
-        top = path.parts[0] if len(path.parts) > 1 else ""
-        if top in PARTS:
-            continue
-        fix = f"Move it into one of them{f': {top} is called {PART_ALIASES[top]} here' if top in PART_ALIASES else ''}."
-        notebook.fault("wrong", "outside_parts", f"{spec.images}/{path}", "lies outside of train, val and test.", fix)
-    return True
+def _note_outside(images: Iterable[PurePosixPath], depth: int | None, folder: str, notebook: Notebook) -> None:
+    """Where images lie in train, val, test, what lies elsewhere is wrong."""
+    for path in images:
+        if part_at(path, depth) is None:
+            fix = "Move it into one of them."
+            seen = "lies outside of train, val and test."
+            notebook.fault("wrong", "outside_parts", f"{folder}/{path}", seen, fix)
 
 
 def find_pairs(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[Pair, ...]:
@@ -163,9 +215,10 @@ def find_pairs(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[Pair,
     masks = files_by_stem(root, spec.masks, notebook)
     if not images:
         notes = "".join(f" {finding.message}" for finding in notebook.summary())
-        raise DataError(f"{root / spec.images} holds no image (PNG, JPEG, TIFF, .npy or .mat).{notes}")
-    has_parts = _has_parts(images, spec, notebook)
-    images = {stem: path for stem, path in images.items() if _part_of(stem, has_parts) in PARTS}
+        raise DataError(f"{root / spec.images} holds no image ({READABLE}).{notes}")
+    depth = part_depth(list(images.values()))
+    _note_outside(images.values(), depth, spec.images, notebook)
+    images = {stem: path for stem, path in images.items() if part_at(path, depth) is not None}
     wanted = {stem + spec.mask_suffix: stem for stem in images}
     alone = [f"{spec.images}/{path}" for stem, path in images.items() if stem + spec.mask_suffix not in masks]
     spare = [f"{spec.masks}/{path}" for stem, path in masks.items() if stem not in wanted]
@@ -173,7 +226,7 @@ def find_pairs(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[Pair,
     return tuple(
         Pair(
             name=stem,
-            part=cast("Part", _part_of(stem, has_parts)),
+            part=part_at(path, depth) or "train",
             image=root / spec.images / path,
             mask=root / spec.masks / masks[stem + spec.mask_suffix],
             image_label=f"{spec.images}/{path}",
@@ -241,12 +294,12 @@ class _Lookup:
         self._of: dict[str, list[Pair]] = defaultdict(list)
         for pair in pairs:
             for key in {pair.name, pair.name.split("/", 1)[-1], pair.name.rsplit("/", 1)[-1]}:
-                self._of[key].append(pair)
+                self._of[unicodedata.normalize("NFC", key)].append(pair)
 
     def find(self, row: Row) -> list[Pair]:
         path = PurePosixPath(row.name)
         stem = str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else row.name
-        found = self._of.get(stem, [])
+        found = self._of.get(unicodedata.normalize("NFC", stem), [])
         same_part = [pair for pair in found if pair.part == row.split]
         return same_part if len(found) > 1 and same_part else found
 
@@ -291,9 +344,9 @@ def assign_rows(
 def _split_of(row: Row, pair: Pair, has_parts: bool, label: str, notebook: Notebook) -> Part:
     if row.split is None:
         return pair.part
-    split = PART_ALIASES.get(row.split, row.split)
+    split = part_named(row.split)
     where = f"{label} line {row.line}"
-    if split not in PARTS:
+    if split is None:
         notebook.fault("wrong", "split_unknown", where, f"has split '{row.split}'.", "Allowed: train, val, test.")
         return pair.part
     if has_parts and split != pair.part:
@@ -302,7 +355,7 @@ def _split_of(row: Row, pair: Pair, has_parts: bool, label: str, notebook: Noteb
             "wrong", "split_differs", where, f"says {split}, but {pair.image_label} lies in {pair.part}.", fix
         )
         return pair.part
-    return cast("Part", split)
+    return split
 
 
 def _fold_of(row: Row, label: str, notebook: Notebook) -> int | None:
@@ -372,7 +425,9 @@ def place_by_rows(
     row_of: Mapping[str, Row], label: str, spec: DatasetSpec, pairs: Sequence[Pair], notebook: Notebook
 ) -> tuple[Placed, ...]:
     """As `place_pairs`, from the row of each pair, by the pair's name; label: the file of the rows, for people."""
-    has_parts = any(pair.part != "train" for pair in pairs) or any(pair.name.startswith("train/") for pair in pairs)
+    has_parts = any(pair.part != "train" for pair in pairs) or any(
+        part_named(word) for pair in pairs for word in pair.name.split("/")[:-1]
+    )
     groups = {name: row.group for name, row in row_of.items() if row.group}
     if spec.group_pattern:
         if groups:

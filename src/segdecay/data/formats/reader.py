@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from segdecay.config.schema import Task
 from segdecay.data.checks.findings import Fault, Notebook
-from segdecay.data.checks.labels import MaskPalette, MaskValues, colour_fault
+from segdecay.data.checks.labels import MANY_VALUES, MaskPalette, MaskValues, colour_fault
 from segdecay.data.dataset import IGNORE
 from segdecay.data.formats.base import Facts, Sample, Seen, measured
 from segdecay.data.formats.pairing import Placed
@@ -27,6 +27,7 @@ from segdecay.data.images.decode import (
     UnusableError,
     read_image,
     read_mask,
+    resize_mask,
     turned,
 )
 from segdecay.data.images.label_maps import (
@@ -76,6 +77,8 @@ def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> li
                 if one.n_bands > most
                 else f"Save it with {most} bands, or set bands: {kept} for all."
             )
+            if {one.n_bands, most} in ({1, 3}, {1, 4}, {2, 3}):
+                fix = "Set grey_as_rgb: true (grey images become RGB), or save all alike."
             faults.append(
                 Fault("wrong", "bands_differ", one.file, f"has {_count(one)}, the set has {most} ({files} files).", fix)
             )
@@ -150,8 +153,13 @@ class PairReader:
         tables: tuple[ValueTable, ColourTable | None],
         digests: Mapping[Path, str],
         notebook: Notebook,
+        classes: tuple[str, ...] = (),
     ) -> None:
-        self._spec, self._digests, self._notebook = spec, digests, notebook
+        self._spec, self._digests, self._notebook, self._classes = spec, digests, notebook, classes
+        self._label_of = _labels_by_value(spec, classes)
+        self._other = None if spec.other is None else classes.index(spec.other)
+        self._has_transparent = "transparent" in spec.model_fields_set
+        self._transparent = IGNORE if spec.transparent is None else classes.index(spec.transparent)
         self._tables = tables
         self._values, self._colours = tables
         self._read_image = partial(read_image, depth=depth_of(spec))
@@ -171,7 +179,7 @@ class PairReader:
 
         def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
             noted = Notebook()
-            reader = PairReader(self._spec, self._tables, self._digests, noted)
+            reader = PairReader(self._spec, self._tables, self._digests, noted, self._classes)
             sample = read(reader, item, noted)
             return reader, noted, None if sample is None else measured(sample)
 
@@ -187,15 +195,18 @@ class PairReader:
     def read(self, placed: Placed) -> Sample | None:
         """The decoded pair, or None when it cannot be used; the notebook then says why."""
         pair = placed.pair
-        image = self._picture(pair.image, pair.image_label, self._read_image)
-        mask = self._picture(pair.mask, pair.mask_label, read_mask)
+        image = self._picture(pair.image, pair.image_label, partial(self._read_image, page=pair.page))
+        mask = self._picture(pair.mask, pair.mask_label, partial(read_mask, page=pair.page, wide=True))
         pixels, empty = self._pixels(image, pair.image_label)
-        labels, counts = (None, None) if mask is None else self._labels(mask, pair.mask_label)
+        size = None if pixels is None else pixels.shape[:2]
+        labels, counts = (None, None) if mask is None else self._labels(mask, pair.mask_label, size)
+        if self._spec.resize_masks and labels is not None and size is not None and labels.shape != size:
+            labels, counts = _resized(labels, size), None
         if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
             return None
         seen = None if counts is None or empty is not None else Seen(content_of(pixels), counts)
         labels = _ignored_where(empty, labels)
-        both = self._digests[pair.image] + self._digests[pair.mask]
+        both = self._digests[pair.image] + self._digests[pair.mask] + ("" if pair.page is None else str(pair.page))
         digest = hashlib.sha256(both.encode()).hexdigest()
         return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels, seen)
 
@@ -247,6 +258,9 @@ class PairReader:
         if image is None:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
+        if self._spec.grey_as_rgb and upright.pixels.shape[2] <= 2 and image.n_bands is None:
+            upright = _as_rgb(upright)
+            image = upright
         n_bands = image.n_bands or upright.pixels.shape[2]
         opaque = image.mode in {"LA", "RGBA"} and bool(upright.pixels[..., -1].min() == 255)
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
@@ -259,17 +273,40 @@ class PairReader:
         is_whole = chosen == list(range(upright.pixels.shape[2]))
         return upright.pixels if is_whole else upright.pixels[..., chosen], empty
 
-    def _labels(self, mask: Picture, label: str) -> tuple[U8 | None, I64 | None]:
-        """Class indices (H, W), and where they are known already their counts (256,)."""
-        picture = self._without_alpha(turned(mask) if self._spec.exif == "apply" else mask, label)
+    def _labels(self, mask: Picture, label: str, size: tuple[int, ...] | None) -> tuple[U8 | None, I64 | None]:
+        """Class indices (H, W), and where they are known already their counts (256,). size: of the image."""
+        mask = turned(mask) if self._spec.exif == "apply" else mask
+        if self._spec.one_hot:
+            return self._hottest(mask, label, size), None
+        if mask.pages > 1:
+            seen = f"has {mask.pages} pages; pages are no colours."
+            fix = "Set pages: frames if each page is the mask of a frame, or one_hot: true if each page is a class."
+            self._notebook.fault("wrong", "mask_pages", label, seen, fix)
+            return None, None
+        clear = mask.pixels[..., -1] == 0 if self._has_transparent and mask.mode in {"LA", "RGBA"} else None
+        picture = self._without_alpha(mask, label)
         if picture is None:
             return None, None
+        if self._spec.threshold is not None:
+            return self._above(picture, label), None
+        if picture.wide is not None:
+            return self._of_wide(picture.wide, label), None
+        labels, counts = self._of_bytes(picture, label, clear)
+        if labels is None or clear is None:
+            return labels, counts
+        return np.where(clear, np.uint8(self._transparent), labels), None
+
+    def _of_bytes(self, picture: Picture, label: str, clear: Bits | None) -> tuple[U8 | None, I64 | None]:
+        """Labels of a mask of 8 bits: of its colours where colours have a meaning, else of its values."""
         pixels = picture.pixels
         if self._colours is not None:
             colours = _as_colours(picture)
-            labels, strange = labels_of_colours(colours, self._colours)
+            labels, strange = labels_of_colours(colours, self._colours, but=clear)
             if self._has_merged_colours:
                 self.colours |= set(np.unique(pack(colours)).tolist())
+            if strange and self._other is not None:
+                known = np.isin(pack(colours), self._colours.keys)
+                return np.where(known, labels, np.uint8(self._other)), None
             if strange:
                 stated = [unpack(int(key)) for key in self._colours.keys]
                 fault = colour_fault(label, strange, is_mapped=True, lossy=picture.lossy, stated=stated)
@@ -286,22 +323,101 @@ class PairReader:
             self.palettes.append(MaskPalette(label, {i: picture.colours[i] for i in used if i < len(picture.colours)}))
         return labels, self._values.counts_of_classes(counts)
 
+    def _of_wide(self, values: npt.NDArray[Any], label: str) -> U8 | None:
+        """Labels of a mask whose values 8 bits cannot hold: negative, large, fractions, NaN (which is ignored)."""
+        if values.shape[2] != 1:
+            seen = f"is a {values.dtype} mask of {values.shape[2]} bands."
+            fix = "One number a pixel is read; one_hot: true reads a band a class."
+            self._notebook.fault("wrong", "mask_bands", label, seen, fix)
+            return None
+        flat = values[..., 0]
+        held, place = np.unique(flat, return_inverse=True)
+        meaning = np.full(len(held), IGNORE, dtype=np.uint8)
+        strange = []
+        for number, value in enumerate(held.tolist()):
+            if value != value:
+                n = int((place == number).sum())
+                seen = f"holds NaN in {100 * n / flat.size:.1f} % of its pixels: ignored."
+                self._notebook.fault("note", "mask_nan", label, seen)
+            elif value in self._label_of:
+                meaning[number] = self._label_of[value]
+            elif self._other is not None:
+                meaning[number] = self._other
+            else:
+                strange.append(number)
+        if strange:
+            self._notebook.note([self._wide_fault(held[strange], np.bincount(place.ravel())[strange], flat, label)])
+        return meaning[place].reshape(flat.shape)
+
+    def _wide_fault(self, strange: npt.NDArray[Any], counts: I64, values: npt.NDArray[Any], label: str) -> Fault:
+        """What a mask of many bits holds that nothing claims."""
+        if values.dtype.kind == "f" and (strange != np.rint(strange)).any():
+            low, high = float(np.nanmin(values)), float(np.nanmax(values))
+            seen = f"is a {values.dtype} mask of fractions holding {low:g}–{high:g}: probabilities?"
+            fix = f"Set threshold: {(low + high) / 2:g} for two classes, or save class indices as 8-bit grey PNG."
+            return Fault("wrong", "deep_mask", label, seen, fix)
+        if len(strange) >= MANY_VALUES:
+            bits = "16-bit" if values.dtype.itemsize <= 4 and values.dtype.kind in "ui" else str(values.dtype)
+            seen = f"is a {bits} mask holding {values.min():g}–{values.max():g}; class indices are 0–254."
+            fix = "Numbered by object? Set values: {0: background} and other: CLASS. Else map the values under values."
+            return Fault("wrong", "deep_mask", label, seen, fix)
+        named = ", ".join(f"{value:g} ({n} px)" for value, n in zip(strange.tolist(), counts.tolist(), strict=True))
+        wide = ", ".join(f"{value:g}" for value in strange.tolist())
+        fix = f"Map them under values, or list them under ignore: [{wide}]."
+        return Fault("wrong", "label_out_of_range", label, f"holds {named}, which no class claims.", fix)
+
+    def _above(self, picture: Picture, label: str) -> U8 | None:
+        """Labels 0 and 1 of a mask by the threshold; NaN is ignored."""
+        values = picture.pixels if picture.wide is None else picture.wide
+        if values.shape[2] != 1 and not (values == values[..., :1]).all():
+            seen = f"is a mask of {values.shape[2]} bands; threshold takes one number a pixel."
+            self._notebook.fault("wrong", "mask_bands", label, seen, "Save it grey.")
+            return None
+        assert self._spec.threshold is not None  # noqa: S101  (of _labels)
+        labels: U8 = (values[..., 0] >= self._spec.threshold).astype(np.uint8)
+        return np.where(np.isnan(values[..., 0]), np.uint8(IGNORE), labels) if values.dtype.kind == "f" else labels
+
+    def _hottest(self, mask: Picture, label: str, size: tuple[int, ...] | None) -> U8 | None:
+        """The band with the largest value; bands may come first in an array."""
+        values = mask.pixels if mask.wide is None else mask.wide
+        if size is not None and values.shape[:2] != size and values.shape[1:] == size:
+            values = np.moveaxis(values, 0, -1)
+        if values.shape[2] != len(self._classes):
+            seen = f"has {values.shape[2]} bands, and there are {len(self._classes)} classes."
+            self._notebook.fault("wrong", "mask_bands", label, seen, "one_hot: true needs one band a class.")
+            return None
+        most = values.max(axis=2)
+        tied = int(((values == most[..., None]).sum(axis=2) > 1).sum())
+        if tied:
+            seen = f"has no single largest band in {tied} pixels: they are of no class, or of several."
+            self._notebook.fault("wrong", "not_one_hot", label, seen, "Give each pixel one class.")
+        hottest: U8 = values.argmax(axis=2).astype(np.uint8)
+        return hottest
+
     def _without_alpha(self, mask: Picture, label: str) -> Picture | None:
         """A mask without its alpha band where that says nothing; a mask with real transparency is refused."""
         if mask.mode not in {"LA", "RGBA"}:
-            if mask.mode in {"1", "L", "P", "RGB"}:
+            if mask.mode in {"1", "L", "P", "RGB"} or mask.wide is not None:
                 return mask
+            if mask.mode == "CMYK":
+                self._notebook.fault("wrong", "mask_bands", label, "is a mask in CMYK.", "Save it as RGB or grey PNG.")
+                return None
             self._notebook.fault(
                 "wrong", "mask_bands", label, f"is a mask with bands {mask.mode}.", "Save it as 8-bit grey PNG."
             )
             return None
-        share = float((mask.pixels[..., -1] < 255).mean()) * 100
-        if share > 0:
+        alpha = mask.pixels[..., -1]
+        is_said = self._has_transparent and bool(((alpha == 0) | (alpha == 255)).all())
+        share = float((alpha < 255).mean()) * 100
+        if share > 0 and not is_said:
             seen = f"is a mask with an alpha band, transparent in {share:.1f} % of its pixels."
-            self._notebook.fault(
-                "wrong", "mask_alpha", label, seen, "What does transparent mean? Save the classes without alpha."
-            )
+            fix = "What does transparent mean? Set transparent: CLASS (null: ignored), or save it without alpha."
+            if self._has_transparent:
+                fix = "Some of it is neither clear nor opaque: smoothed edges. Export it without anti-aliasing."
+            self._notebook.fault("wrong", "mask_alpha", label, seen, fix)
             return None
+        if is_said:
+            return Picture(mask.pixels[..., :-1], mask.mode.removesuffix("A"), 1, mask.lossy)
         self._notebook.fault(
             "note", "mask_alpha_opaque", label, "has an alpha band that is opaque everywhere; it is left out."
         )
@@ -319,12 +435,38 @@ class PairReader:
             return True
         seen = f"is {_size_text(shown)} (width x height), its mask {_size_text(labels.shape)}"
         fix = "Re-export both in one size."
+        if _resized(labels, shown).shape == shown:
+            fix = "Re-export both in one size, or set resize_masks: true (nearest neighbour)."
         if turns and shown[::-1] == labels.shape:
             way, value = ("unrotated", "ignore") if self._spec.exif == "apply" else ("rotated", "apply")
             seen += f"; EXIF orientation {image.orientation}: the mask fits the {way} pixels"
             fix = f"Set exif: {value}, or re-export."
         self._notebook.fault("wrong", "size_mismatch", pair.image_label, f"{seen}.", fix)
         return False
+
+
+def _labels_by_value(spec: DatasetSpec, classes: tuple[str, ...]) -> dict[float, int]:
+    """The label of every value that means something: of `values`, else the class indices; ignored ones are IGNORE."""
+    found: dict[float, int] = {value: classes.index(name) for value, name in spec.values.items() if name in classes}
+    found = found or {index: index for index in range(len(classes))}
+    return found | {float(value): IGNORE for value in spec.ignore if isinstance(value, int)}
+
+
+def _as_rgb(picture: Picture) -> Picture:
+    """Grey as three equal bands; an alpha band stays the last."""
+    pixels = np.concatenate([np.repeat(picture.pixels[..., :1], 3, axis=2), picture.pixels[..., 1:]], axis=2)
+    empty = None
+    if picture.empty is not None:
+        empty = np.concatenate([np.repeat(picture.empty[..., :1], 3, axis=2), picture.empty[..., 1:]], axis=2)
+    mode = "RGBA" if pixels.shape[2] == 4 else "RGB"
+    return replace(picture, pixels=pixels, empty=empty, mode=mode)
+
+
+def _resized(labels: U8, size: tuple[int, ...]) -> U8:
+    """Labels (H, W) in the size of their image where the aspect ratios are equal within a pixel; else as they are."""
+    height, width = labels.shape
+    is_alike = abs(height * size[1] - width * size[0]) <= max(*size, height, width)
+    return resize_mask(labels, (size[0], size[1])) if is_alike else labels
 
 
 def _ignored_where(empty: Bits | None, labels: U8) -> U8:

@@ -17,6 +17,7 @@ from segdecay.data.formats.folders import FolderSource
 from segdecay.data.formats.image_labels import Labelled, LabelledSource, Listing, image_of, part_of, validated_classes
 from segdecay.data.formats.pairing import (
     LABEL_COLUMNS,
+    READABLE,
     SUFFIXES,
     Pair,
     Placed,
@@ -228,7 +229,7 @@ def list_table(root: Path, spec: DatasetSpec) -> Listing:
     tops = {path.parts[0] for path in files.values() if len(path.parts) > 1}
     pairs = [image_of(root, spec.images, path, part_of(path, tops)) for path in files.values()]
     if not pairs:
-        raise DataError(f"{root / spec.images} holds no image (PNG, JPEG, TIFF, .npy or .mat).")
+        raise DataError(f"{root / spec.images} holds no image ({READABLE}).")
     rows = read_rows(root / spec.labels, LABEL_COLUMNS)
     known = class_names(spec, root)
     labels = sorted({row.label for row in rows if row.label}, key=natural_key)

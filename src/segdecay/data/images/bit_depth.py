@@ -15,7 +15,9 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal
 
@@ -110,23 +112,27 @@ def depth_from_json(scale: Any, nodata: Any) -> Depth:
 
 @dataclass(frozen=True)
 class Raw:
-    """A file's values as they are stored, (H, W, B). mode: of Pillow where one fits; nodata: what the file says."""
+    """A file's values as they are stored, (H, W, B). mode: of Pillow where one fits; nodata: what the file says.
+
+    pages: of a TIFF whose pages became bands; each has B / pages bands.
+    """
 
     values: Array
     mode: str
     orientation: int = 1
     nodata: float | None = None
     colours: tuple[tuple[int, int, int], ...] = ()
+    pages: int = 1
 
 
-def raw_of(content: bytes) -> Raw | None:
-    """The values of a TIFF, .npy or .mat file; None for anything else.
+def raw_of(content: bytes, page: int | None = None) -> Raw | None:
+    """The values of a TIFF (or of one of its pages, from 0), .npy or .mat file; None for anything else.
 
     Raises:
         UnusableError: damaged, too large, or of a kind that cannot be read.
     """
     if content[:4] in TIFF_MARKS:
-        return _with_bands(_read("TIFF", _read_tiff, content))
+        return _with_bands(_read("TIFF", partial(_read_tiff, page=page), content))
     if content[:6] == NPY_MARK:
         return _with_bands(_read(".npy file", _read_npy, content))
     if content[:10] == MAT_73_MARK:
@@ -163,32 +169,61 @@ def refuse_hollow(n_bytes: int, content: bytes) -> None:
         raise UnusableError("unreadable", seen, "Copy or export it again.")
 
 
-def _read_tiff(content: bytes) -> Raw:
+def count_pages(path: Path) -> int:
+    """Pages of a TIFF that are pictures of one size; 1 for any other file, also for one that cannot be read.
+
+    Bands that are stored one after the other (planar) are no pages.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) not in TIFF_MARKS:
+                return 1
+        with no_warnings(), tifffile.TiffFile(path) as file:
+            return _pages_of(file.series[0])
+    except FAULTS:
+        return 1
+
+
+def _pages_of(series: tifffile.TiffPageSeries) -> int:
+    return math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS")
+
+
+def _read_tiff(content: bytes, page: int | None = None) -> Raw:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        series, page = file.series[0], file.pages.first
-        n_bytes = math.prod(series.shape) * np.dtype(series.dtype).itemsize
-        _refuse_large(n_bytes)
-        refuse_hollow(n_bytes, content)
-        # a large file is decoded, strip by strip or tile by tile, into a mapped temporary file
-        values = np.asarray(series.asarray(maxworkers=1, out="memmap" if n_bytes > MAPPED_BYTES else None))
-        axes = series.axes
-        if "Y" not in axes or "X" not in axes:
-            raise ValueError(f"its axes are {axes}")
-        values = np.moveaxis(values, (axes.index("Y"), axes.index("X")), (0, 1))
-        values = values.reshape(*values.shape[:2], -1)
-        photometric, extra = page.photometric, tuple(getattr(page, "extrasamples", ()) or ())
-        tags = {code: page.tags[code].value for code in (GDAL_NODATA, 274) if code in page.tags}
-        colours: tuple[tuple[int, int, int], ...] = ()
-        if photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-            colours = tuple((int(r) >> 8, int(g) >> 8, int(b) >> 8) for r, g, b in np.asarray(page.colormap).T)
-        if photometric == tifffile.PHOTOMETRIC.MINISWHITE and values.dtype in (np.uint8, np.bool_):
-            values = ~values
+        first, n_pages = file.pages.first, _pages_of(file.series[0])
+        if page is not None and n_pages == len(file.pages):
+            return _of_series(file.pages[page], first, content, 1)  # type: ignore[arg-type]
+        raw = _of_series(file.series[0], first, content, n_pages)
+        if page is None:
+            return raw
+        each = raw.values.shape[2] // n_pages  # all pages lie in one block: tifffile's own kind of stack
+        return replace(raw, values=raw.values[..., page * each : (page + 1) * each], pages=1)
+
+
+def _of_series(series: tifffile.TiffPageSeries, page: Any, content: bytes, pages: int) -> Raw:
+    n_bytes = math.prod(series.shape) * np.dtype(series.dtype).itemsize
+    _refuse_large(n_bytes)
+    refuse_hollow(n_bytes, content)
+    # a large file is decoded, strip by strip or tile by tile, into a mapped temporary file
+    values = np.asarray(series.asarray(maxworkers=1, out="memmap" if n_bytes > MAPPED_BYTES else None))
+    axes = series.axes
+    if "Y" not in axes or "X" not in axes:
+        raise ValueError(f"its axes are {axes}")
+    values = np.moveaxis(values, (axes.index("Y"), axes.index("X")), (0, 1))
+    values = values.reshape(*values.shape[:2], -1)
+    photometric, extra = page.photometric, tuple(getattr(page, "extrasamples", ()) or ())
+    tags = {code: page.tags[code].value for code in (GDAL_NODATA, 274) if code in page.tags}
+    colours: tuple[tuple[int, int, int], ...] = ()
+    if photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        colours = tuple((int(r) >> 8, int(g) >> 8, int(b) >> 8) for r, g, b in np.asarray(page.colormap).T)
+    if photometric == tifffile.PHOTOMETRIC.MINISWHITE and values.dtype in (np.uint8, np.bool_):
+        values = ~values
     bands = values.shape[2]
     is_rgb = photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
     mode = "RGBA" if is_rgb and bands == 4 and extra[:1] in ((1,), (2,)) else "RGB" if is_rgb and bands == 3 else ""
     turn = tags.get(274, 1)
     orientation = int(turn) if isinstance(turn, int) and 1 <= turn <= 8 else 1
-    return Raw(values, "P" if colours else mode, orientation, _number(tags.get(GDAL_NODATA)), colours)
+    return Raw(values, "P" if colours else mode, orientation, _number(tags.get(GDAL_NODATA)), colours, pages)
 
 
 def _number(text: Any) -> float | None:
@@ -236,7 +271,7 @@ def _with_bands(raw: Raw) -> Raw:
         kind = f"{values.dtype} of shape {list(raw.values.shape)}"
         raise UnusableError("array_shape", f"is {kind}; numbers (H, W) or (H, W, bands) are read.", "Save it so.")
     mode = raw.mode or {1: "L"}.get(values.shape[2], f"{values.shape[2]} bands")
-    return Raw(values, mode, raw.orientation, raw.nodata, raw.colours)
+    return Raw(values, mode, raw.orientation, raw.nodata, raw.colours, raw.pages)
 
 
 def expanded(raw: Raw) -> Raw:

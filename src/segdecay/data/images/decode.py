@@ -1,5 +1,6 @@
-"""One file's bytes to uint8 pixels, or the reason why not; and resizing. Knows PNG and JPEG, deep.py the other kinds;
-nothing of data sets.
+"""One file's bytes to uint8 pixels, or the reason why not; and resizing.
+
+Pillow reads PNG, JPEG, GIF, WebP, BMP and PNM; TIFF, .npy and .mat are read by bit_depth.py. Other formats are named.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,24 @@ U8 = npt.NDArray[np.uint8]
 
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
-FORMATS = ("PNG", "JPEG")  # JPEG brings MPO, the files of some phones, with it
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM")  # JPEG brings MPO, the files of some phones, with it
+MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+NOT_READ = (  # where in a file, which bytes, whose they are, and what converts it
+    (4, b"ftyphei", "HEIC", "Save it as PNG or JPEG."),
+    (4, b"ftypmif1", "HEIC", "Save it as PNG or JPEG."),
+    (4, b"ftypavif", "AVIF", "Save it as PNG or JPEG."),
+    (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000", "Save it as PNG or TIFF."),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000", "Save it as PNG or TIFF."),
+    (128, b"DICM", "DICOM", "Save each slice as .npy or TIFF, with pydicom for one."),
+    (344, b"n+1\0", "NIfTI", "Save each slice as .npy or TIFF, with nibabel for one."),
+    (344, b"ni1\0", "NIfTI", "Save each slice as .npy or TIFF, with nibabel for one."),
+    (0, b"\x89HDF\r\n", "HDF5", "Save each array as .npy."),
+    (0, b"NRRD", "NRRD", "Save each slice as .npy or TIFF."),
+    (0, b"8BPS", "Photoshop", "Save it as PNG."),
+    (0, b"%PDF", "PDF", "Save each page as PNG."),
+    (0, b"PK\x03\x04", "ZIP (or .npz)", "Unpack it; arrays are read from .npy."),
+    (0, b"\x1f\x8b", "gzip (NIfTI, where the name ends in .nii.gz)", "Unpack it, and save each slice as .npy or TIFF."),
+)
 BAND_NAMES = {"L": "grey", "LA": "grey + alpha", "RGB": "RGB", "RGBA": "RGB + alpha"}
 STRIP_BYTES = 1 << 25
 TURN_TAG = 0x0112  # EXIF orientation
@@ -62,6 +80,8 @@ class Picture:
     colours: tuple[tuple[int, int, int], ...] = ()  # of a palette file
     empty: Bits | None = None  # (H, W, B): where there is no data
     n_bands: int | None = None  # of the file, where only the chosen ones were decoded
+    wide: npt.NDArray[Any] | None = None  # (H, W, B): a mask's values as stored, where uint8 cannot hold them
+    pages: int = 1  # of a TIFF, whose pages became bands
 
 
 def _png_bits(content: bytes) -> int:
@@ -87,11 +107,29 @@ def _open(content: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:  # twice the limit
         raise _too_many_pixels() from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
-        known = content[:3] == b"\xff\xd8\xff" or content[:8] == b"\x89PNG\r\n\x1a\n"
-        inside = "is none of PNG, JPEG, TIFF, .npy and .mat inside."
+        format_name, fix = format_not_read(content)
+        if format_name:
+            raise UnusableError("format_not_read", f"is {format_name} inside, which is not read.", fix) from error
+        known = content.startswith(MARKS) or content[8:12] == b"WEBP"
+        inside = "is no picture inside (PNG, JPEG, GIF, WebP, BMP, PNM, TIFF, .npy and .mat are read)."
         reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
+    if getattr(image, "n_frames", 1) > 1 and image.format in {"GIF", "WEBP"}:
+        seen = f"is a moving picture of {getattr(image, 'n_frames', 1)} frames."
+        raise UnusableError("moving", seen, "Save each frame as a file of its own.")
     return image
+
+
+def format_not_read(content: bytes) -> tuple[str, str]:
+    """The name of a known format that is not read, and what converts it; empty for any other content.
+
+    >>> format_not_read(bytes(128) + b"DICM")[0], format_not_read(b"BM")[0]
+    ('DICOM', '')
+    """
+    for start, mark, name, fix in NOT_READ:
+        if content[start : start + len(mark)] == mark:
+            return name, fix
+    return "", ""
 
 
 def _too_many_pixels() -> UnusableError:
@@ -134,17 +172,19 @@ def _array(image: Image.Image) -> U8:
     return pixels
 
 
-def read_image(content: bytes, depth: Depth = PLAIN) -> Picture:
-    """An image's pixels in its own bands: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette files are expanded.
+def read_image(content: bytes, depth: Depth = PLAIN, page: int | None = None) -> Picture:
+    """An image's pixels in its own bands: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette and CMYK become RGB.
 
-    depth: how more than 8 bits become 8.
+    depth: how more than 8 bits become 8; page: of a TIFF, from 0; None takes all pages as bands.
 
     Raises:
         UnusableError: damaged, empty, too large, more than 8 bits a band without a scale, bands that have no meaning
             here, or pixels without data of which nobody spoke.
     """
-    raw = raw_of(content)
+    raw = raw_of(content, page)
     if raw is not None:
+        if raw.pages > 1 and raw.values.shape[2] > raw.pages:
+            raise _several_pages(raw)
         return _of_raw(expanded(raw), depth)
     image = _open(content)
     mode = image.mode
@@ -157,6 +197,8 @@ def read_image(content: bytes, depth: Depth = PLAIN) -> Picture:
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif mode == "1":
         image = image.convert("L")
+    elif mode == "CMYK":
+        image = image.convert("RGB")
     elif mode not in BAND_NAMES:
         raise UnusableError("bands_unknown", f"has bands {mode}; grey and RGB are read.", "Save it as RGB.")
     pixels = _array(image)
@@ -169,33 +211,50 @@ def _of_raw(raw: Raw, depth: Depth) -> Picture:
     return Picture(pixels, raw.mode, raw.orientation, lossy=False, empty=empty, n_bands=chosen)
 
 
-def _mask_of_raw(raw: Raw) -> Picture:
-    """A mask of whole numbers 0–255 in one band, or of colours."""
-    values = raw.values
-    low, high = (float(one) for one in (values.min(), values.max()))
-    if not (np.isfinite(values).all() and low >= 0 and high <= 255 and (values == np.rint(values)).all()):
-        seen = f"is a {values.dtype} mask holding {low:g}–{high:g}; class indices are 0–254."
-        raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
-    mode = raw.mode if values.shape[2] != 3 else "RGB"
-    return Picture(values.astype(np.uint8), mode, raw.orientation, lossy=False, colours=raw.colours)
+def _several_pages(raw: Raw) -> UnusableError:
+    each = raw.values.shape[2] // raw.pages
+    seen = f"has {raw.pages} pages of {each} band{'s' if each > 1 else ''}."
+    fix = "Set pages: frames if each page is an image with its mask; else save one page a file."
+    return UnusableError("pages", seen, fix)
 
 
-def read_mask(content: bytes) -> Picture:
+def _mask_of_raw(raw: Raw, *, wide: bool) -> Picture:
+    """A mask of whole numbers 0–255 in one band, or of colours; other values only where `wide` asks for them."""
+    values, is_rgb = raw.values, raw.values.shape[2] == 3 and raw.pages == 1
+    mode = "RGB" if is_rgb else raw.mode
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    low, high = (float(one) for one in (finite.min(), finite.max())) if finite.size else (math.nan, math.nan)
+    is_plain = finite.size == values.size and low >= 0 and high <= 255
+    if is_plain and (values.dtype.kind != "f" or bool((values == np.rint(values)).all())):
+        pixels = values.astype(np.uint8)
+        return Picture(pixels, mode, raw.orientation, lossy=False, colours=raw.colours, pages=raw.pages)
+    if wide:
+        pixels = np.zeros((*values.shape[:2], 1), dtype=np.uint8)
+        return Picture(pixels, mode, raw.orientation, lossy=False, wide=values, pages=raw.pages)
+    seen = f"is a {values.dtype} mask holding {low:g}–{high:g}; class indices are 0–254."
+    raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
+
+
+def read_mask(content: bytes, page: int | None = None, *, wide: bool = False) -> Picture:
     """A mask's pixels as they are stored: indices of a palette file, (H, W, 1), never its colours.
+
+    page: of a TIFF, from 0; wide: values that 8 bits cannot hold come as `Picture.wide`, and are no error.
 
     Raises:
         UnusableError: damaged, empty, too large, or more than 8 bits a band.
     """
-    raw = raw_of(content)
+    raw = raw_of(content, page)
     if raw is not None:
-        return _mask_of_raw(raw)
+        return _mask_of_raw(raw, wide=wide)
     image = _open(content)
     lossy = image.format in {"JPEG", "MPO"}
     if image.mode.startswith("I"):  # 16 bits that hold 8 lose nothing
-        wide = np.asarray(image)
-        if wide.min() >= 0 and wide.max() <= 255:
-            return Picture(wide.astype(np.uint8)[..., None], "L", 1, lossy)
-        seen = f"is a 16-bit mask holding {wide.min()}–{wide.max()}; class indices are 0–254."
+        stored = np.asarray(image)
+        if stored.min() >= 0 and stored.max() <= 255:
+            return Picture(stored.astype(np.uint8)[..., None], "L", 1, lossy)
+        if wide:
+            return Picture(np.zeros((*stored.shape, 1), dtype=np.uint8), "L", 1, lossy, wide=stored[..., None])
+        seen = f"is a 16-bit mask holding {stored.min()}–{stored.max()}; class indices are 0–254."
         raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
     if image.mode == "F":
         raise UnusableError("deep_mask", "is a mask of fractions.", "Save class indices as 8-bit grey PNG.")

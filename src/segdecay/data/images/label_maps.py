@@ -42,21 +42,26 @@ class ColourTable:
     index: U8
 
 
-def value_table(classes: Sequence[str], values: Mapping[int, str], ignore: Iterable[int | str]) -> ValueTable:
-    """The meaning of pixel values: `values` where it says anything, else value = class index.
+def value_table(
+    classes: Sequence[str], values: Mapping[int, str], ignore: Iterable[int | str], other: str | None = None
+) -> ValueTable:
+    """The meaning of pixel values: `values` where it says anything, else value = class index; other: of all the rest.
+
+    Values that 8 bits cannot hold are passed over.
 
     >>> table = value_table(("background", "road"), {0: "background", 255: "road"}, [7])
     >>> table.index[[0, 7, 255]].tolist(), table.claimed.sum()
     ([0, 255, 1], np.int64(3))
     """
-    index = np.full(256, IGNORE, dtype=np.uint8)
-    claimed = np.zeros(256, dtype=bool)
+    index = np.full(256, IGNORE if other is None else classes.index(other), dtype=np.uint8)
+    claimed = np.full(256, other is not None)
     pairs = [(key, classes.index(name)) for key, name in values.items()] or list(
         zip(range(255), range(len(classes)), strict=False)
     )
     for value, label in [*pairs, *((value, IGNORE) for value in ignore if isinstance(value, int))]:
-        index[value] = label
-        claimed[value] = True
+        if 0 <= value <= 255:
+            index[value] = label
+            claimed[value] = True
     return ValueTable(index, claimed)
 
 
@@ -106,11 +111,13 @@ def count_values(values: U8) -> I64:
 def labels_of_colours(
     mask: U8,  # (H, W, 3)
     table: ColourTable,
+    but: npt.NDArray[np.bool_] | None = None,  # (H, W): where colours say nothing
 ) -> tuple[U8, dict[Colour, int]]:
     """Class indices (H, W), and the pixels of every colour that nothing claims, most frequent first."""
     packed = pack(mask)
     place = np.minimum(np.searchsorted(table.keys, packed), len(table.keys) - 1)
     known = table.keys[place] == packed
+    known = known if but is None else known | but
     labels = np.where(known, table.index[place], np.uint8(IGNORE))
     return labels, {} if known.all() else colour_counts(mask[~known])
 
@@ -124,5 +131,5 @@ def colour_counts(pixels: npt.NDArray[np.uint8]) -> dict[Colour, int]:
 
 def tables_of(spec: DatasetSpec, classes: Sequence[str]) -> tuple[ValueTable, ColourTable | None]:
     """The look-ups that a spec asks for; no colour table when masks hold numbers."""
-    values = value_table(classes, spec.values, spec.ignore)
+    values = value_table(classes, spec.values, spec.ignore, spec.other)
     return values, colour_table(classes, spec.colors, spec.ignore) if spec.colors else None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from segdecay.config.schema import RunConfig
 from segdecay.data.checks.findings import Finding, Level, names_of, ordered
 from segdecay.data.dataset import POOL, Dataset, class_pixels
 from segdecay.data.formats.pairing import natural_key
@@ -344,3 +345,32 @@ def _given(dataset: Dataset, pool: Sequence[int]) -> list[Fold]:
         )
         raise DataError(f"folds: given needs folds; {seen}. Give folds in groups.csv, or use folds: groups.")
     return [_fold(pool, validation)]
+
+
+FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
+
+
+def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
+    """The folds of this data and configuration; the same every time.
+
+    Raises:
+        DataError: as `fold_plan`; where no number is asked for, what stands against the smallest.
+    """
+    search = config.search
+    asked: tuple[int, ...] = FOLDS if search.folds is None else (search.folds,)
+    if search.honest == "holdout":
+        asked = tuple(n_folds + 1 for n_folds in asked)  # one of them is no fold of the search
+    for n_folds in asked:
+        try:
+            return fold_plan(
+                dataset,
+                method=search.method,
+                n_folds=n_folds,
+                seed=config.seed,
+                block_gap=search.block_gap,
+                allow_missing=search.allow_missing,
+            )
+        except DataError:
+            if n_folds == asked[-1]:
+                raise
+    raise AssertionError("some number of folds is always tried")

@@ -1,0 +1,53 @@
+"""What `init` answers with: guessed keys with their reasons, and a question where a guess would be a bet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Idea:
+    """One guessed key of dataset.yaml, or a remark (key None)."""
+
+    key: str | None
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to a question: what it means, and the lines of dataset.yaml (or the step) that say it."""
+
+    meaning: str
+    lines: str
+
+
+class Question(Exception):  # noqa: N818  (no fault of anybody: a guess that only the user can make)
+    """What lies there has several readings.
+
+    >>> print(Question("Which folder holds masks?", [Answer("b does", "masks: b")]))
+    Which folder holds masks?
+    - b does:
+        masks: b
+    """
+
+    def __init__(self, text: str, answers: Sequence[Answer]) -> None:
+        self.text, self.answers = text, tuple(answers)
+        lines = [text]
+        for answer in answers:
+            lines += [f"- {answer.meaning}:", *(f"    {line}" for line in answer.lines.splitlines())]
+        super().__init__("\n".join(lines))
+
+
+def lines_of(**keys: Any) -> str:
+    r"""Lines of dataset.yaml.
+
+    >>> lines_of(masks="gt", values={0: "a"})
+    'masks: gt\nvalues:\n  0: a'
+    """
+    text: str = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
+    return text.rstrip()
