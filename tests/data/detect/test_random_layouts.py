@@ -10,7 +10,7 @@ from random_layouts import random_tree
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from layouts import count_verdicts, verdict_of
+from layouts import count_verdicts, verdict_of  # type: ignore[import-not-found]
 
 TREES = 48
 LEAST_RIGHT = 0.8
