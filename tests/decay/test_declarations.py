@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import transformers
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from torch import nn
 
 from segdecay.decay import attach, group_parameters

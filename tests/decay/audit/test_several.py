@@ -40,7 +40,7 @@ def test_a_parameter_in_two_optimizers_is_wrong_and_one_in_neither_too() -> None
     first = torch.optim.SGD(net[0].parameters(), lr=0.1)
     both = audit(net, [first, torch.optim.SGD(net.parameters(), lr=0.1)])
     assert both.codes("wrong") == ("in_two_groups",)
-    partly = audit(net, [first, torch.optim.SGD([net[2].weight], lr=0.1)])
+    partly = audit(net, [first, torch.optim.SGD([net[2].get_parameter("weight")], lr=0.1)])
     assert [f.parameters for f in partly.findings if f.code == "in_no_group"] == [("2.bias",)]
 
 
@@ -89,6 +89,8 @@ def test_a_summed_loss_with_n_times_lambda_is_right_and_a_mean_with_it_is_not(
 
 def test_groups_with_the_default_and_with_none_were_chosen() -> None:
     net = net_()
-    spared = [{"params": [net[0].weight, net[2].weight]}, {"params": [net[0].bias, net[2].bias], "weight_decay": 0.0}]
+    weights = [net.get_parameter(f"{i}.weight") for i in (0, 2)]
+    biases = [net.get_parameter(f"{i}.bias") for i in (0, 2)]
+    spared: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
     assert "default_decay" not in audit(net, torch.optim.AdamW(spared, lr=6e-5)).codes()
     assert "default_decay" in audit(net, torch.optim.AdamW(net.parameters(), lr=6e-5)).codes()
