@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segdecay.decay import REGULARIZERS, Bucket, Handle, Regularizer
+from segdecay.decay import REGULARIZERS, Bucket, Handle, Regularizer, attach
+from segdecay.decay.adaptation import Proof
 from segdecay.decay.groups import ParameterRow
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.decay.regularizers.l2 import L2
+from segdecay.errors import DecayError
 from segdecay.testing import RegularizerContract
 
 torch.set_num_threads(1)
@@ -265,6 +267,10 @@ def test_acting_twice_a_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         original(handle, optimizer)
 
     monkeypatch.setattr(Handle, "act_", twice)
+    with pytest.raises(DecayError, match="so that D would be 2 times what was asked"):  # the proof at attach sees it
+        TestDecoupled().test_an_idle_weight_follows_the_law()
+    untried = Proof("off", "Not tried.")
+    monkeypatch.setitem(attach.__globals__, "prove", lambda *_, **__: untried)
     with pytest.raises(AssertionError, match="the law says"):
         TestDecoupled().test_an_idle_weight_follows_the_law()
 
