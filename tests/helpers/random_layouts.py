@@ -97,4 +97,4 @@ def _save(path: Path, array: U8) -> None:
     picture = Image.fromarray(array)
     if path.suffix == ".gif" and array.ndim == 3:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
-    picture.save(path, **options)  # type: ignore[arg-type]
+    picture.save(path, **options)
