@@ -19,6 +19,7 @@ from segdecay.errors import ConfigError, did_you_mean, gather, unknown
 from segdecay.utils.yaml import load_mapping
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
+LARGEST = 1 << 64  # of a whole number that stands for a pixel's value
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
 
 
@@ -98,7 +99,9 @@ class DatasetSpec(Section):
     @classmethod
     def _numbers(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: float(one) if type(one) is int else one for key, one in value.items()}
+            return {k: float(v) if type(v) is int and abs(v) <= LARGEST else v for k, v in value.items()}
+        if type(value) is int and abs(value) > LARGEST:
+            raise ValueError("is too large for a number of a pixel")
         return float(value) if type(value) is int or value == "nan" else value
 
     @pydantic.field_validator("scale")
