@@ -29,7 +29,7 @@ import numpy.typing as npt
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.metrics.confusion import intersection_union, iou, mean_present
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.search.verdict import Candidate, Decision, decide
 
 F32 = npt.NDArray[np.float32]
@@ -122,7 +122,9 @@ def one_repeat(random: np.random.Generator, world: World) -> tuple[list[Candidat
             models[v, fold] = fit_ridge(features[trained], truth[trained], weights, penalty, k)
             predicted = (features[scored] @ models[v, fold]).argmax(axis=-1)
             counts[v].append([ev.Counts.of(confusions(predicted, truth[scored], k))])
-    candidates = [Candidate(Strength("total_decay", float(v)), cells, None, None, 0) for v, cells in enumerate(counts)]
+    candidates = [
+        Candidate(StrengthRecord("total_decay", float(v)), cells, None, None, 0) for v, cells in enumerate(counts)
+    ]
     new, new_truth, _ = draw_images(random, world, world.new_groups)
     columns = models.transpose(2, 0, 1, 3).reshape(world.features + 1, -1)
     scores = (new.reshape(-1, world.features + 1) @ columns).reshape(-1, n_strengths, world.folds, k)
@@ -256,7 +258,7 @@ def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> Non
     kinds: dict[str, int] = defaultdict(int)
     for folds, seed in itertools.product(itertools.combinations(range(len(by_fold)), n_folds), range(seeds)):
         candidates = [
-            Candidate(Strength("total_decay", v), [[cells[v, fold, seed]] for fold in folds], None, None, 0)
+            Candidate(StrengthRecord("total_decay", v), [[cells[v, fold, seed]] for fold in folds], None, None, 0)
             for v in values
         ]
         of = [groups[by_fold[fold]].tolist() for fold in folds]

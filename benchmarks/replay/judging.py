@@ -11,7 +11,7 @@ import numpy as np
 
 from replay.records import F64, Grid
 from replay.replaying import Replay
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.search.verdict import Candidate, decide
 
 CONFIDENCE = 0.95
@@ -54,7 +54,7 @@ def kind_of(replay: Replay, chosen: int) -> str | None:
         return None
     candidates = [
         Candidate(
-            Strength("total_decay", value),
+            StrengthRecord("total_decay", value),
             [[replay.counts(v, fold)] for fold in sorted(finished[v])] if v in finished else None,
             None if finished.get(v, set()).issuperset(shared) else "dropped",
             None,

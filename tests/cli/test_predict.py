@@ -19,7 +19,7 @@ from shapes import CLASSES, write_shapes
 
 from segdecay.cli.main import run as run_cli
 from segdecay.inference.model import load_predictor
-from segdecay.inference.predict import Predicted, Watcher, predict_files
+from segdecay.inference.predict import Predicted, PredictionWatcher, predict_files
 from segdecay.metrics.boundary import read_boundaries
 from segdecay.metrics.confusion import read_confusions, scores_of
 
@@ -186,7 +186,7 @@ def test_an_interrupt_keeps_the_list_of_what_is_done(tuned: tuple[Path, Path], t
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_files(predictor, images, tmp_path / "out", watcher=Watcher(on_done=interrupt))
+        predict_files(predictor, images, tmp_path / "out", watcher=PredictionWatcher(on_done=interrupt))
     held = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     assert [row["image"] for row in held] == [str(images[0])]
 

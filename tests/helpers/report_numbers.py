@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 
 CLASSES = (
     "background",
@@ -44,10 +44,10 @@ class Shape:
     has_stages: bool = False
 
 
-def strength(value: float) -> Strength:
+def strength(value: float) -> StrengthRecord:
     if value == 0:
-        return Strength("total_decay", 0.0, 0.0, None, 0.0)
-    return Strength("total_decay", value, value / 4, 60 / value, value)
+        return StrengthRecord("total_decay", 0.0, 0.0, None, 0.0)
+    return StrengthRecord("total_decay", value, value / 4, 60 / value, value)
 
 
 def means_of(shape: Shape) -> dict[float, float | None]:

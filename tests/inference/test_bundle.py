@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 
 from segdecay.errors import ModelError, RunError, SegdecayError
 from segdecay.inference.bundle import Bundle, load_bundle, write_bundle
-from segdecay.inference.card import SCHEMA, Card, ClassScore, Scored, Search, TrainedOn, read_card
+from segdecay.inference.card import SCHEMA, Card, CardScores, ClassScore, Search, TrainedOn, read_card
 from segdecay.inference.model_card import model_card
 from segdecay.models.unet import UNet
 
@@ -307,7 +307,8 @@ def test_the_model_card_says_data_scores_and_limits(tmp_path: Path, net: UNet) -
     card = _card(
         trained_on=TrainedOn(name="streets", fingerprint="f" * 64, images=80, parts={"train": 80, "test": 20}),
         search=Search(kind="chosen", sentence="D = 4 beats none.", criterion="miou", confidence=0.95,
-                      selection=Scored(mean=0.7), honest=Scored(mean=0.69, interval=(0.6, 0.75), method="bbc-cv")),
+                      selection=CardScores(mean=0.7),
+                      honest=CardScores(mean=0.69, interval=(0.6, 0.75), method="bbc-cv")),
         scores=(ClassScore(name="road", pixels=90_000, images=80, folds=0.9, interval=(0.88, 0.92), scored=0.91),
                 ClassScore(name="car", pixels=500, images=4, folds=0.4, interval=(0.1, 0.6), scored=None)),
         scored_on="test",

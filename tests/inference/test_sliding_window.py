@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from segdecay.errors import ConfigError
-from segdecay.inference.sliding_window import Block, Plan, axis_of, blended_blocks, plan_tiles, spans_of
+from segdecay.inference.sliding_window import TileBlock, TilePlan, axis_of, blended_blocks, plan_tiles, spans_of
 from segdecay.models.unet import UNet
 
 SIZES = st.tuples(st.integers(1, 400), st.integers(2, 6), st.integers(0, 3))
@@ -58,7 +58,7 @@ def test_all_faults_of_a_tiling_are_told_with_the_nearest_that_goes() -> None:
     assert "--overlap: a multiple of 32 from 0 to half of the tile is needed; saw 90. Take 32." in str(caught.value)
 
 
-def _assembled(blocks: list[Block], height: int, width: int) -> Tensor:
+def _assembled(blocks: list[TileBlock], height: int, width: int) -> Tensor:
     """Blocks as one picture; every pixel must be given exactly once."""
     whole = torch.full((len(blocks[0].values), height, width), float("nan"))
     for block in blocks:
@@ -121,7 +121,7 @@ def _logits(net: UNet, images: Tensor) -> Tensor:
     return found
 
 
-def _tiled_and_whole(net: UNet, plan: Plan, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[Tensor]:
+def _tiled_and_whole(net: UNet, plan: TilePlan, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[Tensor]:
     blocks = list(blended_blocks(lambda images: _logits(net, images), lambda top, bottom: image[top:bottom], plan))
     whole = _logits(net, torch.from_numpy(image).permute(2, 0, 1)[None])[0]
     return [_assembled(blocks, *image.shape[:2]), whole]

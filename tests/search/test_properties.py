@@ -14,7 +14,7 @@ from segdecay.config.schema import parse_config
 from segdecay.errors import ConfigError
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics.criteria import Criterion, build_criterion
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.search.verdict import Candidate, Decision, decide
 
 CLASSES = ("a", "b", "c")
@@ -35,7 +35,7 @@ def _candidates(rights: Sequence[float | tuple[float, ...]], seed: int, folds: i
     random = np.random.default_rng(seed)
     return [
         Candidate(
-            Strength("total_decay", float(value), lambda_=value / 10),
+            StrengthRecord("total_decay", float(value), lambda_=value / 10),
             [[_trial(random, np.asarray(right) + random.normal(0, 0.03))] for _ in range(folds)],
             None,
             0.9,
@@ -81,7 +81,9 @@ def test_the_order_of_folds_changes_nothing(rights: list[float], seed: int, orde
 def test_a_clearly_worse_setting_never_changes_the_winner(rights: list[float], seed: int, at: float) -> None:
     candidates = _candidates(rights, seed)
     random = np.random.default_rng(seed)
-    worse = Candidate(Strength("total_decay", at + 1e-3), [[_trial(random, 0.05)] for _ in range(3)], None, 0.1, 0)
+    worse = Candidate(
+        StrengthRecord("total_decay", at + 1e-3), [[_trial(random, 0.05)] for _ in range(3)], None, 0.1, 0
+    )
     one, other = _decide(candidates), _decide([*candidates, worse])
     assert other.settings[other.best].strength == one.settings[one.best].strength
 
@@ -166,7 +168,7 @@ def test_images_that_are_alike_in_a_group_widen_the_interval_of_a_score() -> Non
         parts = [_trial(random, 0.6 + random.normal(0, 0.1), 5) for _ in range(4)]
         counts.append([ev.Counts(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("hit", "union", "true")))])
     groups = [[i // 5 for i in range(20)]] * 3
-    plain = Candidate(Strength("total_decay", 0.0), counts, None, 0.9, 0)
+    plain = Candidate(StrengthRecord("total_decay", 0.0), counts, None, 0.9, 0)
     errors = [
         decide([plain], CLASSES, confidence=0.95, resamples=200, seed=1, groups=g).zero.standard_error or 0.0
         for g in (None, groups)
@@ -240,7 +242,7 @@ def test_intervals_cover_in_repeated_experiments() -> None:
     covered = {"named": 0, "selected": 0, "difference": 0, "chosen": 0}
     for number in range(repeats):
         counts = [[[_share_right(random, 25)] for _ in range(3)] for _ in range(4)]
-        candidates = [Candidate(Strength("total_decay", float(v)), c, None, 0.9, 0) for v, c in enumerate(counts)]
+        candidates = [Candidate(StrengthRecord("total_decay", float(v)), c, None, 0.9, 0) for v, c in enumerate(counts)]
         found = decide(candidates, ("a", "b"), confidence=0.95, resamples=200, seed=number)
         named, selected = found.settings[1].interval or (0, 0), found.selection.interval or (0, 0)
         difference = found.settings[1].difference_named or (0, 0)

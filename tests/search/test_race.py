@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdecay.search.race import NONE, Race, Seen, Trial, belief, likely_trials, next_trial, positions, standing, walk
+from segdecay.search.race import (
+    NONE,
+    Race,
+    SeenTrial,
+    Trial,
+    belief,
+    likely_trials,
+    next_trial,
+    positions,
+    standing,
+    walk,
+)
 
 VALUES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 X = positions(VALUES, none=0.0)
@@ -22,8 +33,8 @@ def scores(curve: np.ndarray, seed: int = 0, *, blocks: int = 5, noise: float = 
     return curve[:, None] + shared[None] + random.normal(0, noise, (len(curve), blocks))
 
 
-def run(race: Race, table: np.ndarray) -> list[Seen]:
-    seen, unfinished = walk(race, lambda trial: Seen(*trial, score=float(table[trial])))
+def run(race: Race, table: np.ndarray) -> list[SeenTrial]:
+    seen, unfinished = walk(race, lambda trial: SeenTrial(*trial, score=float(table[trial])))
     assert unfinished is None
     return seen
 
@@ -66,8 +77,8 @@ def test_a_lost_setting_never_runs_again_and_never_leads() -> None:
     race = Race(X, blocks=5, asked=9)
     table = scores(PEAK_AT_4)
 
-    def look_up(trial: Trial) -> Seen:
-        return Seen(*trial, score=None if trial[0] == 5 else float(table[trial]))
+    def look_up(trial: Trial) -> SeenTrial:
+        return SeenTrial(*trial, score=None if trial[0] == 5 else float(table[trial]))
 
     seen, _ = walk(race, look_up)
     assert [trial.block for trial in seen if trial.setting == 5] == [0]
@@ -75,9 +86,9 @@ def test_a_lost_setting_never_runs_again_and_never_leads() -> None:
 
 
 def test_a_collapsed_training_is_not_held_against_its_strength() -> None:
-    first = [Seen(s, 0, float(PEAK_AT_4[s])) for s in (0, 3, 7)]
-    collapsed = belief([*first, Seen(5, 0, 0.05, collapsed=True)], X).mean
-    believed = belief([*first, Seen(5, 0, 0.05)], X).mean
+    first = [SeenTrial(s, 0, float(PEAK_AT_4[s])) for s in (0, 3, 7)]
+    collapsed = belief([*first, SeenTrial(5, 0, 0.05, collapsed=True)], X).mean
+    believed = belief([*first, SeenTrial(5, 0, 0.05)], X).mean
     assert collapsed[5] > believed[5] + 0.1
 
 
@@ -85,14 +96,20 @@ def test_images_that_move_all_strengths_alike_say_nothing_of_their_difference() 
     """The resampled scores of both settings move together: their difference stays as sure as without images."""
     wave = np.sin(np.linspace(0, 40, 200)) * 0.05
     apart = [np.roll(wave, 7), np.cos(np.linspace(0, 23, 200)) * 0.05]
-    together = [Seen(s, b, 0.6 + 0.05 * (s == 5), wave) for b in range(3) for s in (0, 5)]
-    loose = [Seen(s, b, 0.6 + 0.05 * (s == 5), apart[s == 5]) for b in range(3) for s in (0, 5)]
+    together = [SeenTrial(s, b, 0.6 + 0.05 * (s == 5), wave) for b in range(3) for s in (0, 5)]
+    loose = [SeenTrial(s, b, 0.6 + 0.05 * (s == 5), apart[s == 5]) for b in range(3) for s in (0, 5)]
     assert belief(together, X).signal(5, 0) > 2 * belief(loose, X).signal(5, 0)
 
 
 def test_a_level_that_a_block_gives_to_all_is_not_taken_for_strength() -> None:
     """Strength 5 ran only in a hard block; beside none it is better there, and so it leads."""
-    seen = [Seen(0, 0, 0.80), Seen(3, 0, 0.79), Seen(0, 1, 0.60), Seen(5, 1, 0.68), Seen(3, 1, 0.60)]
+    seen = [
+        SeenTrial(0, 0, 0.80),
+        SeenTrial(3, 0, 0.79),
+        SeenTrial(0, 1, 0.60),
+        SeenTrial(5, 1, 0.68),
+        SeenTrial(3, 1, 0.60),
+    ]
     mean = belief(seen, X).mean
     assert max((0, 3, 5), key=lambda setting: float(mean[setting])) == 5
 
@@ -106,7 +123,7 @@ def test_the_belief_matches_scikit_learn_where_the_hyperparameters_are_fixed(mon
     monkeypatch.setattr(curve_model, "AMPLITUDES", (0.1,))
     monkeypatch.setattr(curve_model, "NOISES", (0.01,))
     monkeypatch.setattr(curve_model, "DRAWS", 40_000)
-    seen = [Seen(s, 0, float(PEAK_AT_4[s])) for s in (0, 3, 5, 7)]
+    seen = [SeenTrial(s, 0, float(PEAK_AT_4[s])) for s in (0, 3, 5, 7)]
     kernel = ConstantKernel(0.1**2) * Matern(curve_model.LENGTH_OCTAVES, nu=1.5) + ConstantKernel(1.0 + 0.2**2)
     x, y = np.array(X)[:, None], np.array([trial.score for trial in seen])
     oracle = GaussianProcessRegressor(kernel, alpha=0.01**2, optimizer=None).fit(x[[0, 3, 5, 7]], y - y.mean())
@@ -125,14 +142,14 @@ def test_trials_trained_ahead_of_the_plan_change_nothing() -> None:
     """Idle workers guess; whatever they finish, the plan reaches the same trials in the same order."""
     race, table = Race(X, blocks=5, asked=9), scores(PEAK_AT_4, noise=0.02)
     plain = run(race, table)
-    finished: dict[Trial, Seen] = {}
+    finished: dict[Trial, SeenTrial] = {}
     for _ in range(60):
         seen, wanted = walk(race, finished.get)
         if wanted is None:
             break
         ahead = likely_trials(race, seen, [wanted], 3, finished.get)
         for trial in [*reversed(ahead), wanted]:
-            finished[trial] = Seen(*trial, score=float(table[trial]))
+            finished[trial] = SeenTrial(*trial, score=float(table[trial]))
     seen, wanted = walk(race, finished.get)
     assert wanted is None
     assert [(c.setting, c.block, c.score) for c in seen] == [(c.setting, c.block, c.score) for c in plain]
@@ -169,12 +186,12 @@ def test_bounds_stand_from_none_to_the_strongest() -> None:
 
 def test_without_any_score_there_is_nothing_to_believe() -> None:
     with pytest.raises(ValueError, match="no trial has a score"):
-        belief([Seen(0, 0, None)], X)
+        belief([SeenTrial(0, 0, None)], X)
 
 
 def test_the_race_ends_when_every_training_was_lost() -> None:
     race = Race(X, blocks=5, asked=9)
-    seen, wanted = walk(race, lambda trial: Seen(*trial, score=None))
+    seen, wanted = walk(race, lambda trial: SeenTrial(*trial, score=None))
     assert wanted is None
     assert len(seen) == len(race.coarse)
     assert standing(race, seen).leader is None

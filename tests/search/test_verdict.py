@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from segdecay.errors import ConfigError
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.search.ledger import setting_name
 from segdecay.search.sentences import sentence_of
 from segdecay.search.study import next_strength, start_grid
@@ -41,7 +41,7 @@ def _candidates(
     random = np.random.default_rng(seed)
     found = []
     for value, share in enumerate(shares):
-        strength = Strength("total_decay", float(value), lambda_=value / 10, total_decay=float(value))
+        strength = StrengthRecord("total_decay", float(value), lambda_=value / 10, total_decay=float(value))
         if share is None:
             found.append(Candidate(strength, None, "diverged in 1 of 3 trainings", None, 0))
             continue

@@ -19,11 +19,11 @@ from segdecay.execution import Event
 from segdecay.report import build_report
 from segdecay.report.facts.run import CurveRow, Training
 from segdecay.report.figures.curves import learning_figure
-from segdecay.runs.records import Scores, Strength, TrialRecord
+from segdecay.runs.records import Scores, StrengthRecord, TrialRecord
 from segdecay.runs.verdict import Cost, Interval, Verdict, ZeroScore
 from segdecay.training.dead_classes import Death, dead_classes, deaths_of, plain, tolls
 from segdecay.training.loop import run_trial
-from segdecay.training.validate import Scored, score_images
+from segdecay.training.validate import ScoredImages, score_images
 from segdecay.utils.files import read_json, to_json
 from segdecay.workflows.progress import ConsoleWatcher
 from segdecay.workflows.tune import Tuned
@@ -69,11 +69,11 @@ def test_curves_of_older_versions_say_nothing() -> None:
 
 
 def record(value: float, fold: int, *deaths: Death) -> TrialRecord:
-    strength = Strength("total_decay", value, value)
+    strength = StrengthRecord("total_decay", value, value)
     return replace(_template(strength, fold), extra={"died": plain(deaths)})
 
 
-def _template(strength: Strength, fold: int) -> TrialRecord:
+def _template(strength: StrengthRecord, fold: int) -> TrialRecord:
     scores = Scores(0.5, (0.5, 0.5), (0.5, 0.5), 0.5, (4, 4), 1.0)
     return TrialRecord("s", strength, fold, 0, "finished", None, None, scores, 1, 1, 1.0, (1, 1))
 
@@ -112,7 +112,7 @@ def test_a_class_that_dies_in_a_trial_is_in_its_record(
 ) -> None:
     """All is right on the way; at the last step everything is called background."""
 
-    def scripted(*args: Any, **options: Any) -> Scored:
+    def scripted(*args: Any, **options: Any) -> ScoredImages:
         found = score_images(*args, **options)
         true = found.confusions.sum(axis=2)
         right = true[:, :, None] * np.eye(3, dtype=np.int64)
@@ -141,7 +141,7 @@ def test_a_line_of_the_terminal_names_the_class_once_a_trial(tmp_path: Path, sha
 def test_the_verdict_in_the_terminal_counts_the_dead(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     mark_dead(folder, plain([Death("road", 0.3, 1, 2)]))
-    said, at = io.StringIO(), Strength("total_decay", 4.0, 1.0)
+    said, at = io.StringIO(), StrengthRecord("total_decay", 4.0, 1.0)
     verdict = Verdict(
         "zero",
         "miou",

@@ -22,7 +22,7 @@ from segdecay.errors import ConfigError, DecayError
 from segdecay.execution.options import Execution
 from segdecay.models.unet import UNet
 from segdecay.report import read_verdict
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Interval, Kind, SettingSummary
 from segdecay.search.sentences import sentence_of
 from segdecay.search.study import next_strength, start_grid
@@ -98,7 +98,7 @@ def test_every_filter_of_a_trial_stays_inside_its_bound(tmp_path: Path) -> None:
     config = small_config(write_shapes(tmp_path / "data"), decay={"regularizer": "max_norm"}, optimizer={"lr": 0.05})
     task, _ = small_task(tmp_path / "trial", config, value=0.5)
     record = run_trial(task)
-    assert record.strength == Strength("max_norm", 0.5)
+    assert record.strength == StrengthRecord("max_norm", 0.5)
     norms = [
         float(weight.flatten(1).norm(dim=1).max())
         for name, weight in load_file(task.folder / "model.safetensors").items()
@@ -118,7 +118,7 @@ def test_tune_with_l2_sp_takes_options_and_pastes_them(tmp_path: Path) -> None:
     assert kept["settings"][1]["strength"]["axis"] == "total_decay"
     assert kept["settings"][1]["strength"]["lambda"] > 0
     config = small_config(tmp_path / "data", decay=decay)
-    taken = replace(done.verdict, strength=Strength("total_decay", 1.0))
+    taken = replace(done.verdict, strength=StrengthRecord("total_decay", 1.0))
     pasted = paste_of(config, taken, Preflight(group_parameters(UNet(3, 3, width=4, depth=2)), 0.0, 0), 12)
     assert "attach(optimizer, model, 'l2_sp'" in pasted
     assert "options={'mode': 'decoupled', 'new': []}" in pasted
@@ -141,7 +141,7 @@ def test_a_shipped_model_has_the_dropout_that_it_was_trained_with(tmp_path: Path
     config = small_config(data, decay={"regularizer": "dropout", "value": 0.25}, training={"epochs": 1})
     done = train(config, tmp_path / "run", Execution(workers=0, device="cpu", cache=tmp_path / "cache"), Silent())
     assert read_json(done.model / "model.json")["model"]["dropout"] == 0.25
-    assert done.record.strength == Strength("dropout", 0.25)
+    assert done.record.strength == StrengthRecord("dropout", 0.25)
 
 
 def test_dropout_needs_the_built_in_network_and_a_free_model_dropout() -> None:
@@ -214,13 +214,13 @@ def test_lambda_on_an_axis_without_one_is_refused_with_the_reason() -> None:
 
 def test_strengths_of_bounds_read_back_from_json() -> None:
     for value in (math.inf, 2.0):
-        strength = Strength("max_norm", value)
-        assert Strength.from_json(json.loads(json.dumps(strength.to_json()))) == strength
+        strength = StrengthRecord("max_norm", value)
+        assert StrengthRecord.from_json(json.loads(json.dumps(strength.to_json()))) == strength
         assert strength.is_none == math.isinf(value)
 
 
 def decision(kind: Kind, axis: str, values: list[float], alike: tuple[float, ...], best: int) -> Decision:
-    settings = tuple(SettingSummary(Strength(axis, value), (0.5,), 0.5, 0.1, None) for value in values)
+    settings = tuple(SettingSummary(StrengthRecord(axis, value), (0.5,), 0.5, 0.1, None) for value in values)
     nothing = Interval(None, None, None)
     gain = Interval(0.01, 0.02, (-0.01, 0.03))
     return Decision(kind, best, 0, best, 0, nothing, nothing, gain, settings, (), alike, 2, 3)

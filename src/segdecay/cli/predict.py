@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from segdecay.cli import options as opt
 
 if TYPE_CHECKING:
-    from segdecay.inference.predict import Failed, Watcher
+    from segdecay.inference.predict import Failed, PredictionWatcher
 
 
 def _bars(console: Console, unit: str, *, quiet: bool) -> Progress:
@@ -41,9 +41,9 @@ def build_bar(unit: str, total: int, *, quiet: bool, as_json: bool) -> Iterator[
 
 
 @contextmanager
-def build_progress(*, quiet: bool, as_json: bool) -> Iterator[Watcher]:
+def build_progress(*, quiet: bool, as_json: bool) -> Iterator[PredictionWatcher]:
     """Prints the progress of a prediction, on standard error if the output is JSON."""
-    from segdecay.inference.predict import Watcher
+    from segdecay.inference.predict import PredictionWatcher
 
     console = Console(file=sys.stderr if as_json else sys.stdout)
     with _bars(console, "windows", quiet=quiet) as bars:
@@ -56,7 +56,7 @@ def build_progress(*, quiet: bool, as_json: bool) -> Iterator[Watcher]:
         def start(image: Path, windows: int) -> None:
             bars.reset(task, total=windows, description=escape(image.name))
 
-        yield Watcher(
+        yield PredictionWatcher(
             start,
             lambda count: bars.advance(task, count),
             lambda row: say(f"{row.image} → {next(iter(row.files.values()))}"),

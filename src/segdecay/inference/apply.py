@@ -10,9 +10,17 @@ import numpy.typing as npt
 import torch
 
 from segdecay.errors import ConfigError, gather
-from segdecay.inference.image_io import ArraySource, Source
+from segdecay.inference.image_io import ArraySource, ImageFile
 from segdecay.inference.predictor import Predictor
-from segdecay.inference.sliding_window import OVERLAP, TILE, Block, Plan, blended_blocks, check_tiling, plan_tiles
+from segdecay.inference.sliding_window import (
+    OVERLAP,
+    TILE,
+    TileBlock,
+    TilePlan,
+    blended_blocks,
+    check_tiling,
+    plan_tiles,
+)
 
 F32 = npt.NDArray[np.float32]
 BAND_PIXELS = 1 << 22  # pixels of a large image that are processed at a time
@@ -35,7 +43,7 @@ def shrinking(length: int, size: int) -> F32:
     return found
 
 
-def shrunk(source: Source, size: tuple[int, int]) -> F32:  # (h, w, B), 0 … 255
+def shrunk(source: ImageFile, size: tuple[int, int]) -> F32:  # (h, w, B), 0 … 255
     """The whole image at the size h x w."""
     height, width, bands = source.shape
     down, across = shrinking(height, size[0]), shrinking(width, size[1])
@@ -64,7 +72,7 @@ def enlarging(size: int, length: int, start: int, stop: int) -> F32:
     return found
 
 
-def resized_blocks(predictor: Predictor, source: Source) -> Iterator[Block]:
+def resized_blocks(predictor: Predictor, source: ImageFile) -> Iterator[TileBlock]:
     """Blocks of full width: the probabilities at the models' size, enlarged to the image's size.
 
     Probabilities are enlarged here; for images that are predicted at once, logits are.
@@ -78,7 +86,7 @@ def resized_blocks(predictor: Predictor, source: Source) -> Iterator[Block]:
     for top in range(0, height, step):
         bottom = min(top + step, height)
         down = torch.from_numpy(enlarging(size[0], height, top, bottom))
-        yield Block(top, 0, down @ values @ across.T, source.rows(top, bottom))
+        yield TileBlock(top, 0, down @ values @ across.T, source.rows(top, bottom))
 
 
 U8 = npt.NDArray[np.uint8]
@@ -109,7 +117,7 @@ def check_tiling_of(tiling: Tiling, predictor: Predictor) -> None:
     gather(ConfigError, faults)
 
 
-def plan_of(predictor: Predictor, shape: tuple[int, int, int], tiling: Tiling) -> Plan | None:
+def plan_of(predictor: Predictor, shape: tuple[int, int, int], tiling: Tiling) -> TilePlan | None:
     """The windows of an image, or None if it is predicted at once.
 
     A model with a fixed input size uses tiles only on request, since an enlarged part of an image differs from its
@@ -124,10 +132,10 @@ def plan_of(predictor: Predictor, shape: tuple[int, int, int], tiling: Tiling) -
 
 def predicted_blocks(
     predictor: Predictor,
-    source: Source,
+    source: ImageFile,
     tiling: Tiling = Tiling(),
     on_window: Callable[[int], None] = lambda _done: None,
-) -> Iterator[Block]:
+) -> Iterator[TileBlock]:
     """Blocks of probabilities that cover an image once, from left to right, then down.
 
     Raises:
@@ -146,7 +154,7 @@ def predicted_blocks(
         image = np.array(source.rows(0, height))
         values = predictor.probabilities(torch.from_numpy(image).permute(2, 0, 1)[None])
         on_window(1)
-        yield Block(0, 0, values[0].cpu(), image)
+        yield TileBlock(0, 0, values[0].cpu(), image)
 
 
 def predict_mask(

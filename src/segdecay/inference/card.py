@@ -16,7 +16,7 @@ from pydantic import Field
 
 from segdecay.config.schema import ModelConfig, Task, explain
 from segdecay.errors import ModelError, gather
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 
 SCHEMA = 2
 HASH_DIGITS, MOST_HASHES = 16, 100_000
@@ -51,7 +51,7 @@ class ClassScore(Part):
     scored_interval: Band | None = None
 
 
-class Scored(Part):
+class CardScores(Part):
     """A mean with its interval."""
 
     mean: Finite | None
@@ -76,8 +76,8 @@ class Search(Part):
     sentence: str
     criterion: str
     confidence: Share
-    selection: Scored
-    honest: Scored | None = None
+    selection: CardScores
+    honest: CardScores | None = None
 
 
 class Card(Part):
@@ -125,10 +125,10 @@ class Card(Part):
         return self
 
     @property
-    def strength(self) -> Strength | None:
+    def strength(self) -> StrengthRecord | None:
         """The strength that the weights were trained with."""
         found = self.made_by.get("strength")
-        return Strength.from_json(found) if isinstance(found, Mapping) else None
+        return StrengthRecord.from_json(found) if isinstance(found, Mapping) else None
 
 
 def _from_1(values: dict[str, Any]) -> dict[str, Any]:

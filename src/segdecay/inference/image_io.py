@@ -35,7 +35,7 @@ TIFF_FAULTS = (ValueError, RuntimeError, OSError, NotImplementedError, TypeError
 PHOTOMETRIC = tifffile.PHOTOMETRIC
 
 
-class Source(Protocol):
+class ImageFile(Protocol):
     """An image that is read from top to bottom."""
 
     @property
@@ -192,7 +192,7 @@ class TiffSource:
 @contextmanager
 def open_image(
     path: Path, bands: int, depth: Depth = PLAIN, chosen_bands: tuple[int, ...] | None = None
-) -> Iterator[Source]:
+) -> Iterator[ImageFile]:
     """An image file with this number of bands, rotated by its EXIF orientation.
 
     depth, chosen_bands: as in training. If they are set, a TIFF is decoded whole, by the same code as in training, up
@@ -225,7 +225,7 @@ def reading_in_words(depth: Depth, chosen_bands: tuple[int, ...] | None) -> str:
     return ", ".join(f"{key}: {value}" for key, value in said.items() if value is not None) or "8 bits as they are"
 
 
-def _opened(path: Path, stack: ExitStack, depth: Depth, chosen_bands: tuple[int, ...] | None) -> Source:
+def _opened(path: Path, stack: ExitStack, depth: Depth, chosen_bands: tuple[int, ...] | None) -> ImageFile:
     if path.suffix.lower() not in TIFF_SUFFIXES or depth != PLAIN or chosen_bands is not None:
         picture = turned(read_image(path.read_bytes(), depth))
         chosen = list(range(picture.pixels.shape[2]) if chosen_bands is None else chosen_bands)
@@ -241,7 +241,7 @@ def _opened(path: Path, stack: ExitStack, depth: Depth, chosen_bands: tuple[int,
     return TiffSource(path, file, _page_of(tif))
 
 
-def _check_bands(source: Source, bands: int) -> None:
+def _check_bands(source: ImageFile, bands: int) -> None:
     seen = source.shape[2]
     if seen != bands:
         words = [f"{count} ({BAND_WORDS[count]})" if count in BAND_WORDS else str(count) for count in (seen, bands)]

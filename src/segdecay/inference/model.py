@@ -21,7 +21,7 @@ from segdecay.inference.bundle import Bundle, load_bundle
 from segdecay.inference.image_io import ArraySource, open_image
 from segdecay.inference.predictor import Predictor, build_predictor, check_tta
 from segdecay.inference.sliding_window import OVERLAP
-from segdecay.runs.records import Strength, TrialRecord
+from segdecay.runs.records import StrengthRecord, TrialRecord
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.utils.files import read_json
 
@@ -142,7 +142,7 @@ def _fold_bundles(run: Path, whole: Bundle) -> list[Bundle]:
         ModelError: damaged weights.
     """
     try:
-        strength = Strength.from_json(read_json(run / "verdict.json")["strength"])
+        strength = StrengthRecord.from_json(read_json(run / "verdict.json")["strength"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"--ensemble averages the models of folds; {run} is not a run of tune with a verdict. Give the run itself, "

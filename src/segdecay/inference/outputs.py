@@ -18,7 +18,7 @@ from segdecay.data.dataset import IGNORE
 from segdecay.data.images.bit_depth import Bits
 from segdecay.errors import DataError, unknown
 from segdecay.inference.image_io import BandWriter, Palette
-from segdecay.inference.sliding_window import Block
+from segdecay.inference.sliding_window import TileBlock
 
 U8 = npt.NDArray[np.uint8]
 
@@ -126,7 +126,7 @@ class Band:
     floats: dict[str, npt.NDArray[np.float16]]  # (h, W) or (h, W, C)
 
 
-def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
+def bands_of(blocks: Iterable[TileBlock], width: int, kinds: Sequence[str] = ()) -> Iterator[Band]:
     """Blocks of a row of windows joined to bands of full width, with the most probable class of every pixel.
 
     Every block is reduced at once into preallocated arrays: probabilities of a whole band would dominate the memory,
@@ -142,7 +142,7 @@ def bands_of(blocks: Iterable[Block], width: int, kinds: Sequence[str] = ()) -> 
             band = None
 
 
-def _empty_band(block: Block, width: int, kinds: Sequence[str]) -> Band:
+def _empty_band(block: TileBlock, width: int, kinds: Sequence[str]) -> Band:
     classes, height = block.values.shape[:2]
     samples = {"probabilities": (classes,), "confidence": (), "entropy": ()}
     return Band(
@@ -154,7 +154,7 @@ def _empty_band(block: Block, width: int, kinds: Sequence[str]) -> Band:
     )
 
 
-def _reduce_into(band: Band, block: Block) -> None:
+def _reduce_into(band: Band, block: TileBlock) -> None:
     columns = slice(block.left, block.left + block.values.shape[2])
     confidence, taken = block.values.max(dim=0)
     band.image[:, columns] = block.image

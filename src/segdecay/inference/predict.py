@@ -16,7 +16,7 @@ from segdecay.errors import ConfigError, DataError, DiskFullError, ModelError, R
 from segdecay.inference.apply import Tiling, check_tiling_of, plan_of, predicted_blocks
 from segdecay.inference.coco import MOST_PIXELS as MOST_COCO_PIXELS
 from segdecay.inference.coco import CocoFile
-from segdecay.inference.image_io import SUFFIXES, Source, open_image
+from segdecay.inference.image_io import SUFFIXES, ImageFile, open_image
 from segdecay.inference.outputs import DEFAULT, Writers, bands_of, check_save, path_of
 from segdecay.inference.predictor import Predictor
 from segdecay.utils.files import read_json, write_json
@@ -58,7 +58,7 @@ class Result:
 
 
 @dataclass
-class Watcher:
+class PredictionWatcher:
     """Receives progress events; every part is optional."""
 
     on_start: Callable[[Path, int], None] = lambda _image, _windows: None
@@ -144,7 +144,11 @@ def check_out(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def predict_files(
-    predictor: Predictor, paths: Sequence[Path], out: Path, request: Request = Request(), watcher: Watcher | None = None
+    predictor: Predictor,
+    paths: Sequence[Path],
+    out: Path,
+    request: Request = Request(),
+    watcher: PredictionWatcher | None = None,
 ) -> Result:
     """Predict every image and write the requested results under `out`, listed in predictions.json.
 
@@ -158,7 +162,7 @@ def predict_files(
     check_tiling_of(request.tiling, predictor)
     card = check_out(out, request.made_by)
     images = find_images(paths, out)
-    watcher = watcher or Watcher()
+    watcher = watcher or PredictionWatcher()
     done: list[Predicted] = []
     failed: list[Failed] = []
     try:
@@ -198,7 +202,7 @@ def _predict_file(
     out: Path,
     request: Request,
     coco: CocoFile | None,
-    watcher: Watcher,
+    watcher: PredictionWatcher,
 ) -> Predicted:
     start = time.monotonic()
     with open_image(path, predictor.bands, predictor.depth, predictor.chosen_bands) as source:
@@ -231,11 +235,11 @@ def _predict_file(
 
 def _write_results(
     predictor: Predictor,
-    source: Source,
+    source: ImageFile,
     files: dict[str, Path],
     request: Request,
     keeps_mask: bool,
-    watcher: Watcher,
+    watcher: PredictionWatcher,
 ) -> tuple[list[int], float, np.ndarray[Any, np.dtype[np.uint8]]]:
     """Pixels by class, the sum of the confidence, and the mask if requested (else empty)."""
     counts = np.zeros(len(predictor.classes), np.int64)

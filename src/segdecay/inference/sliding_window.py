@@ -24,7 +24,7 @@ TILE, OVERLAP = 512, 128  # pixels; automatic training crops are not smaller tha
 
 
 @dataclass(frozen=True)
-class Axis:
+class TileAxis:
     """The windows along one side of an image."""
 
     length: int
@@ -37,11 +37,11 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """The windows of an image: every pair of a span of rows and a span of columns."""
 
-    rows: Axis
-    columns: Axis
+    rows: TileAxis
+    columns: TileAxis
 
     @property
     def count(self) -> int:
@@ -93,7 +93,7 @@ def _ramps(span: Span, length: int, overlap: int) -> npt.NDArray[np.float64]:
     return np.asarray(share**2 * (3 - 2 * share))
 
 
-def axis_of(length: int, tile: int, overlap: int, stride: int = STRIDE) -> Axis:
+def axis_of(length: int, tile: int, overlap: int, stride: int = STRIDE) -> TileAxis:
     """The windows along a side of `length` pixels, with weights that blend smoothly where they share pixels.
 
     >>> axis = axis_of(256, 192, 128, stride=64)
@@ -105,14 +105,14 @@ def axis_of(length: int, tile: int, overlap: int, stride: int = STRIDE) -> Axis:
     total = np.zeros(length)
     for span, weights in zip(spans, raw, strict=True):
         total[slice(*span)] += weights
-    return Axis(
+    return TileAxis(
         length,
         spans,
         tuple((weights / total[slice(*span)]).astype(np.float32) for span, weights in zip(spans, raw, strict=True)),
     )
 
 
-def plan_tiles(height: int, width: int, *, tile: int = TILE, overlap: int = OVERLAP, stride: int = STRIDE) -> Plan:
+def plan_tiles(height: int, width: int, *, tile: int = TILE, overlap: int = OVERLAP, stride: int = STRIDE) -> TilePlan:
     """The windows of an image of height x width pixels.
 
     Raises:
@@ -122,7 +122,7 @@ def plan_tiles(height: int, width: int, *, tile: int = TILE, overlap: int = OVER
     6
     """
     gather(ConfigError, check_tiling(tile, overlap, stride))
-    return Plan(axis_of(height, tile, overlap, stride), axis_of(width, tile, overlap, stride))
+    return TilePlan(axis_of(height, tile, overlap, stride), axis_of(width, tile, overlap, stride))
 
 
 U8 = npt.NDArray[np.uint8]
@@ -131,7 +131,7 @@ Function = Callable[[Tensor], Tensor]  # (N, B, H, W) uint8 to (N, C, H, W) floa
 
 
 @dataclass(frozen=True)
-class Block:
+class TileBlock:
     """A finished rectangle: its corner, the blended values and the pixels of the image."""
 
     top: int
@@ -143,11 +143,11 @@ class Block:
 def blended_blocks(
     function: Function,
     rows: Rows,
-    plan: Plan,
+    plan: TilePlan,
     *,
     batch: int = 1,
     on_window: Callable[[int], None] = lambda _done: None,
-) -> Iterator[Block]:
+) -> Iterator[TileBlock]:
     """Blocks of the blended values of `function` on every window; together they cover the image once.
 
     Memory: a band of a window's height of the image, `batch` windows, and C x shared rows x width of float32.
@@ -178,7 +178,7 @@ def blended_blocks(
                     later = torch.empty(len(piece), bottom - next_top, plan.columns.length)
                 later[:, :, left : left + piece.shape[2]] = piece[:, next_top - top :]
             final = piece[:, : next_top - top]
-            yield Block(top, left, final, band[: final.shape[1], left : left + final.shape[2]])
+            yield TileBlock(top, left, final, band[: final.shape[1], left : left + final.shape[2]])
         waiting = later
 
 
@@ -186,7 +186,7 @@ def _finished_columns(
     function: Function,
     band: U8,  # (h, W, B)
     weights: Tensor,  # (h,)
-    columns: Axis,
+    columns: TileAxis,
     batch: int,
     on_window: Callable[[int], None],
 ) -> Iterator[tuple[int, Tensor]]:

@@ -120,12 +120,12 @@ def kind_of(axis: str) -> str:
 
 
 @dataclass(frozen=True)
-class Strength:
+class StrengthRecord:
     """One strength in every unit that it has; None where the unit has no meaning for the regularizer.
 
     A value of inf (no bound) is null in JSON, where infinity cannot be said.
 
-    >>> Strength.from_json(Strength("max_norm", math.inf).to_json()).value
+    >>> StrengthRecord.from_json(StrengthRecord("max_norm", math.inf).to_json()).value
     inf
     """
 
@@ -145,7 +145,7 @@ class Strength:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Strength:
+    def from_json(cls, values: Mapping[str, Any]) -> StrengthRecord:
         names = ("axis", "timescale_epochs", "total_decay")
         value = math.inf if values["value"] is None else values["value"]
         return cls(value=value, lambda_=values["lambda"], **{name: values[name] for name in names})
@@ -154,7 +154,7 @@ class Strength:
     def is_none(self) -> bool:
         """Whether it regularizes nothing.
 
-        >>> Strength("total_decay", 0.0, 0.0).is_none, Strength("max_norm", 4.0).is_none
+        >>> StrengthRecord("total_decay", 0.0, 0.0).is_none, StrengthRecord("max_norm", 4.0).is_none
         (True, False)
         """
         return self.value in (0, math.inf) or self.lambda_ == 0
@@ -165,7 +165,7 @@ class TrialRecord:
     """One finished training: (setting, fold, seed)."""
 
     setting: str  # folder name, for example "total_decay=4"
-    strength: Strength
+    strength: StrengthRecord
     fold: int
     seed: int
     status: str  # "finished", "diverged" or "failed"
@@ -189,7 +189,7 @@ def trial_from_json(values: Mapping[str, Any]) -> TrialRecord:
     record = TrialRecord(
         **{
             **plain,
-            "strength": Strength.from_json(values["strength"]),
+            "strength": StrengthRecord.from_json(values["strength"]),
             "train": scores_from_json(values["train"]),
             "validation": scores_from_json(values["validation"]),
             "parts": tuple(values["parts"]),

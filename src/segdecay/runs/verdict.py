@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from segdecay.runs.records import Strength, kind_of
+from segdecay.runs.records import StrengthRecord, kind_of
 
 FIRST_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 
@@ -38,7 +38,7 @@ Limits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known_l
 Scores = Annotated[
     tuple[float | None, ...], pydantic.BeforeValidator(lambda values: values or ())
 ]  # () where not scored
-StrengthField = Annotated[Strength, pydantic.BeforeValidator(_with_lambda)]
+StrengthField = Annotated[StrengthRecord, pydantic.BeforeValidator(_with_lambda)]
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Verdict:
         """Whether a λ stands beside the axis values."""
         return self.axis != "lambda" and any(item.strength.lambda_ is not None for item in self.settings)
 
-    def setting_of(self, strength: Strength | None) -> SettingSummary | None:
+    def setting_of(self, strength: StrengthRecord | None) -> SettingSummary | None:
         """The setting with this value on the axis."""
         return next((item for item in self.settings if strength and item.strength.value == strength.value), None)
 

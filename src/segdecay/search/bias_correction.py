@@ -17,12 +17,12 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import Fold, FoldPlan, make_plan
 from segdecay.errors import ConfigError, DataError, RunError, gather
 from segdecay.metrics import bootstrap as ev
-from segdecay.runs.records import Strength, TrialRecord
+from segdecay.runs.records import StrengthRecord, TrialRecord
 from segdecay.runs.verdict import Verdict
 from segdecay.search.ledger import Ledger
 from segdecay.search.race_runner import Budget
 from segdecay.search.study import Study, grid_of, known_trials, run_study
-from segdecay.search.verdict import Candidate, Scored, by_group
+from segdecay.search.verdict import Candidate, ScoredCandidates, by_group
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
 
@@ -116,13 +116,13 @@ def hold_out(plan: FoldPlan, dataset: Dataset) -> tuple[FoldPlan, Fold]:
 class Outer:
     """Results of the outer folds: the strength selected without each fold, and its counts on that fold."""
 
-    taken: list[Strength] = field(default_factory=list)
+    taken: list[StrengthRecord] = field(default_factory=list)
     counts: list[list[ev.Counts]] = field(default_factory=list)
     groups: list[list[str]] = field(default_factory=list)
     records: list[TrialRecord] = field(default_factory=list)
 
 
-def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> dict[str, Any]:
+def nested_score(study: Study, whole: StrengthRecord, say: Callable[[str], None]) -> dict[str, Any]:
     """The bias-corrected score (`honest` of the verdict) by nested cross-validation.
 
     whole: the strength selected over all folds. say: receives a line for every damaged trial, which is trained again.
@@ -151,7 +151,7 @@ def nested_score(study: Study, whole: Strength, say: Callable[[str], None]) -> d
     }
 
 
-def holdout_score(study: Study, taken: Strength, held: Fold) -> dict[str, Any]:
+def holdout_score(study: Study, taken: StrengthRecord, held: Fold) -> dict[str, Any]:
     """The score on the fold held out: trained on the search's images, scored once.
 
     Raises:
@@ -164,7 +164,9 @@ def holdout_score(study: Study, taken: Strength, held: Fold) -> dict[str, Any]:
     return _summary(outside, found, "holdout") | {"trainings": len(found.records)}
 
 
-def honest_score(study: Study, taken: Strength, held: Fold | None, say: Callable[[str], None]) -> dict[str, Any] | None:
+def honest_score(
+    study: Study, taken: StrengthRecord, held: Fold | None, say: Callable[[str], None]
+) -> dict[str, Any] | None:
     """The configured bias-corrected score; None for BBC-CV, which the verdict holds already."""
     kind = study.config.search.honest
     if kind == "nested":
@@ -194,7 +196,7 @@ def _inner_study(study: Study, outer: int) -> Study:
     return inner
 
 
-def _score_outer(study: Study, tasks: Sequence[TrialTask], taken: Strength, fold: Fold, found: Outer) -> None:
+def _score_outer(study: Study, tasks: Sequence[TrialTask], taken: StrengthRecord, fold: Fold, found: Outer) -> None:
     missing = [task for task in tasks if study.ledger.record(task.folder) is None]
     if missing:
         study.executor.run(missing, study.note)
@@ -225,7 +227,7 @@ def _summary(study: Study, found: Outer, method: str) -> dict[str, Any]:
     if groups is not None and ev.resampled_by(groups) == "groups":
         candidate, groups = by_group(candidate, groups), None
     seed = derive_seed(config.seed, "honest") % 2**32
-    scored = Scored.of([candidate], criterion, resamples=config.search.resamples, seed=seed, groups=groups)
+    scored = ScoredCandidates.of([candidate], criterion, resamples=config.search.resamples, seed=seed, groups=groups)
     own = scored.own.interval(0, 1 - config.search.confidence)
     interval = None if own.interval is None else (max(0.0, own.interval[0]), min(1.0, own.interval[1]))
     return {

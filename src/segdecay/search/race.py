@@ -33,7 +33,7 @@ REMEMBERED = 256  # cached beliefs: one per block, and those of likely trials; 1
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class SeenTrial:
     """One finished trial: setting and block by index, its score, and its scores in resamples of the block's images.
 
     `score` is None if the training diverged or failed. All trials of a block share the resampled images. Compared by
@@ -95,7 +95,7 @@ def positions(values: Sequence[float], none: float) -> tuple[float, ...]:
     return tuple(weakest - 2.0 if np.isnan(octave) else octave for octave in octaves)
 
 
-def _image_covariance(seen: Sequence[Seen]) -> F64:
+def _image_covariance(seen: Sequence[SeenTrial]) -> F64:
     """(n, n) covariance of the scores from resampling images; zero between blocks."""
     found = np.zeros((len(seen), len(seen)))
     by_block: dict[int, list[tuple[int, F64]]] = {}
@@ -124,7 +124,7 @@ def _log_prior(amplitude: float, noise: float) -> float:
     )
 
 
-def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
+def belief(seen: Sequence[SeenTrial], x: Sequence[float]) -> Belief:
     """The curve at positions `x`, given finished trials; those without a score are ignored.
 
     Raises:
@@ -137,7 +137,7 @@ def belief(seen: Sequence[Seen], x: Sequence[float]) -> Belief:
 
 
 @lru_cache(maxsize=REMEMBERED)  # evaluated again after every trial, with the same earlier blocks
-def _believed(scored: tuple[Seen, ...], x: tuple[float, ...]) -> Belief:
+def _believed(scored: tuple[SeenTrial, ...], x: tuple[float, ...]) -> Belief:
     y = np.array([trial.score for trial in scored], dtype=float)
     where = np.array([x[trial.setting] for trial in scored])
     same_block = np.equal.outer([trial.block for trial in scored], [trial.block for trial in scored])
@@ -246,7 +246,7 @@ class Standing:
     leader: int | None  # the finalist with the best expected score, by the model of all trials
 
 
-def next_trial(race: Race, seen: Sequence[Seen]) -> Trial | None:
+def next_trial(race: Race, seen: Sequence[SeenTrial]) -> Trial | None:
     """The next trial of the plan; None when the race is over."""
     if len(seen) >= race.trials_at_most:
         return None
@@ -270,11 +270,11 @@ def next_trial(race: Race, seen: Sequence[Seen]) -> Trial | None:
     return None
 
 
-def _alive(seen: Sequence[Seen], lost: set[int]) -> list[int]:
+def _alive(seen: Sequence[SeenTrial], lost: set[int]) -> list[int]:
     return sorted({trial.setting for trial in seen} - lost)
 
 
-def _zoom(race: Race, seen: Sequence[Seen], done: set[Trial], lost: set[int]) -> int | None:
+def _zoom(race: Race, seen: Sequence[SeenTrial], done: set[Trial], lost: set[int]) -> int | None:
     """A strength to add to the first block: where the best may lie, or beyond the strong edge."""
     first = [trial for trial in seen if trial.block == 0]
     alive = _alive(first, lost)
@@ -308,7 +308,7 @@ def _pair(now: Belief, alive: Sequence[int]) -> tuple[int, int | None]:
     return leader, (_leader(now, others) if others else None)
 
 
-def _is_clear(race: Race, before: Sequence[Seen], block: int, lost: set[int]) -> bool:
+def _is_clear(race: Race, before: Sequence[SeenTrial], block: int, lost: set[int]) -> bool:
     """Whether the blocks so far separate no decay from the best strength."""
     alive = _alive(before, lost)
     if block < CLEAR_BLOCKS or not alive:
@@ -330,7 +330,9 @@ def _rivals(race: Race, now: Belief, runners: Sequence[int], alive: Sequence[int
     return sorted(rivals, key=lambda setting: -chances[setting])
 
 
-def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[Trial], lost: set[int]) -> list[Trial]:
+def _runners_missing(
+    race: Race, before: Sequence[SeenTrial], block: int, done: set[Trial], lost: set[int]
+) -> list[Trial]:
     """The missing trials of a block; for a setting that joined late, also those of earlier blocks."""
     alive = _alive(before, lost)
     now = belief(before, race.x)
@@ -348,14 +350,14 @@ def _runners_missing(race: Race, before: Sequence[Seen], block: int, done: set[T
     return missing
 
 
-def _late(rival: int, before: Sequence[Seen], block: int) -> int:
+def _late(rival: int, before: Sequence[SeenTrial], block: int) -> int:
     """Number of trials that a rival needs: this block, and the earlier ones that it missed."""
     return block + 1 - len({trial.block for trial in before if trial.setting == rival})
 
 
 def walk(
-    race: Race, look_up: Callable[[Trial], Seen | None], reached: Sequence[Seen] = ()
-) -> tuple[list[Seen], Trial | None]:
+    race: Race, look_up: Callable[[Trial], SeenTrial | None], reached: Sequence[SeenTrial] = ()
+) -> tuple[list[SeenTrial], Trial | None]:
     """Follow the plan through the records: the trials that it reached, and the first that is not finished yet.
 
     `reached`: the end of an earlier walk, from which the plan continues.
@@ -371,10 +373,10 @@ def walk(
 
 def likely_trials(
     race: Race,
-    seen: Sequence[Seen],
+    seen: Sequence[SeenTrial],
     running: Sequence[Trial],
     count: int,
-    look_up: Callable[[Trial], Seen | None] = lambda _trial: None,
+    look_up: Callable[[Trial], SeenTrial | None] = lambda _trial: None,
 ) -> list[Trial]:
     """Trials that the plan will probably need after the running ones, if each scores as the model expects."""
     guessed, pending = list(seen), set(running)
@@ -383,11 +385,11 @@ def likely_trials(
         record = look_up(trial)
         if record is None and trial not in pending:
             found.append(trial)
-        guessed.append(record or Seen(*trial, score=_expected(race, guessed, trial[0])))
+        guessed.append(record or SeenTrial(*trial, score=_expected(race, guessed, trial[0])))
     return found
 
 
-def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
+def _expected(race: Race, seen: Sequence[SeenTrial], setting: int) -> float:
     """The expected score of a setting: the model's curve, shifted to the mean of the finished trials."""
     scored = [trial for trial in seen if trial.score is not None]
     if not scored:
@@ -397,7 +399,7 @@ def _expected(race: Race, seen: Sequence[Seen], setting: int) -> float:
     return float(level + mean[setting] - sum(mean[trial.setting] for trial in scored) / len(scored))
 
 
-def standing(race: Race, seen: Sequence[Seen]) -> Standing:
+def standing(race: Race, seen: Sequence[SeenTrial]) -> Standing:
     """The finalists, their blocks, and why the other settings are eliminated.
 
     The finalists share as many blocks as possible; no decay and the leader are always among them. Unfinished blocks of

@@ -19,7 +19,7 @@ from segdecay.metrics import bootstrap as ev
 from segdecay.metrics.criteria import Criterion
 from segdecay.runs.records import RACED_OUT
 from segdecay.search.ledger import Ledger
-from segdecay.search.race import Race, Seen, Trial, likely_trials, positions, standing, walk
+from segdecay.search.race import Race, SeenTrial, Trial, likely_trials, positions, standing, walk
 from segdecay.training.setup import TrialTask
 
 NOT_TRIED = f"{RACED_OUT}not tried"
@@ -70,8 +70,8 @@ class Racing:
     criterion: Criterion = ev.MIOU
     groups: Sequence[Sequence[object]] | None = None  # of every fold's images, where groups are resampled
     stop_at: float = math.inf
-    _known: dict[Trial, Seen] = field(default_factory=dict)
-    _reached: list[Seen] = field(default_factory=list)
+    _known: dict[Trial, SeenTrial] = field(default_factory=dict)
+    _reached: list[SeenTrial] = field(default_factory=list)
     _started: set[Trial] = field(default_factory=set)
     _seconds: list[float] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ class Racing:
         self._started.add(trial)
         return self.tasks[trial[0]][trial[1]]
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[SeenTrial]:
         """The finished trials of the plan, in its order."""
         return walk(self.race, self.look_up, self._reached)[0]
 
@@ -123,7 +123,7 @@ class Racing:
             trials=len(seen),
         )
 
-    def look_up(self, trial: Trial) -> Seen | None:
+    def look_up(self, trial: Trial) -> SeenTrial | None:
         """The result of a trial; None while it is not finished."""
         if trial not in self._known:
             found = self._read(trial)
@@ -132,17 +132,17 @@ class Racing:
             self._known[trial] = found
         return self._known[trial]
 
-    def _read(self, trial: Trial) -> Seen | None:
+    def _read(self, trial: Trial) -> SeenTrial | None:
         task = self.tasks[trial[0]][trial[1]]
         record = self.ledger.record(task.folder)
         if record is None:
-            return Seen(*trial, score=None) if task.folder in self.failures else None
+            return SeenTrial(*trial, score=None) if task.folder in self.failures else None
         self._seconds.append(record.seconds)
         if record.status != "finished":
-            return Seen(*trial, score=None)
+            return SeenTrial(*trial, score=None)
         counts = ev.Counts.of(self.ledger.confusions(task.folder))
         if self.groups is not None:
             counts = counts.by_group(self.groups[task.fold])
         (draws,) = ev.image_draws([len(counts.hit)], RESAMPLES, seed=trial[1])
         score, resampled = counts.score(self.criterion), ev.fold_bootstrap([counts], draws, self.criterion)
-        return Seen(*trial, score, resampled, collapsed=bool(record.extra.get("collapsed")))
+        return SeenTrial(*trial, score, resampled, collapsed=bool(record.extra.get("collapsed")))

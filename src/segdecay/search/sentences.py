@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from segdecay.runs.records import RACED_OUT, Strength, axis_names, kind_of
+from segdecay.runs.records import RACED_OUT, StrengthRecord, axis_names, kind_of
 from segdecay.runs.verdict import Interval
 from segdecay.search.verdict import Decision
 
@@ -55,10 +55,10 @@ def verdict_title(kind: str, axis: str, none: float | None = None) -> str:
     }[kind]
 
 
-def show_strength(strength: Strength) -> str:
+def show_strength(strength: StrengthRecord) -> str:
     """A strength with its λ in brackets.
 
-    >>> show_strength(Strength("total_decay", 4.0, lambda_=0.5))
+    >>> show_strength(StrengthRecord("total_decay", 4.0, lambda_=0.5))
     'total decay D = 4 (λ = 0.5)'
     """
     beside = f" (λ = {strength.lambda_:.3g})" if strength.axis != "lambda" and strength.lambda_ is not None else ""

@@ -14,7 +14,7 @@ from segdecay.errors import ConfigError, RunError
 from segdecay.execution import Event, Executor
 from segdecay.metrics.bootstrap import MIOU, resampled_by
 from segdecay.metrics.criteria import Criterion
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Verdict, ZeroScore
 from segdecay.search.ledger import setting_name
 from segdecay.search.race import Race
@@ -268,7 +268,9 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     return candidate_from(study, strength, tasks, searched.dropped.get(value))
 
 
-def candidate_from(study: Study, strength: Strength, tasks: Sequence[TrialTask], out: str | None = None) -> Candidate:
+def candidate_from(
+    study: Study, strength: StrengthRecord, tasks: Sequence[TrialTask], out: str | None = None
+) -> Candidate:
     """A setting from the records of its trials; out: why the search excluded it."""
     records = study.records(tasks)
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)

@@ -14,7 +14,7 @@ from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.metrics.counts import mean_present
 from segdecay.metrics.criteria import Criterion
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import ClassSummary, Interval, Kind, SettingSummary
 
 Bools = npt.NDArray[np.bool_]
@@ -27,7 +27,7 @@ class Candidate:
     A setting that a race dropped has both: its folds count for the intervals, and it cannot win.
     """
 
-    strength: Strength
+    strength: StrengthRecord
     counts: ev.Setting | None
     dropped: str | None
     train_mean: float | None
@@ -60,7 +60,7 @@ def by_group(candidate: Candidate, groups: Sequence[Sequence[object]]) -> Candid
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCandidates:
     """All estimates of the candidates, by index; the first is the setting without decay."""
 
     surface: ev.Surface
@@ -81,7 +81,7 @@ class Scored:
         seed: int,
         groups: Sequence[Sequence[object]] | None = None,
         class_names: Sequence[str] = (),
-    ) -> Scored:
+    ) -> ScoredCandidates:
         trials = [candidate.trials for candidate in candidates]
         names = [f"{candidate.strength.value:.12g}" for candidate in candidates]
         surface, draws = ev.surface_of(
@@ -223,7 +223,7 @@ def _known(value: float) -> float | None:
 
 def best_index(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> int:
     """The candidate with the best mean over folds; of equal ones the weakest."""
-    return Scored.of(candidates, criterion, resamples=2, seed=0).best
+    return ScoredCandidates.of(candidates, criterion, resamples=2, seed=0).best
 
 
 def is_strong_edge(candidates: Sequence[Candidate], criterion: Criterion = ev.MIOU) -> bool:
@@ -263,7 +263,9 @@ def decide(
     resampled = ev.resampled_by(groups)
     if groups is not None and resampled == "groups":
         candidates, groups = [by_group(candidate, groups) for candidate in candidates], None
-    scored = Scored.of(candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names)
+    scored = ScoredCandidates.of(
+        candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names
+    )
     none = 0
     named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
     best = named[0] if named else scored.best
@@ -304,7 +306,7 @@ def decide(
 
 
 def _indistinguishable(
-    candidates: Sequence[Candidate], scored: Scored, differences: Sequence[Interval]
+    candidates: Sequence[Candidate], scored: ScoredCandidates, differences: Sequence[Interval]
 ) -> tuple[float, ...]:
     """The values whose interval of the difference holds 0; settings that a race dropped are left out."""
     alike = [bool(d.interval and d.interval[0] <= 0 <= d.interval[1]) for d in differences]
@@ -327,7 +329,7 @@ def _inside(found: Interval) -> Interval:
     return replace(found, interval=(max(0.0, found.interval[0]), min(1.0, found.interval[1])))
 
 
-def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple[dict[str, Any], Interval]:
+def _honest(scored: ScoredCandidates, taken: int, tail: float, confidence: float) -> tuple[dict[str, Any], Interval]:
     """The bias-corrected score of the selected setting: the selection is repeated in every resample (BBC-CV)."""
     deviations = iv.selection_deviations(scored.surface, scored.to_none)
     with np.errstate(invalid="ignore"):
@@ -349,7 +351,7 @@ def _honest(scored: Scored, taken: int, tail: float, confidence: float) -> tuple
 
 
 def _summary(
-    candidate: Candidate, i: int, scored: Scored, difference: Interval, confidence: float, by_class: Criterion
+    candidate: Candidate, i: int, scored: ScoredCandidates, difference: Interval, confidence: float, by_class: Criterion
 ) -> SettingSummary:
     dropped = candidate.dropped or scored.reasons[i]
     if candidate.counts is None or not np.isfinite(scored.means[i]):

@@ -26,7 +26,7 @@ from segdecay.testing.small_runs import (
     RATES,
     SCALE,
     STEPS,
-    Run,
+    SmallRun,
     expect,
     expect_same_bits,
     handle_in,
@@ -243,7 +243,7 @@ class RegularizerContract:
         apart: bool = False,
         momentum: float = 0.9,
         kernel: Mapping[str, bool] = KERNELS[0],
-    ) -> Run:
+    ) -> SmallRun:
         torch.manual_seed(seed)
         model = self.build().to(dtype)
         if mixed:
@@ -262,13 +262,13 @@ class RegularizerContract:
         apart: bool = False,
         multipliers: Mapping[str, float] | None = None,
         kernel: Mapping[str, bool] = KERNELS[0],
-    ) -> Run:
+    ) -> SmallRun:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [{"params": [parameter]} for parameter in trained] if apart else [{"params": trained}]
         more = {"momentum": momentum} if name == "SGD" else {}
         optimizer: Optimizer = getattr(torch.optim, name)(groups, lr=PEAK, weight_decay=0.0, **more, **kernel)
         if strength is None:
-            return Run(model, optimizer, None)
+            return SmallRun(model, optimizer, None)
         handle = attach(
             optimizer,
             model,
@@ -277,4 +277,4 @@ class RegularizerContract:
             options=dict(self.options),
             multipliers=multipliers,
         )
-        return Run(model, optimizer, handle)
+        return SmallRun(model, optimizer, handle)

@@ -24,7 +24,7 @@ SCALE = 1024.0  # a power of two: scaling and unscaling lose no bit
 
 
 @dataclass
-class Run:
+class SmallRun:
     """One small training under the contract."""
 
     model: nn.Module
@@ -37,7 +37,7 @@ class Run:
 
 
 def train_(
-    run: Run,
+    run: SmallRun,
     steps: Sequence[int],
     *,
     closure: bool = False,
@@ -74,7 +74,7 @@ def train_(
             scaler.update()
 
 
-def idle_step_(run: Run, rate: float, *, without: Sequence[str] = ()) -> None:
+def idle_step_(run: SmallRun, rate: float, *, without: Sequence[str] = ()) -> None:
     """A step with zero gradients; none for the names in `without`."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -88,14 +88,14 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def handle_in(run: Run) -> Handle:
+def handle_in(run: SmallRun) -> Handle:
     """The handle of a run that has one."""
     if run.handle is None:
         raise AssertionError("Nothing is attached to this run.")
     return run.handle
 
 
-def expect_same_bits(one: Run, other: Run, what: str) -> None:
+def expect_same_bits(one: SmallRun, other: SmallRun, what: str) -> None:
     """Raises AssertionError where weights differ at all."""
     pairs = zip(one.weights(), other.weights(), strict=True)
     worst = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)

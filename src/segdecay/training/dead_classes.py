@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from segdecay.runs.records import Strength, TrialRecord, axis_names, kind_of
+from segdecay.runs.records import StrengthRecord, TrialRecord, axis_names, kind_of
 
 LIVED = 0.05  # IoU from which a class counts as learnt
 DEAD = 0.001  # IoU up to which it counts as lost
@@ -72,7 +72,7 @@ def death_text(death: Death) -> str:
 class Toll:
     """A class that died at a strength: in which of its trials (fold, seed), and their number."""
 
-    strength: Strength
+    strength: StrengthRecord
     name: str
     deaths: tuple[tuple[int, int, Death], ...]  # fold, seed, how
     trainings: int

@@ -21,7 +21,7 @@ from segdecay.decay.regularizers.dropout import Dropout
 from segdecay.decay.regularizers.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError
 from segdecay.models.zoo import PRESETS, build_model, fresh_names, logits_of
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.training.batches import Draws, build_draws, derive_seed, generator
 from segdecay.training.class_weights import Pixels, build_class_weights, pixel_statistics
 from segdecay.training.distributed import Fabric, Ranks, Spread, build_fabric, scoring_model
@@ -119,7 +119,7 @@ def model_at(config: RunConfig, value: float) -> ModelConfig:
     return config.model.model_copy(update={"dropout": value})
 
 
-def strength_of(config: RunConfig, value: float, n_images: int, *, size: float | None = None) -> Strength:
+def strength_of(config: RunConfig, value: float, n_images: int, *, size: float | None = None) -> StrengthRecord:
     """An axis value in every unit that it has, for a training on `n_images` images.
 
     `size` is the median initial size of the shrunk weights; an axis relative to it has no λ without it.
@@ -128,7 +128,7 @@ def strength_of(config: RunConfig, value: float, n_images: int, *, size: float |
     steps = count_steps(config, n_images)
     rates = learning_rates(config.schedule, config.optimizer.lr, steps)
     described = decay.describe_strength(axis, value, rates, steps / config.training.epochs)
-    return Strength(axis.name, value, described.lambda_, described.timescale_epochs, described.total_decay)
+    return StrengthRecord(axis.name, value, described.lambda_, described.timescale_epochs, described.total_decay)
 
 
 def largest_value(config: RunConfig, n_images: int) -> float:
@@ -182,7 +182,7 @@ class Parts:
     mean: Tensor  # (1, B, 1, 1)
     deviation: Tensor  # (1, B, 1, 1)
     pixels: Pixels
-    strength: Strength  # of the first stage
+    strength: StrengthRecord  # of the first stage
     stage: int = 1
     caps: tuple[RowCap, ...] = ()  # of the head's rows in the second stage
     draws: Draws = field(default_factory=Draws)

@@ -9,7 +9,7 @@ from typing import Any
 
 from segdecay.data.dataset import Dataset
 from segdecay.training.setup import Parts, TrialTask
-from segdecay.training.validate import Scored, score_images
+from segdecay.training.validate import ScoredImages, score_images
 from segdecay.training.weight_balancing import stage_facts
 
 
@@ -49,7 +49,7 @@ class Trial:
 
     def score(
         self, indices: tuple[int, ...], *, keep_predictions: bool = False, with_boundaries: bool = False
-    ) -> Scored:
+    ) -> ScoredImages:
         """The scores of the present model on these images."""
         parts = self.parts
         return score_images(

@@ -22,7 +22,7 @@ CROSS_ENTROPY = OriginalLoss((CrossEntropy(),), (1.0,))
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImages:
     """The results of a model on some images, in their order."""
 
     confusions: npt.NDArray[np.int64]  # (N, C, C)
@@ -64,7 +64,7 @@ def score_images(
     batch_size: int,
     keep_predictions: bool = False,
     with_boundaries: bool = False,
-) -> Scored:
+) -> ScoredImages:
     """Confusion matrices, loss and, on request, predicted masks and boundaries; the model's mode is restored.
 
     batch_size: affects only the time, not the counts.
@@ -87,7 +87,7 @@ def score_images(
             predictions += list(predicted.to(torch.uint8).cpu().numpy())
     model.train(was_training)
     empty = np.zeros((0, classes, classes), dtype=np.int64)
-    return Scored(
+    return ScoredImages(
         confusions=np.concatenate(confusions) if confusions else empty,
         loss=loss.of_sums(sums),
         predictions=tuple(predictions),

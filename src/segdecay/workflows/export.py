@@ -11,7 +11,7 @@ from typing import Any, Literal
 from segdecay.config.schema import RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.data.images.bit_depth import depth_to_json
-from segdecay.inference.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, ClassScore, Scored, Search, TrainedOn
+from segdecay.inference.card import HASH_DIGITS, MOST_HASHES, SCHEMA, Card, CardScores, ClassScore, Search, TrainedOn
 from segdecay.runs.folder import package_versions
 from segdecay.runs.records import Scores, TrialRecord
 from segdecay.runs.verdict import Verdict
@@ -92,10 +92,10 @@ def _search(verdict: Verdict) -> Search:
             "sentence": verdict.sentence,
             "criterion": verdict.criterion,
             "confidence": verdict.evidence["confidence"],
-            "selection": Scored(mean=verdict.selection.mean, interval=verdict.selection.interval),
+            "selection": CardScores(mean=verdict.selection.mean, interval=verdict.selection.interval),
             "honest": None
             if honest is None
-            else Scored(mean=honest["mean"], interval=tuple(honest["interval"]), method=honest["method"]),
+            else CardScores(mean=honest["mean"], interval=tuple(honest["interval"]), method=honest["method"]),
         }
     )
 

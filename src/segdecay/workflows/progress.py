@@ -18,7 +18,7 @@ from rich.table import Table
 from segdecay.execution import Event
 from segdecay.metrics.criteria import Criterion
 from segdecay.runs.comparison import ComparedArm, Comparison
-from segdecay.runs.records import Scores, Strength, axis_names, trial_from_json
+from segdecay.runs.records import Scores, StrengthRecord, axis_names, trial_from_json
 from segdecay.runs.verdict import SettingSummary, Verdict
 from segdecay.search.costs import Estimate, TrialCount, count_trials, seconds_of_trial
 from segdecay.search.sentences import none_name, verdict_title
@@ -37,7 +37,7 @@ def _first_upper(text: str) -> str:
     return text if text.startswith("mIoU") else text[:1].upper() + text[1:]
 
 
-def strength_cells(strength: Strength) -> tuple[str, str, str]:
+def strength_cells(strength: StrengthRecord) -> tuple[str, str, str]:
     """Axis value, τ and λ; a dash where τ is infinite or has no meaning."""
     tau = "–" if strength.timescale_epochs is None else f"{strength.timescale_epochs:.3g}"
     return f"{strength.value:g}", tau, show(strength.lambda_, ".4g")

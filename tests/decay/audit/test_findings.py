@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from segdecay.decay import REGULARIZERS, Audit, attach, audit, group_parameters, optimizer_groups
-from segdecay.decay.audit.findings import FORM_FINDINGS, Finding
+from segdecay.decay.audit.findings import FORM_FINDINGS, AuditFinding
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import DecayError
 
@@ -286,7 +286,7 @@ CASES: dict[str, tuple[str, str, Program, Program]] = {  # code, level, with the
 }  # fmt: skip
 
 
-def only(found: Audit, code: str) -> list[Finding]:
+def only(found: Audit, code: str) -> list[AuditFinding]:
     return [finding for finding in found.findings if finding.code == code]
 
 

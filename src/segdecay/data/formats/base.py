@@ -42,7 +42,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFile:
     """What an image holds, and how often each of the 256 values occurs in its mask: (256,)."""
 
     content: Content
@@ -60,14 +60,14 @@ class Sample:
     sha256: str  # of the content of both files
     image: U8
     mask: U8
-    seen: Seen | None = None  # of both as they were read; `measured` fills it in
+    seen: SeenFile | None = None  # of both as they were read; `measured` fills it in
 
 
 def measured(sample: Sample) -> Sample:
     """The sample with what a check counts of it; nothing is counted twice."""
     if sample.seen is not None:
         return sample
-    return replace(sample, seen=Seen(content_of(sample.image), count_values(sample.mask)))
+    return replace(sample, seen=SeenFile(content_of(sample.image), count_values(sample.mask)))
 
 
 class Source(Protocol):

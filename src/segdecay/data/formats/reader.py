@@ -17,7 +17,7 @@ from segdecay.config.schema import Task
 from segdecay.data.checks.findings import Fault, Notebook
 from segdecay.data.checks.labels import MANY_VALUES, MaskPalette, MaskValues, colour_fault
 from segdecay.data.dataset import IGNORE
-from segdecay.data.formats.base import Facts, Sample, Seen, measured
+from segdecay.data.formats.base import Facts, Sample, SeenFile, measured
 from segdecay.data.formats.pairing import Placed
 from segdecay.data.images.decode import (
     BAND_NAMES,
@@ -204,7 +204,7 @@ class PairReader:
             labels, counts = _resized(labels, size), None
         if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
             return None
-        seen = None if counts is None or empty is not None else Seen(content_of(pixels), counts)
+        seen = None if counts is None or empty is not None else SeenFile(content_of(pixels), counts)
         labels = _ignored_where(empty, labels)
         both = self._digests[pair.image] + self._digests[pair.mask] + ("" if pair.page is None else str(pair.page))
         digest = hashlib.sha256(both.encode()).hexdigest()

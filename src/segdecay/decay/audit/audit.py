@@ -18,7 +18,7 @@ from segdecay.decay.audit import findings as audit_findings
 from segdecay.decay.audit import findings as audit_membership
 from segdecay.decay.audit import findings as audit_penalties
 from segdecay.decay.audit import findings as audit_size
-from segdecay.decay.audit.findings import Finding, Subject
+from segdecay.decay.audit.findings import AuditFinding, Subject
 from segdecay.decay.audit.loss_probe import LossReport, examine_loss
 from segdecay.decay.audit.table import AuditRow, Horizon, audit_partition, audit_rows, held_parameters, joined_rows
 from segdecay.decay.axes import validate_rates
@@ -28,7 +28,7 @@ from segdecay.errors import DecayError, gather
 
 LEVELS = ("wrong", "doubtful", "note")
 SCHEMA_VERSION = 1
-CHECKS: tuple[Callable[[Subject], list[Finding]], ...] = (
+CHECKS: tuple[Callable[[Subject], list[AuditFinding]], ...] = (
     audit_findings.check_twice,
     audit_penalties.check_forms,
     audit_penalties.check_strength,
@@ -58,7 +58,7 @@ class Audit:
     model: str
     optimizer: str
     rows: tuple[AuditRow, ...]
-    findings: tuple[Finding, ...]  # wrong first, then doubtful, then notes
+    findings: tuple[AuditFinding, ...]  # wrong first, then doubtful, then notes
     loss: LossReport
 
     @property
@@ -191,7 +191,7 @@ def audit(
     horizon = Horizon(None if learning_rates is None else tuple(validate_rates(learning_rates)), steps_per_epoch)
     bare = bare_module(model)
     tables = [audit_rows(one, placed, report.forms, horizon) for one in optimizers]
-    found: list[Finding] = []
+    found: list[AuditFinding] = []
     for one, table in zip(optimizers, tables, strict=True):
         rows = table if len(optimizers) == 1 else tuple(row for row in table if row.optimizer_groups)
         subject = Subject(bare, one, placed, rows, report, horizon, clip_norm, lambda_meant)

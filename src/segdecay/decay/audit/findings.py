@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.audit.loss_probe import FORMULAS, LossReport
-from segdecay.decay.audit.table import AuditRow, Decay, Horizon, held_parameters, is_linear
+from segdecay.decay.audit.table import AuditRow, DecayTerm, Horizon, held_parameters, is_linear
 from segdecay.decay.groups import FROZEN, POSITION_NAME, Partition
 from segdecay.decay.head import WEIGHT_TYPES, bare_name
 from segdecay.decay.regularizers.registry import may_combine
@@ -26,7 +26,7 @@ SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One thing that an audit found.
 
     `wrong`: not what anybody means. `doubtful`: may be meant, often is not. `note`: good to know.
@@ -84,7 +84,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def check_twice(subject: Subject) -> list[Finding]:
+def check_twice(subject: Subject) -> list[AuditFinding]:
     """Parameters that two things decay."""
     by_pair: dict[tuple[str, ...], list[AuditRow]] = {}
     for row in subject.rows:
@@ -98,16 +98,16 @@ def check_twice(subject: Subject) -> list[Finding]:
         advice = (
             "Keep one of them: set weight_decay=0 in the optimizer explicitly, or take the penalty out of the loss."
         )
-        findings.append(Finding("decays_twice", "wrong", names, message, advice))
+        findings.append(AuditFinding("decays_twice", "wrong", names, message, advice))
     return findings
 
 
-def may_decay_together(acting: Sequence[Decay]) -> bool:
+def may_decay_together(acting: Sequence[DecayTerm]) -> bool:
     """Whether one of two shrinks and the other bounds, as decoupled and max_norm do."""
     return len(acting) == 2 and may_combine(*(decay.mechanism for decay in acting))
 
 
-def check_default(subject: Subject) -> list[Finding]:
+def check_default(subject: Subject) -> list[AuditFinding]:
     """A decay that comes from the optimizer's default rather than from anybody's choice."""
     signature = inspect.signature(type(subject.optimizer).__init__).parameters
     findings = []
@@ -121,7 +121,7 @@ def check_default(subject: Subject) -> list[Finding]:
         rows = [r for r in subject.rows if any(d.label.endswith(label) and d.strength == default for d in r.decays)]
         if rows:
             findings.append(
-                Finding(
+                AuditFinding(
                     "default_decay",
                     "doubtful",
                     tuple(row.name for row in rows),
@@ -133,7 +133,7 @@ def check_default(subject: Subject) -> list[Finding]:
     return findings
 
 
-def check_coupled(subject: Subject) -> list[Finding]:
+def check_coupled(subject: Subject) -> list[AuditFinding]:
     """λ·w in the gradient of an optimizer that divides gradients by their size."""
     if is_linear(subject.optimizer):
         return []
@@ -145,7 +145,7 @@ def check_coupled(subject: Subject) -> list[Finding]:
                 found.setdefault(decay.label, []).append(row.name)
     name = type(subject.optimizer).__name__
     return [
-        Finding(
+        AuditFinding(
             "coupled_through_adaptive",
             "doubtful",
             tuple(names),
@@ -158,7 +158,7 @@ def check_coupled(subject: Subject) -> list[Finding]:
     ]
 
 
-def check_mechanism(subject: Subject) -> list[Finding]:
+def check_mechanism(subject: Subject) -> list[AuditFinding]:
     """A decay whose mechanism is not known."""
     names = [
         row.name
@@ -169,7 +169,7 @@ def check_mechanism(subject: Subject) -> list[Finding]:
     if not names:
         return []
     return [
-        Finding(
+        AuditFinding(
             "mechanism_unknown",
             "note",
             tuple(names),
@@ -180,13 +180,13 @@ def check_mechanism(subject: Subject) -> list[Finding]:
     ]
 
 
-def check_nothing(subject: Subject) -> list[Finding]:
+def check_nothing(subject: Subject) -> list[AuditFinding]:
     """No decay at all."""
     known = all(not row.is_decayed and not row.is_unknown for row in subject.rows)
     if not known or subject.loss.status == "not examined":
         return []
     return [
-        Finding(
+        AuditFinding(
             "no_decay",
             "note",
             (),
@@ -201,7 +201,7 @@ FILTER_WORDS = ("query", "token", "embed", "bias", "norm", "bn")
 NORM_PART = re.compile(r"^(layer|rms)?_?norm\d*$|_norm\d*$|^bn\d*$", re.IGNORECASE)
 
 
-def check_spared(subject: Subject) -> list[Finding]:
+def check_spared(subject: Subject) -> list[AuditFinding]:
     """Norms, biases and positions that decay."""
     norms = [row.name for row in subject.rows_of("norm") if row.is_decayed]
     reasons = {row.name: row.reason for row in subject.partition.rows}
@@ -214,7 +214,7 @@ def check_spared(subject: Subject) -> list[Finding]:
         ("position_decayed", places, "position embeddings and tokens"),
     )
     return [
-        Finding(
+        AuditFinding(
             code,
             "doubtful",
             tuple(names),
@@ -226,7 +226,7 @@ def check_spared(subject: Subject) -> list[Finding]:
     ]
 
 
-def check_filter(subject: Subject) -> list[Finding]:
+def check_filter(subject: Subject) -> list[AuditFinding]:
     """Weights that do not decay while others do: a filter that spares the wrong ones."""
     inside = [row for row in subject.rows if row.optimizer_groups and row.group != FROZEN]
     weights = [row for row in inside if row.name in subject.layer_weights and row.group not in ("norm", "bias")]
@@ -267,8 +267,8 @@ def check_filter(subject: Subject) -> list[Finding]:
     return findings
 
 
-def _filter_finding(level: Level, names: Sequence[str], message: str) -> Finding:
-    return Finding(
+def _filter_finding(level: Level, names: Sequence[str], message: str) -> AuditFinding:
+    return AuditFinding(
         "filter_spares_weights",
         level,
         tuple(names),
@@ -285,7 +285,7 @@ def _filter_word(name: str) -> str:
     return next((word for word in FILTER_WORDS if any(word in part.lower() for part in parts)), "")
 
 
-def check_no_group(subject: Subject, owner: nn.Module | None = None) -> list[Finding]:
+def check_no_group(subject: Subject, owner: nn.Module | None = None) -> list[AuditFinding]:
     """Trainable parameters that the optimizer does not hold, and tensors that it holds instead.
 
     Args:
@@ -298,7 +298,7 @@ def check_no_group(subject: Subject, owner: nn.Module | None = None) -> list[Fin
     shapes = ", ".join(str(tuple(parameter.shape)) for parameter in strangers[:3])
     if missing and strangers:
         return [
-            Finding(
+            AuditFinding(
                 "replaced_after",
                 "wrong",
                 tuple(missing),
@@ -310,7 +310,7 @@ def check_no_group(subject: Subject, owner: nn.Module | None = None) -> list[Fin
         ]
     if strangers:
         return [
-            Finding(
+            AuditFinding(
                 "strangers",
                 "doubtful",
                 (),
@@ -321,7 +321,7 @@ def check_no_group(subject: Subject, owner: nn.Module | None = None) -> list[Fin
     return _missing(subject, missing)
 
 
-def _missing(subject: Subject, missing: list[str]) -> list[Finding]:
+def _missing(subject: Subject, missing: list[str]) -> list[AuditFinding]:
     """Wrong where a filter dropped some of a part; doubtful where a whole part is left out, as on purpose."""
     trained = {row.name.split(".")[0] for row in subject.rows if row.optimizer_groups}
     partial = [name for name in missing if name.split(".")[0] in trained]
@@ -331,7 +331,7 @@ def _missing(subject: Subject, missing: list[str]) -> list[Finding]:
         ("doubtful", whole, "nor is anything else of the same part"),
     )
     return [
-        Finding(
+        AuditFinding(
             "in_no_group",
             level,
             tuple(names),
@@ -344,13 +344,13 @@ def _missing(subject: Subject, missing: list[str]) -> list[Finding]:
     ]
 
 
-def check_two_groups(subject: Subject) -> list[Finding]:
+def check_two_groups(subject: Subject) -> list[AuditFinding]:
     """Parameters that the optimizer holds more than once: every step updates and decays them as often."""
     names = [row.name for row in subject.rows if len(row.optimizer_groups) > 1]
     if not names:
         return []
     return [
-        Finding(
+        AuditFinding(
             "in_two_groups",
             "wrong",
             tuple(names),
@@ -360,7 +360,7 @@ def check_two_groups(subject: Subject) -> list[Finding]:
     ]
 
 
-def check_frozen(subject: Subject) -> list[Finding]:
+def check_frozen(subject: Subject) -> list[AuditFinding]:
     """Parameters that are meant to stand still and decay."""
     decayed = [row for row in subject.rows if any(d.acts and d.source == "optimizer" for d in row.decays)]
     frozen = [row.name for row in decayed if row.group == FROZEN]
@@ -388,7 +388,7 @@ def check_frozen(subject: Subject) -> list[Finding]:
         ),
     )
     return [
-        Finding(code, level, tuple(names), f"{some(names)} ({len(names)}) {how}.", advice)
+        AuditFinding(code, level, tuple(names), f"{some(names)} ({len(names)}) {how}.", advice)
         for code, level, names, how in kinds
         if names
     ]
@@ -423,7 +423,7 @@ FORM_FINDINGS: dict[str, tuple[str, Level, str]] = {  # by form: code, level, ad
 COEFFICIENT_IS_LAMBDA = ("squared", "elastic", "toward")
 
 
-def check_examined(subject: Subject) -> list[Finding]:
+def check_examined(subject: Subject) -> list[AuditFinding]:
     """A loss that could not be probed; it is never clean."""
     if subject.loss.status != "not examined":
         return []
@@ -431,10 +431,10 @@ def check_examined(subject: Subject) -> list[Finding]:
     advice = (
         "Give shapes of output and target, or example tensors; probe the penalty alone where the loss runs the model."
     )
-    return [Finding("loss_not_examined", "doubtful", (), message, advice)]
+    return [AuditFinding("loss_not_examined", "doubtful", (), message, advice)]
 
 
-def check_forms(subject: Subject) -> list[Finding]:
+def check_forms(subject: Subject) -> list[AuditFinding]:
     """One finding for every form of penalty in the loss; λ·½Σθ² has its own."""
     by_kind: dict[str, list[str]] = {}
     for name, form in subject.loss.forms.items():
@@ -443,7 +443,7 @@ def check_forms(subject: Subject) -> list[Finding]:
     for kind, names in by_kind.items():
         if kind in FORM_FINDINGS:
             code, level, advice = FORM_FINDINGS[kind]
-            findings.append(Finding(code, level, tuple(names), _pull(subject, kind, names), advice))
+            findings.append(AuditFinding(code, level, tuple(names), _pull(subject, kind, names), advice))
     return findings
 
 
@@ -466,7 +466,7 @@ def _coefficients(subject: Subject, names: Sequence[str]) -> str:
     return f"{letter} from {known[0]:.3g} to {known[-1]:.3g}"
 
 
-def check_strength(subject: Subject) -> list[Finding]:
+def check_strength(subject: Subject) -> list[AuditFinding]:
     """The λ that acts, against the one that is meant: a missing ½ and other factors.
 
     From the gradient alone λ·Σθ² and (2λ)·½Σθ² are the same; so without `lambda_meant` both readings are told.
@@ -481,7 +481,7 @@ def check_strength(subject: Subject) -> list[Finding]:
     grown = tuple(name for name, value in values.items() if value < 0)
     if grown:
         message = f"The loss rewards large weights: its λ is negative for {some(grown)}."
-        return [Finding("penalty_grows_weights", "wrong", grown, message, "Turn the sign of the penalty.")]
+        return [AuditFinding("penalty_grows_weights", "wrong", grown, message, "Turn the sign of the penalty.")]
     names, value = tuple(values), sorted(values.values())[len(values) // 2]
     if subject.lambda_meant is not None:
         return _against_meant(names, value, subject.lambda_meant)
@@ -490,21 +490,21 @@ def check_strength(subject: Subject) -> list[Finding]:
         f"is written without the ½, its coefficient is {value / 2:.3g} and λ is twice that."
     )
     advice = "Compare λ, not the coefficient, with a weight_decay. Give the λ that is meant, to have it checked."
-    return [Finding("penalty_in_loss", "note", names, message, advice)]
+    return [AuditFinding("penalty_in_loss", "note", names, message, advice)]
 
 
-def _against_meant(names: tuple[str, ...], value: float, meant: float) -> list[Finding]:
+def _against_meant(names: tuple[str, ...], value: float, meant: float) -> list[AuditFinding]:
     if _is_close(value, meant):
         return []
     if _is_close(value, 2 * meant):
         message = f"λ in the loss is {value:.3g}, twice the {meant:g} that is meant: the ½ is missing."
-        return [Finding("half_missing", "wrong", names, message, "Write λ·½·Σθ², or halve the coefficient.")]
+        return [AuditFinding("half_missing", "wrong", names, message, "Write λ·½·Σθ², or halve the coefficient.")]
     message = f"λ in the loss is {value:.3g}, {value / meant:.3g} times the {meant:g} that is meant."
     advice = "Look for a factor: the batch size, the number of layers, a mean in place of a sum."
-    return [Finding("other_strength", "doubtful", names, message, advice)]
+    return [AuditFinding("other_strength", "doubtful", names, message, advice)]
 
 
-def check_batch(subject: Subject) -> list[Finding]:
+def check_batch(subject: Subject) -> list[AuditFinding]:
     """A penalty that depends on the batch or on the output."""
     factor, names = subject.loss.batch_factor, tuple(subject.loss.forms)
     if not names or _is_close(factor, 1.0):
@@ -512,12 +512,12 @@ def check_batch(subject: Subject) -> list[Finding]:
     advice = "Add the penalty once, after the mean over the batch."
     if _is_close(factor, 2.0):
         message = "The penalty's gradient doubles when the batch does: λ is multiplied by the batch size."
-        return [Finding("penalty_grows_with_batch", "wrong", names, message, advice)]
+        return [AuditFinding("penalty_grows_with_batch", "wrong", names, message, advice)]
     message = f"The penalty's gradient is {factor:.3g} times as large when the same images come twice in the batch."
-    return [Finding("penalty_depends_on_batch", "doubtful", names, message, advice)]
+    return [AuditFinding("penalty_depends_on_batch", "doubtful", names, message, advice)]
 
 
-def check_without_gradient(subject: Subject) -> list[Finding]:
+def check_without_gradient(subject: Subject) -> list[AuditFinding]:
     """A penalty from state_dict() or .data: it is in the value and changes nothing."""
     report = subject.loss
     hidden = report.read_without_gradient
@@ -535,10 +535,10 @@ def check_without_gradient(subject: Subject) -> list[Finding]:
     advice = (
         "Sum over model.parameters(). state_dict() and .data carry no gradient; state_dict() has running statistics."
     )
-    return [Finding("penalty_without_gradient", "wrong" if hidden else "doubtful", names, message, advice)]
+    return [AuditFinding("penalty_without_gradient", "wrong" if hidden else "doubtful", names, message, advice)]
 
 
-def check_clipping(subject: Subject) -> list[Finding]:
+def check_clipping(subject: Subject) -> list[AuditFinding]:
     """Clipping acts on a penalty in the loss, and not on decay in the optimizer."""
     size, limit = subject.loss.gradient_norm, subject.clip_norm
     names = tuple(name for name, form in subject.loss.forms.items() if form.kind not in ("zero", "none", "nan"))
@@ -547,7 +547,7 @@ def check_clipping(subject: Subject) -> list[Finding]:
     advice = "Decay in the optimizer or by a regularizer: they act after clipping."
     message = f"The penalty's gradient has norm {size:.3g}. Where gradients are clipped, it is clipped with them."
     if limit is None:
-        return [Finding("clipping_would_act", "note", names, message, advice)]
+        return [AuditFinding("clipping_would_act", "note", names, message, advice)]
     share = size / limit
     level: Level = "wrong" if share >= 1 else "doubtful" if share > CLIPPED_SHARE else "note"
     what = (
@@ -556,7 +556,7 @@ def check_clipping(subject: Subject) -> list[Finding]:
         else "a step that is clipped shrinks it too"
     )
     message = f"The penalty's gradient has norm {size:.3g}, {share:.3g} times the {limit:g} that is clipped to: {what}."
-    return [Finding("clipping_swallows", level, names, message, advice)]
+    return [AuditFinding("clipping_swallows", level, names, message, advice)]
 
 
 def _is_close(value: float, wanted: float) -> bool:
@@ -567,7 +567,7 @@ HALF = (torch.bfloat16, torch.float16)
 NEGLIGIBLE = 0.05  # D at which 95 % of an idle weight is left; torch's AdamW default over 20k cosine steps has 0.01
 
 
-def check_half(subject: Subject) -> list[Finding]:
+def check_half(subject: Subject) -> list[AuditFinding]:
     """A decoupled decay that rounds away: below a quarter of eps no number of the data type changes."""
     lost: dict[tuple[Level, str, float], list[str]] = {}
     for row in subject.rows:
@@ -582,7 +582,7 @@ def check_half(subject: Subject) -> list[Finding]:
                 level: Level = "wrong" if known and not group.get("fused") else "doubtful"
                 lost.setdefault((level, str(kind).removeprefix("torch."), shrink), []).append(row.name)
     return [
-        Finding(
+        AuditFinding(
             "lost_in_half",
             level,
             tuple(names),
@@ -594,7 +594,7 @@ def check_half(subject: Subject) -> list[Finding]:
     ]
 
 
-def check_size(subject: Subject) -> list[Finding]:
+def check_size(subject: Subject) -> list[AuditFinding]:
     """Decay that wipes weights out in one step, or that over the whole training does nothing."""
     wiped = [
         row.name
@@ -609,7 +609,7 @@ def check_size(subject: Subject) -> list[Finding]:
     findings = []
     if wiped:
         findings.append(
-            Finding(
+            AuditFinding(
                 "removes_weights",
                 "wrong",
                 tuple(dict.fromkeys(wiped)),
@@ -622,7 +622,7 @@ def check_size(subject: Subject) -> list[Finding]:
     if known and len(known) == len(totals) and max(known) < NEGLIGIBLE:
         left = math.exp(-max(known))
         findings.append(
-            Finding(
+            AuditFinding(
                 "decay_does_nothing",
                 "doubtful",
                 tuple(row.name for row in subject.rows if row.is_decayed),
@@ -633,13 +633,13 @@ def check_size(subject: Subject) -> list[Finding]:
     return findings
 
 
-def check_effective_rate(subject: Subject) -> list[Finding]:
+def check_effective_rate(subject: Subject) -> list[AuditFinding]:
     """Weights before a norm layer: their scale does not matter to the function."""
     names = [row.name for row in subject.rows if row.feeds and row.is_decayed]
     if not names:
         return []
     return [
-        Finding(
+        AuditFinding(
             "only_effective_rate",
             "note",
             tuple(names),
@@ -650,7 +650,7 @@ def check_effective_rate(subject: Subject) -> list[Finding]:
     ]
 
 
-def check_schedule(subject: Subject) -> list[Finding]:
+def check_schedule(subject: Subject) -> list[AuditFinding]:
     """Rates that change over the training change the decay with them."""
     rates = subject.horizon.learning_rates
     if rates is None or min(rates) == max(rates) or not any(row.total_decay for row in subject.rows):
@@ -658,7 +658,7 @@ def check_schedule(subject: Subject) -> list[Finding]:
     names = tuple(row.name for row in subject.rows if row.total_decay)
     share = sum(rates) / (len(rates) * max(rates))
     return [
-        Finding(
+        AuditFinding(
             "decay_follows_rate",
             "note",
             names,

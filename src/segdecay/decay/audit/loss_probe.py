@@ -205,16 +205,16 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Sample:
+class ProbeSample:
     """An output (scores or probabilities, with gradients) and a target, and what they are in words."""
 
     output: Any
     target: Any
     words: str
 
-    def doubled(self) -> Sample:
+    def doubled(self) -> ProbeSample:
         """The same images twice: a mean over the batch does not change."""
-        return Sample(_twice(self.output), _twice(self.target), self.words)
+        return ProbeSample(_twice(self.output), _twice(self.target), self.words)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def samples(
     dtype: torch.dtype,
     output: Any = None,  # a shape, a tensor, or a mapping or list of them
     target: Any = None,
-) -> list[Sample]:
+) -> list[ProbeSample]:
     """What a loss may be called with, most usual first. Random numbers come from a generator of its own."""
     make = _Maker(max(classes, 2), device, dtype)
     pixels, single = (BATCH, classes, SIDE, SIDE), (BATCH, 1, SIDE, SIDE)
@@ -259,7 +259,7 @@ def samples(
             for target_kind, wanted in _targets(shape, target):
                 fill = make.labels if target_kind == "class indices" else make.shares
                 words = f"output {_words(shape)}{kind}, target {_words(wanted)} of {target_kind}"
-                found.append(Sample(_fill(shape, fill_output), _fill(wanted, fill), words))
+                found.append(ProbeSample(_fill(shape, fill_output), _fill(wanted, fill), words))
     return found
 
 
@@ -520,7 +520,7 @@ class _Probe:
     trained: Mapping[str, Parameter]
     buffers: Mapping[str, Tensor]
 
-    def first_that_works(self, offered: Sequence[Sample], called: Sequence[str]) -> LossReport:
+    def first_that_works(self, offered: Sequence[ProbeSample], called: Sequence[str]) -> LossReport:
         """The report on the first sample that the loss takes."""
         refusals = []
         for sample in offered:
@@ -540,7 +540,7 @@ class _Probe:
         more = f"; and {len(refusals) - ERRORS_SHOWN} more" if len(refusals) > ERRORS_SHOWN else ""
         return LossReport("not examined", "; ".join(refusals[:ERRORS_SHOWN]) + more)
 
-    def _examine(self, sample: Sample) -> LossReport:
+    def _examine(self, sample: ProbeSample) -> LossReport:
         gradients = self._gradients(sample, twice=True)
         curvatures = self._curvatures(gradients)
         possible, norms = {}, {}
@@ -554,7 +554,7 @@ class _Probe:
         hidden, numbers, buffers = self._reads(sample, forms)
         return LossReport("examined", sample.words, forms, (), hidden, numbers, buffers, size, factor)
 
-    def _value(self, sample: Sample) -> Tensor:
+    def _value(self, sample: ProbeSample) -> Tensor:
         """The loss as one number; of a tuple the first, of a dict "loss", of many numbers the mean."""
         value = self.loss(sample.output, sample.target)
         if isinstance(value, tuple | list) and value:
@@ -566,7 +566,7 @@ class _Probe:
             raise _UnusableLossError(f"it returns {kind}, where a tensor that can be differentiated is needed")
         return value if value.ndim == 0 else value.mean()
 
-    def _gradients(self, sample: Sample, *, twice: bool) -> Gradients:
+    def _gradients(self, sample: ProbeSample, *, twice: bool) -> Gradients:
         found: Gradients = torch.autograd.grad(
             self._value(sample), list(self.trained.values()), create_graph=twice, allow_unused=True
         )
@@ -593,7 +593,7 @@ class _Probe:
             return [None] * len(gradients)
         return [zero if curve is None else curve for zero, curve in zip(flat, found, strict=True)]
 
-    def _batch_factor(self, sample: Sample, gradients: Gradients) -> float:
+    def _batch_factor(self, sample: ProbeSample, gradients: Gradients) -> float:
         try:
             doubled = self._gradients(sample.doubled(), twice=False)
             whole = float(self._value(sample.doubled()).detach()) / float(self._value(sample).detach())
@@ -605,7 +605,7 @@ class _Probe:
         # A summed loss doubles with its batch as a whole: N·λ beside it is N times (mean loss + λR).
         return 1.0 if abs(whole - 2.0) < SAME and abs(factor - 2.0) < SAME else factor
 
-    def _reads(self, sample: Sample, forms: Mapping[str, Form]) -> tuple[tuple[str, ...], ...]:
+    def _reads(self, sample: ProbeSample, forms: Mapping[str, Form]) -> tuple[tuple[str, ...], ...]:
         """Parameters in the value without a gradient, those read out as numbers, and buffers in the value."""
         names = {f"buffer {name}": buffer for name, buffer in self.buffers.items()}
         try:

@@ -34,7 +34,7 @@ WRAPPED = ("_base_optimizer", "base_optimizer")  # Lookahead of timm, SAM
 
 
 @dataclass(frozen=True)
-class Decay:
+class DecayTerm:
     """One thing that decays one parameter."""
 
     source: Source
@@ -97,7 +97,7 @@ def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any]) -> StrengthAxi
     return lambda_axis(f"{_class_of(optimizer).__name__} divides the gradient, and the penalty in it, by its own size.")
 
 
-def own_decays(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[Decay, ...]:
+def own_decays(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[DecayTerm, ...]:
     """What a group's own settings decay its parameters by; empty if by nothing."""
     name = _class_of(optimizer).__name__
     found = []
@@ -109,15 +109,15 @@ def own_decays(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[Decay, .
             axis = decoupled_axis()
         elif mechanism == "coupled":
             axis = gradient_axis(optimizer, group)
-        found.append(Decay("optimizer", mechanism, strength, f"{name}(weight_decay)", axis))
+        found.append(DecayTerm("optimizer", mechanism, strength, f"{name}(weight_decay)", axis))
     if "asgd" in _names(optimizer) and group.get("lambd"):
-        found.append(Decay("optimizer", "decoupled", float(group["lambd"]), f"{name}(lambd)", decoupled_axis()))
+        found.append(DecayTerm("optimizer", "decoupled", float(group["lambd"]), f"{name}(lambd)", decoupled_axis()))
     return tuple(found)
 
 
-def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[Decay, ...]]:
+def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[DecayTerm, ...]]:
     """By id of the parameter: what the attached regularizers do to it."""
-    found: dict[int, tuple[Decay, ...]] = {}
+    found: dict[int, tuple[DecayTerm, ...]] = {}
     for handle in handles_of(optimizer):
         try:
             axis: StrengthAxis | None = handle.regularizer.axis(traits_of(optimizer))
@@ -127,7 +127,7 @@ def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[Decay, ...]]:
         for row, parameter in handle.partition.named_parameters():
             strength = strengths.get(row.name)
             if strength is not None:
-                decay = Decay(
+                decay = DecayTerm(
                     "regularizer", handle.regularizer.name, strength, f"regularizer {handle.regularizer.name}", axis
                 )
                 found[id(parameter)] = (*found.get(id(parameter), ()), decay)
@@ -156,7 +156,7 @@ class AuditRow:
     module: str  # class of the module that owns it
     group: str  # encoder, body, head, norm, bias or frozen, as `group_parameters` places it
     optimizer_groups: tuple[int, ...]  # indices; empty: in none; the same twice: twice in one
-    decays: tuple[Decay, ...]
+    decays: tuple[DecayTerm, ...]
     feeds: str  # the norm layer that takes this weight's output; then decay moves the effective rate only
     timescale_epochs: float | None  # τ at the peak rate; None where it has no meaning or was not asked for
     total_decay: float | None  # D; None where it has no meaning or was not asked for
@@ -240,7 +240,7 @@ def audit_rows(
     rows = []
     for row, parameter in partition.named_parameters():
         indices = held.get(id(parameter), ())
-        decays: tuple[Decay, ...] = ()
+        decays: tuple[DecayTerm, ...] = ()
         for index in dict.fromkeys(indices):
             decays += own[index]
         if indices:
@@ -286,16 +286,16 @@ def held_parameters(optimizer: Optimizer) -> list[Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _loss_decay(optimizer: Optimizer, index: int, form: Form | None) -> tuple[Decay, ...]:
+def _loss_decay(optimizer: Optimizer, index: int, form: Form | None) -> tuple[DecayTerm, ...]:
     if form is None or form.kind == "none":
         return ()
     squared = form.kind in ("squared", "toward")
     axis = gradient_axis(optimizer, optimizer.param_groups[index]) if squared else None
-    return (Decay("loss", form.kind, form.coefficient, f"the loss's {form.formula}", axis),)
+    return (DecayTerm("loss", form.kind, form.coefficient, f"the loss's {form.formula}", axis),)
 
 
 def _scales(
-    optimizer: Optimizer, indices: Sequence[int], decays: Sequence[Decay], horizon: Horizon
+    optimizer: Optimizer, indices: Sequence[int], decays: Sequence[DecayTerm], horizon: Horizon
 ) -> tuple[float | None, float | None]:
     """τ and D of all that decays a parameter; None unless every part of it has one."""
     shrinking = [decay for decay in decays if decay.strength is None or decay.strength > 0]

@@ -14,7 +14,7 @@ Count = Annotated[int, pydantic.Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class ClassResult:
+class ClassRecall:
     """Recall of one class on the clean test images."""
 
     name: str
@@ -24,7 +24,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
-class ClassDifference:
+class RecallDifference:
     """The first recipe minus the second, paired over the images of one class."""
 
     name: str
@@ -33,7 +33,7 @@ class ClassDifference:
 
 
 @dataclass(frozen=True)
-class AuditFinding:
+class AuditNote:
     """What `segdecay audit` said of the second recipe's code."""
 
     code: str
@@ -46,7 +46,7 @@ class AuditFinding:
 class AuditFacts:
     """The findings of an audit."""
 
-    findings: tuple[AuditFinding, ...]
+    findings: tuple[AuditNote, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RecipeFacts:
     mechanism: str
     accuracy: Interval
     train_accuracy: float | None
-    classes: tuple[ClassResult, ...]
+    classes: tuple[ClassRecall, ...]
     steps: int
     total_decay_if_decoupled: float
     seconds: float
@@ -72,7 +72,7 @@ class ArticleFacts:
     reported: Interval
     reported_minus_clean: Interval
     train_accuracy: float | None
-    classes: tuple[ClassResult, ...]
+    classes: tuple[ClassRecall, ...]
     seconds: float
 
 
@@ -116,5 +116,5 @@ class Example:
     recipe: RecipeFacts
     article: ArticleFacts
     difference: Interval
-    classes: tuple[ClassDifference, ...]
+    classes: tuple[RecallDifference, ...]
     search: ExampleSearch

@@ -26,7 +26,7 @@ SHOWN_IMAGES = 500  # rows of the table; the worst come first
 
 
 @dataclass(frozen=True)
-class ClassRow:
+class EvaluationRow:
     """One class as a table shows it."""
 
     name: str
@@ -69,7 +69,8 @@ def read_evaluation(folder: Path) -> Evaluation:
 def render_evaluation(found: Evaluation) -> str:
     """The page as HTML text."""
     rows = tuple(
-        ClassRow(marked(item.name, found.exclude_from_mean), hex_colour(item.colour), item) for item in found.classes
+        EvaluationRow(marked(item.name, found.exclude_from_mean), hex_colour(item.colour), item)
+        for item in found.classes
     )
     scored = sorted(found.images, key=lambda image: (image.miou is None, image.miou or 0.0, image.name))
     matrix, names = np.asarray(found.confusion, dtype=np.int64), PageNames(found.task)

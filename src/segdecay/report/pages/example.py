@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from segdecay.errors import RunError
-from segdecay.report.facts.example import AuditFinding, ClassDifference, ClassResult, Example
+from segdecay.report.facts.example import AuditNote, ClassRecall, Example, RecallDifference
 from segdecay.report.facts.read import read_run
 from segdecay.report.facts.tables import hex_colour
 from segdecay.report.figures.score import BLUE, VERMILION, axis_style, base_layout
@@ -33,9 +33,9 @@ class ExampleLine:
     name: str
     colour: str
     images: int
-    right: ClassResult
-    article: ClassResult
-    difference: ClassDifference | None
+    right: ClassRecall
+    article: ClassRecall
+    difference: RecallDifference | None
 
 
 def build_example_report(folder: Path) -> Path:
@@ -88,18 +88,18 @@ def example_lines(found: Example) -> tuple[ExampleLine, ...]:
     )
 
 
-def merged_findings(findings: tuple[AuditFinding, ...]) -> tuple[AuditFinding, ...]:
+def merged_findings(findings: tuple[AuditNote, ...]) -> tuple[AuditNote, ...]:
     """One finding per code, with the messages joined.
 
-    >>> one = AuditFinding("x", "wrong", "First.", "Do this.")
-    >>> merged_findings((one, AuditFinding("x", "wrong", "Second.", "Do this.")))[0].message
+    >>> one = AuditNote("x", "wrong", "First.", "Do this.")
+    >>> merged_findings((one, AuditNote("x", "wrong", "Second.", "Do this.")))[0].message
     'First. Second.'
     """
-    merged: dict[str, AuditFinding] = {}
+    merged: dict[str, AuditNote] = {}
     for finding in findings:
         before = merged.get(finding.code)
         message = finding.message if before is None else f"{before.message} {finding.message}"
-        merged[finding.code] = AuditFinding(finding.code, finding.level, message, finding.advice)
+        merged[finding.code] = AuditNote(finding.code, finding.level, message, finding.advice)
     return tuple(merged.values())
 
 
@@ -143,6 +143,6 @@ def _class_panel(lines: tuple[ExampleLine, ...], confidence: float) -> Panel:
     return build_panel("both-recipes", "Every class under both recipes", caption, figure, words="iou interval")
 
 
-def _reach(row: ClassResult, end: int) -> float:
+def _reach(row: ClassRecall, end: int) -> float:
     """The length of an interval to one side of the recall."""
     return 0.0 if row.interval is None or row.recall is None else abs(row.interval[end] - row.recall)

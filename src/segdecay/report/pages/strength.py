@@ -19,7 +19,7 @@ from segdecay.report.text import format as words
 from segdecay.report.text.format import axis_symbol, difference, interval, number
 from segdecay.report.text.glossary import PageNames
 from segdecay.runs.joint import JointPoint, JointSearch
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sentences import show_values
 from segdecay.search.sentences import none_name, regularization_name, verdict_title
@@ -150,7 +150,7 @@ def shown_settings(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:
     return [(key, trainings) for key, trainings in both if trainings]
 
 
-def _curve_title(key: str, strength: Strength) -> str:
+def _curve_title(key: str, strength: StrengthRecord) -> str:
     value = f"{words.axis_symbol(strength.axis)} = {words.number(strength.value)}"
     return value if key == "training" else f"{key}, {value}"
 

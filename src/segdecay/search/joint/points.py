@@ -12,7 +12,7 @@ import numpy as np
 from segdecay.config.schema import RunConfig
 from segdecay.metrics.bootstrap import Counts
 from segdecay.runs.joint import JointDimension, JointPoint, JointSearch
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sampler import best_of
 from segdecay.search.joint.space import Dimension, Value, dimensions_of
@@ -43,7 +43,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointOutcome:
     """A point with its score on every fold, mean over seeds; None where a training failed."""
 
     point: Point
@@ -67,17 +67,17 @@ def tasks_of(study: Study, point: Point) -> list[TrialTask]:
     ]
 
 
-def outcome_of(study: Study, point: Point) -> Outcome:
+def outcome_of(study: Study, point: Point) -> PointOutcome:
     """The score of a point, from the ledger."""
     tasks, criterion = tasks_of(study, point), study.criterion
     scores: dict[int, list[float]] = {}
     for task in tasks:
         record = study.ledger.record(task.folder)
         if record is None or record.status != "finished":
-            return Outcome(point, None)
+            return PointOutcome(point, None)
         counts = Counts.of(study.ledger.confusions(task.folder))
         scores.setdefault(task.fold, []).append(counts.score(criterion))
-    return Outcome(point, tuple(float(np.mean(scores[fold])) for fold in sorted(scores)))
+    return PointOutcome(point, tuple(float(np.mean(scores[fold])) for fold in sorted(scores)))
 
 
 def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> int | None:
@@ -91,7 +91,7 @@ def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> in
     return best_of([None if one is None else float(np.mean(np.delete(np.asarray(one), left_out))) for one in folds])
 
 
-def strength_at(study: Study, point: Point) -> Strength:
+def strength_at(study: Study, point: Point) -> StrengthRecord:
     """The strength of a point in every unit, at the point's learning rate."""
     return strength_of(point.config, point.value, study.fold_images, size=study.size)
 
@@ -99,7 +99,7 @@ def strength_at(study: Study, point: Point) -> Strength:
 END = 0.03  # share of a range from which a value lies at its end
 
 
-def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[Outcome]) -> JointSearch:
+def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[PointOutcome]) -> JointSearch:
     """What search.json holds: dimensions, and every point with its scores."""
     return JointSearch(
         study.config.search.sampler,
@@ -124,7 +124,7 @@ def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequen
     )
 
 
-def told_of(study: Study, outcomes: Sequence[Outcome], verdict: Verdict, none: float) -> dict[str, Any]:
+def told_of(study: Study, outcomes: Sequence[PointOutcome], verdict: Verdict, none: float) -> dict[str, Any]:
     """The best values of everything else searched, and the verdict on strengths with all else as configured."""
     acting = [one for one in verdict.settings if one.mean is not None and not one.strength.is_none]
     best = max(acting, key=lambda one: one.mean or 0.0).strength.value if acting else none
@@ -157,7 +157,7 @@ def _at_ends(study: Study, values: Mapping[str, Value], where: str) -> list[str]
     return found
 
 
-def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float | None:
+def _none_gain(study: Study, outcomes: Sequence[PointOutcome], none: float) -> float | None:
     """The gain of searched over configured values without decay; each fold's values were chosen by the other folds."""
     own = [one.folds for one in outcomes if one.point.value == none]
     chosen = [choose_without(own, fold) for fold in range(len(study.folds.folds))]
@@ -171,7 +171,7 @@ def _none_gain(study: Study, outcomes: Sequence[Outcome], none: float) -> float 
     return float(np.mean(gains))
 
 
-def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+def _as_configured(study: Study, outcomes: Sequence[PointOutcome]) -> dict[str, Any] | None:
     """The decision between the strengths that were tried with all else as configured."""
     default = {one.name: one.rounded(one.default) for one in dimensions_of(study.config)}
     found: dict[float, Candidate] = {}
@@ -188,6 +188,6 @@ def _as_configured(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any] 
     }
 
 
-def _values_at(study: Study, outcomes: Sequence[Outcome], value: float) -> dict[str, Value]:
+def _values_at(study: Study, outcomes: Sequence[PointOutcome], value: float) -> dict[str, Value]:
     name = study.name_of(value)
     return next((one.point.values for one in outcomes if one.point.name == name), {})

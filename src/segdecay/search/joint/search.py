@@ -16,7 +16,15 @@ from pathlib import Path
 from segdecay.config.schema import RunConfig
 from segdecay.runs.records import RACED_OUT, TrialRecord
 from segdecay.runs.verdict import Cost, Verdict
-from segdecay.search.joint.points import Outcome, Point, choose_without, joint_record, outcome_of, tasks_of, told_of
+from segdecay.search.joint.points import (
+    Point,
+    PointOutcome,
+    choose_without,
+    joint_record,
+    outcome_of,
+    tasks_of,
+    told_of,
+)
 from segdecay.search.joint.sampler import Proposal, Proposer, best_of
 from segdecay.search.joint.sentences import joint_sentence
 from segdecay.search.joint.space import config_with, dimensions_of
@@ -59,7 +67,7 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
         Proposer(tuple(one for one in every if one.is_for_none), 0, sampler, seed, n_none),
         Proposer(every, len(acting), sampler, seed + 1, n_decay),
     )
-    outcomes: tuple[list[Outcome], list[Outcome]] = ([], [])
+    outcomes: tuple[list[PointOutcome], list[PointOutcome]] = ([], [])
     while len(outcomes[1]) < n_decay and not _is_spent(study, outcomes):
         counts = (min(1, n_none - len(outcomes[0])), min(NONE_SHARE - 1, n_decay - len(outcomes[1])))
         points = []
@@ -79,14 +87,14 @@ def run_joint(study: Study) -> tuple[Verdict, Decision]:
     return replace(verdict, sentence=sentence, cost=cost, evidence={**verdict.evidence, "joint": told}), decision
 
 
-def _cost(study: Study, outcomes: Sequence[Outcome]) -> Cost:
+def _cost(study: Study, outcomes: Sequence[PointOutcome]) -> Cost:
     """The cost of all trainings, including those that the verdict does not use."""
     folders = {task.folder for one in outcomes for task in tasks_of(study, one.point)}
     records = [record for folder in sorted(folders) if (record := study.ledger.record(folder)) is not None]
     return cost_of(records)
 
 
-def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bool:
+def _is_spent(study: Study, outcomes: tuple[list[PointOutcome], list[PointOutcome]]) -> bool:
     """Whether another round would exceed the budget; the first round always runs."""
     done = sum(map(len, outcomes))
     if not done:
@@ -96,7 +104,7 @@ def _is_spent(study: Study, outcomes: tuple[list[Outcome], list[Outcome]]) -> bo
     return over or time.monotonic() >= study.budget.stop_at
 
 
-def _proposal(outcome: Outcome, acting: Sequence[float]) -> Proposal:
+def _proposal(outcome: PointOutcome, acting: Sequence[float]) -> Proposal:
     value = outcome.point.value
     return Proposal(outcome.point.values, acting.index(value) if value in acting else None)
 
@@ -113,7 +121,7 @@ def _run(study: Study, points: Sequence[Point]) -> None:
         study.executor.run(missing, study.note)
 
 
-def _profile(study: Study, grid: Sequence[float], outcomes: Sequence[Outcome]) -> Searched:
+def _profile(study: Study, grid: Sequence[float], outcomes: Sequence[PointOutcome]) -> Searched:
     """Trials of the study for every strength: in each fold, those of the point that the other folds chose."""
     blocks: dict[float, tuple[int, ...]] = {}
     dropped: dict[float, str] = {}

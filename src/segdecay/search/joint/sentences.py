@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from segdecay.runs.records import Strength
+from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Interval
 from segdecay.search.sentences import regularization_name, show_interval, show_strength, verdict_title
 
@@ -39,7 +39,7 @@ def joint_sentence(told: Mapping[str, Any], kind: str, axis: str = "total_decay"
     alone = told["as_configured"]
     if alone is None:
         return sentence
-    best: Strength = alone["best"]
+    best: StrengthRecord = alone["best"]
     changes = "does not change" if alone["kind"] == kind else "changes"
     return (
         f"{sentence} With all else as configured, the verdict on the strengths alone is "
@@ -48,7 +48,7 @@ def joint_sentence(told: Mapping[str, Any], kind: str, axis: str = "total_decay"
     )
 
 
-def _difference(best: Strength, found: Interval | None) -> str:
+def _difference(best: StrengthRecord, found: Interval | None) -> str:
     if found is None or found.interval is None or best.is_none:
         return ""
     return f" ({show_strength(best)}: {show_interval(found)})"
