@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,18 +131,6 @@ class Card(Part):
         return StrengthRecord.from_json(found) if isinstance(found, Mapping) else None
 
 
-def _from_1(values: dict[str, Any]) -> dict[str, Any]:
-    """Convert schema 1, which held the training data inside made_by, and no scores."""
-    made = values.get("made_by")
-    if isinstance(made, Mapping) and {"data", "fingerprint", "images"} <= set(made):
-        trained = {"name": made["data"], "fingerprint": made["fingerprint"], "images": made["images"]}
-        values = {**values, "trained_on": trained}
-    return {**values, "schema_version": 2}
-
-
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-
-
 def read_part(path: Path, most_bytes: int) -> bytes:
     """The content of a plain file of a bundle: no link, no device, nothing larger than allowed.
 
@@ -165,10 +153,10 @@ def read_part(path: Path, most_bytes: int) -> bytes:
 
 
 def read_card(path: Path) -> Card:
-    """The validated content of model.json, converted from older schemas.
+    """The validated content of model.json.
 
     Raises:
-        ModelError: damaged, of a newer schema, or invalid; all faults at once.
+        ModelError: damaged, of another schema, or invalid; all faults at once.
     """
     try:
         values = json.loads(read_part(path, MOST_CARD_BYTES))
@@ -177,14 +165,12 @@ def read_card(path: Path) -> Card:
     if not isinstance(values, dict):
         raise ModelError(f"{path} holds a {type(values).__name__}, not a card. Make the bundle again.")
     version = values.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ModelError(f"{path}: schema_version is {version!r:.50}; allowed: 1 to {SCHEMA}. Make the bundle again.")
+    if not isinstance(version, int) or isinstance(version, bool) or version < SCHEMA:
+        raise ModelError(f"{path}: schema_version is {version!r:.50}; allowed: {SCHEMA}. Make the bundle again.")
     if version > SCHEMA:
         raise ModelError(
-            f"{path} was written by a newer segdecay: schema {version}, this one reads 1 to {SCHEMA}. Upgrade segdecay."
+            f"{path} was written by a newer segdecay: schema {version}, this one reads {SCHEMA}. Upgrade segdecay."
         )
-    for old in range(version, SCHEMA):
-        values = UPGRADES[old](values)
     try:
         card = Card.model_validate_json(json.dumps(values), strict=True)
         ModelConfig.model_validate(values["model"])
