@@ -1,7 +1,4 @@
-"""What a choice was worth: regret on records the selector never saw, and the kind of verdict its trials allow.
-
-Knows replays and the verdict's rules; nothing of how a selector came to its choice.
-"""
+"""What a choice was worth: regret on records the selector never saw, and the kind of verdict its trials allow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Recorded grids: every trial's matrices and curves, from benchmarks/records/NAME.npz (see record_grid.py).
-
-Knows files and counts; nothing of selectors.
-"""
+"""Recorded grids: every trial's matrices and curves, from benchmarks/records/NAME.npz (see record_grid.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every error a user can meet, in one tree, and `need()` for optional parts.
 
 An error says what was wrong, what we saw, what is allowed and what to do. The command line prints it without a
-traceback and exits with 2. Knows nothing of the rest of the package.
+traceback and exits with 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files to arrays: checked, split without leaks, decoded once, augmented in pairs. Knows nothing of models."""
+"""Files to arrays: checked, split without leaks, decoded once, augmented in pairs."""
 
 from segdecay.data.dataset import IGNORE, Dataset, Item, open_dataset
 from segdecay.data.loading import load_dataset, task_of

@@ -1,7 +1,7 @@
 """Decoded data sets on disk: built beside, then renamed, so that a kill at any moment leaves nothing half.
 
 One folder a data set, named by the key of its content and of how it was read. Several builders may run at once: the
-first to finish wins, the others take its folder. Knows nothing of files' formats.
+first to finish wins, the others take its folder.
 """
 
 from __future__ import annotations

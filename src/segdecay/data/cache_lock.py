@@ -1,6 +1,6 @@
 """Who uses a folder of the cache: a shared lock on a file in it, which the system lets go when a process dies.
 
-Knows folders; nothing of what lies in them. Where the system has no such locks, nothing counts as in use or as left.
+Where the system has no such locks, nothing counts as in use or as left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The data set as everything downstream sees it: decoded uint8 arrays in one folder, memory-mapped.
 
-Knows the files of a cache folder (images.u8, masks.u8, dataset.json); knows nothing of how they came there, of folds
-or of models. Opening is cheap, so every worker opens its own and all share the same pages.
+A cache folder holds images.u8, masks.u8 and dataset.json. Opening is cheap, so every worker opens its own and all share
+the same pages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From DATA to a checked, decoded data set: source → every file read and checked → the cache → `Dataset`.
 
-The one place where the steps stand in order. Knows nothing of folds, augmentation or models.
+The one place where the steps stand in order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""dataset.yaml: what a folder's files mean. Strict: an unknown key or value is refused with the nearest allowed one.
-
-Knows the text of dataset.yaml and classes.txt; opens no image.
-"""
+"""dataset.yaml: what a folder's files mean. Strict: an unknown key or value is refused with the nearest allowed one."""
 
 from __future__ import annotations
 

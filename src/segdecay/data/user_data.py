@@ -1,7 +1,4 @@
-"""Data that only their owner can read: names, groups and classes, enough to make folds without decoding a file.
-
-Knows what was said of images; nothing of pixels.
-"""
+"""Data that only their owner can read: names, groups and classes, enough to make folds without decoding a file."""
 
 from __future__ import annotations
 

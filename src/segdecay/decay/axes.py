@@ -1,6 +1,6 @@
 """Axes: what a regularizer on an optimizer is tuned along, and how a value on it becomes the optimizer's λ and back.
 
-Pure arithmetic: knows nothing of torch, models, optimizers' state or data.
+Pure arithmetic.
 """
 
 from __future__ import annotations

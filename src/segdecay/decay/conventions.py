@@ -1,8 +1,7 @@
 """What other tools call a strength, as our λ and back: one line of arithmetic a convention.
 
 Ours is the optimizer's λ: `l2` adds λ·w to the gradient of the loss, `decoupled` multiplies w by 1 − η·λ, `l1` and
-`elastic_net` add λ·Σ|w| and λ·(ratio·Σ|w| + (1−ratio)·½Σw²) to the loss. Knows numbers and names only; whether a
-convention has a meaning beside a regularizer and an optimizer is the business of translation.py.
+`elastic_net` add λ·Σ|w| and λ·(ratio·Σ|w| + (1−ratio)·½Σw²) to the loss.
 """
 
 from __future__ import annotations

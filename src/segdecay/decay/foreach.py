@@ -1,6 +1,6 @@
 """Arithmetic on lists of tensors through torch's foreach kernels: one launch for many tensors.
 
-Knows tensors only. The one place that calls torch's foreach functions, whose names begin with an underscore although
+The one place that calls torch's foreach functions, whose names begin with an underscore although
 torch.optim's documentation recommends them. Lists may mix devices and data types.
 """
 

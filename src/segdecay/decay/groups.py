@@ -1,7 +1,7 @@
 """Which parameter is in which group, and why: the partition of a model's parameters.
 
 A parameter is placed by the type of the module that owns it **and** its dimension **and** its name; any one of the
-three alone is known to fail. Knows modules and parameters; nothing of learning rates, regularizers, data or files.
+three alone is known to fail.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A regularizer attached to an optimizer: the hooks, the handle that holds them, and what it can tell.
 
 The regularizer acts once per optimizer step, through torch's own step hooks, after backward and clipping and before the
-update. Knows optimizers and partitions; nothing of losses, data, loops or files. With a closure the pre-hook runs
-*before* backward, so the closure is wrapped; a fused optimizer under a GradScaler sees scaled gradients and also fires
-on steps that are skipped for inf; an optimizer whose `step` calls its parent's fires twice.
+update. With a closure the pre-hook runs *before* backward, so the closure is wrapped; a fused optimizer under a
+GradScaler sees scaled gradients and also fires on steps that are skipped for inf; an optimizer whose `step` calls its
+parent's fires twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Which layer of a model is its head: the one that makes the logits.
-
-Knows modules, their names and their order of registration; nothing of groups' strengths, optimizers or data.
-"""
+"""Which layer of a model is its head: the one that makes the logits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which weights feed a norm layer, so that their scale changes nothing but the effective learning rate.
 
 Found by order of registration: a convolution whose next sibling is a norm layer of as many channels, or a linear layer
-whose next sibling is a batch norm. What runs in another order than it is registered must be named. Knows modules only.
+whose next sibling is a batch norm. What runs in another order than it is registered must be named.
 """
 
 from __future__ import annotations

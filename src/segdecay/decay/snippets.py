@@ -1,7 +1,4 @@
-"""Lines of plain torch that repeat a chosen strength in somebody's own training, and when they stop being valid.
-
-Knows partitions, strengths and how torch's constructors are written; runs nothing.
-"""
+"""Lines of plain torch that repeat a chosen strength in somebody's own training, and when they stop being valid."""
 
 from __future__ import annotations
 

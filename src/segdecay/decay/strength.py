@@ -1,8 +1,8 @@
 """How hard: the axis along which a strength is tuned, and λ, τ and D in both directions.
 
-λ is always the optimizer's: coupled regularizers add λ·w to the gradient, decoupled ones multiply w by 1 − η·λ.
-D = Σ η_t·λ over all steps is total decay: exp(−D) is left of a weight that gets no gradient. τ = 1/(η_peak·λ·steps an
-epoch) is the timescale in epochs. Pure arithmetic: knows nothing of torch, models, optimizers' state or data.
+λ is always the optimizer's: coupled regularizers add λ·w to the gradient, decoupled ones multiply w by 1 − η·λ. D = Σ
+η_t·λ over all steps is total decay: exp(−D) is left of a weight that gets no gradient. τ = 1/(η_peak·λ·steps an epoch)
+is the timescale in epochs. Pure arithmetic.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def describe_strength(
     learning_rates: Sequence[float],  # of every step
     steps_per_epoch: float,
 ) -> Described:
-    """A value on an axis as λ, τ in epochs, D, and what is left of an idle weight at the end.
+    """A value on an axis as λ, τ in epochs, D, and what is left of a weight that gets no gradient at the end.
 
     Raises:
         DecayError: as `StrengthAxis.to_lambda`, or steps_per_epoch is not positive.
@@ -74,7 +74,8 @@ def total_decay(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[flo
 
 
 def timescale_epochs(axis: StrengthAxis, lambda_: float, peak_lr: float, steps_per_epoch: float) -> float:
-    """τ = (1−μ)/(η_peak·λ·steps an epoch): epochs at the peak rate in which an idle weight falls to 1/e.
+    """τ = (1−μ)/(η_peak·λ·steps an epoch): epochs at the peak rate in which a weight that gets no gradient falls to
+    1/e.
 
     Raises:
         DecayError: the axis has no τ, or a number is not positive.
@@ -135,7 +136,7 @@ def check_first_order(axis: StrengthAxis, lambda_: float, learning_rates: Sequen
     reached = max(validate_rates(learning_rates)) * lambda_
     if reached <= FIRST_ORDER_LIMIT * bound:
         return ()
-    what = "an idle weight oscillates" if reached > bound else "D is off by more than a few percent"
+    what = "a weight that gets no gradient oscillates" if reached > bound else "D is off by more than a few percent"
     finding = (
         f"η·λ = {reached:.3g} is not far below (1−√μ)² = {bound:.3g} ({reached / bound:.2g} times it): {what}. "
         f"Lower the learning rate, λ or the momentum, or use 'decoupled', where D is exact."

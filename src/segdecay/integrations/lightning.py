@@ -1,6 +1,6 @@
 """A Lightning callback that lets a regularizer act in every optimizer step of a Trainer.
 
-Knows Lightning's hooks; what is attached and how is `attaching`'s matter. Works with `lightning` and, where that is not
+Works with `lightning` and, where that is not
 installed, with `pytorch_lightning`.
 """
 

@@ -1,6 +1,6 @@
 """A callback for transformers.Trainer that lets a regularizer act in every optimizer step.
 
-Knows transformers' callbacks; what is attached and how is `attaching`'s matter. Its state travels in the checkpoint's
+Its state travels in the checkpoint's
 trainer_state.json.
 """
 

@@ -1,7 +1,4 @@
-"""A run's folder: opened by one process at a time, refused when it belongs to something else.
-
-Knows the files that say what a run is; nothing of what happens in it.
-"""
+"""A run's folder: opened by one process at a time, refused when it belongs to something else."""
 
 from __future__ import annotations
 

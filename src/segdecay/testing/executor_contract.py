@@ -1,7 +1,6 @@
 """The contract that everyone who runs trials keeps, for us and for third parties: subclass it in a test module.
 
-Knows executors as things that turn tasks into finished trials; needs no test framework: a broken promise is an
-AssertionError, and pytest collects the methods that begin with `test_`.
+Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
 
 from __future__ import annotations

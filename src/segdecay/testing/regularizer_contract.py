@@ -1,7 +1,6 @@
 """The contract that every regularizer keeps, for us and for third parties: subclass it in a test module.
 
-Knows regularizers by name, torch optimizers and a small network of its own; needs no test framework: a broken promise
-is an AssertionError, and pytest collects the methods that begin with `test_`.
+Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from segdecay.testing.small_runs import (
 
 
 class RegularizerContract:
-    """What every regularizer must keep. Set `regularizer` and `strength` below, and say in `left` what an idle weight
-    becomes.
+    """What every regularizer must keep. Set `regularizer` and `strength` below, and say in `left` what a weight that
+    gets no gradient becomes.
 
     Promises: strength none is bitwise the bare optimizer; the regularizer's own law for weights without gradient; a
     resumed run is bitwise the unbroken one; kernels for lists of tensors do as those for single ones, also with mixed

@@ -1,7 +1,5 @@
 """Small trainings for contracts: a network, an optimizer, perhaps a regularizer, and images that depend on the step
 alone.
-
-Knows torch and handles; nothing of what is promised.
 """
 
 from __future__ import annotations

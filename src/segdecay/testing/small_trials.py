@@ -1,7 +1,4 @@
-"""Small trials on files of their own for the contract of executors, with networks that misbehave on purpose.
-
-Knows tasks and how to write a data set and a module; nothing of executors.
-"""
+"""Small trials on files of their own for the contract of executors, with networks that misbehave on purpose."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The contract that every source of data keeps, for us and for third parties: subclass it in a test module.
 
-Knows sources as things that list samples; needs no test framework: a broken promise is an AssertionError, and pytest
-collects the methods that begin with `test_`.
+Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Work on many files with all cores: results in the order of the files, only a few ahead of who takes them.
 
-Threads, since decoders, hashes and writes let go of Python's lock. Knows nothing of images.
+Threads, since decoders, hashes and writes let go of Python's lock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A comparison of regularizers at equal budget, in the order in which things happen: data, folds, trials, judgement.
-
-Knows every room by its front door; computes nothing itself.
-"""
+"""A comparison of regularizers at equal budget, in the order in which things happen: data, folds, trials, judgement."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a finished training says of itself in its bundle: the card, from records.
-
-Knows records and the card's shape; nothing of files or tensors.
-"""
+"""What a finished training says of itself in its bundle: the card, from records."""
 
 from __future__ import annotations
 

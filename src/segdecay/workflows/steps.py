@@ -1,7 +1,4 @@
-"""The steps of the main path, one function each; workflow.py puts them in order.
-
-Knows every room by its front door; decides nothing about statistics or training.
-"""
+"""The steps of the main path, one function each; tune.py, train.py and compare.py call them in order."""
 
 from __future__ import annotations
 

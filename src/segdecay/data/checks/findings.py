@@ -1,7 +1,6 @@
 """What is wrong with a data set, for people: findings with file, value and fix, and the table of classes.
 
 Faults are collected one by one while files are read, and summarised once: the first files by name and a count.
-Knows nothing of files' formats, folds or models.
 """
 
 from __future__ import annotations

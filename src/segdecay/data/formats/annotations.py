@@ -1,7 +1,6 @@
 """Images whose masks are drawn from annotations as a source: shapes on a background, the later one on top.
 
-What the shapes are and where they stand is the business of coco.py, labelme.py and parts.py. Knows nothing of caches or
-folds.
+What the shapes are and where they stand is the business of coco.py, labelme.py and parts.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every source of data offers, whatever its files look like.
 
-A source lists what there is at build time and reads it on demand, one pair after the other. Knows nothing of caches.
+A source lists what there is at build time and reads it on demand, one pair after the other.
 """
 
 from __future__ import annotations

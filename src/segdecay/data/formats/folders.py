@@ -1,7 +1,6 @@
 """A folder of images and masks as a source: each file is read once, hashed, decoded, checked and mapped to classes.
 
-Which image has which mask is the business of a finder (pairs.py, templates.py, table.py, voc.py). Knows nothing of
-caches or folds.
+Which image has which mask is the business of a finder (pairs.py, templates.py, table.py, voc.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Images with one label each as a source: every file is read once, hashed, decoded, checked.
 
-What the labels are and where they stand is the business of class_folders.py and label_table.py. Knows nothing of
-caches or folds.
+What the labels are and where they stand is the business of class_folders.py and label_table.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pixel values and colours of a mask to class indices: vectorised look-ups. Knows arrays only, no files.
+"""Pixel values and colours of a mask to class indices: vectorised look-ups.
 
 What nothing claims is reported with its count and becomes IGNORE, so that a caller can refuse it; it is never
 silently a class.

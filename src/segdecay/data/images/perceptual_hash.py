@@ -1,7 +1,7 @@
 """Images that are the same, or look the same: a hash of the pixels, and the pattern of light and dark of a thumbnail.
 
 A pattern is the slopes of a 16 x 16 thumbnail, along rows and columns, of length 1: it does not change with brightness,
-contrast, size or compression. The cosine of two patterns says how alike two images look. Knows arrays only, no files.
+contrast, size or compression. The cosine of two patterns says how alike two images look.
 """
 
 from __future__ import annotations

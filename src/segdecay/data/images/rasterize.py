@@ -1,4 +1,4 @@
-"""Polygons and run lengths to masks. Knows arrays only, no files and no classes.
+"""Polygons and run lengths to masks.
 
 A polygon covers the pixels whose centre lies inside it, by the even-odd rule; pixel (row r, column c) has its centre at
 (c + ½, r + ½), as in COCO. Run lengths are those of COCO: down the columns, beginning with zeros.

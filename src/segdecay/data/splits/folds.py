@@ -1,6 +1,6 @@
 """Which items are trained on and which are validated, fold by fold: groups, blocks inside long groups, or as given.
 
-Knows a data set's items and masks; knows nothing of files or models. With `groups` no fold shares one; with `blocks`
+With `groups` no fold shares one; with `blocks`
 folds share groups on purpose, behind a guard gap. The part "test" is in no fold.
 """
 

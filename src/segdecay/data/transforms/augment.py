@@ -1,4 +1,4 @@
-"""Images and masks changed together, a whole batch at once, from one generator. Knows tensors only.
+"""Images and masks changed together, a whole batch at once, from one generator.
 
 Flips copy pixels exactly. Turn, size and shift are one sampling of the image (bilinear) and of its mask (nearest),
 mirrored at the borders, so every mask pixel keeps a class or IGNORE. Brightness and contrast touch images only. A label

@@ -1,7 +1,4 @@
-"""Copy-paste: components of rare classes from other training images, pasted onto a batch.
-
-Knows decoded data and batches of bytes; nothing of models.
-"""
+"""Copy-paste: components of rare classes from other training images, pasted onto a batch."""
 
 from __future__ import annotations
 

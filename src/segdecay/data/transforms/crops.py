@@ -1,4 +1,4 @@
-"""Items to batches: whole images of one size, or windows of one size. Knows the decoded data set and tensors."""
+"""Items to batches: whole images of one size, or windows of one size."""
 
 from __future__ import annotations
 

@@ -564,7 +564,8 @@ def _is_close(value: float, wanted: float) -> bool:
 
 
 HALF = (torch.bfloat16, torch.float16)
-NEGLIGIBLE = 0.05  # D at which 95 % of an idle weight is left; torch's AdamW default over 20k cosine steps has 0.01
+# D at which 95 % of a weight that gets no gradient is left; torch's AdamW default over 20k cosine steps has 0.01
+NEGLIGIBLE = 0.05
 
 
 def check_half(subject: Subject) -> list[AuditFinding]:
@@ -626,7 +627,8 @@ def check_size(subject: Subject) -> list[AuditFinding]:
                 "decay_does_nothing",
                 "doubtful",
                 tuple(row.name for row in subject.rows if row.is_decayed),
-                f"Total decay D is {max(known):.3g} at most: {left:.1%} of an idle weight is left. That is no decay.",
+                f"Total decay D is {max(known):.3g} at most: {left:.1%} of a weight that gets no gradient is left. "
+                "That is no decay.",
                 "Compare with D of 0.5 to 8, by `segdecay tune` or by a λ that is larger in that proportion.",
             )
         )

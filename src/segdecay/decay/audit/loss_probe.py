@@ -1,7 +1,7 @@
 """What a loss does to the weights by itself: its gradient on outputs that do not depend on them.
 
 Whatever gradient reaches a parameter then is a penalty's. The loss is called up to four times, never with the model's
-own output. Knows losses and parameters; nothing of optimizers or groups.
+own output.
 """
 
 from __future__ import annotations

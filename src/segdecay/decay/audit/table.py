@@ -1,7 +1,4 @@
-"""The table of an audit: every parameter, what decays it, by which mechanism, how hard.
-
-Knows partitions, optimizers and decays; judges nothing.
-"""
+"""The table of an audit: every parameter, what decays it, by which mechanism, how hard."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 Norms, stable rank, exact zeros and dead channels by layer and group, dead activations, the angle that weights turn by
 against that of equilibrium, the penalty's share of the objective, the head's rows against class frequency. Nothing is
 kept between two readings, and nothing of the training is changed: no weight, gradient, mode or random state.
-
-Knows models and optimizers; nothing of data, files or loops.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a regularizer is: the rule by which weights are regularized, in the moments of an optimizer step.
 
-A new regularizer is one file with one class below `Regularizer`, and one line in registry.py. Knows tensors, strengths
-and the rows of a partition; nothing of hooks.
+A new regularizer is one file with one class below `Regularizer`, and one line in registry.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Constrained parameter regularization: an upper bound on each matrix, held by a multiplier that learns.
-
-Knows tensors and strengths; of the optimizer only whether it is adaptive.
-"""
+"""Constrained parameter regularization: an upper bound on each matrix, held by a multiplier that learns."""
 
 from __future__ import annotations
 
@@ -189,8 +186,8 @@ class CPR(BoundRegularizer):
         check at which its norm still grows by more than 1 % an interval, but by less than at the check before; checks
         every `interval`=200 steps from the fourth on, on norms averaged with `ema`=0.9. kappa="warm_start": after
         `warm_steps`=1000 steps. kappa="factor": before the first step; k is what there is to tune. `mu`=1 is how fast
-        λ_j learns. A matrix that is below its bound is left alone; an idle weight above it shrinks by 1 − 2λ_j a
-        step. The learning rate plays no part. Norm and bias are left out.
+        λ_j learns. A matrix that is below its bound is left alone; a weight that gets no gradient above it shrinks by 1
+        − 2λ_j a step. The learning rate plays no part. Norm and bias are left out.
     Source: Franke, Hefenbrock, Koehler and Hutter, NeurIPS 2024, and their pytorch-cpr 0.3.1 with foreach=True and
         reg_function l2; differs in: no bound at all, instead of 1e6, before it is set; its documentation says ema 0.9,
         as here, its code 0.99.

@@ -1,7 +1,4 @@
-"""Regularizers that act on the weights themselves, past the gradient; and the one that does nothing.
-
-Knows tensors and strengths only.
-"""
+"""Regularizers that act on the weights themselves, past the gradient; and the one that does nothing."""
 
 from __future__ import annotations
 
@@ -68,8 +65,9 @@ class Decoupled(Regularizer):
     Not for: claims about the minimiser of L + λR. A learning rate that changes changes the decay with it.
     Minimises: not the stated objective; λR is shown, not minimised. Under Adam it tends to min L subject to
         max|θ| ≤ 1/λ; under SGD with momentum μ to the objective with λ·(1−μ).
-    Defaults: no strength; axis total_decay D = Σ η·λ, exact: exp(−D) is left of an idle weight as η·λ becomes small.
-        Norm and bias are left out. η is that of the parameter's optimizer group at the step, as in torch.
+    Defaults: no strength; axis total_decay D = Σ η·λ, exact: exp(−D) is left of a weight that gets no gradient as η·λ
+        becomes small. Norm and bias are left out. η is that of the parameter's optimizer group at the step, as in
+        torch.
     Source: torch.optim.AdamW, bit for bit; Loshchilov and Hutter, ICLR 2019, differs in: the paper multiplies λ by the
         schedule only, so λ here = λ of the paper / base learning rate.
     """
@@ -96,9 +94,9 @@ class Cautious(Regularizer):
         gradient: an entry that the update drives away from zero is left alone.
     Not for: a statement of how much decay acted: it depends on the signs, and D only bounds it.
     Minimises: L_original: the decay only chooses among its stationary points (the paper's claim). λR is shown.
-    Defaults: no strength; axis total_decay D = Σ η·λ, an upper bound: exp(−D) is left of an idle weight (equality
-        counts as agreement), and at least that of others by the decay. The signs are those of the update u of this
-        step, in θ ← θ − η·u, and of the weight before it. Norm and bias are left out. SGD, Adam and AdamW need one
+    Defaults: no strength; axis total_decay D = Σ η·λ, an upper bound: exp(−D) is left of a weight that gets no gradient
+        (equality counts as agreement), and at least that of others by the decay. The signs are those of the update u of
+        this step, in θ ← θ − η·u, and of the weight before it. Norm and bias are left out. SGD, Adam and AdamW need one
         passing tensor a parameter; other optimizers a copy of the weights during the step.
     Source: Chen, Li, Liang, Su, Xie, Wang Pierse, Liang, Lao and Liu, arXiv 2510.12402, 2025. timm's `caution` is
         something else: it masks the update.
@@ -297,8 +295,8 @@ class Scheduled(Regularizer):
     Defaults: no strength (the authors' λ for Adam: 5e-4); axis lambda: D predicts nothing, as the gradients set the
         pull. v̄ is the mean, over all entries of all parameters with gradients, of the bias-corrected second moment
         with this step's gradient in it. η·λ/√v̄ is kept below 1: a step never flips a sign; where all gradients
-        vanish it removes the weights. An idle weight is multiplied by 1 − η·λ/√v̄ each step. Norm and bias are left
-        out, but their gradients count in v̄.
+        vanish it removes the weights. A weight that gets no gradient is multiplied by 1 − η·λ/√v̄ each step. Norm and
+        bias are left out, but their gradients count in v̄.
     Source: Xie, Xu, Zhang, Sato and Sugiyama, NeurIPS 2023; AdamS of pytorch_optimizer, which adds ε to √v̄ as here;
         differs in: the bound below 1.
     """

@@ -1,7 +1,4 @@
-"""Dropout as a comparator: an axis and a ridge to compare with; it acts in the model, never through an optimizer.
-
-Knows probabilities and inputs of a linear layer; nothing of models that drop.
-"""
+"""Dropout as a comparator: an axis and a ridge to compare with; it acts in the model, never through an optimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regularizers that add to the gradient what their penalty's gradient is. Knows tensors and strengths only."""
+"""Regularizers that add to the gradient what their penalty's gradient is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""L2-SP: weights that were pretrained are pulled to where they started, new ones to zero.
-
-Knows parameters, strengths and a reference by parameter name; nothing of files or where weights come from.
-"""
+"""L2-SP: weights that were pretrained are pulled to where they started, new ones to zero."""
 
 from __future__ import annotations
 

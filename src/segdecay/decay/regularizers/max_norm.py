@@ -1,4 +1,4 @@
-"""MaxNorm: the norm of every output row stays below a bound. Knows tensors, rows and bounds only."""
+"""MaxNorm: the norm of every output row stays below a bound."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Regularizers that set single weights to exactly zero: l1 and elastic net, as proximal steps after the update.
-
-Knows tensors, strengths and the optimizer's step; nothing of layers.
-"""
+"""Regularizers that set single weights to exactly zero: l1 and elastic net, as proximal steps after the update."""
 
 from __future__ import annotations
 
@@ -230,8 +227,8 @@ class L1(_Proximal):
         never had a gradient, and it is zero after one step unless λ is below |θ|·ε/η.
     Defaults: no strength; method 'proximal'. 'subgradient' adds λ·sign(θ) to the gradient: for optimizers that are
         refused here; it makes no exact zeros, weights jitter about zero by the size of a step. Axis relative_shrinkage
-        Σ t·λ / median initial |θ| under SGD: at 1 an idle weight of median size just reaches zero; axis lambda through
-        other optimizers. Norm and bias are left out.
+        Σ t·λ / median initial |θ| under SGD: at 1 a weight that gets no gradient of median size just reaches zero; axis
+        lambda through other optimizers. Norm and bias are left out.
     Source: Tibshirani, 1996; scikit-learn's Lasso(alpha=λ/2) for a mean squared error; the step is ISTA of Beck and
         Teboulle, 2009, eq. 1.4. Differs in: t for momentum and for Adam.
     """
@@ -287,8 +284,8 @@ class ElasticNet(_Proximal):
     Not for: faster networks: single zeros in dense kernels save nothing, see 'group_lasso'. A convolution before a norm
         layer is scale-invariant: there the penalty shrinks the weights without changing the function.
     Minimises: the stated objective, under the same optimizers as 'l1' and with the same step t for each coordinate.
-        Idle weights under SGD: θ ← soft(θ, t·λ·l1_ratio)/(1 + t·λ·(1 − l1_ratio)) at every step. Through Adam t is
-        η/ε for a weight that never had a gradient, and it goes to zero at once.
+        Weights without gradient under SGD: θ ← soft(θ, t·λ·l1_ratio)/(1 + t·λ·(1 − l1_ratio)) at every step. Through
+        Adam t is η/ε for a weight that never had a gradient, and it goes to zero at once.
     Defaults: no strength; l1_ratio 0.5, from 0 (ridge) to 1 (l1): λ = l1 + l2, l1_ratio = l1/(l1 + l2). Axis
         relative_shrinkage under SGD, Σ t·λ·(l1_ratio/m + 1 − l1_ratio) with m the median initial |θ|: that of l1 at
         l1_ratio 1, and D at 0; axis lambda through other optimizers. Norm and bias are left out.

@@ -1,6 +1,6 @@
 """Rows of the report's tables where several files meet: classes, groups of parameters, findings.
 
-Facts in, rows out. Knows nothing of files, figures or HTML.
+Facts in, rows out.
 """
 
 from __future__ import annotations
