@@ -1,7 +1,6 @@
 """A Lightning callback that lets a regularizer act in every optimizer step of a Trainer.
 
-Works with `lightning` and, where that is not
-installed, with `pytorch_lightning`.
+Works with `lightning` and, where that is not installed, with `pytorch_lightning`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A callback for transformers.Trainer that lets a regularizer act in every optimizer step.
 
-Its state travels in the checkpoint's
-trainer_state.json.
+Its state travels in the checkpoint's trainer_state.json.
 """
 
 from __future__ import annotations

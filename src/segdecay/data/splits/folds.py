@@ -1,7 +1,7 @@
 """Which items are trained on and which are validated, fold by fold: groups, blocks inside long groups, or as given.
 
-With `groups` no fold shares one; with `blocks`
-folds share groups on purpose, behind a guard gap. The part "test" is in no fold.
+With `groups` no fold shares one; with `blocks` folds share groups on purpose, behind a guard gap. The part "test" is in
+no fold.
 """
 
 from __future__ import annotations
