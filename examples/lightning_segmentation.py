@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from segdecay.data.formats.digits import compose_scenes
 from segdecay.decay import Strength
-from segdecay.integrations.lightning import Decay
+from segdecay.integrations.lightning import LightningDecay
 from segdecay.models.unet import UNet
 
 EPOCHS, BATCH, TOTAL_DECAY = 6, 4, 0.05
@@ -24,7 +24,7 @@ EPOCHS, BATCH, TOTAL_DECAY = 6, 4, 0.05
 class Segmentation(LightningModule):
     """A U-Net with its loss; it knows nothing of decay but how to print it."""
 
-    def __init__(self, decay: Decay) -> None:
+    def __init__(self, decay: LightningDecay) -> None:
         super().__init__()
         self.net = UNet(in_channels=3, classes=11, width=8, depth=3)
         self.decay = decay
@@ -58,7 +58,7 @@ def main() -> None:
     scenes = compose_scenes(n_train=48, n_test=1)["train"]
     images = torch.from_numpy(scenes.images).permute(0, 3, 1, 2).float() / 255
     loader = DataLoader(TensorDataset(images, torch.from_numpy(scenes.masks).long()), batch_size=BATCH, shuffle=True)
-    decay = Decay("decoupled", strength=Strength.from_total_decay(TOTAL_DECAY))  # λ follows from the schedule
+    decay = LightningDecay("decoupled", strength=Strength.from_total_decay(TOTAL_DECAY))  # λ follows from the schedule
     trainer = Trainer(
         max_epochs=EPOCHS,
         callbacks=[decay],

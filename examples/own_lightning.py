@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import segdecay
 from segdecay.data import Dataset
 from segdecay.decay import Strength
-from segdecay.integrations.lightning import Decay
+from segdecay.integrations.lightning import LightningDecay
 from segdecay.metrics.confusion import image_confusions
 from segdecay.models.unet import UNet
 from segdecay.training.batches import derive_seed, generator
@@ -65,7 +65,9 @@ def train(setting: segdecay.Setting, fold: segdecay.UserFold, seed: int) -> Tens
     torch.manual_seed(derive_seed(seed, fold.number, "init"))
     weight = build_class_weights(asked.loss, data, fold.train, seen)
     module = Segmentation(setting.learning_rates, len(fold.classes), build_loss(asked.loss), weight)
-    decay = Decay("decoupled", strength=Strength.from_axis(setting.value, learning_rates=setting.learning_rates))
+    decay = LightningDecay(
+        "decoupled", strength=Strength.from_axis(setting.value, learning_rates=setting.learning_rates)
+    )
     quiet = {
         "logger": False,
         "enable_checkpointing": False,

@@ -14,7 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Trai
 
 from segdecay.data.formats.digits import compose_scenes
 from segdecay.decay import Strength
-from segdecay.integrations.transformers import Decay
+from segdecay.integrations.transformers import TransformersDecay
 
 TOTAL_DECAY = 0.02
 
@@ -37,7 +37,7 @@ class Scenes(Dataset[dict[str, torch.Tensor]]):
 class Objective(TrainerCallback):
     """Prints the terms of the objective at every log."""
 
-    def __init__(self, decay: Decay) -> None:
+    def __init__(self, decay: TransformersDecay) -> None:
         self.decay = decay
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -53,7 +53,9 @@ def main() -> None:
     torch.manual_seed(0)
     sizes = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 1, 2, 4]}
     model = SegformerForSemanticSegmentation(SegformerConfig(**sizes, decoder_hidden_size=32, num_labels=11))
-    decay = Decay("decoupled", strength=Strength.from_total_decay(TOTAL_DECAY))  # λ follows from the schedule
+    decay = TransformersDecay(
+        "decoupled", strength=Strength.from_total_decay(TOTAL_DECAY)
+    )  # λ follows from the schedule
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

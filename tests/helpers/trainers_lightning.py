@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader
 from trainers import Batch, Net, make_batches, make_net
 
-from segdecay.integrations.lightning import Decay
+from segdecay.integrations.lightning import LightningDecay
 
 
 class Module(LightningModule):
@@ -76,7 +76,7 @@ def make_trainer(*callbacks: Callback, **options: Any) -> Trainer:
     return Trainer(callbacks=list(callbacks), **{**settings, **options})
 
 
-def fit(decay: Decay, build: Callable[[Net], Any], **options: Any) -> Module:
+def fit(decay: LightningDecay, build: Callable[[Net], Any], **options: Any) -> Module:
     module = Module(build)
     make_trainer(decay, **options).fit(module, loader())
     return module

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from segdecay.decay import Strength
 from segdecay.decay.diagnostics.monitor import Diagnostics
-from segdecay.integrations.lightning import Decay
+from segdecay.integrations.lightning import LightningDecay
 from segdecay.integrations.trainer import Ahead, Attachments
 
 pytestmark = [
@@ -49,7 +49,7 @@ class Unfreeze(BaseFinetuning):
             self.unfreeze_and_add_param_group(pl_module.encoder, optimizer, lr=0.1)
 
 
-def fit(decay: Decay, logger: Any = False) -> Net:
+def fit(decay: LightningDecay, logger: Any = False) -> Net:
     torch.manual_seed(0)
     module = Net()
     trainer = Trainer(
@@ -63,14 +63,14 @@ def fit(decay: Decay, logger: Any = False) -> Net:
 def test_layers_that_base_finetuning_unfreezes_decay_from_then_on() -> None:
     torch.manual_seed(0)
     start = Net()
-    module = fit(Decay("decoupled", strength=0.5))
+    module = fit(LightningDecay("decoupled", strength=0.5))
     assert torch.allclose(module.head.weight, start.head.weight * 0.95**6)
     assert torch.allclose(module.encoder.weight, start.encoder.weight * 0.95**4)
 
 
 def test_the_log_holds_what_the_handle_tells(tmp_path: Path) -> None:
     logger = CSVLogger(tmp_path)
-    fit(Decay("decoupled", strength=0.5, log=True), logger)
+    fit(LightningDecay("decoupled", strength=0.5, log=True), logger)
     logger.save()
     lines = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()
     columns = lines[0].split(",")
@@ -81,7 +81,7 @@ def test_the_log_holds_what_the_handle_tells(tmp_path: Path) -> None:
 
 
 def test_a_strength_goes_through_json_as_a_callback_of_transformers_keeps_it() -> None:
-    from segdecay.integrations.transformers import Decay as TransformersDecay
+    from segdecay.integrations.transformers import TransformersDecay
 
     strength = Strength.from_timescale(5.0, learning_rates=[0.1, 0.2], steps_per_epoch=2)
     state = TransformersDecay("decoupled", strength=strength, log=True).state()

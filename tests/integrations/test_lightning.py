@@ -22,7 +22,7 @@ from trainers import Batch, BuildOptimizer, Net, decayed_groups, make_batches, m
 from trainers_lightning import Adversary, Module, adamw, decayed_adamw, fit, halves, loader, make_trainer, sgd
 
 from segdecay.decay import Strength, handle_of
-from segdecay.integrations.lightning import Decay
+from segdecay.integrations.lightning import LightningDecay
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
@@ -47,7 +47,7 @@ def test_a_fit_equals_torchs_own_weight_decay_bit_for_bit(
     regularizer: str, clip: float | None, accumulate: int
 ) -> None:
     build, build_user_model = TORCH[regularizer]
-    decay = Decay(regularizer, strength=0.1)
+    decay = LightningDecay(regularizer, strength=0.1)
     module = fit(decay, build, gradient_clip_val=clip, accumulate_grad_batches=accumulate)
     plain = make_net()
     steps = train_plainly(plain, build_user_model(decayed_groups(plain, 0.1)), clip=clip, accumulate=accumulate)
@@ -73,7 +73,7 @@ def test_clipping_before_and_not_after_the_penalty_is_what_the_oracle_tells_apar
 def test_other_precisions_equal_a_plain_loop_in_the_same_precision(
     precision: str, dtype: torch.dtype, context: Any
 ) -> None:
-    decay = Decay("decoupled", strength=0.5)
+    decay = LightningDecay("decoupled", strength=0.5)
     module = fit(decay, adamw, precision=precision)
     plain = make_net().to(dtype)
     options = {} if context is None else {"precision": context}
@@ -85,7 +85,7 @@ def test_other_precisions_equal_a_plain_loop_in_the_same_precision(
 
 
 def test_two_optimizers_stepped_by_hand_each_get_the_regularizer() -> None:
-    decay = Decay("decoupled", strength=0.1)
+    decay = LightningDecay("decoupled", strength=0.1)
     module = Adversary(halves)
     make_trainer(decay).fit(module, loader())
     plain = make_net()
@@ -109,7 +109,7 @@ def test_two_optimizers_stepped_by_hand_each_get_the_regularizer() -> None:
 
 def test_a_compiled_part_is_grouped_under_its_bare_names() -> None:
     module = Module(adamw, cast("Net", torch.compile(make_net(), backend="eager")))
-    decay = Decay("decoupled", strength=0.1)
+    decay = LightningDecay("decoupled", strength=0.1)
     make_trainer(decay).fit(module, loader())
     plain = make_net()
     train_plainly(plain, AdamW(decayed_groups(plain, 0.1), lr=0.01))
@@ -127,7 +127,7 @@ def alone_again() -> Iterator[None]:
 
 @pytest.mark.usefixtures("alone_again")
 def test_a_module_wrapped_for_ddp_is_grouped_bare() -> None:
-    decay = Decay("decoupled", strength=0.1)
+    decay = LightningDecay("decoupled", strength=0.1)
     module = fit(decay, adamw, strategy="ddp")
     own = Module(lambda net: AdamW(decayed_groups(net, 0.1), lr=0.01))
     make_trainer(strategy="ddp").fit(own, loader())
@@ -150,7 +150,7 @@ def test_the_callback_works_in_a_pytorch_lightning_trainer() -> None:
             optimizer = adamw(self.net)
             return [optimizer], [CosineAnnealingLR(optimizer, 2)]
 
-    decay, module = Decay("decoupled", strength=Strength.from_total_decay(0.5)), Elsewhere()
+    decay, module = LightningDecay("decoupled", strength=Strength.from_total_decay(0.5)), Elsewhere()
     pytorch_lightning.Trainer(
         callbacks=[decay],  # type: ignore[list-item]
         max_epochs=2,
@@ -177,17 +177,17 @@ def cosine(model: nn.Module) -> Any:
     [{"strength": 2.0}, {"strength": Strength.from_total_decay(0.3)}, {"strength": Strength.from_timescale(20.0)}],
 )
 def test_a_resumed_fit_equals_an_unbroken_one(tmp_path: Path, target: dict[str, Any]) -> None:
-    whole = Decay("decoupled", take_over=True, **target)
+    whole = LightningDecay("decoupled", take_over=True, **target)
     unbroken = fit(whole, cosine, max_epochs=4)
     path = tmp_path / "half.ckpt"
     saving = ModelCheckpoint(tmp_path, filename="half", every_n_epochs=2, save_top_k=1)
-    first = Decay("decoupled", take_over=True, **target)
+    first = LightningDecay("decoupled", take_over=True, **target)
     module = Module(cosine)
     stop = StopAfter(2)
     make_trainer(first, saving, stop, max_epochs=4, enable_checkpointing=True).fit(module, loader())
     assert path.exists()
     assert not same(module.net, unbroken.net)
-    second, resumed = Decay("decoupled", take_over=True, **target), Module(cosine)
+    second, resumed = LightningDecay("decoupled", take_over=True, **target), Module(cosine)
     trainer = make_trainer(second, max_epochs=4)
     trainer.fit(resumed, loader(), ckpt_path=path)
     assert same(resumed.net, unbroken.net)
@@ -206,7 +206,7 @@ class StopAfter(Callback):
 
 
 class Stronger(Callback):
-    def __init__(self, decay: Decay) -> None:
+    def __init__(self, decay: LightningDecay) -> None:
         self.decay = decay
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -216,14 +216,14 @@ class Stronger(Callback):
 
 
 def test_the_strength_of_the_checkpoint_is_used_and_another_one_asked_for_is_named(tmp_path: Path) -> None:
-    whole = Decay("decoupled", strength=1.0)
+    whole = LightningDecay("decoupled", strength=1.0)
     unbroken = Module(adamw)
     make_trainer(whole, Stronger(whole), max_epochs=4).fit(unbroken, loader())
-    first = Decay("decoupled", strength=1.0)
+    first = LightningDecay("decoupled", strength=1.0)
     trainer = make_trainer(first, Stronger(first), max_epochs=2)
     trainer.fit(Module(adamw), loader())
     trainer.save_checkpoint(tmp_path / "half.ckpt")  # after the end: the handles are detached and still saved
-    second, resumed = Decay("decoupled", strength=1.0), Module(adamw)
+    second, resumed = LightningDecay("decoupled", strength=1.0), Module(adamw)
     with pytest.warns(UserWarning, match="checkpoint's strength 4 is used, not the 1 asked for"):
         make_trainer(second, max_epochs=4).fit(resumed, loader(), ckpt_path=tmp_path / "half.ckpt")
     assert same(resumed.net, unbroken.net)
@@ -234,11 +234,11 @@ def test_a_checkpoint_that_was_only_validated_is_not_resumed_from(tmp_path: Path
         def validation_step(self, batch: Batch, batch_idx: int) -> None:
             del batch, batch_idx
 
-    first = Decay("decoupled", strength=4.0)
+    first = LightningDecay("decoupled", strength=4.0)
     trainer = make_trainer(first)
     trainer.fit(Scored(adamw), loader())
     trainer.save_checkpoint(tmp_path / "old.ckpt")
-    decay, module = Decay("decoupled", strength=1.0), Scored(adamw)
+    decay, module = LightningDecay("decoupled", strength=1.0), Scored(adamw)
     trainer = make_trainer(decay)
     trainer.validate(module, loader(), ckpt_path=str(tmp_path / "old.ckpt"), verbose=False)
     trainer.fit(module, loader())
@@ -253,7 +253,7 @@ def test_after_a_fit_the_optimizer_is_as_it_was() -> None:
         optimizers.append(decayed_adamw(model))
         return optimizers[-1]
 
-    decay = Decay("decoupled", strength=0.1, take_over=True)
+    decay = LightningDecay("decoupled", strength=0.1, take_over=True)
     fit(decay, build)
     assert not decay.handles[0].is_attached()
     assert handle_of(optimizers[0]) is None
@@ -270,7 +270,7 @@ def test_a_fit_that_raises_detaches_too_and_the_next_fit_attaches_anew() -> None
             return super().training_step(batch, batch_idx)
 
     held: list[Optimizer] = []
-    decay = Decay("decoupled", strength=0.1, take_over=True)
+    decay = LightningDecay("decoupled", strength=0.1, take_over=True)
     module = Breaking(lambda model: held[0] if held else (held.append(decayed_adamw(model)) or held[0]))  # type: ignore[func-returns-value]
     with pytest.raises(ValueError, match="broken batch"):
         make_trainer(decay).fit(module, loader())

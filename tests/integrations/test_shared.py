@@ -32,7 +32,7 @@ def test_importing_the_package_imports_neither_torch_nor_a_trainer() -> None:
 
 
 def test_a_callback_is_found_as_an_attribute_of_the_package() -> None:
-    assert run("import segdecay.integrations as i; print(i.lightning.Decay.__name__)") == "Decay\n"
+    assert run("import segdecay.integrations as i; print(i.lightning.LightningDecay.__name__)") == "LightningDecay\n"
 
 
 @pytest.mark.parametrize(("name", "blocked"), [("lightning", ["pytorch_lightning"]), ("transformers", [])])
@@ -59,7 +59,7 @@ find = importlib.util.find_spec
 importlib.util.find_spec = lambda one, *rest: None if one == "lightning" else find(one, *rest)
 sys.modules["lightning"] = None
 import segdecay.integrations.lightning as ours, pytorch_lightning
-print(issubclass(ours.Decay, pytorch_lightning.Callback))
+print(issubclass(ours.LightningDecay, pytorch_lightning.Callback))
 """
     assert run(code) == "True\n"
 

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainerCallback
 from segdecay.decay import Strength, group_parameters, handle_of
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError
-from segdecay.integrations.transformers import Decay
+from segdecay.integrations.transformers import TransformersDecay
 
 pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
 
@@ -40,7 +40,7 @@ pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate"
 def test_training_equals_torchs_own_weight_decay_bit_for_bit(
     tmp_path: Path, regularizer: str, build: Any, build_user_model: Any, clip: float, accumulate: int
 ) -> None:
-    decay = Decay(regularizer, strength=0.1)
+    decay = TransformersDecay(regularizer, strength=0.1)
     trainer = make_trainer(tmp_path, decay, build=build, max_grad_norm=clip, gradient_accumulation_steps=accumulate)
     net = trained(trainer)
     own = make_trainer(
@@ -54,14 +54,14 @@ def test_training_equals_torchs_own_weight_decay_bit_for_bit(
 
 
 def test_a_plain_loop_gives_the_same_weights(tmp_path: Path) -> None:
-    net = trained(make_trainer(tmp_path, Decay("l2", strength=0.1), build=sgd, max_grad_norm=0.05))
+    net = trained(make_trainer(tmp_path, TransformersDecay("l2", strength=0.1), build=sgd, max_grad_norm=0.05))
     plain = make_net()
     train_plainly(plain, SGD(decayed_groups(plain, 0.1), lr=0.1, momentum=0.9), clip=0.05)
     assert same(net, plain)
 
 
 def test_the_optimizer_that_the_trainer_makes_itself_is_found(tmp_path: Path) -> None:
-    decay = Decay("decoupled", strength=0.1)
+    decay = TransformersDecay("decoupled", strength=0.1)
     net = trained(make_trainer(tmp_path, decay))
     own = make_trainer(tmp_path, build=lambda model: AdamW(decayed_groups(model, 0.1), lr=0.01, fused=True))
     assert decay.handles[0].steps == 6
@@ -70,7 +70,7 @@ def test_the_optimizer_that_the_trainer_makes_itself_is_found(tmp_path: Path) ->
 
 
 def test_bf16_equals_a_plain_loop_under_autocast(tmp_path: Path) -> None:
-    net = trained(make_trainer(tmp_path, Decay("decoupled", strength=0.5), build=adamw, bf16=True))
+    net = trained(make_trainer(tmp_path, TransformersDecay("decoupled", strength=0.5), build=adamw, bf16=True))
     plain = make_net()
     precision = partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=True)
     train_plainly(plain, AdamW(decayed_groups(plain, 0.5), lr=0.01), precision=precision)
@@ -91,17 +91,19 @@ def test_bf16_equals_a_plain_loop_under_autocast(tmp_path: Path) -> None:
 )
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, Any], rebuilt: bool) -> None:
     settings: dict[str, Any] = {"lr_scheduler_type": "cosine", "num_train_epochs": 4, "weight_decay": 0.3}
-    whole = Decay("decoupled", take_over=True, **target)
+    whole = TransformersDecay("decoupled", take_over=True, **target)
     unbroken = trained(make_trainer(tmp_path / "whole", whole, **settings))
-    cut = make_trainer(tmp_path / "cut", Decay("decoupled", take_over=True, **target), StopAt(5), **settings)
+    cut = make_trainer(
+        tmp_path / "cut", TransformersDecay("decoupled", take_over=True, **target), StopAt(5), **settings
+    )
     assert not same(trained(cut), unbroken)
-    second = Decay("decoupled", take_over=True, **target)
+    second = TransformersDecay("decoupled", take_over=True, **target)
     settings["restore_callback_states_from_checkpoint"] = rebuilt
     trainer = make_trainer(tmp_path / "moved", second, **settings)
     (tmp_path / "cut" / "checkpoint-5").rename(tmp_path / "elsewhere")
     resumed = trained(trainer, resume_from_checkpoint=str(tmp_path / "elsewhere"))
     assert same(resumed, unbroken)
-    used = [one for one in trainer.callback_handler.callbacks if isinstance(one, Decay)]
+    used = [one for one in trainer.callback_handler.callbacks if isinstance(one, TransformersDecay)]
     assert used[0].handles[0].steps == whole.handles[0].steps == 12
     assert used[0].handles[0].strength == whole.handles[0].strength
     assert trainer.optimizer is not None
@@ -110,8 +112,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, target: dict[str, 
 
 
 def test_the_strength_of_the_checkpoint_is_used_and_another_one_asked_for_is_named(tmp_path: Path) -> None:
-    trained(make_trainer(tmp_path, Decay("decoupled", strength=1.0), StopAt(3)))
-    decay = Decay("decoupled", strength=2.0)
+    trained(make_trainer(tmp_path, TransformersDecay("decoupled", strength=1.0), StopAt(3)))
+    decay = TransformersDecay("decoupled", strength=2.0)
     with pytest.warns(UserWarning, match="checkpoint's strength 1 is used, not the 2 asked for"):
         trained(make_trainer(tmp_path, decay), resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert decay.handles[0].strength == 1.0
@@ -119,17 +121,17 @@ def test_the_strength_of_the_checkpoint_is_used_and_another_one_asked_for_is_nam
 
 def test_a_checkpoint_without_decay_can_be_resumed_with_it(tmp_path: Path) -> None:
     trained(make_trainer(tmp_path, StopAt(4)))
-    decay = Decay("decoupled", strength=Strength.from_total_decay(0.1))
+    decay = TransformersDecay("decoupled", strength=Strength.from_total_decay(0.1))
     trained(make_trainer(tmp_path, decay), resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert decay.handles[0].steps == 2
     assert decay.handles[0].strength == pytest.approx(0.1 / (2 * 0.01))
 
 
 def test_a_partition_is_kept_on_resuming_and_refused_where_the_trainer_would_lose_it(tmp_path: Path) -> None:
-    def start(folder: Path, **options: Any) -> tuple[Trainer, Decay]:
+    def start(folder: Path, **options: Any) -> tuple[Trainer, TransformersDecay]:
         trainer = make_trainer(folder, **options)
         assert trainer.model is not None
-        decay = Decay("decoupled", strength=0.1, partition=group_parameters(trainer.model, head="net.conv"))
+        decay = TransformersDecay("decoupled", strength=0.1, partition=group_parameters(trainer.model, head="net.conv"))
         trainer.add_callback(decay)
         return trainer, decay
 
@@ -146,14 +148,14 @@ def test_a_partition_is_kept_on_resuming_and_refused_where_the_trainer_would_los
 
 
 def test_the_state_in_a_checkpoint_is_plain_json(tmp_path: Path) -> None:
-    trained(make_trainer(tmp_path, Decay("decoupled", strength=0.1), StopAt(3)))
+    trained(make_trainer(tmp_path, TransformersDecay("decoupled", strength=0.1), StopAt(3)))
     text = (tmp_path / "checkpoint-3" / "trainer_state.json").read_text(encoding="utf-8")
-    (handle,) = json.loads(text)["stateful_callbacks"]["Decay"]["attributes"]["checkpointed"]["handles"]
+    (handle,) = json.loads(text)["stateful_callbacks"]["TransformersDecay"]["attributes"]["checkpointed"]["handles"]
     assert (handle["regularizer"], handle["strength"], handle["steps"]) == ("decoupled", 0.1, 3)
 
 
 def test_after_training_the_optimizer_is_as_it_was_and_can_be_trained_again(tmp_path: Path) -> None:
-    decay = Decay("decoupled", strength=0.1, take_over=True)
+    decay = TransformersDecay("decoupled", strength=0.1, take_over=True)
     trainer = make_trainer(tmp_path, decay, weight_decay=0.3)
     for _ in range(2):
         trainer.train()
@@ -173,7 +175,7 @@ def test_training_that_raised_is_followed_by_training_that_works(tmp_path: Path)
             if self.broken and state.global_step == 2:
                 raise ValueError("broken")
 
-    decay, breaking = Decay("decoupled", strength=0.1), Breaking()
+    decay, breaking = TransformersDecay("decoupled", strength=0.1), Breaking()
     trainer = make_trainer(tmp_path, decay, breaking)
     with pytest.raises(ValueError, match="broken"):
         trainer.train()
@@ -201,7 +203,7 @@ def test_training_that_raised_is_followed_by_training_that_works(tmp_path: Path)
     ],
 )
 def test_total_decay_is_reached_over_the_rates_that_training_really_had(tmp_path: Path, options: Any) -> None:
-    decay, rates = Decay("decoupled", strength=Strength.from_total_decay(0.05)), Rates()
+    decay, rates = TransformersDecay("decoupled", strength=Strength.from_total_decay(0.05)), Rates()
     make_trainer(tmp_path, decay, rates, **options).train()
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.05, rel=1e-12)
     plain = Rates()
@@ -210,23 +212,26 @@ def test_total_decay_is_reached_over_the_rates_that_training_really_had(tmp_path
 
 
 def test_the_options_of_a_regularizer_decide_what_its_total_decay_means(tmp_path: Path) -> None:
-    decay, rates = Decay("l2_sp", strength=Strength.from_total_decay(0.2), options={"mode": "decoupled"}), Rates()
+    decay, rates = (
+        TransformersDecay("l2_sp", strength=Strength.from_total_decay(0.2), options={"mode": "decoupled"}),
+        Rates(),
+    )
     make_trainer(tmp_path, decay, rates, build=sgd, schedule=partial(ExponentialLR, gamma=0.8)).train()
     assert decay.handles[0].strength * math.fsum(rates.seen) == pytest.approx(0.2)
 
 
 def test_bounds_are_held_with_their_options(tmp_path: Path) -> None:
-    net = trained(make_trainer(tmp_path, Decay("max_norm", strength=Strength.from_axis(0.2)), build=sgd))
+    net = trained(make_trainer(tmp_path, TransformersDecay("max_norm", strength=Strength.from_axis(0.2)), build=sgd))
     assert net.conv.weight.flatten(1).norm(dim=1).max().item() <= 0.2 * (1 + 1e-6)
     factor = make_trainer(
-        tmp_path, Decay("cpr", strength=Strength.from_axis(0.5), options={"kappa": "factor"}), build=sgd
+        tmp_path, TransformersDecay("cpr", strength=Strength.from_axis(0.5), options={"kappa": "factor"}), build=sgd
     )
     start = make_net().conv.weight.square().sum().item()
     assert trained(factor).conv.weight.square().sum().item() < start
 
 
 def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate(tmp_path: Path) -> None:
-    decay = Decay("decoupled", strength=Strength.from_timescale(5.0))
+    decay = TransformersDecay("decoupled", strength=Strength.from_timescale(5.0))
     make_trainer(tmp_path, decay, lr_scheduler_type="cosine", gradient_accumulation_steps=2).train()
     assert decay.handles[0].strength == pytest.approx(1 / (0.01 * 2 * 5.0))
 
@@ -237,7 +242,7 @@ def test_a_timescale_counts_optimizer_steps_an_epoch_at_the_peak_rate(tmp_path: 
 def test_a_schedule_that_follows_a_metric_is_asked_for_its_rates(tmp_path: Path) -> None:
     trainer = make_trainer(
         tmp_path,
-        Decay("decoupled", strength=Strength.from_total_decay(0.1)),
+        TransformersDecay("decoupled", strength=Strength.from_total_decay(0.1)),
         build=adamw,
         schedule=ReduceLROnPlateau,
     )
@@ -247,7 +252,7 @@ def test_a_schedule_that_follows_a_metric_is_asked_for_its_rates(tmp_path: Path)
 
 def test_data_without_a_length_is_asked_for_steps_an_epoch(tmp_path: Path) -> None:
     trainer = make_trainer(
-        tmp_path, Decay("decoupled", strength=Strength.from_timescale(5.0)), max_steps=4, data=Endless()
+        tmp_path, TransformersDecay("decoupled", strength=Strength.from_timescale(5.0)), max_steps=4, data=Endless()
     )
     with pytest.raises(DecayError, match=r"no length.*steps_per_epoch="):
         trainer.train()
@@ -256,7 +261,10 @@ def test_data_without_a_length_is_asked_for_steps_an_epoch(tmp_path: Path) -> No
 def test_a_scheduler_of_another_optimizer_is_refused(tmp_path: Path) -> None:
     stranger = ExponentialLR(sgd(nn.Linear(1, 1)), 0.9)
     trainer = make_trainer(
-        tmp_path, Decay("decoupled", strength=Strength.from_total_decay(0.1)), build=adamw, schedule=lambda _: stranger
+        tmp_path,
+        TransformersDecay("decoupled", strength=Strength.from_total_decay(0.1)),
+        build=adamw,
+        schedule=lambda _: stranger,
     )
     with pytest.raises(DecayError, match="ExponentialLR is no scheduler of the trainer's optimizer"):
         trainer.train()
@@ -264,4 +272,4 @@ def test_a_scheduler_of_another_optimizer_is_refused(tmp_path: Path) -> None:
 
 def test_decay_in_the_training_arguments_is_refused_without_take_over(tmp_path: Path) -> None:
     with pytest.raises(DecayError, match=r"AdamW decays already: weight_decay = 0\.3.*take_over=True"):
-        make_trainer(tmp_path, Decay("decoupled", strength=0.1), weight_decay=0.3).train()
+        make_trainer(tmp_path, TransformersDecay("decoupled", strength=0.1), weight_decay=0.3).train()

@@ -24,7 +24,7 @@ else:
     Callback = need("pytorch_lightning" if _alone else "lightning.pytorch", extra="lightning").Callback
 
 
-class Decay(Callback):
+class LightningDecay(Callback):
     """Attach a regularizer to every optimizer at the start of `fit`, go on from checkpoints, detach at the end.
 
     Acts once per optimizer step: after backward and clipping, whatever the accumulation, in automatic and manual
@@ -44,7 +44,7 @@ class Decay(Callback):
             `lr_scheduler_step` or `optimizer_step` overridden, training without an end).
 
     Example:
-        >>> decay = Decay("decoupled", strength=1e-2)  # Trainer(callbacks=[decay])
+        >>> decay = LightningDecay("decoupled", strength=1e-2)  # Trainer(callbacks=[decay])
         >>> decay.handles
         []
     """

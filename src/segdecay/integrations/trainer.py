@@ -277,7 +277,7 @@ def _check_options(regularizer: str, options: Mapping[str, Any]) -> list[str]:
 def _handle_states(saved: Mapping[str, Any], expected: int) -> list[Mapping[str, Any]]:
     states = saved.get("handles")
     if not isinstance(states, list):
-        raise DecayError(f"This is no state of a Decay callback: 'handles' is missing; saw {', '.join(saved)}.")
+        raise DecayError(f"This is not the state of a decay callback: 'handles' is missing; saw {', '.join(saved)}.")
     if len(states) != expected:
         raise DecayError(
             f"The checkpoint holds decay for {len(states)} optimizers, this trainer has {expected}. Resume with the "

@@ -67,7 +67,7 @@ else:
     ExportableState = need("transformers.trainer_callback", extra="transformers").ExportableState
 
 
-class Decay(TrainerCallback, ExportableState):
+class TransformersDecay(TrainerCallback, ExportableState):
     """Attach a regularizer to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the
     end.
 
@@ -88,7 +88,8 @@ class Decay(TrainerCallback, ExportableState):
 
     Example:
         >>> from segdecay.decay import Strength
-        >>> decay = Decay("decoupled", strength=Strength.from_total_decay(2.0))  # Trainer(..., callbacks=[decay])
+        >>> decay = TransformersDecay("decoupled", strength=Strength.from_total_decay(2.0))  # Trainer(...,
+        callbacks=[decay])
         >>> decay.handles
         []
     """
@@ -116,7 +117,7 @@ class Decay(TrainerCallback, ExportableState):
         if self.lost:
             raise DecayError(
                 f"restore_callback_states_from_checkpoint=True makes this callback anew from JSON, which cannot hold "
-                f"{', '.join(self.lost)}. Leave it False: the state of Decay is taken up either way."
+                f"{', '.join(self.lost)}. Leave it False: the state of TransformersDecay is taken up either way."
             )
         self.detach()
         model, optimizer = kwargs["model"], kwargs["optimizer"]
@@ -158,11 +159,11 @@ class Decay(TrainerCallback, ExportableState):
 
 
 def _saved_state(state: TrainerState) -> dict[str, Any] | None:
-    """The state in the checkpoint that training goes on from; None where it was written without a Decay."""
+    """The state in the checkpoint that training goes on from; None where it was written without a TransformersDecay."""
     by_name: Any = state.stateful_callbacks or {}
-    stored = by_name.get(Decay.__name__)
+    stored = by_name.get(TransformersDecay.__name__)
     if isinstance(stored, list):
-        raise DecayError(f"The checkpoint holds {len(stored)} Decay callbacks; one is allowed.")
+        raise DecayError(f"The checkpoint holds {len(stored)} TransformersDecay callbacks; one is allowed.")
     found = stored["attributes"].get("checkpointed") if stored else None
     return dict(from_json(found)) if found else None
 
