@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
+    from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
-from segdecay.workflows.train import Trained
 
 __all__ = ["Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "compare", "load", "train", "tune"]
 

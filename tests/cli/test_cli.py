@@ -248,7 +248,7 @@ def test_all_faults_of_a_command_are_in_one_message(shapes: Path, tmp_path: Path
         (["tune", "digits", "--set", "search.grid=[0,1e9]"], "ηλ ≥ 1"),
         (["tune", "digits", "--folds", "50"], "12"),
         (["tune", "digits", "--model", "unet-tny"], "Did you mean 'unet-tiny'"),
-        (["tune", "digits", "--device", "cuda:77"], "not there"),
+        (["tune", "digits", "--device", "cuda:77"], "cuda:77: not found"),
         (["report", "nowhere"], "nowhere"),
         (["predict", "nowhere", "x.png", "--out", "o"], "neither a run nor a model"),
     ],

@@ -26,7 +26,7 @@ def test_a_comparison_shares_none_and_goes_on_after_a_lost_trial(shapes: Path, t
     kept = json.loads((run / "comparison.json").read_text())
     assert kept == found
     assert found["cost"]["trials"] == 3 * 4  # none and one strength of three arms, in three folds
-    assert {arm["cost"]["trainings"] for arm in found["arms"]} == {3}
+    assert {arm["cost"]["trials"] for arm in found["arms"]} == {3}
     assert len(found["pairs"]) == 6
     folders = sorted((run / "trials").iterdir())
     trials = {trial.name for folder in folders for trial in folder.iterdir()}
@@ -86,5 +86,5 @@ def test_an_arm_that_cannot_act_in_so_few_steps_is_refused(shapes: Path, tmp_pat
     more: list[str | Path] = ["--arms", "none,cpr", "--strengths", "1", "--folds", "2", "--epochs", "4", *small]
     said = call("compare", shapes, *more, "--workers", "0", "--out", tmp_path / "run", code=2)
     assert "cpr: Regularizer 'cpr' has no effect in the first 800 steps" in said.err
-    assert "a training here has 8:" in said.err
+    assert "a training here has only 8:" in said.err
     assert not (tmp_path / "run").exists()

@@ -77,7 +77,7 @@ def test_the_criterion_says_what_it_leaves_out() -> None:
 
 def test_naming_a_class_that_is_left_out_is_refused() -> None:
     search = SearchConfig(criterion="classes", criterion_classes=("road", "car"))
-    with pytest.raises(ConfigError, match=r"criterion_classes names car, which exclude_from_mean .* leaves out"):
+    with pytest.raises(ConfigError, match=r"criterion_classes lists car, which exclude_from_mean .* leaves out"):
         build_criterion(search, CLASSES, exclude_from_mean=("car",))
 
 

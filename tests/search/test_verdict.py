@@ -103,7 +103,7 @@ def test_a_diverged_setting_cannot_be_chosen_and_its_mean_is_null_with_the_reaso
     decision = _decide(_candidates([0.6, 0.75, None]))
     assert decision.kind == "chosen"
     assert decision.settings[2].mean is None
-    assert decision.settings[2].folds is None
+    assert decision.settings[2].folds == ()
     assert decision.settings[2].dropped == "diverged in 1 of 3 trainings"
 
 

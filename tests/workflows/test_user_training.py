@@ -350,7 +350,7 @@ def test_counts_balance_folds_and_tell_a_class_that_a_fold_lacks(tmp_path: Path)
         ({"keep_fold_models": True}, "train= keeps its own models"),
         ({"set": {"search.joint": ["lr"]}}, r"search.joint=\['lr'\]: train= is searched along one axis"),
         ({"set": {"trainin.epochs": 3}}, "trainin"),
-        ({"budget": "2trials"}, "below one fold"),
+        ({"budget": "2trials"}, "2trials is too small"),
         ({"workers": -1}, "workers= takes 0"),
     ],
 )

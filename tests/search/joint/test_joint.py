@@ -264,7 +264,7 @@ def test_the_row_of_none_lies_below_every_line_of_equal_decay() -> None:
     figure = joint_figure(facts)
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     none_at = figure.layout.yaxis.tickvals[0]
-    assert figure.layout.yaxis.ticktext[0] == "none"
+    assert figure.layout.yaxis.ticktext[0] == "no decay"
     assert len(lines) == len(figure.layout.annotations) == 8
     assert min(min(line.y) for line in lines) > none_at
     for line, name in zip(lines, figure.layout.annotations, strict=True):
