@@ -183,7 +183,7 @@ def test_a_script_without_a_guard_trains_in_its_own_process_and_says_so(tmp_path
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert 'script.py has no `if __name__ == "__main__":`' in done.stdout
-    assert "chosen: smoothing = 0.2" in done.stdout
+    assert "smoothing = 0.2" in done.stdout
 
 
 def test_several_devices_need_a_guarded_script(shapes: Path, tmp_path: Path) -> None:

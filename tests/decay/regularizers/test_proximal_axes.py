@@ -48,7 +48,7 @@ def test_optimizers_without_a_known_step_are_refused_with_the_reason(regularizer
     with pytest.raises(
         DecayError, match=rf"Regularizer '{regularizer}': {reason}.*Allowed: SGD, RAdam, Adam.*subgradient"
     ):
-        attach(make(net.parameters()), net, regularizer, strength=0.1)
+        attach(make(net.parameters()), net, regularizer, strength=0.1, proof=False)
 
 
 class _Lion(Optimizer):

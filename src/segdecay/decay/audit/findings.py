@@ -202,16 +202,18 @@ NORM_PART = re.compile(r"^(layer|rms)?_?norm\d*$|_norm\d*$|^bn\d*$", re.IGNORECA
 
 
 def check_spared(subject: Subject) -> list[AuditFinding]:
-    """Norms, biases and positions that decay."""
+    """Norms, biases, positions and what a model's author declares free of decay, where they decay."""
     norms = [row.name for row in subject.rows_of("norm") if row.is_decayed]
     reasons = {row.name: row.reason for row in subject.partition.rows}
     added = [row.name for row in subject.rows_of("bias") if row.is_decayed]
     places = [name for name in added if reasons[name].startswith("position")]
-    biases = [name for name in added if name not in places]
+    declared = [name for name in added if reasons[name].startswith("declared")]
+    biases = [name for name in added if name not in places and name not in declared]
     kinds = (
         ("norm_decayed", norms, "norm gains, norm biases and other scales"),
         ("bias_decayed", biases, "biases"),
         ("position_decayed", places, "position embeddings and tokens"),
+        ("declared_decayed", declared, "parameters that the model's author declares free of decay"),
     )
     return [
         AuditFinding(
