@@ -87,9 +87,8 @@ class TransformersDecay(TrainerCallback, ExportableState):
             `restore_callback_states_from_checkpoint=True` has lost.
 
     Example:
-        >>> from segdecay.decay import Strength
-        >>> decay = TransformersDecay("decoupled", strength=Strength.from_total_decay(2.0))  # Trainer(...,
-        callbacks=[decay])
+        >>> from segdecay.decay import Strength  # then Trainer(..., callbacks=[decay])
+        >>> decay = TransformersDecay("decoupled", strength=Strength.from_total_decay(2.0))
         >>> decay.handles
         []
     """
