@@ -165,7 +165,7 @@ def others(
 ) -> tuple[dict[str, iv.Estimates], tuple[float, float] | None]:
     """Differences to none by the statistics that lost, and the interval of the best by repeating the selection."""
     names = [str(v) for v in range(len(candidates))]
-    surface, _ = ev.surface_of([one.cells for one in candidates], names, resamples=RESAMPLES, seed=seed)
+    surface, _ = ev.surface_of([one.trials for one in candidates], names, resamples=RESAMPLES, seed=seed)
     tool = iv.difference_estimates(surface, 0)
     n_folds, n = surface.scores.shape[1], len(candidates)
     images = np.sqrt(np.maximum(tool.errors**2 - tool.training, 0.0))
@@ -238,7 +238,7 @@ def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
 
 
 def _summed(candidate: Candidate, groups: list[I64]) -> Candidate:
-    cells = [[cell.by_group(groups[f].tolist()) for cell in seeds] for f, seeds in candidate.cells.items()]
+    cells = [[cell.by_group(groups[f].tolist()) for cell in seeds] for f, seeds in candidate.trials.items()]
     return Candidate(candidate.strength, cells, None, None, 0)
 
 

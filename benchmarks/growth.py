@@ -175,7 +175,7 @@ def rounds(plan: race.Race, replay: Replay, workers: int) -> tuple[int, int]:
     def look_up(trial: race.Trial) -> curve_model.Seen | None:
         if trial not in done:
             return None
-        return curve_model.Seen(
+        return curve_model.SeenTrial(
             *trial,
             score=replay.trial(*trial),
             resampled=replay.resampled(*trial),

@@ -15,9 +15,9 @@ def race(replay: Replay) -> Outcome:
     x = curve_model.positions(replay.values, 0.0)
     plan = racing.Race(x=x, blocks=replay.n_folds, asked=len(x))
 
-    def look_up(trial: racing.Trial) -> curve_model.Seen:
+    def look_up(trial: racing.Trial) -> curve_model.SeenTrial:
         setting, fold = trial
-        return curve_model.Seen(
+        return curve_model.SeenTrial(
             setting,
             fold,
             score=replay.trial(setting, fold),
