@@ -48,6 +48,7 @@ def tune(
     seed: int | None = None,
     budget: str | None = None,
     keep_fold_models: bool = False,
+    refit: str = "auto",
     workers: int | None = None,
     device: str = "auto",
     cache: str | Path | None = None,
@@ -71,6 +72,7 @@ def tune(
             training.epochs and seed in `set`.
         budget: a time or a number of trainings, as in "30m" or "20trials".
         keep_fold_models: keep the folds' weights.
+        refit: "anyway" trains a model also where no network is trained enough to tell.
         workers: trainings at a time; None: a core or GPU each; 0: in this process.
         device: "auto", "cpu", "cuda" or "cuda:N".
         cache: folder of decoded data; None takes $SEGDECAY_CACHE, else the user's.
@@ -114,6 +116,7 @@ def tune(
             budget_s=seconds,
             budget_trials=trials,
             keep_fold_models=keep_fold_models,
+            refit=refit,
         )
         described = data if isinstance(data, UserData) else None
         search = None if train is None else UserSearch(train, described)

@@ -52,6 +52,14 @@ Search = Annotated[
     ),
 ]
 Points = Annotated[int | None, typer.Option("--points", help="With --search: points tried on every fold. Default: 24.")]
+Refit = Annotated[
+    str,
+    typer.Option(
+        "--refit",
+        metavar="auto|anyway",
+        help="anyway: train and keep a model also where no network is trained enough to tell.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every training. Default: 80.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Resize images and masks to H x W pixels.")]
 Model = Annotated[

@@ -37,6 +37,7 @@ def tune(
     keep_fold_models: Annotated[
         bool, typer.Option("--keep-fold-models", help="Keep the weights of the folds, for predict --ensemble.")
     ] = False,
+    refit: opt.Refit = "auto",
     model: opt.Model = None,
     folds: opt.Folds = None,
     epochs: opt.Epochs = None,
@@ -57,7 +58,7 @@ def tune(
 ) -> None:
     """Choose λ by cross-validation: folds, trials, verdict, refit, model, report.
 
-    The same command with the same --out resumes an interrupted run.
+    The same command with the same --out resumes an interrupted run. Exit code 1: no network is trained enough to tell.
     """
     built = build_config(
         data,
@@ -100,6 +101,7 @@ def tune(
         budget_s=seconds,
         budget_trials=trials,
         keep_fold_models=keep_fold_models,
+        refit=refit,
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         if estimate:
@@ -111,6 +113,8 @@ def tune(
         typer.echo(to_json(done.verdict), nl=False)
     else:
         watcher.conclude(done)
+    if done.verdict.kind == "undertrained":
+        raise typer.Exit(1)
 
 
 def train(

@@ -9,6 +9,7 @@ from segdecay.errors import ConfigError, gather, unknown
 from segdecay.execution import Executor, InlineExecutor, LocalExecutor, default_workers
 
 EXECUTORS = ("local", "ray")
+REFITS = ("auto", "anyway")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Execution:
     budget_trials: int | None = None
     wait: bool = False  # whether to wait for another process that works on the run
     keep_fold_models: bool = False  # weights of the folds at the chosen strength, for an ensemble
+    refit: str = "auto"  # or "anyway": a model also where the search ends without a recommendation
 
 
 def build_executor(execution: Execution, devices: list[str], *, at_most: int | None = None) -> Executor:
@@ -43,6 +45,8 @@ def build_executor(execution: Execution, devices: list[str], *, at_most: int | N
     if execution.executor == "local":
         given = [name for name, value in cluster.items() if value]
         faults += [f"{name} needs --executor ray; saw --executor local." for name in given]
+    if execution.refit not in REFITS:
+        faults.append(f"--refit takes {' or '.join(REFITS)}; saw '{execution.refit}'.")
     if execution.gpus_per_trial < 0:
         faults.append(f"--gpus-per-trial takes 0 or more, as in 0.25; saw {execution.gpus_per_trial:g}.")
     gather(ConfigError, faults)

@@ -23,6 +23,7 @@ from segdecay.errors import ModelError, RunError, gather
 from segdecay.inference.card import SCHEMA, Card, model_of, read_card, read_part
 from segdecay.inference.model_card import model_card
 from segdecay.models.zoo import build_model, check_model_task, is_own, logits_of
+from segdecay.runs.folder import no_model_text
 from segdecay.utils.files import read_json, write_bytes, write_json
 
 WEIGHTS, CARD, README = "model.safetensors", "model.json", "README.md"
@@ -96,7 +97,13 @@ def find_bundle(path: Path) -> Path:
 
 
 def _unfinished(run: Path) -> str:
-    """The progress of a run without a model, and the command that resumes it."""
+    """Why a run has no model: its verdict recommends none, or it is not finished, with the command that resumes it."""
+    try:
+        verdict = read_json(run / "verdict.json")
+        if verdict["kind"] == "undertrained":
+            return no_model_text(run, str(verdict["sentence"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     done = len(list(run.glob("trials/*/*/trial.json")))
     try:
         environment = read_json(run / "environment.json")

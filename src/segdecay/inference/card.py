@@ -72,12 +72,13 @@ class TrainedOn(Part):
 class Search(Part):
     """The result of the search before this training; absent without a search."""
 
-    kind: Literal["chosen", "zero", "flat", "edge"]
+    kind: Literal["chosen", "zero", "flat", "edge", "undertrained"]
     sentence: str
     criterion: str
     confidence: Share
     selection: CardScores
     honest: CardScores | None = None
+    cautions: tuple[str, ...] = ()
 
 
 class Card(Part):

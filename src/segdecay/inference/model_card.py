@@ -62,10 +62,11 @@ def _training(card: Card) -> str:
     found = card.search
     name = "mIoU" if found.criterion == "miou" else found.criterion
     selected = f"Bias-corrected score, {name} over the folds: "
-    honest = found.honest
+    title, honest = verdict_title(found.kind, strength.axis), found.honest
+    if found.kind == "undertrained":
+        return f"{text}\n\n**{title}.** {found.sentence} This model was made on request; do not rely on it."
     if honest is None or honest.mean is None:
         return f"{text} Chosen by cross-validation: {found.sentence}"
-    title = verdict_title(found.kind, strength.axis)
     return (
         f"{text} Chosen by cross-validation, verdict *{title}*: {found.sentence}\n\n"
         f"{selected}{honest.mean:.3f}{_interval(honest.interval)} ({honest.method})."
@@ -124,6 +125,8 @@ def _limits(card: Card) -> str:
         lines.append(f"Few training examples of: {', '.join(few)}. Their scores are uncertain.")
     if weak:
         lines.append(f"{_first_upper(_measure(card))} below .5: {', '.join(weak)}.")
+    if card.search is not None:
+        lines += card.search.cautions
     if card.scored_on is None:
         lines.append("These weights were not scored on images outside their training; the models of the folds were.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -103,6 +103,14 @@ def _brought_up(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
     return kept
 
 
+def no_model_text(run: Path, sentence: str) -> str:
+    """Why a search that could not tell left no model, and how to get one."""
+    return (
+        f"{run} has no model: not trained enough to tell. {sentence} `segdecay report {run}` shows what to try. To "
+        "get a model anyway, run its command again with --refit anyway."
+    )
+
+
 def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
     """Refuse a run whose `file` was made from other data or folds.
 

@@ -33,7 +33,7 @@ def _with_lambda(values: Any) -> Any:
     return values
 
 
-Kind = Literal["chosen", "zero", "flat", "edge"]
+Kind = Literal["chosen", "zero", "flat", "edge", "undertrained"]
 Limits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known_limits)]
 Scores = Annotated[
     tuple[float | None, ...], pydantic.BeforeValidator(lambda values: values or ())
@@ -96,6 +96,40 @@ class ZeroScore:
 
 
 @dataclass(frozen=True)
+class TrainingCheck:
+    """Whether the best setting is trained enough to be compared (docs/verdict.md)."""
+
+    is_enough: bool
+    score: float | None  # validation score of the best setting
+    train: float | None  # its train score
+    trivial: str  # the better trivial predictor: "one class" or "class shares"
+    trivial_score: float | None  # on the same validation masks
+    above_trivial: Interval  # best minus trivial, paired
+    not_learned: tuple[str, ...] = ()  # classes with next to no score on the training images, in most of its trials
+    never_predicted: tuple[str, ...] = ()  # classes that most of its trials predict in no training image
+    classes: int = 0  # in the training masks
+    reason: str | None = None  # why it is not enough
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do next: a command, and about how long it takes; None where that is not known."""
+
+    text: str
+    command: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What limits a figure of the verdict. figure: "score", "difference", "classes", "test" or "strength"."""
+
+    code: str
+    sentence: str
+    figure: str
+
+
+@dataclass(frozen=True)
 class TestScores:
     """Scores of one refitted model on the test part."""
 
@@ -153,6 +187,9 @@ class Verdict:
     sentence: str = ""
     paste: str = ""
     task: Literal["segmentation", "classification"] = "segmentation"  # classification: classes are scored by recall
+    training: TrainingCheck | None = None
+    advice: tuple[Advice, ...] = ()
+    cautions: tuple[Caution, ...] = ()
 
     @property
     def criterion_name(self) -> str:

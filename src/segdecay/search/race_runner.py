@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,8 @@ class Racing:
     criterion: Criterion = ev.MIOU
     groups: Sequence[Sequence[object]] | None = None  # of every fold's images, where groups are resampled
     stop_at: float = math.inf
+    is_hopeless: Callable[[Sequence[TrialTask]], bool] | None = None  # asked once, of the finished first fold
+    _stops: bool | None = None  # its answer
     _known: dict[Trial, SeenTrial] = field(default_factory=dict)
     _reached: list[SeenTrial] = field(default_factory=list)
     _started: set[Trial] = field(default_factory=set)
@@ -81,7 +83,7 @@ class Racing:
             return None
         self._reached, wanted = walk(self.race, self.look_up, self._reached)
         seen = self._reached
-        if wanted is None:
+        if wanted is None or self.stops_early(seen):
             return None
         if wanted not in self._started:
             return self._start(wanted)
@@ -96,8 +98,19 @@ class Racing:
         return self.tasks[trial[0]][trial[1]]
 
     def seen(self) -> list[SeenTrial]:
-        """The finished trials of the plan, in its order."""
-        return walk(self.race, self.look_up, self._reached)[0]
+        """The finished trials of the plan, in its order; of a hopeless search those of the first fold alone."""
+        seen = walk(self.race, self.look_up, self._reached)[0]
+        return seen[: len(self.race.coarse)] if self.stops_early(seen) else seen
+
+    def stops_early(self, seen: Sequence[SeenTrial]) -> bool:
+        """Whether the first trials, one fold of the coarse strengths, show that more of them would teach nothing."""
+        first = seen[: len(self.race.coarse)]
+        if self.is_hopeless is None or len(first) < len(self.race.coarse):
+            return False
+        if self._stops is None:
+            scored = [self.tasks[trial.setting][trial.block] for trial in first if trial.score is not None]
+            self._stops = self.is_hopeless(scored)
+        return self._stops
 
     def result(self, values: Sequence[float]) -> Searched:
         """The strengths left in the race, and the leader.

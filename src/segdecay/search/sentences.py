@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from segdecay.runs.records import RACED_OUT, StrengthRecord, axis_names, kind_of
-from segdecay.runs.verdict import Interval
+from segdecay.runs.verdict import Interval, TrainingCheck
 from segdecay.search.verdict import Decision
 
 REGULARIZATION = {"decay": "weight decay", "bound": "the bound"}  # other kinds read as they are: dropout
@@ -35,7 +35,7 @@ def verdict_title(kind: str, axis: str, none: float | None = None) -> str:
     """The kind of a verdict as people read it.
 
     Args:
-        kind: "chosen", "zero", "flat" or "edge".
+        kind: "chosen", "zero", "flat", "edge" or "undertrained".
         axis: what was searched along.
         none: the value on the axis without regularization, if known; if infinite, smaller values are stronger.
 
@@ -52,6 +52,7 @@ def verdict_title(kind: str, axis: str, none: float | None = None) -> str:
         "zero": f"Train without {name}",
         "flat": "No difference found",
         "edge": f"Best value is the {end} tried",
+        "undertrained": "Not trained enough to tell",
     }[kind]
 
 
@@ -80,8 +81,12 @@ def _compared(decision: Decision) -> str:
     return ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts) + " compared"
 
 
-def sentence_of(decision: Decision, class_names: Sequence[str]) -> str:
+def sentence_of(decision: Decision, class_names: Sequence[str], training: TrainingCheck | None = None) -> str:
     """The conclusion with its figures, then what limits it: single folds, collapsed trainings, classes that lose."""
+    if decision.kind == "undertrained" and training is not None:
+        name = regularization_name(decision.settings[decision.best].strength.axis)
+        reason = training.reason or "no setting learned anything"
+        return f"{reason[:1].upper()}{reason[1:]}. So this search does not show whether {name} helps."
     best = decision.settings[decision.best]
     difference = decision.best_difference
     sentence = _conclusion(decision, show_strength(best.strength), difference)

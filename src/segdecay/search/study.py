@@ -12,15 +12,16 @@ import numpy as np
 from segdecay.config.schema import RunConfig
 from segdecay.errors import ConfigError, RunError
 from segdecay.execution import Event, Executor
-from segdecay.metrics.bootstrap import MIOU, resampled_by
+from segdecay.metrics.bootstrap import MIOU, Counts, resampled_by
 from segdecay.metrics.criteria import Criterion
-from segdecay.runs.records import StrengthRecord
-from segdecay.runs.verdict import Verdict, ZeroScore
+from segdecay.runs.records import StrengthRecord, axis_names
+from segdecay.runs.verdict import TrainingCheck, Verdict, ZeroScore
 from segdecay.search.ledger import setting_name
 from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
 from segdecay.search.sentences import sentence_of
 from segdecay.search.trials import TrialStore, cost_of
+from segdecay.search.undertrained import check_training, is_hopeless
 from segdecay.search.verdict import STATISTIC, Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
@@ -93,8 +94,13 @@ class Study(TrialStore):
 
     @property
     def fold_images(self) -> int:
-        """Training images of a typical fold; strengths are shown for it."""
+        """Training images of a typical fold."""
         return int(np.median([len(fold.train) for fold in self.folds.folds]))
+
+    @property
+    def pool_images(self) -> int:
+        """Images of everything but the test part; strengths are shown for a training on all of them."""
+        return len(self.dataset.part("train", "val"))
 
     def config_at(self, value: float) -> RunConfig:
         """The configuration that a strength is trained with."""
@@ -201,10 +207,40 @@ def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
         reasons = "\n".join(f"- {c.strength.value:g}: {c.dropped}" for c in candidates)
         raise RunError(f"No strength could be scored:\n{reasons}")
     decision = decide_of(study, candidates, searched.best)
-    return verdict_of(study, searched, decision), decision
+    value = decision.settings[decision.best].strength.value
+    best = next(candidate for candidate in candidates if candidate.strength.value == value)
+    training = None
+    if best.counts is not None:
+        training = training_check_of(study, best, [study.tasks(value)[block] for block in searched.blocks[value]])
+        if not training.is_enough:
+            decision = decide_of(study, candidates, searched.best, is_trained=False)
+    return verdict_of(study, searched, decision, training), decision
 
 
-def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None = None) -> Decision:
+def training_check_of(study: Study, best: Candidate, tasks: Sequence[TrialTask]) -> TrainingCheck:
+    """Whether the best setting of a study is trained enough; tasks: its trials."""
+    search = study.config.search
+    return check_training(
+        best,
+        study.records(tasks),
+        study.criterion,
+        study.dataset.classes,
+        confidence=search.confidence,
+        resamples=search.resamples,
+        seed=derive_seed(study.config.seed, "resamples") % 2**32,
+        groups=study.groups,
+    )
+
+
+def first_fold_is_hopeless(study: Study, tasks: Sequence[TrialTask]) -> bool:
+    """Whether none of these finished trials of one fold learned anything."""
+    counts = [Counts.of(study.ledger.confusions(task.folder)) for task in tasks]
+    return is_hopeless(study.records(tasks), counts, study.criterion)
+
+
+def decide_of(
+    study: Study, candidates: Sequence[Candidate], best: float | None = None, *, is_trained: bool = True
+) -> Decision:
     """The decision between settings of a study; best: the leader of a race, if there was one."""
     return decide(
         candidates,
@@ -216,6 +252,7 @@ def decide_of(study: Study, candidates: Sequence[Candidate], best: float | None 
         best_value=best,
         criterion=study.criterion,
         groups=study.groups,
+        is_trained=is_trained,
     )
 
 
@@ -232,6 +269,7 @@ def run_race(study: Study, criterion: Criterion) -> Searched:
         criterion,
         groups=groups if resampled_by(groups) == "groups" else None,
         stop_at=study.budget.stop_at,
+        is_hopeless=lambda tasks: first_fold_is_hopeless(study, tasks),
     )
     study.executor.run(racing.next_task, study.note)
     return racing.result(values)
@@ -242,8 +280,12 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
     axis = axis_for(study.config.decay, study.config.optimizer)
     largest, grid = _largest(study), grid_of(study)
     asked, every = len(grid), tuple(range(len(study.tasks(grid[0]))))
+    _run(study, [study.tasks(value)[0] for value in grid])
+    scored = [task for value in grid if (task := study.tasks(value)[0]) and _is_scored(study, task)]
+    if scored and first_fold_is_hopeless(study, scored):
+        return Searched(dict.fromkeys(grid, (0,)), {}, None)
     while True:
-        _run_missing(study, grid)
+        _run(study, [task for value in grid for task in study.tasks(value)])
         searched = Searched(dict.fromkeys(grid, every), {}, None)
         candidates = [_candidate(study, value, searched) for value in grid]
         more = next_strength(grid, none=axis.none, largest=largest)
@@ -252,17 +294,22 @@ def _run_grid(study: Study, criterion: Criterion) -> Searched:
         grid = [*grid, more]
 
 
-def _run_missing(study: Study, grid: Sequence[float]) -> None:
-    missing = study.missing([task for value in grid for task in study.tasks(value)])
+def _run(study: Study, tasks: Sequence[TrialTask]) -> None:
+    missing = study.missing(tasks)
     if missing:
         study.executor.run(missing, study.note)
+
+
+def _is_scored(study: Study, task: TrialTask) -> bool:
+    record = study.ledger.record(task.folder)
+    return record is not None and record.status == "finished"
 
 
 def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
     """One setting from its records; excluded if a trial diverged or failed, or if the race eliminated it (its folds
     are kept then).
     """
-    strength = strength_of(study.config_at(value), value, study.fold_images, size=study.size)
+    strength = strength_of(study.config_at(value), value, study.pool_images, size=study.size)
     every = study.tasks(value)
     tasks = [every[block] for block in searched.blocks[value]]
     return candidate_from(study, strength, tasks, searched.dropped.get(value))
@@ -283,7 +330,7 @@ def candidate_from(
     return Candidate(strength, list(counts.values()), out, train, collapsed, tuple(counts))
 
 
-def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
+def verdict_of(study: Study, searched: Searched, decision: Decision, training: TrainingCheck | None = None) -> Verdict:
     """The decision as the record that verdict.json holds."""
     config, settings = study.config, decision.settings
     records = study.records([task for value in searched.blocks for task in study.tasks(value)])
@@ -318,8 +365,22 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
             "trials_of_plan": searched.trials,
             "best": settings[decision.best].strength,
             "best_difference": difference,
+            **_lambda_of_folds(study, settings[decision.taken].strength),
         },
-        sentence=sentence_of(decision, study.dataset.classes),
+        sentence=sentence_of(decision, study.dataset.classes, training),
         paste="",
         task=study.dataset.task,
+        training=training,
     )
+
+
+def _lambda_of_folds(study: Study, strength: StrengthRecord) -> dict[str, float | str]:
+    """The λ of a fold's training, and why it differs from that of a training on all images."""
+    of_fold = strength_of(study.config_at(strength.value), strength.value, study.fold_images, size=study.size).lambda_
+    if not of_fold or not strength.lambda_ or f"{of_fold:.3g}" == f"{strength.lambda_:.3g}":
+        return {}
+    why = (
+        f"A fold trains on {study.fold_images} of {study.pool_images} images and so makes fewer steps; the same "
+        f"{axis_names(strength.axis)[0]} needs λ = {of_fold:.3g} there and λ = {strength.lambda_:.3g} on all images."
+    )
+    return {"lambda_in_folds": of_fold, "lambda_differs": why}

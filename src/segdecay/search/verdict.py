@@ -1,4 +1,6 @@
-"""The decision of a search from its scores: `chosen`, `zero`, `flat` or `edge`, relative to training without decay."""
+"""The decision of a search from its scores: `chosen`, `zero`, `flat` or `edge`, relative to training without decay; or
+`undertrained`, where there is nothing to compare.
+"""
 
 from __future__ import annotations
 
@@ -242,11 +244,13 @@ def decide(
     best_value: float | None = None,
     criterion: Criterion = ev.MIOU,
     groups: Sequence[Sequence[object]] | None = None,
+    is_trained: bool = True,
 ) -> Decision:
     """The decision on finished settings, in any order.
 
-    `zero`: training without decay is best. `flat`: the best cannot be told apart from it. `edge`: the best is better
-    and is the strongest of the grid. `chosen`: every other case.
+    `undertrained`: the trainings are not good enough to compare, and no decay is taken. `zero`: training without decay
+    is best. `flat`: the best cannot be told apart from it. `edge`: the best is better and is the strongest of the grid.
+    `chosen`: every other case.
 
     Args:
         candidates: the settings; the one without decay is found by its strength.
@@ -258,6 +262,7 @@ def decide(
         best_value: the strength of the best setting, if a race determined it from more trials than the finalists share.
         criterion: the score that decides.
         groups: for every fold the group of every validation image, in the order of the counts; None: no groups.
+        is_trained: whether the best setting is trained enough (search/undertrained.py).
     """
     candidates = from_none_to_strongest(candidates)
     resampled = ev.resampled_by(groups)
@@ -274,10 +279,10 @@ def decide(
     tail = iv.joint_tail(scored.to_none, confidence)
     differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
     best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
-    kind = _kind(best, none, best_difference, len(candidates))
+    kind = _kind(best, none, best_difference, len(candidates)) if is_trained else "undertrained"
     one_se = scored.one_se(best)
     taken, by_class = none, criterion.by_class
-    if kind in ("chosen", "edge") or not np.isfinite(scored.means[none]):
+    if kind in ("chosen", "edge") or (is_trained and not np.isfinite(scored.means[none])):
         taken = one_se if rule == "one-se" else best
     honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
     if taken not in (none, best):

@@ -88,6 +88,7 @@ def _search(verdict: Verdict) -> Search:
             "kind": verdict.kind,
             "sentence": verdict.sentence,
             "criterion": verdict.criterion,
+            "cautions": tuple(one.sentence for one in verdict.cautions),
             "confidence": verdict.evidence["confidence"],
             "selection": CardScores(mean=verdict.selection.mean, interval=verdict.selection.interval),
             "honest": None

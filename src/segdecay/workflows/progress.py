@@ -26,6 +26,7 @@ from segdecay.training.dead_classes import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 from segdecay.training.user_api import regularizer_of
 from segdecay.utils.files import read_json
+from segdecay.workflows.advice import advice_lines
 
 
 def show(value: float | None, digits: str = ".3f") -> str:
@@ -287,7 +288,7 @@ class ConsoleWatcher:
         n_trials = count.most + count.honest
         finished = sum(study.ledger.record(task.folder) is not None for value in grid for task in study.tasks(value))
         self._total, self._workers = n_trials + refits, workers
-        strengths = [strength_of(study.config, value, study.fold_images, size=study.size) for value in grid]
+        strengths = [strength_of(study.config, value, study.pool_images, size=study.size) for value in grid]
         label = axis_names(strengths[0].axis)[1]
         shown = ", ".join(
             f"{s.value:g}" + ("" if s.lambda_ is None or s.axis == "lambda" else f" (λ {s.lambda_:.3g})")
@@ -390,6 +391,9 @@ class ConsoleWatcher:
             console.print(settings_table(verdict))
             console.print(classes_table(verdict))
         console.print(f"\n[bold]{title}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
+        for caution in verdict.cautions:
+            text = f"caution ({caution.figure}): {caution.sentence}"
+            console.print(escape(text), highlight=False, soft_wrap=True)
         paths = sorted(done.run.glob("trials/*/*/trial.json"))
         for toll in tolls([trial_from_json(read_json(path)) for path in paths]):
             console.print(f"warning: {escape(toll.sentence)}", highlight=False, soft_wrap=True)
@@ -398,6 +402,10 @@ class ConsoleWatcher:
         if verdict.test is not None:
             scores = ", ".join(f"{name} {show(found.score)}" for name, found in verdict.test.by_role().items())
             console.print(f"test {verdict.criterion_name} of the refits, scored once: {scores}", highlight=False)
+        if verdict.advice:
+            console.print(
+                "\nwhat to do:\n" + escape("\n".join(advice_lines(verdict.advice))), highlight=False, soft_wrap=True
+            )
         if verdict.paste and not self._quiet:
             console.print("\nlines to paste:\n")
             console.print(escape(verdict.paste), highlight=False, soft_wrap=True)

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset
+from segdecay.data.splits.folds import check_folds
 from segdecay.errors import RunError
 from segdecay.execution import Event
 from segdecay.execution.options import Execution
 from segdecay.inference.model import Model, load_predictor
 from segdecay.metrics.criteria import Criterion
 from segdecay.report import build_report
-from segdecay.runs.folder import check_same, check_same_mean, open_run, write_environment
+from segdecay.runs.folder import check_same, check_same_mean, no_model_text, open_run, write_environment
 from segdecay.runs.records import TrialRecord
 from segdecay.runs.verdict import Cost, TestPart, TestScores, Verdict
 from segdecay.search.bias_correction import honest_score, with_honest
+from segdecay.search.cautions import Evidence, cautions_of, scored_epochs
 from segdecay.search.costs import Estimate, count_trials, estimate_of
 from segdecay.search.examples import write_examples
 from segdecay.search.joint.search import run_joint
@@ -27,7 +29,8 @@ from segdecay.search.ledger import setting_name
 from segdecay.search.study import Study, grid_of, known_trials, run_study
 from segdecay.search.verdict import Decision
 from segdecay.training.setup import TrialTask
-from segdecay.utils.files import write_json
+from segdecay.utils.files import read_json, write_json
+from segdecay.workflows.advice import advice_of
 from segdecay.workflows.prepare import Prepared, prepare
 from segdecay.workflows.steps import (
     REFIT_FOLD,
@@ -49,7 +52,7 @@ class Tuned:
     run: Path
     verdict: Verdict
     report: Path
-    model: Path | None  # None: trained by the caller's function, which keeps what it likes
+    model: Path | None  # None: trained by the caller's function, or no model is recommended
 
     def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
         """The refitted model, ready to predict.
@@ -61,6 +64,8 @@ class Tuned:
         Raises:
             RunError: the caller's function trained: it keeps its own models.
         """
+        if self.model is None and self.verdict.kind == "undertrained":
+            raise RunError(no_model_text(self.run, self.verdict.sentence))
         if self.model is None:
             raise RunError(f"{self.run} was trained by a function of your own, which keeps its own models.")
         return Model(load_predictor([self.model], model=model, device=device))
@@ -92,6 +97,13 @@ def tune(
         if search is not None:
             check_source(run, search.function, watcher)
         verdict, decision = run_joint(study) if found.config.search.joint else run_study(study)
+        is_trained = verdict.kind != "undertrained"
+        if not is_trained:
+            most = count_trials(study, grid_of(study)).most
+            workers = max(1, study.executor.workers)
+            advice = advice_of(found.config, verdict, execution.command, str(run), trials=most, workers=workers)
+            verdict = replace(verdict, advice=advice)
+        verdict = replace(verdict, cautions=cautions_of(verdict, _evidence(found, run, verdict)))
         if search is None:
             verdict = _with_examples_and_paste(found, run, verdict, decision)
         else:
@@ -99,10 +111,12 @@ def tune(
         write_json(run / "verdict.json", verdict)
         watcher.say(verdict.sentence)
 
-        verdict = with_honest(verdict, honest_score(study, verdict.strength, found.held, watcher.say))
-        write_json(run / "verdict.json", verdict)
+        if is_trained:
+            verdict = with_honest(verdict, honest_score(study, verdict.strength, found.held, watcher.say))
+            write_json(run / "verdict.json", verdict)
 
-        if found.refits:
+        is_refitted = found.refits > 0 and (is_trained or execution.refit == "anyway")
+        if is_refitted:
             refits = refit(study, verdict, none=grid_of(study)[0])
             test = scores_on_test(refits, study.dataset, study.criterion)
             verdict = replace(verdict, test=test, cost=cost_with(verdict.cost, list(refits.values())))
@@ -110,7 +124,50 @@ def tune(
             if search is None:
                 taken = study.config_at(verdict.strength.value)
                 ship(run, taken, study.dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
-        return Tuned(run, verdict, build_report(run), run / "model" if search is None else None)
+        return Tuned(run, verdict, build_report(run), run / "model" if is_refitted and search is None else None)
+
+
+def _evidence(found: Prepared, run: Path, verdict: Verdict) -> Evidence:
+    """What limits the verdict: findings of the checks, the trials that it rests on, and earlier looks at the test."""
+    study = found.study
+    scored = {item.strength.value: item.folds for item in verdict.settings if item.folds}
+    tasks = [
+        task
+        for value, folds in scored.items()
+        for task in study.tasks(value)
+        if task.fold < len(folds) and folds[task.fold] is not None
+    ]
+    none = verdict.none.strength.value if verdict.none is not None else None
+    curves = [
+        scored_epochs(study.ledger.curve(task.folder))
+        for task in tasks
+        if task.value == none and (task.folder / "curve.jsonl").is_file()
+    ]
+    unfit = check_folds(study.folds, study.dataset, allow_missing=True)
+    return Evidence(
+        study.dataset,
+        study.folds,
+        [*found.checks.findings, *unfit],
+        study.records(tasks),
+        curves,
+        _tested_before(run, study.dataset),
+    )
+
+
+def _tested_before(run: Path, dataset: Dataset) -> list[str]:
+    """Other runs beside this one that scored the test part of the same data."""
+    if not dataset.part("test"):
+        return []
+    found = []
+    for path in sorted(run.resolve().parent.glob("*/verdict.json")):
+        other = path.parent
+        try:
+            is_same = read_json(other / "data.json")["fingerprint"] == dataset.fingerprint
+            if other != run.resolve() and is_same and read_json(path)["test"] is not None:
+                found.append(other.name)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # somebody else's file, or a damaged run
+    return found
 
 
 @contextmanager
@@ -146,12 +203,14 @@ def clear_ledger(study: Study, watcher: Watcher) -> None:
 
 
 def _with_examples_and_paste(found: Prepared, run: Path, verdict: Verdict, decision: Decision) -> Verdict:
-    """The verdict with its lines to paste; examples are drawn, and weights of other settings removed."""
+    """The verdict with its lines to paste, where it recommends any; draws examples, removes other weights."""
     study = found.study
     write_examples(study, decision, run / "examples")
     study.ledger.forget_models(but=setting_name(verdict.strength.axis, verdict.strength.value))
     if found.preflight is None:
         raise AssertionError("the built-in training is tried before a search")
+    if verdict.kind == "undertrained":
+        return verdict
     taken = study.config_at(verdict.strength.value)
     return replace(verdict, paste=paste_of(taken, verdict, found.preflight, len(pool_of(study.dataset))))
 

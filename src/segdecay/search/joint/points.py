@@ -93,7 +93,7 @@ def choose_without(folds: Sequence[Sequence[float] | None], left_out: int) -> in
 
 def strength_at(study: Study, point: Point) -> StrengthRecord:
     """The strength of a point in every unit, at the point's learning rate."""
-    return strength_of(point.config, point.value, study.fold_images, size=study.size)
+    return strength_of(point.config, point.value, study.pool_images, size=study.size)
 
 
 END = 0.03  # share of a range from which a value lies at its end
