@@ -203,8 +203,9 @@ def test_train_on_cifar_with_a_network_of_the_users_own(
 
 def test_a_run_from_before_labels_goes_on(segdecay: Command, tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "shapes", n_images=12)
-    words = ["tune", data, "--out", tmp_path / "run", "--epochs", "1", "--folds", "2", "--workers", "0"]
+    words = ["tune", data, "--out", tmp_path / "run", "--epochs", "6", "--folds", "2", "--workers", "0"]
     for pair in (
+        "optimizer.lr=0.02",
         "search.grid=[0,1]",
         "search.resamples=200",
         "model.width=4",

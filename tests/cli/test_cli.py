@@ -17,9 +17,9 @@ from commands import call
 from PIL import Image
 from shapes import write_shapes
 
-QUICK = ["--epochs", "2", "--device", "cpu", "--workers", "0"]
+QUICK = ["--epochs", "6", "--device", "cpu", "--workers", "0"]
 for _pair in ("search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
-              "training.batch_size=4", "optimizer.lr=0.01"):  # fmt: skip
+              "training.batch_size=4", "optimizer.lr=0.02"):  # fmt: skip
     QUICK += ["--set", _pair]
 
 
@@ -87,9 +87,10 @@ def test_the_verdict_has_the_keys_that_others_read(tuned: tuple[Path, Path, str]
     verdict: dict[str, Any] = json.loads((tuned[1] / "verdict.json").read_text())
     assert {
         "schema_version", "kind", "criterion", "regularizer", "strength", "one_se", "selection", "zero", "settings",
-        "classes", "seeds", "honest", "test", "cost",
+        "classes", "seeds", "honest", "test", "cost", "training", "advice", "cautions",
     } <= verdict.keys()  # fmt: skip
     assert verdict["kind"] in ("chosen", "zero", "flat", "edge")
+    assert verdict["training"]["is_enough"]
     strength_keys = {"axis", "value", "lambda", "timescale_epochs", "total_decay"}
     assert verdict["strength"].keys() == strength_keys
     assert verdict["one_se"].keys() == strength_keys
@@ -118,8 +119,8 @@ def test_folds_share_no_group_and_are_kept_by_name(tuned: tuple[Path, Path, str]
 def test_another_configuration_on_the_run_says_what_differs(tuned: tuple[Path, Path, str]) -> None:
     data, run, _ = tuned
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
-    error = call("tune", data, "--out", run, *QUICK, "--set", "optimizer.lr=0.02", code=2).err
-    assert "optimizer.lr: 0.01 → 0.02" in error
+    error = call("tune", data, "--out", run, *QUICK, "--set", "optimizer.lr=0.03", code=2).err
+    assert "optimizer.lr: 0.02 → 0.03" in error
     assert "Choose another --out" in error
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
 

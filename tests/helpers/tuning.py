@@ -7,8 +7,8 @@ from pathlib import Path
 
 from commands import Said, call
 
-_QUICK = ["--epochs", "2", "--device", "cpu", "--folds", "3"]
-for _pair in ("search.resamples=200", "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.01"):
+_QUICK = ["--epochs", "6", "--device", "cpu", "--folds", "3"]
+for _pair in ("search.resamples=200", "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.02"):
     _QUICK += ["--set", _pair]
 
 

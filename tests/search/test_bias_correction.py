@@ -158,8 +158,8 @@ def test_a_class_of_too_few_groups_is_named_before_nesting(tmp_path: Path) -> No
 
 
 def test_a_strength_that_only_the_whole_search_allows_is_refused(data: Path, tmp_path: Path) -> None:
-    said = _tune(data, tmp_path / "run", "--honest", "nested", "--set", "search.grid=[0,0.4,2.2]", code=2).err
-    assert "--honest nested, without fold 1: search.grid holds 2.2" in said
+    said = _tune(data, tmp_path / "run", "--honest", "nested", "--set", "search.grid=[0,0.4,4.4]", code=2).err
+    assert "--honest nested, without fold 1: search.grid holds 4.4" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -60,7 +60,8 @@ class Silent:
 
 def tuned(tmp_path: Path, **sections: Any) -> Tuned:
     data = write_shapes(tmp_path / "data", 12)
-    sections["training"] = {"epochs": 2} | sections.get("training", {})
+    sections["training"] = {"epochs": 6} | sections.get("training", {})
+    sections["optimizer"] = {"lr": 0.02} | sections.get("optimizer", {})
     sections["search"] = {"folds": 2, "grid": None} | sections.get("search", {})
     config = small_config(data, **sections)
     assert check_names(config) == []
@@ -291,12 +292,14 @@ def test_a_relative_axis_gets_its_size_from_the_fresh_model(tmp_path: Path, monk
     kept = strict_json(done.run / "verdict.json")["settings"][1]["strength"]
     assert kept["axis"] == "relative_shrinkage"
     trial = read_json(done.run / "trials" / "relative_shrinkage=0.5" / "0-0" / "trial.json")["strength"]
-    config = small_config(tmp_path / "data", decay={"regularizer": "sized"}, training={"epochs": 2})
-    unit = strength_of(config, 0.5, 6, size=1.0).lambda_
+    config = small_config(
+        tmp_path / "data", decay={"regularizer": "sized"}, training={"epochs": 6}, optimizer={"lr": 0.02}
+    )
+    unit = strength_of(config, 0.5, 12, size=1.0).lambda_
     assert unit is not None
     assert 0.01 < kept["lambda"] / unit < 1  # the median size of a weight
-    assert trial["lambda"] == pytest.approx(kept["lambda"], rel=0.2)
-    assert strength_of(config, 0.5, 6).lambda_ is None
+    assert trial["lambda"] == pytest.approx(2 * kept["lambda"], rel=0.2)  # half of the images, so half of the steps
+    assert strength_of(config, 0.5, 12).lambda_ is None
 
 
 def test_train_by_lambda_on_a_relative_axis_asks_for_the_size(monkeypatch: pytest.MonkeyPatch) -> None:

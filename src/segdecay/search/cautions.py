@@ -43,8 +43,9 @@ class Evidence:
 
 def cautions_of(verdict: Verdict, evidence: Evidence) -> tuple[Caution, ...]:
     """All cautions, what spoils a figure before what widens its interval."""
+    is_tested = bool(evidence.dataset.part("test")) and verdict.kind != "undertrained"
     found = [
-        *_of_findings(evidence.findings, has_test=bool(evidence.dataset.part("test"))),
+        *_of_findings(evidence.findings, has_test=is_tested),
         *_of_trials(verdict, evidence.records),
         *_of_classes(verdict, evidence),
         *_of_strength(verdict),
@@ -180,7 +181,7 @@ def late_rise(curve: Sequence[tuple[int, float]]) -> float | None:
 
 def _of_amount(verdict: Verdict, evidence: Evidence) -> list[Caution]:
     found = []
-    if evidence.tested_by:
+    if evidence.tested_by and verdict.kind != "undertrained":
         sentence = (
             f"The same test part was scored by {', '.join(evidence.tested_by[:NAMED])} before. Every further look "
             "makes its score less trustworthy, if settings were chosen by it."

@@ -79,13 +79,11 @@ def advice_lines(advice: Sequence[Advice]) -> list[str]:
     """The advice as lines of text, commands indented below what they do.
 
     >>> advice_lines([Advice("Train longer.", "segdecay tune cells --epochs 8", 90.0)])
-    ['- Train longer. About 2 min:', '    segdecay tune cells --epochs 8']
+    ['- Train longer. About 2 min.', '    segdecay tune cells --epochs 8']
     """
     lines = []
     for one in advice:
-        time = "" if one.seconds is None else f" About {about(one.seconds)}"
-        end = ":" if one.command else ""
-        lines.append(f"- {one.text}{time}{end}")
+        lines.append(f"- {one.text}" + ("" if one.seconds is None else f" About {about(one.seconds)}."))
         lines += [f"    {one.command}"] if one.command else []
     return lines
 

@@ -397,7 +397,7 @@ class ConsoleWatcher:
         paths = sorted(done.run.glob("trials/*/*/trial.json"))
         for toll in tolls([trial_from_json(read_json(path)) for path in paths]):
             console.print(f"warning: {escape(toll.sentence)}", highlight=False, soft_wrap=True)
-        if verdict.honest is not None:
+        if verdict.honest is not None and verdict.kind != "undertrained":
             console.print(show_honest(verdict.honest), highlight=False, soft_wrap=True)
         if verdict.test is not None:
             scores = ", ".join(f"{name} {show(found.score)}" for name, found in verdict.test.by_role().items())
