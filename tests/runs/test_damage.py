@@ -42,7 +42,12 @@ def _remove(path: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
     """A finished run and what it was asked for."""
     folder = tmp_path_factory.mktemp("damage")
-    config = small_config(write_shapes(folder / "shapes", n_images=12, test_images=4), search={"folds": 2})
+    config = small_config(
+        write_shapes(folder / "shapes", n_images=12, test_images=4),
+        search={"folds": 2},
+        training={"epochs": 8},
+        optimizer={"lr": 0.02},
+    )
     return config, tune(config, folder / "run", HERE, Listener()).run
 
 
