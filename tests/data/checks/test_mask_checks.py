@@ -172,7 +172,7 @@ def test_a_class_of_a_few_pixels_is_named_with_its_images(folder: Folder) -> Non
     folder.mask("b", few)
     finding = folder.findings()["handful_of_pixels"]
     assert finding.level == "warning"
-    assert finding.message.startswith("A handful of labelled pixels: sky (3 px in 1 image: b).")
+    assert finding.message.startswith("Few labelled pixels: sky (3 px in 1 image: b).")
     few[:5, :30] = 2
     folder.mask("b", few)
     assert folder.findings() == {}
@@ -182,4 +182,6 @@ def test_masks_that_are_all_background_are_noted(folder: Folder) -> None:
     folder.mask("b", HALF * 0)
     finding = folder.findings()["all_background"]
     assert finding.level == "note"
-    assert finding.message.startswith("One training mask is all 'background': b. Right for images without an object")
+    assert finding.message.startswith(
+        "One training mask is all 'background': b. This is right for images without objects"
+    )

@@ -294,7 +294,7 @@ def test_keys_that_exclude_each_other_are_told_together() -> None:
     text = "task: classification\nlabels: cifar\nmasks: m\nvalues: {0: a, 1: b}\n"
     with pytest.raises(ConfigError) as told:
         parse_spec(text)
-    for part in ("masks speaks of masks", "values speaks of masks", "'cifar' is no place of labels", "'cifar10'"):
+    for part in ("masks is about masks", "values is about masks", "'cifar' is not a source of labels", "'cifar10'"):
         assert part in str(told.value)
     with pytest.raises(ConfigError, match="labels needs task: classification"):
         parse_spec("labels: folders\n")

@@ -1,4 +1,4 @@
-"""Polygons and run lengths to masks.
+"""Convert polygons and run lengths to masks.
 
 A polygon covers the pixels whose centre lies inside it, by the even-odd rule; pixel (row r, column c) has its centre at
 (c + ½, r + ½), as in COCO. Run lengths are those of COCO: down the columns, beginning with zeros.
@@ -37,7 +37,7 @@ def fill_polygon(points: F64, size: tuple[int, int]) -> Bits:
         rows = np.arange(first, last)
         crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
         columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-        toggles[rows, columns] += 1  # an edge meets a row once
+        toggles[rows, columns] += 1  # an edge crosses a row at most once
     return np.asarray(np.cumsum(toggles[:, :width], axis=1) % 2 == 1)
 
 
@@ -62,14 +62,14 @@ def fill_runs(counts: Sequence[int] | I64, size: tuple[int, int]) -> Bits:
 
 
 def parse_runs(text: str) -> I64:
-    """The run lengths of COCO's compressed text: 5 bits a letter from "0" on, the 6th says that more follow; from the
-    fourth on a number is added to that of two before.
+    """The run lengths of COCO's compressed text: each letter, counted from "0", holds 5 bits, and a 6th bit if more
+    letters follow; from the fourth number on, each is the difference from the number two before it.
 
     >>> parse_runs("121").tolist()
     [1, 2, 1]
 
     Raises:
-        ValueError: letters that no number has, a number cut short or too long, or more than 2²⁴ runs.
+        ValueError: a letter that encodes no number, a number cut short or too long, or more than 2²⁴ runs.
     """
     counts, value, shift = list[int](), 0, 0
     if len(text) > MOST_RUNS:
