@@ -181,9 +181,9 @@ def one_of(fold: UserFold) -> Any:
 
 
 BAD: dict[str, tuple[Callable[[UserFold], Any], str]] = {
-    "none": (lambda _: None, "NoneType, which is no array"),
+    "none": (lambda _: None, "NoneType, which is not an array"),
     "words": (lambda fold: ["a"] * len(fold.validation), r"shape \(4,\)"),
-    "ragged": (lambda _: [[1], [1, 2]], "list, which is no array"),
+    "ragged": (lambda _: [[1], [1, 2]], "list, which is not an array"),
     "one matrix": (lambda fold: one_of(fold).sum(axis=0), "one matrix of the whole fold"),
     "too few": (lambda fold: one_of(fold)[1:], r"3 images; fold.validation holds 4, so \(4, 2, 2\) is needed"),
     "three classes": (lambda fold: np.zeros((len(fold.validation), 3, 3), int), r"shape \(4, 3, 3\)"),

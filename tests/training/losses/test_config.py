@@ -54,7 +54,7 @@ def test_a_configuration_survives_its_own_file() -> None:
         ({"name": "dice+"}, "Unknown loss ''"),
         ({"name": "dice+dice"}, "loss.name=dice+dice holds dice twice"),
         ({"name": "dice+ohem", "factors": [1]}, "loss.factors lists 1 numbers; loss.name=dice+ohem has 2 losses"),
-        ({"options": {"gamma": 2}}, "loss.options.gamma is no option of loss.name=cross_entropy; allowed: none."),
+        ({"options": {"gamma": 2}}, "loss.options.gamma is not an option of loss.name=cross_entropy; allowed: none."),
         ({"options": {"gamma": 2}}, "It is an option of focal."),
         ({"name": "dice", "options": {"smoth": 1}}, "allowed: smooth. Did you mean 'smooth'?"),
         ({"name": "focal", "options": {"gamma": -1}}, "loss.options.gamma must be a number, at least 0; saw -1."),

@@ -237,9 +237,9 @@ class CPR(BoundRegularizer):
         if self.rule.kappa == "inflection_point" and optimizer.name in NOT_ADAPTIVE:
             raise DecayError(
                 "Regularizer 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps "
-                "have the size of the learning rate: it waits for norms that grow by more than 1 % per interval. Under "
-                f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, without any sign "
-                f"of it. Use AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."
+                "have the size of the learning rate: it needs norms that grow by more than 1 % per interval. Under "
+                f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, without any "
+                f"sign of it. Use AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."
             )
         reason = "it bounds Σ θ² of each matrix by k times its value at a point of reference."
         return bound_axis("kappa_factor", "k in κ = k·Σθ²", FACTOR_GRID, reason)
