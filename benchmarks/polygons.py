@@ -1,4 +1,4 @@
-"""How far our polygons, filled by pixel centres, lie from pycocotools' own: random polygons in small images.
+"""Difference between our polygons, filled by pixel centres, and those of pycocotools, for random polygons.
 
 python benchmarks/polygons.py        # a second
 """
@@ -15,7 +15,7 @@ from segdecay.data.images.rasterize import fill_polygon
 
 
 def main() -> None:
-    """Print the share of pixels that differ, of those inside either polygon, and how many are off the outline."""
+    """Print the share of pixels that differ, among those inside either polygon, and how many are not on the outline."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--polygons", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
