@@ -70,7 +70,9 @@ def paste_lines(
         validate_strength(lambda_, "λ")
     rule.validate(lambda_, 0.0)
     if traits.name not in CLASSES:
-        raise DecayError(f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}'. Use attach() there.")
+        raise DecayError(
+            f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}', for which attach() is needed."
+        )
     if multipliers is not None and partition is None:
         raise DecayError("Multipliers act on groups: give the partition too, from group_parameters(model).")
     arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())

@@ -297,6 +297,6 @@ def _needed_rates(given: Strength, what: str) -> tuple[float, ...]:
     if given.learning_rates is None:
         raise DecayError(
             f"{what} needs the learning rates of all steps to come: learning_rates=[...], one per step. "
-            f"Without them, give λ."
+            f"Or give λ instead."
         )
     return given.learning_rates

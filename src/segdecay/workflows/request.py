@@ -225,7 +225,9 @@ def config_from_keywords(
         faults += [] if callable(function) else [f"train= takes a function of (setting, fold, seed); saw {function!r}."]
         given |= {"user.function": name_of(function), **_axis_keys(axis, faults)}
     elif axis is not None:
-        faults.append("axis= goes with train=, a function of your own. Choose ours by decay= and optimizer.name.")
+        faults.append(
+            "axis= is only for a user function, train=. Without one the axis follows from decay= and optimizer.name."
+        )
     gather(ConfigError, faults)
     path = f"({data.name}, described)" if isinstance(data, UserData) else None if data is None else str(data)
     return build_config(path, config, changes, given)

@@ -123,7 +123,7 @@ def test_a_lossy_mask_is_told_from_a_wrong_label(folder: Folder) -> None:
 def test_a_mask_numbered_by_object_is_recognised(folder: Folder) -> None:
     folder.mask("a", (np.arange(48) % 12).reshape(6, 8).astype(np.uint8))
     message = folder.findings()["object_numbers"].message
-    assert message.startswith("masks/a.png holds 0–11 without a gap; classes are 0, 1. Numbered by object?")
+    assert message.startswith("masks/a.png holds 0–11 without a gap; classes are 0, 1. Are objects numbered?")
 
 
 def test_a_16_bit_mask_with_small_values_loses_nothing(folder: Folder) -> None:

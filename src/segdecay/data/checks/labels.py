@@ -65,7 +65,7 @@ def check_values(
                     "object_numbers",
                     mask.file,
                     text,
-                    "Numbered by object? Save the class of each pixel instead.",
+                    "Are objects numbered? Save the class of each pixel instead.",
                 )
             )
         elif len(strange) >= MANY_VALUES or mask.lossy:

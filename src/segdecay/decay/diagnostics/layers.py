@@ -341,7 +341,9 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
         (0.5, None)
     """
     if len(one) != len(other):
-        raise DecayError(f"Spearman's correlation needs pairs; saw {len(one)} and {len(other)} values.")
+        raise DecayError(
+            f"Spearman's correlation needs sequences of equal length; saw {len(one)} and {len(other)} values."
+        )
     if any(math.isnan(value) for value in (*one, *other)):
         return None
     left, right = _centred_ranks(one), _centred_ranks(other)
