@@ -150,7 +150,9 @@ def check_cluster(ray: Any, gpus_per_trial: float) -> None:
     for name, seen in _look(ray, Path()).items():
         differ = differing(own, seen["versions"])
         if differ:
-            faults.append(f"{name} has other versions than the driver: {', '.join(differ)}. Install the same there.")
+            faults.append(
+                f"{name} has other versions than the driver: {', '.join(differ)}. Install the same versions there."
+            )
     gather(RunError, faults)
 
 

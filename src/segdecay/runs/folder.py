@@ -140,8 +140,8 @@ def check_same_mean(run: Path, exclude_from_mean: Sequence[str]) -> None:
     if sorted(kept) != sorted(exclude_from_mean):
         was, now = (", ".join(names) or "no class" for names in (kept, exclude_from_mean))
         raise RunError(
-            f"{run} left {was} out of its means, but exclude_from_mean in dataset.yaml now lists {now}: scores would not "
-            "be comparable. Restore the line, or choose another --out."
+            f"{run} left {was} out of its means, but exclude_from_mean in dataset.yaml now lists {now}: scores would "
+            "not be comparable. Restore the line, or choose another --out."
         )
 
 

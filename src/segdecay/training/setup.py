@@ -107,7 +107,8 @@ def check_dropout(config: RunConfig) -> list[str]:
         )
     if config.model.dropout:
         faults.append(
-            f"decay.regularizer=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave model.dropout out."
+            f"decay.regularizer=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave "
+            "model.dropout out."
         )
     return faults
 
