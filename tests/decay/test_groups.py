@@ -283,7 +283,7 @@ def test_all_faulty_rules_are_reported_at_once_with_the_nearest_names() -> None:
     text = str(caught.value)
     assert "Rule 'decodr.*' matches no parameter; rules are globs over whole names. Did you mean 'decoder.*'?" in text
     assert "Rule 'head.*': 'frozen' cannot be assigned" in text
-    assert "Rule 'head.bias' has no effect: earlier rules take all 1 parameters it matches" in text
+    assert "Rule 'head.bias' has no effect: earlier rules already match all of its 1 parameters" in text
 
 
 # --- sharing, freezing, wrapping --------------------------------------------------------------------------------------

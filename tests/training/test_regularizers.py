@@ -166,7 +166,7 @@ def test_a_grid_with_infinity_survives_yaml() -> None:
     config = small_config("x", decay={"regularizer": "max_norm"}, search={"grid": [math.inf, 2.0]})
     assert parse_config(load_yaml(to_yaml(config))) == config
     assert to_plain(config)["search"]["grid"] == [math.inf, 2.0]
-    with pytest.raises(ConfigError, match="none below 0"):
+    with pytest.raises(ConfigError, match="each at least 0"):
         small_config("x", search={"grid": [0.0, math.nan]})
 
 

@@ -303,7 +303,7 @@ def test_described_data_cannot_be_opened(tmp_path: Path) -> None:
         ({"name": "ok", "stronger": "lower", "none": 0.0}, ["none must be inf if lower is stronger"]),
         ({"name": "ok", "stronger": "left"}, ["'higher' or 'lower'; saw 'left'"]),
         ({"name": "", "grid": [-1]}, ["letters", "finite, 0 or more"]),
-        ({"name": "ok", "grid": [1, 1]}, ["different numbers"]),
+        ({"name": "ok", "grid": [1, 1]}, ["distinct numbers"]),
         ({"name": "ok", "grid": 3}, ["a sequence of numbers"]),
         ({"name": "ok", "grid": [math.inf]}, ["finite"]),
     ],

@@ -65,14 +65,14 @@ def test_all_faulty_options_are_told_at_once() -> None:
 @pytest.mark.parametrize("strength", [0.0, -1.0, math.nan])
 def test_strengths_that_are_no_factors_are_refused(strength: float) -> None:
     model = make_net()
-    with pytest.raises(DecayError, match="above 0, or inf for none; saw"):
+    with pytest.raises(DecayError, match="above 0, or inf for no bound; saw"):
         attach(Adam(model.parameters()), model, "cpr", strength=strength)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({}, r"no state of 'cpr'"),
+        ({}, r"not a state of 'cpr'"),
         ({"options": {"kappa": "factor"}}, r"kappa is 'factor' in the state and 'inflection_point' here"),
         ({"parameters": {"other.weight": {}}}, r"other\.weight is in the state, not in the model"),
         ({"parameters": {"0.weight": {"steps": 3}}}, r"0\.weight lacks multiplier, reference"),

@@ -277,7 +277,7 @@ def test_with_new_given_every_other_weight_needs_a_reference() -> None:
         ({"reference": "first"}, "reference must be 'initial' or a mapping.*saw 'first'"),
         ({"reference": {"head.weight": [1.0]}}, "no tensor under head.weight"),
         ({"new": "head"}, r"takes a list.*Write new=\['head'\]"),
-        ({"new": ["heda"]}, "'heda' is no group and matches no weight.*Did you mean 'head'"),
+        ({"new": ["heda"]}, "'heda' is not a group and matches no weight.*Did you mean 'head'"),
         ({"new": ["*"]}, "All 3 weights that decay count as new, so none is pulled to its start"),
         ({"new_ratio": -1.0}, "new_ratio must be a finite number, 0 or more; saw -1.0"),
         ({"mode": "copled"}, "Unknown mode 'copled'.*Did you mean 'coupled'"),
