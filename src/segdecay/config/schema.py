@@ -85,7 +85,7 @@ class SearchConfig(Section):
     )
     race: bool = Field(True, description="train only the trials that may change the verdict; false: the whole grid")
     folds: int | None = Field(
-        None, ge=2, le=100, description="null: 5, or 4 or 3 where groups or classes do not allow more"
+        None, ge=2, le=100, description="null: 5, or 4 or 3 if groups or classes do not allow more"
     )
     method: Literal["groups", "leave-one-group-out", "blocks", "given"] | None = Field(
         None, description="how folds are made; null: as in dataset.yaml"
