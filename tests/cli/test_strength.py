@@ -213,7 +213,11 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
             DecayError,
             "every weight by the same amount.*Give --lambda",
         ),
-        ("--images 10 --regularizer l1 --timescale 1", DecayError, "τ has no meaning here: adamw gives each weight"),
+        (
+            "--images 10 --regularizer l1 --timescale 1",
+            DecayError,
+            "τ has no meaning here: under adamw the step of each weight",
+        ),
         ("--images 10 --regularizer scheduled --optimizer sgd --lambda 1", ConfigError, "second moment"),
         ("--images 10 --regularizer cautious --lambda 1000", DecayError, "must stay below 333.333"),
         ("--images 10", ConfigError, "One strength is needed, by --lambda.*saw none"),

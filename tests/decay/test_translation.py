@@ -82,7 +82,7 @@ def test_zero_is_zero_in_every_convention_but_c() -> None:
 
 def test_an_accumulation_that_ultralytics_would_not_take_is_refused_with_both_ways_out() -> None:
     at = Numbers(batch_size=8, accumulate=1)
-    with pytest.raises(DecayError, match=r"accumulates 8 x 8.*saw 1 x 8.*Accumulate 8, or set nbs=8 there"):
+    with pytest.raises(DecayError, match=r"accumulates 8 x 8.*saw 1 x 8.*Accumulate 8, or set nbs=8 in ultralytics"):
         from_convention("ultralytics", 5e-4, regularizer="l2", optimizer="sgd", numbers=at)
 
 

@@ -275,7 +275,7 @@ def test_with_new_given_every_other_weight_needs_a_reference() -> None:
     ("options", "message"),
     [
         ({"reference": "first"}, "reference must be 'initial' or a mapping.*saw 'first'"),
-        ({"reference": {"head.weight": [1.0]}}, "no tensor under head.weight"),
+        ({"reference": {"head.weight": [1.0]}}, "values that are no tensors: head.weight"),
         ({"new": "head"}, r"takes a list.*Write new=\['head'\]"),
         ({"new": ["heda"]}, "'heda' is not a group and matches no weight.*Did you mean 'head'"),
         ({"new": ["*"]}, "All 3 weights that decay count as new, so none is pulled to its start"),
