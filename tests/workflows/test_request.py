@@ -11,7 +11,6 @@ import pytest
 
 from segdecay.errors import ConfigError
 from segdecay.execution.options import Execution
-from segdecay.models import zoo
 from segdecay.search.joint import space
 from segdecay.training import names
 from segdecay.workflows import prepare
@@ -19,7 +18,7 @@ from segdecay.workflows.progress import build_watcher
 from segdecay.workflows.request import build_config
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """The search is about to touch its folder."""
 
 
@@ -33,17 +32,17 @@ def test_each_package_is_asked_once_for_a_search(monkeypatch: pytest.MonkeyPatch
 
         return count
 
-    for module, name in ((zoo, "check_model_name"), (names, "check_training"), (space, "check_joint")):
+    for module, name in ((names, "check_training"), (space, "check_joint")):
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
 
     def enough(*_arguments: Any) -> None:
-        raise _Enough
+        raise _EnoughError
 
     monkeypatch.setattr(prepare, "check_folder", enough)
     config = build_config("digits", None, None, {})
-    with build_watcher(quiet=True, as_json=False) as watcher, pytest.raises(_Enough):
+    with build_watcher(quiet=True, as_json=False) as watcher, pytest.raises(_EnoughError):
         prepare.prepare(config, tmp_path, Execution(), watcher)
-    assert asked == {"check_model_name": 1, "check_training": 1, "check_joint": 1}
+    assert asked == {"check_training": 1, "check_joint": 1}
 
 
 def test_faults_of_all_packages_are_told_together() -> None:

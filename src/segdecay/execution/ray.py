@@ -121,9 +121,11 @@ def check_address(address: str) -> bool:
 def _ask_status(address: str, mode: str) -> str | None:
     """The reason why `ray status` fails at the address; None if it does not. A process, since only one can be ended."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
-    asked = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": {**os.environ, MODE: mode}}
+    environment = {**os.environ, MODE: mode}
     try:
-        done = subprocess.run(command, timeout=STATUS_WITHIN_S, check=False, **asked)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=STATUS_WITHIN_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"no status within {STATUS_WITHIN_S:g} s"
     if done.returncode == 0:
