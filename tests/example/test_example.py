@@ -20,6 +20,7 @@ from segdecay.data.formats.cifar10 import find_cifar
 from segdecay.example import article
 from segdecay.example.story import compare, fetch_cifar, paired_difference, recipe_config
 from segdecay.report import build_report
+from segdecay.training import batches
 
 COMMAND = ["--epochs", "1", "--folds", "3", "--workers", "0"]
 
@@ -94,7 +95,7 @@ def _article(data: Path) -> article.Article:
 def test_training_and_reported_test_images_are_augmented_and_clean_ones_are_not(
     told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = article.training_batch
+    own = batches.training_batch
     changed: list[int] = []
 
     def count(config: Any, dataset: Any, train: Any, indices: Any, draws: Any, **options: Any) -> Any:

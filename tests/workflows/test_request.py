@@ -47,7 +47,8 @@ def test_each_package_is_asked_once_for_a_search(monkeypatch: pytest.MonkeyPatch
 
 def test_faults_of_all_packages_are_told_together() -> None:
     wrong = ["model.name=unet-tyni", "optimizer.name=adem", "schedule.name=cosin", "search.joint=[lrr]"]
+    wrong += ["search.criterion=worts"]
     with pytest.raises(ConfigError) as told:
         build_config("digits", None, wrong, {"decay.regularizer": "decopled"})
-    for said in ("'unet-tiny'", "'adam'", "'cosine'", "'lr'", "'decoupled'"):
+    for said in ("'unet-tiny'", "'adam'", "'cosine'", "'lr'", "'worst'", "'decoupled'"):
         assert f"Did you mean {said}?" in str(told.value)

@@ -75,7 +75,7 @@ def run_article(config: RunConfig, dataset: Dataset) -> Article:
                 config.augment,
                 dataset,
                 train,
-                part,
+                part.tolist(),
                 Draws(),
                 drawn_from=(config.seed, DRAWN_FROM_FOLD),
                 at=(epoch, batch),

@@ -110,11 +110,13 @@ def check_names(config: RunConfig) -> list[str]:
 
     It is asked where a configuration is built; the workflows take it as it is.
     """
-    from segdecay.models.zoo import check_model_name  # late: --help needs no torch
+    from segdecay.metrics.criteria import check_criterion  # late: --help needs no torch
+    from segdecay.models.zoo import check_model_name
     from segdecay.search.joint.space import check_joint
     from segdecay.training.names import check_training
 
-    return [*check_model_name(config.model.name), *check_training(config), *check_joint(config)]
+    faults = [*check_model_name(config.model.name), *check_criterion(config.search)]
+    return [*faults, *check_training(config), *check_joint(config)]
 
 
 def build_compare_config(
@@ -204,7 +206,7 @@ def _faulty_names(values: dict[str, Any]) -> list[str]:
     """Faults of names in values that are not a configuration yet, so that all are told at once."""
     from segdecay.config.schema import RunConfig
 
-    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "regularizer"}
+    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "regularizer", "search": "criterion"}
     kept: dict[str, Any] = {"data": {"path": "x"}}
     for section, key in names.items():
         given = values.get(section)
