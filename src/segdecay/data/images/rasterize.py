@@ -17,7 +17,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 FARTHEST_PX = 100_000_000  # five times as much is still a number of 32 bits in pycocotools
-MOST_OUTLINE_PX = 1 << 22  # of one polygon; pycocotools takes 80 bytes a pixel of it
+MOST_OUTLINE_PX = 1 << 22  # of one polygon; pycocotools takes 40 bytes a pixel of it
 MOST_RUNS = 1 << 24  # of one annotation
 MOST_BITS = 60  # of one number of a compressed run length
 
