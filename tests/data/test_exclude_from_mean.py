@@ -63,7 +63,7 @@ def test_means_of_single_images_leave_it_out_as_well() -> None:
     ],
 )
 def test_criteria_agree_with_the_records(kind: str, expected: float) -> None:
-    search = SearchConfig(criterion=kind)  # type: ignore[arg-type]
+    search = SearchConfig(criterion=kind)
     criterion = build_criterion(search, CLASSES, exclude_from_mean=("background",))
     assert Counts.of(MATRIX[None]).score(criterion) == pytest.approx(expected)
     assert criterion.of_record(scores_of(MATRIX, excluded=(0,))) == pytest.approx(expected)

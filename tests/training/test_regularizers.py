@@ -34,7 +34,8 @@ from segdecay.training.setup import TrialTask, strength_of
 from segdecay.utils.files import read_json
 from segdecay.utils.yaml import load_yaml
 from segdecay.workflows.progress import settings_table
-from segdecay.workflows.steps import check_names, paste_of, value_of
+from segdecay.workflows.request import check_names
+from segdecay.workflows.steps import paste_of, value_of
 from segdecay.workflows.train import train
 from segdecay.workflows.tune import Tuned, tune
 

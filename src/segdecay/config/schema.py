@@ -101,10 +101,11 @@ class SearchConfig(Section):
     ranges: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="joint only: ranges [low, high] by name; defaults in docs/joint.md"
     )
-    criterion: Literal["miou", "worst", "weighted", "classes", "accuracy", "balanced_accuracy"] | None = Field(
+    criterion: str | None = Field(
         None,
-        description="mean IoU, the worst class, the mean weighted by pixels, the mean of named classes, the share of "
-        "correct pixels or images, or the mean recall; null: miou for masks, balanced_accuracy for labels of images",
+        description="miou, worst (class), weighted (by pixels), classes (the mean of named ones), accuracy (the share "
+        "that is right), or balanced_accuracy (the mean recall of the classes); null: miou for masks, "
+        "balanced_accuracy for labels of images",
     )
     criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
     max_class_loss: float | None = Field(

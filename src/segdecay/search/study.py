@@ -21,7 +21,7 @@ from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
 from segdecay.search.sentences import sentence_of
 from segdecay.search.trials import TrialStore, cost_of
-from segdecay.search.verdict import STATISTIC, Candidate, Decision, decide, is_strong_edge
+from segdecay.search.verdict import Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
 from segdecay.training.user_api import UserFunction, regularizer_of
@@ -306,18 +306,12 @@ def verdict_of(study: Study, searched: Searched, decision: Decision) -> Verdict:
         cost=cost_of(records),
         indistinguishable=decision.indistinguishable,
         evidence={
-            "statistic": STATISTIC,
-            "resampled": decision.resampled,
-            "intervals_of": decision.intervals_of,
+            **decision.evidence,
             "rule": config.search.rule,
             "confidence": config.search.confidence,
             "resamples": config.search.resamples,
-            "folds": decision.n_folds,
             "fold_method": study.folds.method,
-            "strengths_looked_at": decision.looked_at,
             "trials_of_plan": searched.trials,
-            "best": settings[decision.best].strength,
-            "best_difference": difference,
         },
         sentence=sentence_of(decision, study.dataset.classes),
         paste="",

@@ -203,7 +203,20 @@ class Decision:
     criterion: Criterion = ev.MIOU
 
     @property
-    def intervals_of(self) -> dict[str, str]:
+    def evidence(self) -> dict[str, Any]:
+        """What the decision rests on, as verdict.json says it and the report shows it."""
+        return {
+            "statistic": STATISTIC,
+            "resampled": self.resampled,
+            "intervals_of": self._intervals_of,
+            "folds": self.n_folds,
+            "strengths_looked_at": self.looked_at,
+            "best": self.settings[self.best].strength,
+            "best_difference": self.best_difference,
+        }
+
+    @property
+    def _intervals_of(self) -> dict[str, str]:
         """What each interval of verdict.json covers, by its key."""
         return {
             "selection": SELECTED if self.taken in (self.none, self.best) else ONE_SE,

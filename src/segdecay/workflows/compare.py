@@ -25,9 +25,9 @@ from segdecay.search.ledger import Ledger
 from segdecay.training.preflight import Preflight, run_preflight
 from segdecay.training.setup import TrialTask, count_batches, count_epochs
 from segdecay.utils.files import write_json
+from segdecay.workflows.request import check_names
 from segdecay.workflows.steps import (
     Watcher,
-    check_names,
     fitted_to_task,
     refuse_unlearnable,
     refuse_warnings,

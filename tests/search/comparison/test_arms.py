@@ -12,7 +12,7 @@ from segdecay.errors import ConfigError
 from segdecay.search.comparison.arms import ARMS, NONE, epochs_at, strengths_of
 from segdecay.training.losses.weights import class_weights, power_weights
 from segdecay.workflows.compare import prepared
-from segdecay.workflows.steps import check_names
+from segdecay.workflows.request import check_names
 
 PIXELS = np.array([900, 90, 10])
 

@@ -18,7 +18,8 @@ from segdecay.training.losses import LOSSES, CrossEntropy, Dice, Focal, Original
 from segdecay.training.preflight import run_preflight
 from segdecay.training.setup import build_parts
 from segdecay.training.validate import score_images
-from segdecay.workflows.steps import check_names, paste_of
+from segdecay.workflows.request import check_names
+from segdecay.workflows.steps import paste_of
 
 
 def _loss(**keys: Any) -> LossConfig:

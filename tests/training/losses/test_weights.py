@@ -23,7 +23,8 @@ from segdecay.training.class_weights import (
     pixel_statistics,
 )
 from segdecay.training.losses import class_weights
-from segdecay.workflows.steps import check_names, refuse_unlearnable
+from segdecay.workflows.request import check_names
+from segdecay.workflows.steps import refuse_unlearnable
 
 
 def _loss(**keys: Any) -> LossConfig:
