@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both work on a machine with Python 3.11 or newer and make.
+# Start with `make demo` and `make test`. Both need Python 3.11 or newer, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,10 @@ RELEASE := build/release
 SHORT_SEARCH := tune digits --epochs 1 --folds 3 --set 'search.grid=[0,1]'
 
 .PHONY: demo test lint types layers browser unit soak release-check clean
-demo: $(RUNTIME)  ## the main job on the built-in data: folds, strengths, verdict, model, report
+demo: $(RUNTIME)  ## a search on the built-in data: folds, strengths, verdict, model, report
 	$(BIN)/segdecay tune digits --out runs/digits
 
-test: lint types layers unit  ## everything that must hold
+test: lint types layers unit  ## all checks and tests
 
 $(RUNTIME): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -19,7 +19,7 @@ $(RUNTIME): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
-$(DEV): $(RUNTIME)  ## and checkers, tests, other trainers
+$(DEV): $(RUNTIME)  ## with linters, tests and other trainers
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
@@ -30,14 +30,14 @@ types: $(DEV)
 	$(BIN)/mypy
 layers: $(DEV)
 	$(BIN)/lint-imports
-browser: $(DEV)  ## a Chromium for the tests of pages, which fail by name without one
+browser: $(DEV)  ## a Chromium for the tests of pages, which fail without one
 	$(BIN)/python tests/helpers/browser.py
 unit: $(DEV) browser
 	$(BIN)/pytest -n 2 --dist worksteal
 
 soak: $(DEV)  ## the long tests that `make test` leaves out
 	$(BIN)/pytest -n 0 -m soak
-release-check: $(RUNTIME)  ## the wheel alone, in an empty environment, does the main job
+release-check: $(RUNTIME)  ## a short search with the wheel alone, in an empty environment
 	rm -rf $(RELEASE)
 	$(PYTHON) -m venv $(RELEASE)/venv
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(RELEASE) .

@@ -1,8 +1,8 @@
-"""What an audit of a 25 M parameter model takes: torchvision's ResNet-50, with and without a penalty in the loss.
+"""Time of an audit of a model with 25 M parameters: torchvision's ResNet-50, with and without a penalty in the loss.
 
     python benchmarks/audit.py
 
-One thread; the fastest of three, as other programs only ever slow it down.
+One thread; the fastest of three runs, since other programs can only slow it down.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Do the verdict's intervals cover what they say, and does it find what is there? On small models, really fitted.
+"""Coverage of the verdict's intervals and power of the verdict, on small models that are fitted for this.
 
     python benchmarks/calibration.py                          # all surfaces, 1,000 repeats each, about 12 minutes
     python benchmarks/calibration.py null --repeats 2000
@@ -6,12 +6,12 @@
 
 One repeat: images of pixels in classes with a long tail are drawn in groups, ridge classifiers (closed form) are
 fitted at every strength on true folds over groups, per-image confusion matrices are kept as `segdecay tune` keeps them,
-and the verdict's own function decides. It is judged on new groups. *Coverage of the models*: the truth is the mean
-score of the very models that the folds fitted, which is what cross-validation estimates. *Coverage of the procedure*:
-the truth is the mean over all repeats, so new training data as well. Beside the tool stand the statistics that lost:
-`images` (no term for training noise), `bonferroni` (the tool's errors without the joint quantile), `spread` (the
-first version: the larger of images and fold spread, t with few degrees of freedom, Bonferroni) and `bbc` (repeating the
-selection, for the difference too).
+and the function of segdecay's verdict decides. It is judged on new groups. *Coverage of the models*: the truth is the
+mean score of the models that the folds fitted, which is what cross-validation estimates. *Coverage of the procedure*:
+the truth is the mean over all repeats, so new training data as well. The rejected statistics are shown too: `images`
+(no term for training noise), `bonferroni` (the same errors without the joint quantile), `spread` (the first version:
+the larger of images and fold spread, t with few degrees of freedom, Bonferroni) and `bbc` (repeating the selection,
+also for the difference).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RESAMPLES = 500
 
 @dataclass(frozen=True)
 class World:
-    """How data are drawn and what is fitted; `luck`: deviation of random image weights, anew in every training."""
+    """A simulated case. luck: deviation of the random image weights that are drawn for every training."""
 
     penalties: tuple[float, ...]
     luck: float
@@ -135,7 +135,7 @@ def one_repeat(random: np.random.Generator, world: World) -> tuple[list[Candidat
 
 @dataclass
 class Tally:
-    """Intervals and verdicts of all repeats, with what they should have covered."""
+    """Intervals and verdicts of all repeats, with the true values."""
 
     intervals: dict[str, list[tuple[float, float, float]]] = field(default_factory=lambda: defaultdict(list))
     what: dict[str, list[tuple[int, bool]]] = field(default_factory=lambda: defaultdict(list))
@@ -143,7 +143,7 @@ class Tally:
     off: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, name: str, interval: tuple[float, float] | None, truth: F64, setting: int, *, paired: bool) -> None:
-        """An interval of a setting, or of its difference to none; truth (V)."""
+        """An interval of a setting, or of its difference from no decay; truth (V)."""
         if interval is None:
             return
         self.intervals[name].append((*interval, float(truth[setting] - (truth[0] if paired else 0.0))))
@@ -163,7 +163,7 @@ class Tally:
 def others(
     candidates: list[Candidate], seed: int, best: int
 ) -> tuple[dict[str, iv.Estimates], tuple[float, float] | None]:
-    """Differences to none by the statistics that lost, and the interval of the best by repeating the selection."""
+    """Differences from no decay by the rejected statistics, and the interval of the best by repeating the selection."""
     names = [str(v) for v in range(len(candidates))]
     surface, _ = ev.surface_of([one.trials for one in candidates], names, resamples=RESAMPLES, seed=seed)
     tool = iv.difference_estimates(surface, 0)
@@ -194,7 +194,7 @@ def others(
 
 
 def note_decision(tally: Tally, decision: Decision, truth: F64) -> None:
-    """What the tool says, beside the truth."""
+    """Add segdecay's intervals, with the truth."""
     named, best, taken = 1, decision.best, decision.taken
     setting, difference = decision.settings[named], decision.best_difference
     tally.note("setting named beforehand", setting.interval, truth, named, paired=False)
@@ -267,7 +267,7 @@ def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> Non
 
 
 def main() -> None:
-    """All worlds that were asked for."""
+    """Run the requested cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("worlds", nargs="*", default=[], help=f"any of: {', '.join(WORLDS)}")
     parser.add_argument("--repeats", type=int, default=1000)

@@ -1,6 +1,6 @@
-"""How fast `check` reads a data set, beside decoding the same files and nothing else on as many processes.
+"""Speed of `check`, compared with only decoding the same files on as many processes.
 
-Rates are by the clock; the ratio of processor time says what is done beside decoding where other work shares the cores.
+Rates are wall time; the ratio of processor times shows the work beside decoding even if other programs use the cores.
 
 python benchmarks/check.py FOLDER [FOLDER ...]     # each with a dataset.yaml, or images/ and masks/ and classes.txt
 python benchmarks/check.py                         # 300 made-up pairs of 512x512: JPEG and PNG with PNG masks
@@ -25,11 +25,11 @@ from segdecay.data.formats import build_source
 from segdecay.data.loading import read_dataset
 from segdecay.utils.parallel import count_cores
 
-CHUNK = 8  # files a process decodes at a time
+CHUNK = 8  # files that a process decodes at a time
 
 
 def decode(paths: list[Path]) -> int:
-    """Files to arrays and nothing else; returns the number of values, so that nothing can be left out."""
+    """Decode files to arrays; returns the number of values, so that no work can be optimised away."""
     values = 0
     for path in paths:
         with Image.open(path) as image:
@@ -60,7 +60,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def measure(folder: Path, *, repeats: int, cores: int) -> None:
-    """Print files a second of both, taken by turns, and their ratio."""
+    """Print files per second of both, measured in turn, and their ratio."""
     files = files_of(folder)
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     decoding, checking, shares = list[float](), list[float](), list[float]()
@@ -89,7 +89,7 @@ def measure(folder: Path, *, repeats: int, cores: int) -> None:
 
 
 def main() -> None:
-    """Measure every folder named."""
+    """Measure every given folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--pairs", type=int, default=300)

@@ -1,4 +1,4 @@
-"""docs/results/compare.md and its records from the folders of finished comparisons.
+"""Write docs/results/compare.md and its records from the folders of finished comparisons.
 
 python benchmarks/compare_results.py RUN [RUN ...]
 """

@@ -1,12 +1,12 @@
-"""How often does a comparison of arms that are all alike name a difference, and does it find one that is there?
+"""How often a comparison of equal arms finds a difference, and how often it finds a real one.
 
     python benchmarks/comparing.py                    # every world, 400 repeats, about 10 minutes
     python benchmarks/comparing.py null --repeats 40
 
-One repeat draws images with a quality of their own and, for every setting, the luck of each training and of each image
-under it; counts of pixels follow. Arms choose their strengths on the other folds, and all pairs are judged, by the
-comparison's own code. A family is false where any two arms of equal expectation are told apart; power is the share of
-repeats in which the one better arm is told apart from none, and from every other arm. Writes
+One repeat draws a random effect of each image and, for every setting, of each training and of each image in it; counts
+of pixels follow. Arms choose their strengths on the other folds, and all pairs are judged, by the code of the
+comparison. A repeat counts as false if any two arms of equal expectation are told apart; power is the share of
+repeats in which the better arm is told apart from no decay, and from every other arm. Writes
 benchmarks/records/comparing.json.
 """
 
@@ -54,7 +54,7 @@ WORLDS = {
 
 
 def draw(random: np.random.Generator, world: World, *, resamples: int = 200) -> Contest:
-    """A contest of arms that are alike, but for the gain of the first one beside none."""
+    """A contest of equal arms, except for the gain of the first arm after no decay."""
     n_settings = 1 + (world.arms - 1) * world.strengths
     effect = np.zeros(n_settings)
     effect[1 : 1 + world.strengths] = world.gain
@@ -89,7 +89,7 @@ def rates(world: World, repeats: int, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the worlds, print and keep their rates."""
+    """Run the cases, print and record their rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("worlds", nargs="*", default=list(WORLDS), help=", ".join(WORLDS))
     parser.add_argument("--repeats", type=int, default=400)

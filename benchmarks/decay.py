@@ -1,12 +1,12 @@
-"""What every regularizer costs in time and memory, beside the bare step and the penalty in the loss: one run, ratios.
+"""Time and memory of every regularizer, compared with the bare step and with a penalty in the loss.
 
-    python benchmarks/decay.py 2> /dev/null    # the profiler talks on standard error
+    python benchmarks/decay.py 2> /dev/null    # the profiler writes to standard error
 
 One thread. Parameters: those of torchvision's ResNet-50 (25.6 M, random gradients), under AdamW and SGD, and those of
 the built-in U-Net (unet-tiny, batch 8 at 48 x 48, a real forward and backward pass), under AdamW. All optimizers are
-fused. A regularizer's cost is what `optimizer.step()` takes longer with it than without it, on the same weights and
-gradients, in processor time, bare and decayed steps in turn; the median of the differences. The penalties in the loss
-are their forward and backward pass, with gradients already there to be added to.
+fused. The cost of a regularizer is the additional processor time of `optimizer.step()`, on the same weights and
+gradients, with bare and decayed steps in turn; the median of the differences. The cost of a penalty in the loss is its
+forward and backward pass, which adds to existing gradients.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Case:
-    """A regularizer as it is measured."""
+    """A measured regularizer."""
 
     regularizer: str
     strength: float = LAMBDA
@@ -83,7 +83,7 @@ class Subject:
 
     @contextmanager
     def decayed(self, case: Case) -> Iterator[decay.Handle]:
-        """The optimizer with a regularizer, for a while."""
+        """The optimizer with a regularizer, while the block runs."""
         handle = decay.attach(
             self.optimizer,
             self.net,
@@ -136,7 +136,7 @@ def unet() -> Subject:
 
 
 def sum_of_norms(weights: list[nn.Parameter]) -> None:
-    """What one meets most often: λ·Σ ‖w‖ in the loss."""
+    """The most common form: λ·Σ ‖w‖ in the loss."""
     (LAMBDA * sum((torch.norm(w) for w in weights), torch.zeros(()))).backward()
 
 
@@ -181,7 +181,7 @@ def _costs(subject: Subject, rounds: int, repeats: int) -> tuple[dict[str, float
 
 
 def _peak_bytes(job: Callable[[], object]) -> int:
-    """The most that a job holds at once beyond what it began with, as torch's profiler counts."""
+    """The largest memory of a job beyond its start, as counted by torch's profiler."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         job()
     with tempfile.TemporaryDirectory() as folder:

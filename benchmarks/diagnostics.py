@@ -1,11 +1,11 @@
-"""What a reading of the diagnostics costs, as a share of a training step and of a training: one run, ratios.
+"""Cost of a reading of the diagnostics, as a share of a training step and of a training.
 
     python benchmarks/diagnostics.py
 
 One thread; the built-in U-Net (unet-tiny, batch 8 at 48 x 48) and torchvision's ResNet-50 (batch 2 at 224 x 224), AdamW
-with decoupled decay. Bare steps and read steps in turn, medians, so that a noisy machine disturbs both alike. The share
-of a training is told for readings every 100 steps, which is as often as a trial reads by default, and every 500, the
-default of `segdecay.decay.Diagnostics`.
+with decoupled decay. Medians of bare steps and steps with a reading, measured in turn, so that noise affects both
+alike. The share of a training is given for readings every 100 steps, the most frequent in a trial by default, and every
+500, the default of `segdecay.decay.Diagnostics`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULT_STEPS = 500
 
 @dataclass(frozen=True)
 class DiagnosticsCost:
-    """Seconds of a bare training step, and what watching and reading add to one."""
+    """Seconds of a bare training step, and the additional seconds of watching and reading."""
 
     name: str
     step_s: float
@@ -42,7 +42,7 @@ class DiagnosticsCost:
         return (self.watching_s + self.reading_s) / self.step_s
 
     def share(self, every: int) -> float:
-        """Of the training time, with a reading every so many steps."""
+        """The share of the training time, with a reading every `every` steps."""
         return self.steps / every
 
 
@@ -78,7 +78,7 @@ def measure(name: str, model: nn.Module, images: Tensor, target: Tensor, *, roun
             if number:
                 taken.append(time.perf_counter() - start)
     bare, watched, reading = (statistics.median(taken) for taken in times)
-    # pair by pair: noise that lasts longer than a step falls out
+    # differences of pairs: noise that lasts longer than a step cancels
     added = statistics.median(b - a for a, b in zip(times[0], times[1], strict=True))
     return DiagnosticsCost(name, bare, max(added, watched - bare, 0.0), reading)
 

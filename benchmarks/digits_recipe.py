@@ -1,11 +1,11 @@
-"""What a recipe of `digits` and a schedule give: validation and training mIoU of every trial, without a verdict.
+"""Validation and training mIoU of every trial for a recipe of `digits` and a schedule, without a verdict.
 
     python benchmarks/digits_recipe.py --strengths 0,2 --seeds 0,1 --recipe SIDE_PX=32 --recipe GLYPH_PX=8,12 \
         --set optimizer.lr=0.008 --set training.batch_size=16
 
 Trials are those of `segdecay tune` (same loop, folds and seeds). --recipe changes constants of
 segdecay.data.formats.digits for this process; scenes go to a temporary cache. Used to find the default recipe;
-the figures stand in docs/log.md.
+the figures are in docs/log.md.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train the trials and print them, one strength a line."""
+    """Train the trials and print them, one line per strength."""
     asked = _arguments()
     _change_recipe(asked.recipe)
     strengths = [float(text) for text in asked.strengths.split(",")]

@@ -1,13 +1,13 @@
-"""Folds of random skewed data sets: how evenly each class lies over the folds, ours against scikit-learn's.
+"""Folds of random skewed data sets: how evenly classes are distributed, compared with scikit-learn's folds.
 
     python benchmarks/folds.py --sets 200      # about a minute
 
-A set has 12 to 120 groups of 1 to 40 images (a long tail), 4 to 12 classes whose frequency falls by half from one to
-the next, gathered in some groups, and pixels a class and image of a log-normal size. `StratifiedGroupKFold` takes one
-label an image, so it gets the rarest class of each image (what people do), its groups, and the best of five shuffles
-by the very score that is reported. Ours gets the counts. Reported are, over all sets, of the classes that lie in as
-many groups as there are folds: the one that lies least evenly (its largest distance from 1/folds, in shares of the
-class, by pixels and by images, less what its largest group makes unavoidable), and the folds that lack one of them.
+A data set has 12 to 120 groups of 1 to 40 images (a long tail), and 4 to 12 classes, each half as frequent as the one
+before and concentrated in some groups; the pixels per class and image are log-normal. `StratifiedGroupKFold` takes one
+label per image, so it gets the rarest class of each image (the usual practice) and the groups, and the best of five
+shuffles by the reported score is used. Our folds use the counts. Reported over all sets, for classes that are in at
+least as many groups as there are folds: the least even class (its largest distance from 1/folds, as a share of the
+class, by pixels and by images, minus the part that its largest group makes unavoidable), and the folds that lack one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHUFFLES = 5
 
 @dataclass(frozen=True)
 class Score:
-    """Of one split: the least even class by pixels and by images, folds without a class, the least even fold size."""
+    """Scores of a split: the least even class by pixels and by images, folds without a class, least even fold size."""
 
     pixels: float
     images: float
@@ -43,7 +43,7 @@ def draw_set(random: np.random.Generator) -> tuple[I64, I64]:
     sizes = np.clip(random.lognormal(1.2, 1.0, n_groups), 1, 40).astype(np.int64)
     group = np.repeat(np.arange(n_groups), sizes)
     chance = 0.5 ** np.arange(n_classes)
-    in_group = random.random((n_groups, n_classes)) < np.maximum(chance, 8 / n_groups)  # eight groups or so at least
+    in_group = random.random((n_groups, n_classes)) < np.maximum(chance, 8 / n_groups)  # at least about eight groups
     in_image = in_group[group] & (random.random((len(group), n_classes)) < 0.6)
     in_image[:, 0] = True
     pixels = in_image * random.lognormal(6 - 0.3 * np.arange(n_classes), 0.8, in_image.shape)
@@ -51,7 +51,7 @@ def draw_set(random: np.random.Generator) -> tuple[I64, I64]:
 
 
 def score_of(fold: I64, pixels: I64, group: I64, n_folds: int) -> Score:
-    """How evenly a split spreads every class."""
+    """The evenness of the classes of a split."""
     images = (pixels > 0).astype(np.int64)
     groups = np.array([len(set(group[has > 0].tolist())) for has in images.T])
     enough = groups >= n_folds
@@ -61,7 +61,7 @@ def score_of(fold: I64, pixels: I64, group: I64, n_folds: int) -> Score:
         of_group = np.zeros((int(group.max()) + 1, amounts.shape[1]), dtype=np.int64)
         np.add.at(of_group, group, amounts)
         total = np.maximum(1, amounts.sum(axis=0))
-        unavoidable = np.maximum(0, of_group.max(axis=0) / total - 1 / n_folds)  # its largest group lies somewhere
+        unavoidable = np.maximum(0, of_group.max(axis=0) / total - 1 / n_folds)  # its largest group is in one fold
         distance = np.abs(sums / total - 1 / n_folds).max(axis=0)
         return float((distance - unavoidable)[enough].max())
 

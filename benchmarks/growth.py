@@ -1,12 +1,11 @@
-"""How the cost of a search grows: measured with small real trainings, computed where this machine is too small.
+"""Growth of the cost of a search: measured with small trainings, or computed where this machine is too small.
 
-    python benchmarks/growth.py          # four minutes on two quiet cores
+    python benchmarks/growth.py          # four minutes on two idle cores
 
-One thing grows at a time; the ratio is to the first line of its kind. Images are made up (noise with a square of each
-of a few classes), the network is the built-in U-Net, small. Trials and searches of one process are in seconds of
-processor time, which other programs on the machine hardly change; only the lines of workers are wall time. Computed
-lines train nothing: the rules of the race, and its walk through the recorded grid of digits with trainings that all
-take equally long.
+One quantity is varied at a time; the ratio is to the first line of its table. Images are generated (noise with a square
+of each of a few classes); the network is a small built-in U-Net. Trials and searches of one process are in seconds of
+processor time, which other programs hardly change; only the lines of workers are wall time. Computed lines train
+nothing: they follow the rules of the race through the recorded grid of digits, with trainings of equal length.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ from segdecay.workflows.progress import build_watcher
 from segdecay.workflows.tune import tune
 
 DIGITS = Path(__file__).parent / "records" / "digits.npz"
-IMAGES, SIDE_PX, CLASSES, EPOCHS = 60, 32, 2, 10  # of a trial, where nothing else is said
+IMAGES, SIDE_PX, CLASSES, EPOCHS = 60, 32, 2, 10  # of a trial, unless varied
 SEARCH_IMAGES, STRENGTHS, FOLDS = 60, 2, 3  # of a search, likewise
 SQUARES = 3  # in an image, each of another class
-REPEATS = 3  # of a trial; the fastest counts, since whatever else runs only adds
+REPEATS = 3  # of a trial; the fastest counts, since other programs only add time
 ORDERS = 5  # of the recorded folds, each with both seeds
 HEAD = "| what grows | value | seconds | ratio | |\n|---|---|---|---|---|"
 
@@ -94,7 +93,7 @@ def config_of(data: Path, **search: Any) -> RunConfig:
 
 
 def trial_seconds(root: Path, images: int, side: int, classes: int) -> float:
-    """Processor time of one training on so many images; as many again by three are scored, as with four folds."""
+    """Processor time of one training on `images` images; a third as many are scored, as with four folds."""
     scored = images // 3
     data = write_squares(root / f"{images}-{side}-{classes}", images + scored, side, classes)
     config = config_of(data)
@@ -119,7 +118,7 @@ def trial_seconds(root: Path, images: int, side: int, classes: int) -> float:
 
 
 def search_seconds(root: Path, data: Path, strengths: int, folds: int, workers: int) -> tuple[float, float, int]:
-    """Of a whole `tune` without a race: processor time here, wall time, and how many trainings it ran."""
+    """Processor time of this process, wall time and number of trainings of a whole `tune` without a race."""
     grid = [0.0, *(0.25 * 2.0**step for step in range(strengths - 1))]
     config = config_of(data, grid=grid, folds=folds, race=False)
     run = root / f"run-{strengths}-{folds}-{workers}"
@@ -168,7 +167,7 @@ def measured_searches(root: Path) -> Iterator[Line]:
 
 
 def rounds(plan: race.Race, replay: Replay, workers: int) -> tuple[int, int]:
-    """Rounds of equally long trainings until the race is over, and the trainings that were run in them."""
+    """Rounds of trainings of equal length until the race is over, and the number of trainings in them."""
     done: set[race.Trial] = set()
     count = 0
 
@@ -192,7 +191,7 @@ def rounds(plan: race.Race, replay: Replay, workers: int) -> tuple[int, int]:
 
 
 def computed() -> Iterator[str]:
-    """What more workers would bring, and what the race trains of a grid."""
+    """The effect of more workers, and the number of trainings of the race."""
     yield "\n| workers | 45 trainings of the grid, rounds | the race: rounds | trainings | |\n|---|---|---|---|---|"
     grid = read_grid(DIGITS)
     plan = build_race(grid.values, 0.0, blocks=grid.shape[1], asked=len(grid.values), most=None)
@@ -215,7 +214,7 @@ def computed() -> Iterator[str]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As a worker has."""
+    """Use one thread, as a worker does."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""How often `segdecay init` reads random trees right, asks, refuses, or reads them wrongly (which must never be).
+"""How often `segdecay init` reads random trees correctly, asks, refuses, or reads them wrongly (which must not happen).
 
 python benchmarks/layouts.py --trees 1000
 """
@@ -29,7 +29,7 @@ from segdecay.errors import DataError
 
 
 def verdict_of(root: Path, tree: Tree, cache: Path) -> str:
-    """What becomes of a tree: right, question, refused, or wrong with what is wrong."""
+    """The result for a tree: right, question, refused, or wrong with the fault."""
     try:
         spec = parse_spec(guess_spec(root).spec_yaml)
     except DoubtError:
@@ -54,7 +54,7 @@ def verdict_of(root: Path, tree: Tree, cache: Path) -> str:
 
 
 def _labels_fit(found: Dataset, tree: Tree, named: list[str]) -> bool:
-    """Whether one renaming of classes makes all masks the true ones."""
+    """Whether one permutation of class indices makes all masks correct."""
     meaning = dict[int, int]()
     for index, path in enumerate(named):
         true, seen = tree.truth[path][1], found.mask(index)

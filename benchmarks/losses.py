@@ -1,10 +1,10 @@
-"""What each loss costs in a training step, and how far the Lovász gradients of two implementations are off: one run.
+"""Cost of each loss in a training step, and the error of the Lovász gradients of two implementations.
 
     python benchmarks/losses.py [--side 48] [--rounds 30]
 
 One thread, the built-in U-Net (unet-tiny), batch 8, 11 classes, a tenth of the pixels ignored. Losses are timed in
-turn, so that a noisy machine disturbs all alike; the ratio is of medians to the step with cross-entropy. The gradients
-are of one image of two classes in single precision, against double precision.
+turn, so that noise affects all alike; ratios are of medians, to the step with cross-entropy. The gradients are those of
+one image of two classes in single precision, compared with double precision.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What `attach` finds on every optimizer class of torch, timm and pytorch_optimizer, as a table in Markdown.
+"""The result of `attach` for every optimizer class of torch, timm and pytorch_optimizer, as a table in Markdown.
 
     python benchmarks/optimizers.py [--out docs/optimizers.md]
 
-Each class is built over a small network (a convolution, a linear layer, a norm layer) with the options that it needs,
-and `decoupled` and `l2` are attached. Where attach says that they act, it is checked: a network without gradients takes
-30 steps, and what is left of the weights is held against the law. A line "acts" is thus a promise that was kept.
+Each class is built on a small network (a convolution, a linear layer, a norm layer) with the options that it needs,
+and `decoupled` and `l2` are attached. If attach reports that they act, this is checked: a network without gradients
+takes 30 steps, and the share of the weights that is left is compared with the regularizer's formula.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CALLS |= {
 
 @dataclass(frozen=True)
 class Line:
-    """What was found for one class and regularizer."""
+    """The result for one class and regularizer."""
 
     library: str
     optimizer: str
@@ -83,7 +83,7 @@ def make_network() -> nn.Module:
 
 
 def build(kind: type[Optimizer], net: nn.Module) -> Any:
-    """An optimizer over the network; over its matrices alone where it takes no others."""
+    """An optimizer on the network, or only on its matrices if it takes no other parameters."""
     if kind.__name__ in CALLS:
         return CALLS[kind.__name__](kind)(list(net.parameters()))
     names = inspect.signature(kind.__init__).parameters
@@ -106,7 +106,7 @@ def build(kind: type[Optimizer], net: nn.Module) -> Any:
 
 
 def left_after(net: nn.Module, optimizer: Any, handle: decay.Handle) -> tuple[float, float]:
-    """What is left of the weights that decay after steps without gradient, and what the law says."""
+    """The share left of decayed weights after steps without gradient, and the expected share."""
     held = {id(p) for group in handle.optimizer.param_groups for p in group["params"]}
     names = [name for name, value in handle.strengths().items() if value is not None]
     weights = {name: p for name, p in net.named_parameters() if name in names and id(p) in held}
@@ -134,7 +134,7 @@ def left_after(net: nn.Module, optimizer: Any, handle: decay.Handle) -> tuple[fl
 
 
 def examine(library: str, kind: type[Optimizer], regularizer: str) -> Line:
-    """Attach, and where it acts let it step."""
+    """Attach, and check by steps if it acts."""
 
     def line(outcome: str, why: object) -> Line:
         text = " ".join(str(why).split())

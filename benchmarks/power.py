@@ -1,9 +1,9 @@
-"""How often `segdecay tune digits` says `chosen` when every draw of its trainings is another one.
+"""How often the verdict of `segdecay tune digits` is `chosen` when the random draws of its trainings change.
 
-    python benchmarks/power.py --runs 10 --work DIR    # about 4 minutes a run on two cores; goes on where it stopped
+    python benchmarks/power.py --runs 10 --work DIR    # about 4 minutes per run on two cores; can be resumed
 
 The data and folds are the same in all runs; initial weights, order and augmentation are not (`search.seeds=[K]`). So
-this is the power on these data, not on ten data sets. Writes benchmarks/records/power_digits.json, a row a run.
+this is the power on these data, not on ten data sets. Writes benchmarks/records/power_digits.json, one row per run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RECORD = Path(__file__).parent / "records" / "power_digits.json"
 
 
 def row_of(seed: int, verdict: dict[str, Any]) -> dict[str, Any]:
-    """What a run found."""
+    """The result of a run."""
     best = verdict["evidence"]["best_difference"]
     return {
         "seed": seed,

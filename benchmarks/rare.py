@@ -1,11 +1,11 @@
-"""What each option for rare classes does to every class, by whole searches over λ on the same folds.
+"""The effect of each option for rare classes on every class, by whole searches over λ on the same folds.
 
     python benchmarks/rare.py --data DIR --work RUNS --size 72x96 --epochs 15 --folds 3
 
-Every arm is one `segdecay tune` with everything else as it is by default; it goes on where it stopped. An arm is read
-at the strength that its own verdict refits. Beside each IoU stands its interval (95 %, images resampled in their fold,
-2,000 times) and the paired interval of its difference to the arm without any option, over the folds that both have.
-These intervals do not see the luck of a training: one seed an arm. Writes benchmarks/records/rare_NAME.json.
+Every arm is one `segdecay tune` with all other settings at their defaults; it can be resumed. An arm is scored at the
+strength that its verdict refits. Each IoU has its interval (95 %, images resampled in their fold, 2,000 times) and the
+paired interval of its difference from the arm without any option, over the folds that both have. With one seed per arm,
+these intervals do not include the variation between trainings. Writes benchmarks/records/rare_NAME.json.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def row_of(arm: str, verdict: dict[str, Any], folds: dict[str, I64], plain: dict
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Classes from the most to the least frequent, an arm a column, as markdown."""
+    """Classes from the most to the least frequent, one column per arm, as Markdown."""
     classes, support = rows[0]["classes"], rows[0]["support"]
     order = [*sorted(range(len(support)), key=lambda c: -support[c]), len(support)]
     lines = ["| class | " + " | ".join(row["arm"] for row in rows) + " |", "|---" * (len(rows) + 1) + "|"]

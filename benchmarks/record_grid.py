@@ -5,7 +5,7 @@
     python benchmarks/record_grid.py camvid --data DIR --run /tmp/grid-camvid
 
 Nine strengths of decoupled decay, D = 0, 1/4, ... 32, on every fold and seed; the trials are those of `segdecay tune`,
-with a validation score after every epoch. The same command goes on where it stopped. What is kept is one file,
+with a validation score after every epoch. The same command resumes. The result is one file,
 benchmarks/records/NAME.npz (no pickle): `values` (V), `curves` (V, F, S, E) validation mIoU after every epoch, `train`
 (V, F, S) training mIoU at the end, `confusion` (the per-image matrices of the last step as index and count, in the
 order V, F, S, image), `fold_of` (N) and `group_of` (N) of the pooled images, `seconds` (V, F, S).
@@ -38,7 +38,7 @@ RECORDS = Path(__file__).parent / "records"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is recorded of one data set; sizes are such that one training takes at most 40 s on one core."""
+    """The recorded settings of a data set; sizes are such that one training takes at most 40 s on one core."""
 
     folds: int
     seeds: tuple[int, ...]
@@ -111,7 +111,7 @@ def _pack(study: Study, recipe: Recipe, name: str) -> Path:
 
 
 def _images(dataset: Dataset, study: Study) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    """Group number and fold of every validation image, in the order in which the matrices stand."""
+    """Group number and fold of every validation image, in the order of the matrices."""
     order = [(index, number) for number, fold in enumerate(study.folds.folds) for index in fold.validation]
     names = [str(dataset.items[index].group) for index, _ in order]
     _, groups = np.unique(names, return_inverse=True)

@@ -1,4 +1,4 @@
-"""How large a report is, how long it takes to build, and how soon it opens in a real browser.
+"""Size of a report, time to build it, and time until it is open in a real browser.
 
     python benchmarks/report.py RUN [--openings 5]
 
@@ -26,7 +26,7 @@ TIMES = {
 
 
 def openings(page_path: Path, count: int) -> dict[str, list[float]]:
-    """Seconds of every opening, by what is timed."""
+    """Seconds of every opening, by the timed event."""
     found: dict[str, list[float]] = {name: [] for name in TIMES}
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

@@ -1,11 +1,12 @@
-"""What the driver costs a trial, and how that grows with trials and workers; each training is a stub that sleeps.
+"""Overhead of the driver per trial, and its growth with trials and workers; each training is a stub that sleeps.
 
     python benchmarks/scaling.py --trials 10 30 100 --workers 1 2 --sleep 0.2 --executors local ray
 
-A stub worker sleeps, then copies the record of one real small training; so everything else is as in a search: a fork
-a trial, its messages, the ledger, the race's look at every record. Overhead a trial is (wall time × workers ÷ trials) −
-sleep: wall time, so other programs on the machine are in it. Processor time hardly knows of them: the driver's own a
-trial, and the worker's, from its fork (with Ray, from the task's arrival) to the end of the stub.
+A stub worker sleeps, then copies the record of one real small training; everything else is as in a search: a fork per
+trial, its messages, the ledger, and reading every record for the race. The overhead per trial is (wall time × workers ÷
+trials) − sleep; since it is wall time, it includes other programs on the machine. These hardly change the processor
+time, which is given per trial for the driver, and for the worker from its fork (with Ray, from the arrival of the task)
+to the end of the stub.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ USED = "worker_seconds"  # a file in the folder of a stub's trial
 
 
 def stub_of(sleep_s: float, finished: str, since: float = 0.0) -> Callable[..., None]:
-    """A training that sleeps, and leaves the files of a real one and its processor time since `since`."""
+    """A training that sleeps, then writes the files of a real one and its processor time since `since`."""
 
     def run_trial(task: TrialTask, *, stop: Any, report: Callable[[int, int], None]) -> None:
         del stop
@@ -85,7 +86,7 @@ EXECUTORS: dict[str, type[StubExecutor | StubRay]] = {"local": StubExecutor, "ra
 def measure(
     executor: LocalExecutor | RayExecutor, trials: int, workers: int, sleep_s: float, first: TrialTask, root: Path
 ) -> tuple[int, float, float, float]:
-    """Trials that a race over about so many ran; overhead, driver's and worker's processor time of each, in seconds."""
+    """Number of trials of a race; overhead, processor time of the driver and of the worker per trial, in seconds."""
     blocks = -(-trials // 2)
     run = root / f"{type(executor).__name__}-{trials}-{workers}"
     tasks = [

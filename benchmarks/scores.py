@@ -1,12 +1,12 @@
-"""Evaluation against torchmetrics': time of confusion matrices at equal counts, and what boundary IoU adds.
+"""Evaluation compared with torchmetrics: time of confusion matrices at equal counts, and cost of boundary IoU.
 
     python benchmarks/scores.py
     python benchmarks/scores.py --sizes 96x128 --classes 11 --images 4 --rounds 5
 
-One thread of the CPU; scenes of smooth blobs, a tenth of the pixels ignored, predictions half right. Masks are int64
-as a model's argmax and the loss have them. Compared is what gives equal counts: a matrix an image (what trials keep),
-or one matrix of all. "checked": with torchmetrics' own check of the values, its default. Medians of many rounds in
-turn, so that a noisy machine disturbs all alike. Equal counts are checked first. Goal: at least three times as fast.
+One thread of the CPU; scenes of smooth blobs, a tenth of the pixels ignored, predictions half right. Masks are int64,
+as from argmax and for the loss. Compared are methods with equal counts: one matrix per image (as trials keep them), or
+one matrix of all images. "checked": with torchmetrics' validation of arguments, its default. Medians of many rounds in
+turn, so that noise affects all alike. Equality of counts is checked first. Goal: at least three times as fast.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def scenes(n: int, height: int, width: int, classes: int, seed: int = 0) -> tupl
 
 
 def jobs_of(prediction: Tensor, truth: Tensor, classes: int) -> dict[str, Callable[[], Tensor]]:
-    """What is timed, by "whose, what it gives"; each ends as one matrix (C, C)."""
+    """The timed methods, by "library, result"; each returns one matrix (C, C)."""
     bare = MulticlassConfusionMatrix(classes, ignore_index=IGNORE, validate_args=False)
     checked = MulticlassConfusionMatrix(classes, ignore_index=IGNORE)
     jaccard = MulticlassJaccardIndex(classes, ignore_index=IGNORE, validate_args=False)
@@ -76,7 +76,7 @@ def jobs_of(prediction: Tensor, truth: Tensor, classes: int) -> dict[str, Callab
 
 
 def check_equal(jobs: dict[str, Callable[[], Tensor]], prediction: Tensor, truth: Tensor, classes: int) -> None:
-    """Stop where counts differ, or the mIoU that follows from them."""
+    """Exit if counts differ, or the mIoU computed from them."""
     ours = jobs["ours, a matrix an image"]()
     different = [name for name, job in jobs.items() if not torch.equal(job(), ours)]
     if different:
@@ -87,7 +87,7 @@ def check_equal(jobs: dict[str, Callable[[], Tensor]], prediction: Tensor, truth
 
 
 def measure(height: int, width: int, classes: int, images: int, rounds: int) -> float:
-    """Print milliseconds an image and ratios to ours; returns the smallest ratio."""
+    """Print milliseconds per image and ratios to ours; returns the smallest ratio."""
     prediction, truth = scenes(images, height, width, classes)
     jobs = jobs_of(prediction, truth, classes)
     check_equal(jobs, prediction, truth, classes)

@@ -1,13 +1,13 @@
-"""Replay every selector on recorded grids, without training: what each costs and how good its choice is.
+"""Replay every selector on recorded grids, without training: the cost and the quality of its choice.
 
     python benchmarks/selection.py                      # all of benchmarks/records/*.npz
     python benchmarks/selection.py --simulated          # surfaces whose truth is known
 
 A repeat takes one seed's records, the folds in random order and the images of every fold drawn with replacement, and
 gives the same to every selector. The choice is judged on the other seed's records, which no selector saw (both
-directions): regret is that seed's best mean less its mean at the chosen strength, in mIoU and in paired standard
-errors of that seed. Simulated surfaces are judged against their truth. `equal epochs` stops a selector at what ours
-took in the same repeat.
+directions): regret is that seed's best mean minus its mean at the chosen strength, in mIoU and in paired standard
+errors of that seed. Simulated surfaces are judged against their truth. `equal epochs` stops a selector at the epochs
+that ours took in the same repeat.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Row:
 
 
 def own_selectors() -> dict[str, Selector]:
-    """Ours, the one that sets the equal budget first."""
+    """Our selectors; the first one sets the equal budget."""
     found: dict[str, Selector] = {}
     if importlib.util.find_spec("segdecay.search.race") is not None:
         from replay.race import race
@@ -55,7 +55,7 @@ def own_selectors() -> dict[str, Selector]:
 
 
 def peer_selectors(with_optuna: bool) -> dict[str, Selector]:
-    """What other people do."""
+    """Selectors in common use."""
     found: dict[str, Selector] = {"one split, best": one_split}
     if with_optuna:
         from replay.peers import PEERS
@@ -100,7 +100,7 @@ def recorded_repeats(path: Path, repeats: int, n_folds: int | None, resample: bo
 
 
 def simulated_repeats(name: str, repeats: int, n_folds: int | None) -> Iterator[tuple[Repeat, Judge]]:
-    """A fresh grid for every repeat, all of its images as they are."""
+    """A new simulated grid for every repeat, without resampling its images."""
     surface = SURFACES[name]()
     for number in range(repeats):
         grid = draw_grid(name, surface, number)

@@ -1,9 +1,9 @@
-"""Random kills over one search: the verdict and every bit of the model must be those of an undisturbed run.
+"""Random kills during one search: the verdict and every bit of the model must equal those of an undisturbed run.
 
     python benchmarks/soak.py --kills 100
 
-Each kill takes the driver, one worker, or all processes at a random moment after the search has got further, with
-SIGKILL. Scenes of 16 x 16 pixels, two epochs a trial, a checkpoint after every step. Prints one line of JSON.
+Each kill ends the driver, one worker, or all processes with SIGKILL at a random moment after the search has progressed.
+Scenes of 16 x 16 pixels, two epochs per trial, a checkpoint after every step. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 SETTINGS = ["search.race=false", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=1",
             "training.epochs=2", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
 WHOM = ("driver", "worker", "all")
-TRIALS_A_KILL = 2.4  # that a search has for every kill: some kills find a driver that has only begun
+TRIALS_A_KILL = 2.4  # trials of the search per kill: some kills hit a driver that has only started
 
 
 def _settings(kills: int) -> list[str]:
@@ -48,7 +48,7 @@ def _settings(kills: int) -> list[str]:
 
 
 def _below(parent: int) -> list[int]:
-    """All processes below one, by /proc."""
+    """All descendants of a process, by /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -66,7 +66,7 @@ def _below(parent: int) -> list[int]:
 
 
 def _trial_processes(driver: int) -> list[int]:
-    """Workers are two below the driver: the fork server is between."""
+    """The workers: children of the fork server, which is a child of the driver."""
     servers = {pid for pid in _below(driver) if int(_stat(pid)[1]) == driver}
     return [pid for pid in _below(driver) if pid not in servers]
 
@@ -79,7 +79,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _strike(process: subprocess.Popen[bytes], whom: str, draw: random.Random) -> bool:
-    """Kill; False when there was nobody of that kind."""
+    """Kill a process of this kind; returns False if there was none."""
     targets = [process.pid]
     if whom == "worker":
         workers = _trial_processes(process.pid)
@@ -99,7 +99,7 @@ def _finished(run: Path) -> dict[str, int]:
 
 
 def soak(command: list[str], run: Path, kills: int, draw: random.Random, trials: int) -> dict[str, Any]:
-    """Kill so often, then let it end with all its trials; what was killed, and how many starts it took.
+    """Kill `kills` times, then let the search end; returns the kills by kind and the number of starts.
 
     A worker killed twice at the same trial gives that trial up; as its message says, the same command tries it again.
     """
@@ -157,7 +157,7 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print what happened as JSON; exit 1 when a kill changed anything."""
+    """Print the result as JSON; exit with 1 if a kill changed anything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

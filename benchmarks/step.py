@@ -1,11 +1,11 @@
-"""What a training step costs, and what decay, augmentation and scoring add to it: one run, ratios.
+"""Cost of a training step, and the additional cost of decay, augmentation and scoring.
 
     python benchmarks/step.py
 
 The cost of every regularizer, in time and memory, is in benchmarks/decay.py.
 
-One thread, the built-in U-Net (unet-tiny), batch 8 at 48 x 48, median of many steps in turn, so that a noisy machine
-disturbs all alike.
+One thread, the built-in U-Net (unet-tiny), batch 8 at 48 x 48, median of many steps in turn, so that noise affects all
+alike.
 """
 
 from __future__ import annotations

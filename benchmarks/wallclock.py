@@ -1,13 +1,13 @@
-"""Wall clock of `segdecay tune digits` against the same grid by Lightning, smp and Optuna, in one run.
+"""Wall time of `segdecay tune digits`, compared with the same grid by Lightning, smp and Optuna.
 
     python benchmarks/wallclock.py --work /tmp/wallclock                # whole grid on both sides: hours
     python benchmarks/wallclock.py --work /tmp/wallclock --trials 5      # the peer's other trainings are extrapolated
 
-Both sides search nine strengths on the same number of folds with the same network, schedule and batches. Ours counts
-everything from the command to the report (a race or a grid as `tune` does it, refits, model, report), with as many
-workers as there are cores; theirs counts the grid alone (peers/optuna_grid.py), without a final training. Variables
-that set numbers of threads are taken out of the environment, so that each uses the cores as it does by itself; other
-programs on these cores spoil the ratio (threads that wait for each other suffer most), so a busy machine is refused.
+Both sides search nine strengths on the same number of folds with the same network, schedule and batches. Our time is
+that of the whole command (a race or a grid, refits, model, report), with one worker per core; theirs is that of the
+grid only (peers/optuna_grid.py), without a final training. Environment variables that set numbers of threads are
+removed, so that each side uses the cores in its default way. Other programs on these cores distort the ratio (most for
+threads that wait for each other), so the script refuses to run on a busy machine.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 
 PEER = Path(__file__).parent / "peers" / "optuna_grid.py"
-MOST_LOAD = 0.5  # runnable processes a core, mean of the last minute
+MOST_LOAD = 0.5  # runnable processes per core, mean of the last minute
 STRENGTHS = "[0,0.25,0.5,1,2,4,8,16,32]"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}}
 
 
 def run_peer(work: Path, folds: int, epochs: int, trials: int | None) -> dict[str, object]:
-    """What peers/optuna_grid.py prints."""
+    """The output of peers/optuna_grid.py."""
     command = [sys.executable, str(PEER), "--work", str(work), "--folds", str(folds), "--epochs", str(epochs)]
     command += [] if trials is None else ["--trials", str(trials)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT)
@@ -56,14 +56,14 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--trials", type=int, help="trainings of the peer that are timed; the rest is extrapolated")
-    parser.add_argument("--anyway", action="store_true", help="run on a busy machine; the ratio then says nothing")
+    parser.add_argument("--anyway", action="store_true", help="run on a busy machine; the ratio is then meaningless")
     parser.add_argument("--tune", nargs=argparse.REMAINDER, default=[], help="more options of tune, last on the line")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
     if load > MOST_LOAD * cores and not asked.anyway:
         raise SystemExit(
-            f"load {load:.1f} on {cores} cores: other programs run; wait, or say --anyway for a mere trial"
+            f"load {load:.1f} on {cores} cores: other programs run; wait, or use --anyway to test the script"
         )
     print(f"{cores} cores, load before {load:.1f}", flush=True)
     peer = run_peer(asked.work, asked.folds, asked.epochs, asked.trials)

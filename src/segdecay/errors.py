@@ -1,6 +1,6 @@
-"""Every error a user can meet, in one tree, and `need()` for optional parts.
+"""The exceptions that segdecay raises, and `need()` for optional dependencies.
 
-An error says what was wrong, what we saw, what is allowed and what to do. The command line prints it without a
+A message says what is wrong, what was found, what is allowed and what to do. The command line prints it without a
 traceback and exits with 2.
 """
 
@@ -22,11 +22,11 @@ class ConfigError(SegdecayError):
 
 
 class DataError(SegdecayError):
-    """A data set cannot be used as it lies there."""
+    """A data set has faults that must be mended before it can be used."""
 
 
 class DecayError(SegdecayError):
-    """A regularizer, strength or partition that has no meaning for this model or optimizer."""
+    """A regularizer, a strength or a partition does not fit the model or the optimizer."""
 
 
 class ModelError(SegdecayError):
@@ -34,22 +34,22 @@ class ModelError(SegdecayError):
 
 
 class RunError(SegdecayError):
-    """A run's folder does not fit what was asked: other configuration, other data, unfinished, damaged."""
+    """A run folder cannot be used: it has another configuration or other data, is unfinished or is damaged."""
 
 
 class DiskFullError(RunError):
-    """The disk that a file was to be written to is full, or its owner's share of it.
+    """The disk is full, or the user's quota on it is used up.
 
     >>> print(DiskFullError("runs/a", room_bytes=12_300_000))
-    The disk is full at runs/a. What is finished is safe: free about 13 MB there and run the same command again.
+    The disk is full at runs/a. Finished results are kept: free about 13 MB there and run the same command again.
     """
 
     ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
     def __init__(self, path: str, room_bytes: int | None = None) -> None:
-        room = "some room" if room_bytes is None else f"about {-(-room_bytes // 1_000_000)} MB"
+        room = "some space" if room_bytes is None else f"about {-(-room_bytes // 1_000_000)} MB"
         super().__init__(
-            f"The disk is full at {path}. What is finished is safe: free {room} there and run the same command again."
+            f"The disk is full at {path}. Finished results are kept: free {room} there and run the same command again."
         )
         self.path = path
 
@@ -60,7 +60,7 @@ class DiskFullError(RunError):
 
 
 def describe_os_error(error: OSError) -> str:
-    """Where and why the system refused a file, in one line.
+    """The path and the reason of a failed file operation, in one line.
 
     >>> describe_os_error(PermissionError(13, "Permission denied", "runs/a"))
     'runs/a: Permission denied'
@@ -70,11 +70,11 @@ def describe_os_error(error: OSError) -> str:
 
 
 class MissingPartError(SegdecayError):
-    """An optional part is not installed."""
+    """An optional dependency is not installed."""
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """A closing sentence naming the nearest allowed word, or nothing.
+    """A closing sentence that names the nearest allowed word; empty if no word is near.
 
     >>> did_you_mean("decoupld", ["l2", "decoupled"])
     " Did you mean 'decoupled'?"
@@ -105,7 +105,7 @@ def gather(kind: type[SegdecayError], faults: Iterable[str], headline: str = "")
 
 
 def need(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or say which extra brings it.
+    """Import an optional module, or name the extra that installs it.
 
     Raises:
         MissingPartError: the module is not installed.

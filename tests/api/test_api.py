@@ -141,7 +141,7 @@ def test_a_configuration_is_a_mapping_a_file_or_an_object(tmp_path: Path) -> Non
         ({"set": {"training.epochs": 0, "model.name": "unett-tiny"}}, "(?s)training.epochs.*unett-tiny"),
         ({"set": {"seed.x": 3}, "config": {"seed": 1}}, "seed.x: 'seed' is a value, not a section"),
         ({"budget": "soon"}, "--budget takes"),
-        ({"axis": ("decoupled", "adamw")}, "axis= goes with train="),
+        ({"axis": ("decoupled", "adamw")}, "axis= is only for a user function, train="),
         ({"data": segdecay.UserData(["a", "b"], ["x", "y"])}, "UserData only describes images"),
     ],
 )

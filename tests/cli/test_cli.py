@@ -245,7 +245,7 @@ def test_all_faults_of_a_command_are_in_one_message(shapes: Path, tmp_path: Path
         (["tune", "digit"], "Did you mean 'digits'"),
         (["tune", "digits", "--size", "big"], "--size takes HxW"),
         (["tune", "digits", "--set", "search.grid"], "--set takes key.path=value"),
-        (["tune", "digits", "--set", "search.grid=[-1]"], "none below 0"),
+        (["tune", "digits", "--set", "search.grid=[-1]"], "each at least 0"),
         (["tune", "digits", "--set", "search.grid=[0,1e9]"], "ηλ ≥ 1"),
         (["tune", "digits", "--folds", "50"], "12"),
         (["tune", "digits", "--model", "unet-tny"], "Did you mean 'unet-tiny'"),

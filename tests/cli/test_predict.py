@@ -101,7 +101,7 @@ def test_a_broken_file_does_not_stop_the_rest(segdecay: Command, tuned: tuple[Pa
     _save(folder / "e.png", 1, 1)
     said = segdecay("predict", tuned[1], folder, "--out", tmp_path / "out", code=1)
     assert "3 images were not predicted" in said.err
-    for word in ("b.png is no picture inside (PNG, JPEG", "c.png has 4 (RGB + alpha) bands", "d.tif is 16-bit"):
+    for word in ("b.png holds no image (PNG, JPEG", "c.png has 4 (RGB + alpha) bands", "d.tif is 16-bit"):
         assert word in said.err
     assert "2 images predicted" in said.out
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["a.png", "e.png"]

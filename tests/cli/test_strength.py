@@ -205,15 +205,19 @@ def test_where_the_first_order_fails_a_finding_says_so_for_both_regularizers() -
             ConfigError,
             "exist for l2, decoupled, .*; saw regularizer 'none'",
         ),
-        ("--images 10 --regularizer max_norm --lambda 1", ConfigError, "'max_norm' has none, as it bounds norms"),
-        ("--images 10 --regularizer cpr --lambda 1", ConfigError, "'cpr' has none, as it bounds Σ θ²"),
-        ("--images 10 --regularizer dropout --lambda 1", ConfigError, "'dropout' has none, as it zeroes features"),
+        ("--images 10 --regularizer max_norm --lambda 1", ConfigError, "'max_norm' has no λ, as it bounds norms"),
+        ("--images 10 --regularizer cpr --lambda 1", ConfigError, "'cpr' has no λ, as it bounds Σ θ²"),
+        ("--images 10 --regularizer dropout --lambda 1", ConfigError, "'dropout' has no λ, as it zeroes features"),
         (
             "--images 10 --regularizer group_lasso --total-decay 1",
             DecayError,
             "every weight by the same amount.*Give --lambda",
         ),
-        ("--images 10 --regularizer l1 --timescale 1", DecayError, "τ has no meaning here: adamw gives each weight"),
+        (
+            "--images 10 --regularizer l1 --timescale 1",
+            DecayError,
+            "τ has no meaning here: under adamw the step of each weight",
+        ),
         ("--images 10 --regularizer scheduled --optimizer sgd --lambda 1", ConfigError, "second moment"),
         ("--images 10 --regularizer cautious --lambda 1000", DecayError, "must stay below 333.333"),
         ("--images 10", ConfigError, "One strength is needed, by --lambda.*saw none"),
@@ -255,7 +259,7 @@ def test_json_holds_the_report_and_the_reasons(capsys: pytest.CaptureFixture[str
     assert [row["name"] for row in found["conventions"]] == ["adamw-paper", "torch-sgd"]
     assert found["conventions"][0]["value"] == pytest.approx(0.0015)
     assert found["conventions"][1]["value"] is None
-    assert "Keep D there" in found["conventions"][1]["reason"]
+    assert "Keep D instead" in found["conventions"][1]["reason"]
 
 
 def test_the_training_of_a_run_is_read_from_its_run_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

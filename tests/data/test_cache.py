@@ -129,7 +129,7 @@ def test_a_missing_file_in_the_cache_is_rebuilt(root: Path) -> None:
 def test_opening_a_damaged_folder_says_what_to_do(root: Path) -> None:
     dataset = load(root)
     (dataset.root / "images.u8").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"holds 1 bytes instead of 4200. Delete .*: it is rebuilt"):
+    with pytest.raises(DataError, match=r"holds 1 bytes instead of 4200. Delete .*: it will be rebuilt"):
         open_dataset(dataset.root)
     with pytest.raises(DataError, match="holds no decoded data set"):
         open_dataset(root)

@@ -282,8 +282,8 @@ def test_all_faulty_rules_are_reported_at_once_with_the_nearest_names() -> None:
         group_parameters(model, rules={"decodr.*": "body", "head.*": "frozen", "*": "norm", "head.bias": "bias"})
     text = str(caught.value)
     assert "Rule 'decodr.*' matches no parameter; rules are globs over whole names. Did you mean 'decoder.*'?" in text
-    assert "Rule 'head.*': 'frozen' is no group to assign" in text
-    assert "Rule 'head.bias' has no effect: earlier rules take all 1 parameters it matches" in text
+    assert "Rule 'head.*': 'frozen' cannot be assigned" in text
+    assert "Rule 'head.bias' has no effect: earlier rules already match all of its 1 parameters" in text
 
 
 # --- sharing, freezing, wrapping --------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_a_partition_says_what_no_longer_fits_the_model() -> None:
         "extra.weight is new",
         "head.bias is gone",
         "head.weight is another tensor",
-        "stem.weight was frozen and trains now",
+        "stem.weight was frozen and is trainable now",
     )
 
 

@@ -206,7 +206,7 @@ def test_total_decay_and_timescale_through_adam_are_refused_with_the_reason() ->
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ([], "No learning rates: give those of all steps"),
+        ([], "No learning rates were given: give those of all steps"),
         ([0.0, 0.0], "All 2 learning rates are 0"),
         ([0.1, -0.1], "Learning rate of step 1 is -0.1"),
         ([math.nan], "Learning rate of step 0 is nan"),

@@ -82,7 +82,7 @@ def test_zero_is_zero_in_every_convention_but_c() -> None:
 
 def test_an_accumulation_that_ultralytics_would_not_take_is_refused_with_both_ways_out() -> None:
     at = Numbers(batch_size=8, accumulate=1)
-    with pytest.raises(DecayError, match=r"accumulates 8 x 8.*saw 1 x 8.*Accumulate 8, or set nbs=8 there"):
+    with pytest.raises(DecayError, match=r"accumulates 8 x 8.*saw 1 x 8.*Accumulate 8, or set nbs=8 in ultralytics"):
         from_convention("ultralytics", 5e-4, regularizer="l2", optimizer="sgd", numbers=at)
 
 
@@ -92,14 +92,14 @@ def test_an_accumulation_that_ultralytics_would_not_take_is_refused_with_both_wa
 @pytest.mark.parametrize(
     ("name", "regularizer", "optimizer", "message"),
     [
-        ("torch-adam", "decoupled", "adamw", "strength of 'l2'.*turns into 'decoupled' on adamw.*Choose λ again"),
-        ("torch-adamw", "l2", "adam", "strength of 'decoupled'.*turns into 'l2' on adam.*Choose λ again"),
+        ("torch-adam", "decoupled", "adamw", "strength of 'l2'.*turns into 'decoupled' on adamw.*Choose a new λ"),
+        ("torch-adamw", "l2", "adam", "strength of 'decoupled'.*turns into 'l2' on adam.*Choose a new λ"),
         ("sklearn-ridge", "decoupled", "adamw", "strength of 'l2'.*turns into 'decoupled'"),
-        ("timm-sgdw", "decoupled", "adamw", "is of sgd, whose learning rates.*adamw. Keep D there"),
-        ("torch-sgd", "decoupled", "adam", "is of sgd.*Keep D there"),
-        ("torch-adamw", "l2", "sgd", "is of adam.*Keep D there"),
-        ("torch-adam", "l2", "sgd", "is of adam, .*Choose λ again"),
-        ("torch-sgd", "l2", "adam", "is of sgd.*Choose λ again"),
+        ("timm-sgdw", "decoupled", "adamw", "is for sgd, whose learning rates.*adamw. Keep D instead"),
+        ("torch-sgd", "decoupled", "adam", "is for sgd.*Keep D instead"),
+        ("torch-adamw", "l2", "sgd", "is for adam.*Keep D instead"),
+        ("torch-adam", "l2", "sgd", "is for adam, .*Choose a new λ"),
+        ("torch-sgd", "l2", "adam", "is for sgd.*Choose a new λ"),
         ("sklearn-lasso", "l2", "sgd", "strength of 'l1', which no formula turns into 'l2'"),
         ("ultralytics", "l1", "sgd", "strength of 'l2' or 'decoupled', which no formula turns into 'l1'"),
     ],

@@ -51,7 +51,7 @@ def test_slips_in_the_regularizer_on_the_page_break_the_contract(tmp_path: Path)
     path.write_text(code, encoding="utf-8")
     failed = re.findall(r"^FAILED .*::(test_\w+)", contract_in(tmp_path).stdout, flags=re.MULTILINE)
     assert sorted(failed) == [
-        "test_an_idle_weight_follows_the_law",
+        "test_a_weight_without_gradient_becomes_what_left_returns",
         "test_its_documentation_and_axis_are_complete",
         "test_under_a_grad_scaler_it_acts_on_unscaled_gradients_and_never_on_a_skipped_step",
     ]

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from commands import call
 from label_data import write_cifar_binary, write_cifar_python
+from scipy import stats
 
 from segdecay.cli.main import run as run_cli
 from segdecay.data.formats.cifar10 import find_cifar
-from segdecay.errors import DataError
 from segdecay.example import article
-from segdecay.example import story as download
-from segdecay.example.story import accuracy_of, class_results, difference_of, recipe_config, search_config
+from segdecay.example.story import compare, fetch_cifar, paired_difference, recipe_config
 from segdecay.report import build_report
+from segdecay.training import batches
 
 COMMAND = ["--epochs", "1", "--folds", "3", "--workers", "0"]
 
@@ -48,12 +48,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
 def test_every_part_explains_itself_before_it_runs(told: tuple[Path, Path, str]) -> None:
     lines = told[2].splitlines()
     for number, said in (
-        (1, "The recipe done right: λ = 0.0005 as L2 on weights alone"),
+        (1, "The recipe done right"),
         (2, "as articles write it"),
-        (3, "λ by cross-v"),
+        (3, "λ by cross-validation"),
     ):
         assert any(line.startswith(f"{number}. ") and said in line for line in lines), said
     text = " ".join(told[2].split())
+    assert "λ = 0.0005 as L2 on weights alone" in text
     assert "In AdamW the same number would be D = Σηλ = 5e-07 over 1 steps: almost no effect." in text
     assert "wrong: decays_twice" in text
     assert "wrong: norm_not_squared" in text
@@ -63,12 +64,10 @@ def test_every_part_explains_itself_before_it_runs(told: tuple[Path, Path, str])
 def test_the_findings_are_those_of_the_code_that_ran(
     told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = json.loads((told[1] / "example.json").read_text())["article"]
-    assert {finding["code"] for finding in facts["audit"]["findings"]} >= {
-        "decays_twice",
-        "norm_not_squared",
-        "bias_decayed",
-    }
+    facts = _facts(told[1])
+    codes = [finding["code"] for finding in facts["findings"]]
+    assert {"decays_twice", "norm_not_squared", "bias_decayed"} <= set(codes)
+    assert len(codes) == len(set(codes))
     assert "sum(p.norm() for p in model.parameters())" in facts["lines"]
     assert "weight_decay=5e-4" in facts["lines"]
 
@@ -79,10 +78,14 @@ def test_the_findings_are_those_of_the_code_that_ran(
 
     monkeypatch.setattr(article, "optimizer_and_loss", once)
     found = _article(told[0])
-    assert "decays_twice" not in {finding["code"] for finding in found.audit["findings"]}
+    assert "decays_twice" not in {finding.code for finding in found.findings}
 
 
-def _article(data: Path) -> article.ArticleResult:
+def _facts(out: Path) -> Any:
+    return json.loads((out / "search" / "example.json").read_text())
+
+
+def _article(data: Path) -> article.Article:
     from segdecay.data import load_dataset
 
     config = recipe_config(data, epochs=1, seed=0)
@@ -92,18 +95,17 @@ def _article(data: Path) -> article.ArticleResult:
 def test_training_and_reported_test_images_are_augmented_and_clean_ones_are_not(
     told: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segdecay.data.transforms.augment import augment as own
-
+    own = batches.training_batch
     changed: list[int] = []
 
-    def count(images: Any, masks: Any, **options: Any) -> Any:
-        changed.append(len(images))
-        return own(images, masks, **options)
+    def count(config: Any, dataset: Any, train: Any, indices: Any, draws: Any, **options: Any) -> Any:
+        changed.append(len(indices))
+        return own(config, dataset, train, indices, draws, **options)
 
-    monkeypatch.setattr(article, "augment", count)
+    monkeypatch.setattr(article, "training_batch", count)
     found = _article(told[0])
     assert changed == [90, 30]  # one batch of training images, one of test images: scored clean, they are not among it
-    assert found.clean.sum() == found.augmented.sum() == 30
+    assert len(found.clean) == len(found.augmented) == 30
 
 
 def test_both_recipes_begin_with_the_same_weights(
@@ -127,39 +129,37 @@ def test_both_recipes_begin_with_the_same_weights(
 
 
 def test_both_results_stand_side_by_side_with_their_paired_difference(told: tuple[Path, Path, str]) -> None:
-    facts = json.loads((told[1] / "example.json").read_text())
-    right, wrong, difference = (facts[key] for key in ("recipe", "article", "difference"))
-    assert difference["mean"] == pytest.approx(right["accuracy"]["mean"] - wrong["accuracy"]["mean"])
-    low, high = difference["interval"]
-    assert low <= difference["mean"] <= high
-    moved = wrong["reported_minus_clean"]["mean"]
-    assert moved == pytest.approx(wrong["reported"]["mean"] - wrong["accuracy"]["mean"])
-    assert [row["images"] for row in right["classes"]] == [10, 10, 10]
-    assert np.mean([row["recall"] for row in right["classes"]]) == pytest.approx(right["accuracy"]["mean"])
-    assert "accuracy" in told[2]
-    assert f"{difference['mean']:+.3f}" in told[2]
+    facts = _facts(told[1])
+    whole, *classes = facts["rows"]
+    assert whole["difference"]["mean"] == pytest.approx(whole["right"] - whole["article"])
+    low, high = whole["difference"]["interval"]
+    assert low <= whole["difference"]["mean"] <= high
+    assert facts["moved"]["mean"] == pytest.approx(facts["reported"] - whole["article"])
+    assert [row["images"] for row in classes] == [10, 10, 10]
+    assert np.mean([row["right"] for row in classes]) == pytest.approx(whole["right"])
+    text = " ".join(told[2].split())
+    assert f"the first recipe reaches {whole['right']:.3f}, the second {whole['article']:.3f}" in text
+    assert "Correct clean test images" in text
 
 
-def test_the_page_shows_both_recipes_the_findings_and_the_verdict(told: tuple[Path, Path, str]) -> None:
-    page = (told[1] / "report.html").read_text()
-    facts = json.loads((told[1] / "example.json").read_text())
+def test_the_page_of_the_search_shows_both_recipes_and_the_findings(told: tuple[Path, Path, str]) -> None:
+    page = (told[1] / "search" / "report.html").read_text()
     words = re.sub(r'<script type="text/plain".*?</script>', "", page, flags=re.DOTALL)
     for said in (
-        f"Done right {facts['recipe']['accuracy']['mean']:.3f}",
+        f"Done right {_facts(told[1])['rows'][0]['right']:.3f}",
         "decays_twice",
         "norm_not_squared",
-        facts["search"]["kind"],
-        "search/report.html",
+        "../recipe/report.html",
         "sum(p.norm() for p in model.parameters())",
     ):
         assert said in words, said
-    assert (told[1] / "search" / "report.html").exists()
     assert (told[1] / "recipe" / "report.html").exists()
-    assert build_report(told[1]) == told[1] / "report.html"
+    assert build_report(told[1] / "search") == told[1] / "search" / "report.html"
+    assert "decays_twice" not in (told[1] / "recipe" / "report.html").read_text()
 
 
 def test_the_page_draws_without_complaint_or_request(told: tuple[Path, Path, str], browser: Any) -> None:
-    page = browser.open(told[1] / "report.html")
+    page = browser.open(told[1] / "search" / "report.html")
     page.wait_for("document.documentElement.dataset.drawn !== undefined")
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith("file:")] == []
@@ -171,22 +171,22 @@ def test_the_same_command_trains_nothing_again_and_json_is_alone(
     told: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = {path: path.stat().st_mtime_ns for path in told[1].rglob("trial.json")}
-    written[told[1] / "article" / "article.json"] = (told[1] / "article" / "article.json").stat().st_mtime_ns
+    written[told[1] / "article.json"] = (told[1] / "article.json").stat().st_mtime_ns
     out, _ = _run(capsys, "cifar10", "--data", told[0], *COMMAND, "--out", told[1], "--json", "--quiet")
-    before = json.loads((told[1] / "example.json").read_text())
-    assert json.loads(out)["difference"] == before["difference"]
+    assert json.loads(out)["rows"] == _facts(told[1])["rows"]
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
 def test_a_part_that_was_lost_is_made_again_alike(
     told: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = json.loads((told[1] / "example.json").read_text())
-    (told[1] / "article" / "article.json").unlink()
+    before = (told[1] / "article.json").read_text()
+    (told[1] / "article.json").write_text("{}")
+    _, said = _run(capsys, "cifar10", "--data", told[0], *COMMAND, "--out", told[1], "--quiet", code=2)
+    assert "article.json is damaged" in said
+    (told[1] / "article.json").unlink()
     _run(capsys, "cifar10", "--data", told[0], *COMMAND, "--out", told[1], "--quiet")
-    after = json.loads((told[1] / "example.json").read_text())
-    for key in ("accuracy", "reported", "classes", "losses"):
-        assert after["article"][key] == before["article"][key]
+    assert (told[1] / "article.json").read_text() == before
 
 
 def test_another_seed_on_the_same_folder_says_what_differs(
@@ -236,93 +236,63 @@ def test_help_imports_no_torch_and_has_an_example() -> None:
 # --- fetching: torchvision is replaced at its boundary, since no test asks a network ---------------------------------
 
 
-def _fetches(monkeypatch: pytest.MonkeyPatch, fetch: Any) -> None:
-    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fetch)
-
-
-def test_what_is_fetched_is_checked_by_its_md5_and_read_as_any_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {}
-
-    def fetch(url: str, root: str, *, filename: str, md5: str) -> None:
-        asked.update(url=url, md5=md5)
-        (Path(root) / filename).write_bytes(b"archive")
+def test_what_torchvision_fetches_is_read_as_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(root: str, *, download: bool) -> None:
+        assert download
         write_cifar_python(Path(root) / "cifar-10-batches-py")
+        (Path(root) / "cifar-10-python.tar.gz").write_bytes(b"archive")
 
-    _fetches(monkeypatch, fetch)
-    folder = download.fetch_cifar(tmp_path / "cifar10")
-    assert asked == {
-        "url": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        "md5": "c58f30108f718f92721af3b95e74349a",
-    }
+    fetch.filename = "cifar-10-python.tar.gz"  # type: ignore[attr-defined]
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", fetch)
+    folder = fetch_cifar(tmp_path / "cifar10")
     assert find_cifar(folder) == folder / "cifar-10-batches-py"
-    assert [path.name for path in tmp_path.iterdir()] == ["cifar10"]
     assert [path.name for path in folder.iterdir()] == ["cifar-10-batches-py"]
-    _fetches(monkeypatch, None)  # what is there is not fetched again
-    assert download.fetch_cifar(tmp_path / "cifar10") == folder
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", None)  # what is there is not fetched again
+    assert fetch_cifar(tmp_path / "cifar10") == folder
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("File not found or corrupted.")])
-def test_a_failed_fetch_is_one_clear_error_and_leaves_nothing(
+def test_a_failed_fetch_is_one_clear_error(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fetch(*_arguments: Any, **_options: Any) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> None:
         raise error
 
-    _fetches(monkeypatch, fetch)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
     monkeypatch.setenv("SEGDECAY_CACHE", str(tmp_path / "cache"))
     _, said = _run(capsys, "cifar10", "--download", code=2)
     assert (
         f"CIFAR-10 cannot be downloaded from https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz: {error}" in said
     )
     assert "give --data FOLDER" in said
-    assert not list((tmp_path / "cache").glob("*"))
-
-
-def test_a_fetch_of_something_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _fetches(monkeypatch, lambda _url, root, **_: (Path(root) / "other").write_text("x"))
-    with pytest.raises(DataError, match=r"is not CIFAR-10. Remove the folder"):
-        download.fetch_cifar(tmp_path / "cifar10")
 
 
 # --- comparing --------------------------------------------------------------------------------------------------------
 
 
-def _matrices(right: list[bool]) -> np.ndarray:
-    return np.array([[[1, 0], [0, 0]] if one else [[0, 1], [0, 0]] for one in right])
-
-
 def test_the_paired_interval_is_that_of_the_mean_of_differences() -> None:
     random = np.random.default_rng(0)
-    one, other = random.random(400) < 0.7, random.random(400) < 0.6
-    found = difference_of(_matrices(one.tolist()), _matrices(other.tolist()))
-    differences = one.astype(float) - other
-    error = differences.std(ddof=1) / 20
-    assert found.mean == pytest.approx(differences.mean())
-    assert found.interval is not None
-    assert found.interval == pytest.approx(
-        (differences.mean() - 1.97 * error, differences.mean() + 1.97 * error), abs=0.006
-    )
+    one, other = (random.random(400) < 0.7).astype(float), (random.random(400) < 0.6).astype(float)
+    found = paired_difference(one, other)
+    assert found.mean == pytest.approx(one.mean() - other.mean())
+    assert found.interval == pytest.approx(stats.ttest_rel(one, other).confidence_interval(0.95))
 
 
-def test_equal_results_differ_by_nothing_and_single_accuracies_have_intervals() -> None:
-    same = _matrices([True] * 6 + [False] * 4)
-    found = difference_of(same, same)
-    assert (found.mean, found.interval) == (0.0, (0.0, 0.0))
-    own = accuracy_of(same)
-    assert own.mean == pytest.approx(0.6)
-    assert own.interval is not None
-    assert own.interval[0] < 0.6 < own.interval[1]
-    assert class_results(same, ("a", "b"))[1].recall is None
+def test_equal_results_differ_by_nothing_and_a_class_without_images_has_no_share(told: tuple[Path, Path, str]) -> None:
+    from segdecay.data import load_dataset
+
+    dataset, _ = load_dataset(recipe_config(told[0], epochs=1, seed=0).data)
+    same = tuple(index % 2 == 0 for index in range(30))
+    found = compare(dataset, same, article.Article(same, same, "", ()))
+    assert (found.rows[0].difference.mean, found.rows[0].difference.interval) == (0.0, (0.0, 0.0))
+    assert (found.rows[0].right, found.reported, found.moved.mean) == (0.5, 0.5, 0.0)
+    lone = paired_difference(np.array([]), np.array([]))
+    assert (lone.mean, lone.interval) == (None, None)
 
 
-def test_the_two_recipes_and_the_search_differ_in_nothing_but_decay(tmp_path: Path) -> None:
+def test_the_recipe_and_the_search_differ_in_nothing_but_decay(tmp_path: Path) -> None:
     one, other = (
-        make.model_dump(exclude={"decay", "search"})
-        for make in (
-            recipe_config(tmp_path, epochs=2, seed=1),
-            search_config(tmp_path, epochs=2, seed=1, folds=3),
-        )
+        recipe_config(tmp_path, epochs=2, seed=1, search=search).model_dump(exclude={"decay", "search"})
+        for search in (None, {"grid": [0, 1e-4], "folds": 3})
     )
     assert one == other

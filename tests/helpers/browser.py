@@ -1,11 +1,10 @@
-"""A Chromium for the tests of pages: one that is there, or one that is installed.
+"""A Chromium for the tests of pages: an existing one, or one that is installed.
 
-    python tests/helpers/browser.py        what `make browser` runs: get one, and say which or why not
+    python tests/helpers/browser.py        run by `make browser`: finds or installs one, and prints it or the reasons
 
-Three ways, in this order: a Chromium or Chrome on the PATH; playwright's own (`playwright install chromium`); the
-package manager of the system, where it runs as root. A browser counts when it answers `--version`: one whose libraries
-are missing, or Ubuntu's placeholder, does not. Where no way works the reasons are kept, and every test of a page fails
-with them.
+Tried in this order: a Chromium or Chrome on the PATH; playwright's own (`playwright install chromium`); the package
+manager of the system, as root. A browser is accepted if it answers `--version`; one without its libraries, or Ubuntu's
+placeholder, does not. If all fail, the reasons are kept, and every test of a page fails with them.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ MANAGERS = {  # by program: the commands that install Chromium
     "pacman": (["-Sy", "--noconfirm", "--needed", "chromium"],),
 }
 ANSWER_WITHIN_S, INSTALL_WITHIN_S = 60, 900
-REASONS = Path(sys.prefix) / "browser.txt"  # why `make browser` found none, for the tests
+REASONS = Path(sys.prefix) / "browser.txt"  # the reasons why `make browser` found none, for the tests
 
 
 class MissingBrowserError(Exception):
-    """No way to a browser worked; `tried` has one line a way, with its reason."""
+    """No browser was found or installed; `tried` has one line per attempt, with the reason."""
 
     def __init__(self, tried: Sequence[str]) -> None:
         self.tried = tuple(tried)
@@ -38,7 +37,7 @@ class MissingBrowserError(Exception):
 
 
 def _refusal(program: str, *arguments: str, within_s: float) -> str | None:
-    """None when a command ends well, else the last thing it said."""
+    """None if a command succeeds, else the last line of its output."""
     command = [program, *arguments]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
@@ -52,7 +51,7 @@ def _refusal(program: str, *arguments: str, within_s: float) -> str | None:
 
 
 def _answers(program: Path | str) -> str | None:
-    """None when it is a browser that starts, else why not."""
+    """None if the browser starts, else the reason."""
     return _refusal(str(program), "--version", within_s=ANSWER_WITHIN_S)
 
 
@@ -70,7 +69,7 @@ def _on_the_path(tried: list[str]) -> str | None:
 
 
 def playwright_program() -> Path:
-    """Where playwright keeps its own Chromium, there or not."""
+    """The path of playwright's own Chromium, which may not exist."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -118,10 +117,10 @@ def _of_the_system(tried: list[str]) -> str | None:
 
 
 def find_browser() -> str:
-    """The program of a browser that is there; installs nothing.
+    """The program of an existing browser; installs nothing.
 
     Raises:
-        MissingBrowserError: there is none. The message tells what `make browser` tried, if it was asked.
+        MissingBrowserError: there is none. The message lists the attempts of `make browser`, if it was run.
     """
     tried: list[str] = []
     program = _on_the_path(tried) or _of_playwright(tried, install=False)
@@ -132,10 +131,10 @@ def find_browser() -> str:
 
 
 def get_browser() -> str:
-    """The program of a browser, installed where none is there.
+    """The program of a browser, which is installed if there is none.
 
     Raises:
-        MissingBrowserError: no way worked; each is told with its reason.
+        MissingBrowserError: all attempts failed; each is listed with its reason.
     """
     tried: list[str] = []
     program = _on_the_path(tried) or _of_playwright(tried, install=True) or _of_the_system(tried)
@@ -145,7 +144,7 @@ def get_browser() -> str:
 
 
 def main() -> None:
-    """Get a browser, or keep the reasons for the tests of pages; the exit code is 0, so that all others still run."""
+    """Get a browser, or keep the reasons for the tests of pages; the exit code is 0, so that all other tests run."""
     REASONS.unlink(missing_ok=True)
     try:
         print(f"browser: {get_browser()}")

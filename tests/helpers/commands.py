@@ -16,7 +16,7 @@ from segdecay.cli.main import run as run_cli
 
 @dataclass(frozen=True)
 class Said:
-    """What a command printed, and its exit code."""
+    """The output of a command, and its exit code."""
 
     out: str
     err: str

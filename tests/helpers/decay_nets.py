@@ -1,4 +1,4 @@
-"""A small convolutional net with batches that depend on the step alone, and steps to compare weights after."""
+"""A small convolutional net with batches that depend only on the step, and training steps for comparisons."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
 
 
 def torch_groups(model: nn.Module, strength: float) -> list[dict[str, Any]]:
-    """torch's own weight decay on weights and not on norm and bias."""
+    """Groups with torch's weight decay on weights, not on norm and bias."""
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     return [{"params": decayed, "weight_decay": strength}, {"params": others, "weight_decay": 0.0}]
 
 
 def take_step(optimizer: Optimizer, compute: Callable[[], float], *, closure: bool) -> None:
-    """One step on the gradients that `compute` makes, called by the optimizer or before it."""
+    """One step on the gradients of `compute`, which is called by the optimizer or before it."""
     if closure:
         optimizer.step(compute)
     else:

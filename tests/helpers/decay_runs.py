@@ -34,7 +34,7 @@ def make_net(dtype: torch.dtype = torch.float64) -> nn.Sequential:
 def gradients(
     parameters: Sequence[Tensor], steps: int, *, start: int = 0, drift: float = 0.0
 ) -> Iterator[list[Tensor]]:
-    """The gradients of each step: normal noise of several sizes, less `drift` times a fixed direction."""
+    """The gradients of each step: normal noise of several sizes, minus `drift` times a fixed direction."""
     fixed = torch.Generator().manual_seed(99)
     directions = [torch.randn(p.shape, generator=fixed, dtype=torch.float64) for p in parameters]
     for step in range(start, start + steps):
@@ -82,9 +82,7 @@ def run(
     closure: bool = False,
     **asked: Any,
 ) -> list[Tensor]:
-    """The weights of `make_net` after the steps under a regularizer, which acts on every parameter unless told
-    otherwise.
-    """
+    """The weights of `make_net` after the steps under a regularizer, which by default acts on every parameter."""
     model = make_net(dtype)
     optimizer = make(list(model.parameters()))
     if regularizer is not None:
@@ -95,7 +93,7 @@ def run(
 def resumed(
     make: Make, regularizer: str, rates: Sequence[float], cut: int, *, drift: float = 0.0, **asked: Any
 ) -> list[Tensor]:
-    """As `run` in float32, but saved after `cut` steps and gone on with in new objects."""
+    """As `run` in float32, but saved after `cut` steps and resumed in new objects."""
 
     def fresh() -> tuple[nn.Module, Optimizer, Handle]:
         model = make_net(torch.float32)

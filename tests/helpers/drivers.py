@@ -1,4 +1,4 @@
-"""Commands that keep a checkpoint after every step, so that a kill finds one; and killing them at a chosen moment."""
+"""Commands that write a checkpoint after every step, and killing them at a chosen moment."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def kill_when(
     timeout_s: float = 600.0,
     kill: Callable[[int, int], None] = os.killpg,
 ) -> bool:
-    """Start, kill with SIGKILL at the moment `ready` says, the whole group or by os.kill the driver alone; False when
-    it ended before.
+    """Start a command, and kill its process group (or, with os.kill, only the driver) as soon as `ready` is true;
+    returns False if it ended before.
     """
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -1,4 +1,4 @@
-"""Mutations of files: bytes that no program wrote, from a seed; and small sound files to start from."""
+"""Random mutations of files by a seed, and small valid files to start from."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _splice(content: bytes, rng: Rng, other: bytes) -> bytes:
 
 
 def _claim(content: bytes, rng: Rng, _: bytes) -> bytes:
-    """Write a number of two or four bytes somewhere, mostly into the head."""
+    """Write a number of two or four bytes at a random place, mostly into the header."""
     number = HUGE[int(rng.integers(len(HUGE)))]
     order = "<>"[int(rng.integers(2))]
     piece = struct.pack(order + "I", number) if rng.random() < 0.5 else struct.pack(order + "H", number & 0xFFFF)
@@ -76,13 +76,13 @@ MUTATIONS = (_flip, _cut, _splice, _claim)
 
 
 def claiming(content: bytes, width: int, height: int) -> bytes:
-    """A PNG with another size in its head and a checksum that fits."""
+    """A PNG with another size in its header and a valid checksum."""
     head = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
     return content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
 
 
 def mutated_json(values: Any, rng: Rng) -> bytes:
-    """JSON in which one to three values are others, nested deeply, or whose bytes are damaged."""
+    """JSON in which one to three values are replaced or nested deeply, or whose bytes are damaged."""
     values = json.loads(json.dumps(values))
     for _ in range(int(rng.integers(1, 4))):
         _replace(values, rng)
@@ -97,7 +97,7 @@ def mutated_json(values: Any, rng: Rng) -> bytes:
 
 
 def _replace(values: Any, rng: Rng) -> None:
-    """Put a value that is none into a random place. In place."""
+    """Put an invalid value at a random place, in place."""
     while True:
         keys: list[Any] = list(values) if isinstance(values, dict) else list(range(len(values)))
         if not keys:
@@ -114,7 +114,7 @@ def _replace(values: Any, rng: Rng) -> None:
 
 
 def mutated_yaml(text: str, keys: tuple[str, ...], rng: Rng) -> bytes:
-    """YAML with damaged bytes, values of another type, nests or aliases of aliases."""
+    """YAML with damaged bytes, values of another type, deep nesting or aliases of aliases."""
     kind, key = rng.random(), keys[int(rng.integers(len(keys)))]
     if kind < 0.4:
         return mutated(text.encode(), rng)
@@ -130,7 +130,7 @@ def mutated_yaml(text: str, keys: tuple[str, ...], rng: Rng) -> bytes:
 
 
 def alias_bomb(key: str, levels: int) -> str:
-    """Nine times nine times … one list, in a few lines."""
+    """A few lines of aliases that expand to 9^levels values."""
     lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a]"]
     lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]" for n in range(1, levels)]
     return "\n".join([*lines, f"{key}: *x{levels - 1}"])

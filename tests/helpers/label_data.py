@@ -5,6 +5,7 @@ The classes differ in brightness, so a network learns them in an epoch or two.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,17 +74,31 @@ def write_cifar_binary(root: Path, *, train: int = 30, test: int = 12, batches: 
     return root
 
 
-def write_cifar_python(root: Path, *, train: int = 30, test: int = 12, batches: int = 2) -> Path:
+def cifar_python_files(*, train: int = 30, test: int = 12, batches: int = 2) -> dict[str, bytes]:
     """data_batch_*, test_batch and batches.meta with the same content as the binary layout."""
-    root.mkdir(parents=True, exist_ok=True)
     images, labels = bright_images(train)
-    for number, part in enumerate(np.array_split(np.arange(train), batches), start=1):
-        content = python2_batch(f"training batch {number}", labels[part].tolist(), planes_of(images[part]))
-        (root / f"data_batch_{number}").write_bytes(content)
+    files = {
+        f"data_batch_{number}": python2_batch(
+            f"training batch {number}", labels[part].tolist(), planes_of(images[part])
+        )
+        for number, part in enumerate(np.array_split(np.arange(train), batches), start=1)
+    }
     images, labels = bright_images(test, seed=1)
-    (root / "test_batch").write_bytes(python2_batch("testing batch", labels.tolist(), planes_of(images)))
-    (root / "batches.meta").write_bytes(python2_meta(NAMES))
+    files["test_batch"] = python2_batch("testing batch", labels.tolist(), planes_of(images))
+    return {**files, "batches.meta": python2_meta(NAMES)}
+
+
+def write_cifar_python(root: Path) -> Path:
+    """The files of `cifar_python_files`, which are read where their sums are `published_sums()`."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, content in cifar_python_files().items():
+        (root / name).write_bytes(content)
     return root
+
+
+def published_sums() -> dict[str, str]:
+    """The MD5 sums of `cifar_python_files`, to stand in for those of the real files."""
+    return {name: hashlib.md5(content).hexdigest() for name, content in cifar_python_files().items()}  # noqa: S324
 
 
 def _text(text: str | bytes) -> bytes:

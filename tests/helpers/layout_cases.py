@@ -1,4 +1,4 @@
-"""Folders as people bring them, each a few small files: what `init` should make of them is known."""
+"""Small folders in common layouts, with the result that `init` should give."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scene(number: int, classes: int = 2) -> tuple[U8, U8]:
 
 
 def put(path: Path, array: npt.NDArray[np.generic], **options: Any) -> None:
-    """Write an array as its suffix says, and the folders above it."""
+    """Write an array in the format of its suffix, and create the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, array)
@@ -67,7 +67,7 @@ def pairs(
 def coco(
     root: Path, name: str, place: str, *, count: int, start: int = 0, edit: Callable[[Any], object] | None = None
 ) -> None:
-    """Images below `place`, and a COCO file of one square of each of two categories; edit: changes it first."""
+    """Images below `place`, and a COCO file with one square of each of two categories, which `edit` may change."""
     content: dict[str, Any] = {
         "images": [],
         "annotations": [],

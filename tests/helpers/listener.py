@@ -1,4 +1,4 @@
-"""A watcher of runs that remembers how trials ended."""
+"""A watcher of runs that records how trials ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segdecay.workflows.steps import Watcher
 
 @dataclass
 class Listener(Watcher):
-    """Remembers how trials ended."""
+    """Records how trials ended."""
 
     events: list[Event] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ import user_training
 
 
 def slow(setting: Any, fold: Any, seed: int) -> Any:
-    """As `peak`, after a while."""
+    """As `peak`, after a pause."""
     found = user_training.peak(setting, fold, seed)
     time.sleep(0.15)
     return found

@@ -1,4 +1,4 @@
-"""Where the project lies, for tests that read its pages, records and scripts."""
+"""The root of the project, for tests that read its pages, records and scripts."""
 
 from pathlib import Path
 

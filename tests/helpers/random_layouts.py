@@ -1,6 +1,6 @@
-"""Random trees of images and masks whose truth is known; no list of words is shared with what `init` looks for.
+"""Random trees of images and masks whose correct reading is known; their names are not taken from lists of `init`.
 
-Names of folders are drawn from letters, from foreign words, or from usual ones, so that guessing by names alone fails.
+Names of folders are random letters, foreign words or usual words, so that guessing only by names fails.
 """
 
 from __future__ import annotations

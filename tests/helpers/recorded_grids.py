@@ -68,12 +68,12 @@ def write_record(path: Path, matrices: dict[tuple[int, int, int], Any], **change
 
 
 def open_replay(grid: Any, seed: int = 0, number: int = 0, budget: float = np.inf) -> Any:
-    """A repeat of all images in a selector's hands."""
+    """The replay of one repeat, with all images, for a selector."""
     return bench.replaying.Replay(bench.replaying.draw_repeat(grid, seed, number, resample=False), budget)
 
 
 def noiseless(monkeypatch: pytest.MonkeyPatch, name: str = "sharp peak") -> tuple[Any, int]:
-    """A simulated grid with next to no noise, and its best strength."""
+    """A simulated grid with almost no noise, and its best strength."""
     for constant in ("TRIAL_NOISE", "IMAGE_NOISE", "IMAGE_EFFECT"):
         monkeypatch.setattr(bench.surfaces, constant, 1e-4)
     surface = bench.surfaces.Surface(bench.surfaces.SURFACES[name]().curves)

@@ -1,6 +1,6 @@
-"""A headless Chromium for tests of pages, by Playwright: opens files, evaluates scripts, keeps what a page asked for.
+"""A headless Chromium for tests of pages, by Playwright: opens files, evaluates scripts, records requests.
 
-The browser is one that is there (browser.py); nothing is installed here.
+Uses an existing browser (browser.py); nothing is installed here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from playwright.sync_api import Page as Tab
 DEADLINE_MS = 60_000
 DRAWN = "document.documentElement.dataset.drawn !== undefined"
 GRAVE = ("serious", "critical")
-# Texts whose contrast with the ground below them is less than 4.5, as WCAG 2 asks of small text (AA).
+# Texts whose contrast with their background is below 4.5, the limit of WCAG 2 for small text (AA).
 CONTRAST = """
 (() => {
   const light = c => { const v = c / 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; };
@@ -50,7 +50,7 @@ CONTRAST = """
 
 
 class Page:
-    """One open page, and what was heard from it."""
+    """One open page, with its requests and messages."""
 
     def __init__(self, tab: Tab) -> None:
         self.tab = tab
@@ -74,7 +74,7 @@ class Page:
         return self.tab.evaluate(script)
 
     def wait_for(self, script: str) -> None:
-        """Until a JavaScript expression is true; asked again and again, since the page's rules forbid eval."""
+        """Wait until a JavaScript expression is true, by polling, since the page's policy forbids eval."""
         end = time.monotonic() + DEADLINE_MS / 1000
         while not self.evaluate(script):
             if time.monotonic() > end:
@@ -82,7 +82,7 @@ class Page:
             self.tab.wait_for_timeout(20)
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Give the page a window of this size, in CSS pixels, and let its figures follow."""
+        """Resize the window, in CSS pixels, and wait for the figures."""
         self.tab.bring_to_front()
         self.tab.set_viewport_size({"width": width, "height": height})
         self.tab.wait_for_timeout(400)  # plotly follows a resize after a pause
@@ -93,7 +93,7 @@ class Page:
         scheme: Literal["light", "dark"] = "light",
         medium: Literal["screen", "print"] = "screen",
     ) -> None:
-        """Light or dark, screen or print."""
+        """Emulate light or dark mode, screen or print."""
         self.tab.emulate_media(media=medium, color_scheme=scheme)
 
     def poor_contrasts(self) -> list[list[str]]:
@@ -102,7 +102,7 @@ class Page:
         return found
 
     def barriers(self) -> list[str]:
-        """What axe-core finds serious or critical: rule and elements, one a line."""
+        """Serious and critical findings of axe-core: rule and elements, one per line."""
         found = Axe().run(self.tab).response["violations"]
         return [
             f"{rule['id']} ({rule['impact']}): {[node['html'][:120] for node in rule['nodes'][:3]]}"
@@ -111,14 +111,14 @@ class Page:
         ]
 
     def download(self, selector: str) -> tuple[str, str]:
-        """Name and text of the file that a click on a button gives."""
+        """Name and text of the file that a click on a button downloads."""
         with self.tab.expect_download() as waiting:
             self.tab.locator(selector).first.click()
         file: Download = waiting.value
         return file.suggested_filename, Path(file.path()).read_text(encoding="utf-8")
 
     def saved(self, selector: str) -> str:
-        """The text that a click on a button would save: many downloads in a row make a browser ask and wait."""
+        """The text that a click on a button would save; not downloaded, since a browser asks after many downloads."""
         self.evaluate(
             "() => { window.kept = null; HTMLAnchorElement.prototype.click = () => {};"
             " URL.createObjectURL = blob => { blob.text().then(text => { window.kept = text; }); return '#'; };"
@@ -136,7 +136,7 @@ class Page:
 
     def pdf(self, path: Path) -> Path:
         """The page as it prints."""
-        self.tab.emulate_media(media="null")  # or else what was emulated is printed
+        self.tab.emulate_media(media="null")  # otherwise the emulated medium is printed
         self.tab.pdf(path=path, prefer_css_page_size=True)
         return path
 
@@ -163,14 +163,14 @@ class Browser:
         self._driver.stop()
 
     def open_drawn(self, paths: Mapping[str, Path]) -> dict[str, Page]:
-        """Reports by name, each in a page of its own, with all figures drawn."""
+        """Reports by name, each in a separate page, with all figures drawn."""
         found = {name: self.open(path) for name, path in paths.items()}
         for page in found.values():
             page.wait_for(DRAWN)
         return found
 
     def open(self, path: Path, *, width: int = 1400, scripts: bool = True) -> Page:
-        """A new page that shows a file, its load event past."""
+        """A new page that shows a file, after its load event."""
         context = self._browser.new_context(
             viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme="light"
         )

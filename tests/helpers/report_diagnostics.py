@@ -49,7 +49,7 @@ def row_norms(shape: Shape, value: float) -> list[float]:
 
 
 def extra_of(shape: Shape, value: float, *, has_validation: bool) -> dict[str, Any]:
-    """What a trial keeps beside its scores."""
+    """The `extra` of a trial's record."""
     seen = [
         {"name": "down.0.relu", "channels": 8, "dead": 1, "zeros": 0.4},
         {"name": "up.relu", "channels": 24, "dead": 3, "zeros": 0.8},

@@ -1,4 +1,4 @@
-"""Numbers of an invented run: what kind of run it is, its scores and its verdict.json, drawn from a seed."""
+"""Numbers of an invented run: its kind, its scores and its verdict.json, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ optimizer = torch.optim.AdamW(groups, lr=0.008)
 
 @dataclass(frozen=True)
 class Shape:
-    """What kind of run to write."""
+    """The kind of run to write."""
 
     kind: str = "chosen"  # chosen, zero, flat or edge
     has_test: bool = True

@@ -211,7 +211,7 @@ def _write_training(
 
 
 def write_evaluation(folder: Path, classes: tuple[str, ...] = CLASSES, *, of_older_version: bool = False) -> Path:
-    """The folder that `segdecay evaluate` leaves, as docs/evaluation.md says; older ones lack what came later."""
+    """A folder of `segdecay evaluate`, as in docs/evaluation.md; one of an older version lacks newer keys."""
     folder.mkdir(parents=True)
     total = confusions_of(Shape(classes=classes), 1.0, 0).sum(axis=0)
     hit, true, claimed = np.diagonal(total), total.sum(axis=1), total.sum(axis=0)
@@ -306,7 +306,7 @@ def _write_examples(folder: Path, shape: Shape, shown: float, random: np.random.
 
 
 def _scene(random: np.random.Generator) -> Any:
-    """Discs of three classes on background, with a corner that is ignored."""
+    """Discs of three classes on background, with an ignored corner."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     mask = np.zeros(SIZE, np.uint8)
     for index in (1, 2, 3):

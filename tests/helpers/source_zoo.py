@@ -1,4 +1,4 @@
-"""A zoo of data sets as people bring them, each a handful of tiny files: write one, read it, name its findings."""
+"""Tiny data sets in common layouts: write one, read it, get its findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("p1_a", "p1_b", "p2_a", "p2_b", "p3_a", "p3_b")
 
 
 def picture(number: int, bands: int = 3) -> U8:
-    """An image that no other number gives."""
+    """An image that is different for every number."""
     return np.random.default_rng(number).integers(0, 255, (*SIZE, bands), dtype=np.uint8)
 
 
@@ -61,12 +61,12 @@ def spec(root: Path, text: str) -> Path:
 
 
 def findings(root: Path) -> dict[str, Finding]:
-    """What `check` finds, by code."""
+    """The findings of `check`, by code."""
     return {finding.code: finding for finding in _read(root)[1]}
 
 
 def dataset(root: Path) -> Dataset:
-    """The data set, which must be without fault."""
+    """The data set, which must have no fault."""
     found, said = _read(root)
     assert found is not None, said
     return found
@@ -79,7 +79,7 @@ def _read(root: Path) -> tuple[Dataset | None, tuple[Finding, ...]]:
 
 
 def guessed(root: Path) -> str:
-    """What `init --write` writes; the file is there afterwards."""
+    """The text that `init --write` writes; the file remains."""
     text = guess_spec(root).spec_yaml
     spec(root, text)
     return text
@@ -128,7 +128,7 @@ def labelme(root: Path, *, shape: dict[str, Any] | None = None, text: str = "") 
 
 
 def instances(root: Path, text: str = "") -> Path:
-    """One mask file for each of two objects an image."""
+    """One mask file for each of two objects per image."""
     for number, name in enumerate(NAMES):
         save(root / "images" / f"{name}.png", picture(number))
         for label in (1, 2):

@@ -1,4 +1,4 @@
-"""Small networks and steps with which tests of sparsity regularizers work."""
+"""Small networks and training steps for tests of sparsity regularizers."""
 
 from __future__ import annotations
 

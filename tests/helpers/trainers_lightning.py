@@ -32,7 +32,7 @@ class Module(LightningModule):
 
 
 class Adversary(Module):
-    """Two optimizers, stepped by hand, the first with a closure."""
+    """Two optimizers with manual optimization, the first with a closure."""
 
     automatic_optimization = False
 
@@ -56,7 +56,7 @@ class Adversary(Module):
 
 
 class Rates(Callback):
-    """The learning rate of every optimizer step, as it was."""
+    """Records the learning rate of every optimizer step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []

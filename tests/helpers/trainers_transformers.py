@@ -1,4 +1,4 @@
-"""The small net in a model as transformers wants it, its Trainer, and optimizers for it."""
+"""The small net as a model for transformers, its Trainer, and optimizers for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 
 class Segmenter(nn.Module):
-    """The loss inside the model, as transformers wants it."""
+    """A model that returns the loss, as transformers requires."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Unshuffled(Trainer):
 
 
 class Rates(TrainerCallback):
-    """The learning rate of every optimizer step, as it was."""
+    """Records the learning rate of every optimizer step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -63,7 +63,7 @@ class Rates(TrainerCallback):
 
 
 class StopAt(TrainerCallback):
-    """Save and stop, as a run that is cut short."""
+    """Save and stop at a step, like an interrupted run."""
 
     def __init__(self, step: int) -> None:
         self.step = step

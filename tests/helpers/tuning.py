@@ -1,4 +1,4 @@
-"""`segdecay tune` as a user types it, in the test's own process, on data so small that a search takes seconds."""
+"""The command `segdecay tune` in the process of the test, on data so small that a search takes seconds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ for _pair in ("search.resamples=200", "model.width=4", "model.depth=2", "trainin
 
 
 def tune(data: Path, run: Path, grid: Sequence[float], *more: str, workers: int = 0, code: int = 0) -> Said:
-    """What the command over a grid of strengths says; it must end with this exit code."""
+    """The output of the command over a grid of strengths; it must end with this exit code."""
     options = ["--workers", str(workers), "--set", f"search.grid={list(grid)}", *more]
     return call("tune", data, "--out", run, *_QUICK, *options, code=code)

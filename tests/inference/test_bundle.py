@@ -81,7 +81,7 @@ def test_a_newer_schema_asks_for_an_upgrade(bundle: Path) -> None:
 
 HOSTILE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c.update(classes=["one"]), "classes"),
-    (lambda c: c.update(classes=["a", "a"]), "names of classes must differ"),
+    (lambda c: c.update(classes=["a", "a"]), "class names must be distinct"),
     (lambda c: c.update(bands=10**9), "bands"),
     (lambda c: c.update(bands=4), "one number per band"),
     (lambda c: c.update(deviation=[1.0, 0.0, 1.0]), "deviation"),

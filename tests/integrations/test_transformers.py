@@ -266,7 +266,7 @@ def test_a_scheduler_of_another_optimizer_is_refused(tmp_path: Path) -> None:
         build=adamw,
         schedule=lambda _: stranger,
     )
-    with pytest.raises(DecayError, match="ExponentialLR is no scheduler of the trainer's optimizer"):
+    with pytest.raises(DecayError, match="ExponentialLR is not a scheduler of the trainer's optimizer"):
         trainer.train()
 
 

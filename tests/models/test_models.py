@@ -166,7 +166,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"w": _Evil()}))
     torch.save({"w": _Evil()}, tmp_path / "v.pth")
-    for name, why in (("w.pth", "is damaged, or no file of weights"), ("v.pth", r"Python objects \(getattr\)")):
+    for name, why in (("w.pth", "is damaged or not a file of weights"), ("v.pth", r"Python objects \(getattr\)")):
         with pytest.raises(ModelError, match=f"{name} .*{why}.*torch.save\\(model.state_dict") as told:
             load_weights(_unet(), tmp_path / name)
         assert "weights_only" not in str(told.value)  # torch's own advice: to run the file's code all the same

@@ -131,7 +131,7 @@ def test_a_half_written_lease_is_watched_and_then_taken(path: Path) -> None:
 def test_a_driver_that_slept_while_another_took_over_stops(tmp_path: Path, shapes: Path) -> None:
     config: RunConfig = small_config(shapes)
     with (
-        pytest.raises(RunError, match=r"process 1 on other took over .* What is finished is safe"),
+        pytest.raises(RunError, match=r"process 1 on other took over .* Finished results are kept"),
         open_run(tmp_path / "run", config, "tune"),
     ):
         _lose_and_work_on(tmp_path / "run" / ".lease.json")

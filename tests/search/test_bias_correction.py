@@ -138,7 +138,7 @@ def _two_folds(dataset: Dataset) -> FoldPlan:
 def test_two_folds_cannot_be_nested_or_held_out(dataset: Dataset) -> None:
     (fault,) = check_nested(_two_folds(dataset), dataset, allow_missing=False)
     assert "nested needs at least 3 folds" in fault
-    with pytest.raises(DataError, match="holdout sets one fold aside and needs two"):
+    with pytest.raises(DataError, match="holdout holds out one fold and needs two"):
         hold_out(_two_folds(dataset), dataset)
 
 

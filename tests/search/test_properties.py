@@ -129,7 +129,7 @@ def test_fewer_folds_give_a_wider_interval() -> None:
 def test_each_interval_says_of_what_it_is() -> None:
     decision = _decide(_candidates([0.5, 0.7, 0.6], seed=0))
     assert decision.kind == "chosen"
-    of = decision.intervals_of
+    of = decision.evidence["intervals_of"]
     assert of["selection"].startswith("the selected setting")
     assert of["settings.interval"] == "a setting named beforehand"
     shown = decision.settings[1]

@@ -189,7 +189,7 @@ def test_what_cannot_be_shared_is_told_before_any_training(segdecay: Command, sh
 
 def test_devices_are_as_many_as_there_are() -> None:
     assert spread_over(["cuda:0", "cuda:1"], 1) is None
-    with pytest.raises(ConfigError, match=r"--devices 3: 2 can be used here \(cuda:0, cuda:1\)"):
+    with pytest.raises(ConfigError, match=r"--devices 3: only 2 are available \(cuda:0, cuda:1\)"):
         spread_over(["cuda:0", "cuda:1"], 3)
     with pytest.raises(ConfigError, match="--devices takes 1 or more; saw 0"):
         spread_over(["cpu"], 0)

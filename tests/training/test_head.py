@@ -21,7 +21,7 @@ from segdecay.errors import DecayError, ModelError
 from segdecay.training.class_weights import count_examples
 from segdecay.training.head import HeadWeight, RowCap, cap_rows_, head_weights, row_norms
 from segdecay.training.preflight import run_preflight
-from segdecay.workflows.steps import check_names
+from segdecay.workflows.request import check_names
 
 
 @pytest.fixture(autouse=True)

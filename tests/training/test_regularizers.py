@@ -34,7 +34,8 @@ from segdecay.training.setup import TrialTask, strength_of
 from segdecay.utils.files import read_json
 from segdecay.utils.yaml import load_yaml
 from segdecay.workflows.progress import settings_table
-from segdecay.workflows.steps import check_names, paste_of, value_of
+from segdecay.workflows.request import check_names
+from segdecay.workflows.steps import paste_of, value_of
 from segdecay.workflows.train import train
 from segdecay.workflows.tune import Tuned, tune
 
@@ -167,7 +168,7 @@ def test_a_grid_with_infinity_survives_yaml() -> None:
     config = small_config("x", decay={"regularizer": "max_norm"}, search={"grid": [math.inf, 2.0]})
     assert parse_config(load_yaml(to_yaml(config))) == config
     assert to_plain(config)["search"]["grid"] == [math.inf, 2.0]
-    with pytest.raises(ConfigError, match="none below 0"):
+    with pytest.raises(ConfigError, match="each at least 0"):
         small_config("x", search={"grid": [0.0, math.nan]})
 
 

@@ -167,7 +167,7 @@ def test_the_first_trial_without_room_is_the_last_one_tried(
     task, _ = small_task(tmp_path / "0", small_config(shapes))
     events: list[Event] = []
     _refuse(monkeypatch, "curve.jsonl", errno.EDQUOT)
-    with pytest.raises(DiskFullError, match=r"full at .*/0/curve\.jsonl\. .*free some room"):
+    with pytest.raises(DiskFullError, match=r"full at .*/0/curve\.jsonl\. .*free some space"):
         InlineExecutor().run([task, task], events.append)
     assert [event.kind for event in events].count("started") == 1
 

@@ -181,9 +181,9 @@ def one_of(fold: UserFold) -> Any:
 
 
 BAD: dict[str, tuple[Callable[[UserFold], Any], str]] = {
-    "none": (lambda _: None, "NoneType, which is no array"),
+    "none": (lambda _: None, "NoneType, which is not an array"),
     "words": (lambda fold: ["a"] * len(fold.validation), r"shape \(4,\)"),
-    "ragged": (lambda _: [[1], [1, 2]], "list, which is no array"),
+    "ragged": (lambda _: [[1], [1, 2]], "list, which is not an array"),
     "one matrix": (lambda fold: one_of(fold).sum(axis=0), "one matrix of the whole fold"),
     "too few": (lambda fold: one_of(fold)[1:], r"3 images; fold.validation holds 4, so \(4, 2, 2\) is needed"),
     "three classes": (lambda fold: np.zeros((len(fold.validation), 3, 3), int), r"shape \(4, 3, 3\)"),
@@ -303,7 +303,7 @@ def test_described_data_cannot_be_opened(tmp_path: Path) -> None:
         ({"name": "ok", "stronger": "lower", "none": 0.0}, ["none must be inf if lower is stronger"]),
         ({"name": "ok", "stronger": "left"}, ["'higher' or 'lower'; saw 'left'"]),
         ({"name": "", "grid": [-1]}, ["letters", "finite, 0 or more"]),
-        ({"name": "ok", "grid": [1, 1]}, ["different numbers"]),
+        ({"name": "ok", "grid": [1, 1]}, ["distinct numbers"]),
         ({"name": "ok", "grid": 3}, ["a sequence of numbers"]),
         ({"name": "ok", "grid": [math.inf]}, ["finite"]),
     ],

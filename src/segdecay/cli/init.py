@@ -35,7 +35,7 @@ def init(
     if write and path.exists():
         raise DataError(f"{path} exists. Remove it first, or run without --write to see the guess.")
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. init needs one that holds images and masks, or images and labels.")
+        raise DataError(f"{folder} is not a folder. init needs a folder with images and masks, or images and labels.")
     try:
         guess = guess_spec(folder)
     except DataError as question:

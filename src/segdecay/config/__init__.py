@@ -1,1 +1,1 @@
-"""config."""
+"""The configuration schema of runs."""

@@ -1,7 +1,7 @@
-"""What a run is asked to do: strict, from YAML, to YAML.
+"""The configuration of a run: strict pydantic models, read from plain values and written as YAML.
 
-Checks shape and range only; whether a name exists is checked by the package that builds the thing.
-Two runs are the same when this configuration and the data are; workers, device and quiet are not part of it.
+Only types and ranges are checked here; whether a name exists is checked by the package that builds the object.
+The configuration and the data set identify a run; workers, device and quiet are not part of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segdecay.errors import ConfigError, did_you_mean, gather
 
 
 def explain(error: pydantic.ValidationError, allowed_keys: Callable[[tuple[str | int, ...]], list[str]]) -> list[str]:
-    """One plain line a fault: key, what is wrong, what we saw, what is near."""
+    """One line per fault: the key, what is wrong, the value found, and the nearest allowed word."""
     lines = []
     for fault in error.errors():
         path = tuple(fault["loc"])
@@ -54,7 +54,7 @@ class Section(pydantic.BaseModel):
 
 
 class AxisConfig(Section):
-    """What a training of the caller's own is tuned along; none is 0, or inf where lower is stronger."""
+    """The strength axis of a user function; no decay is 0, or inf where lower is stronger."""
 
     name: str
     unit: str = ""
@@ -68,7 +68,7 @@ class AxisConfig(Section):
 
 
 class UserConfig(Section):
-    """A training of the caller's own, in Python (docs/python.md)."""
+    """Training by a user function, in Python (docs/python.md)."""
 
     function: str | None = Field(None, description="name of the function that trains; null: segdecay trains")
 
@@ -78,15 +78,17 @@ def _are_numbers(value: Any) -> bool:
 
 
 class SearchConfig(Section):
-    """Which settings see which folds, and by which rule one of them is taken."""
+    """The strengths, the folds, and the choice between the strengths."""
 
-    grid: tuple[float, ...] | None = Field(None, description="strengths on the axis; null takes the axis' own")
+    grid: tuple[float, ...] | None = Field(
+        None, description="strengths on the axis; null: the default grid of the axis"
+    )
     race: bool = Field(True, description="train only the trials that may change the verdict; false: the whole grid")
     folds: int | None = Field(
-        None, ge=2, le=100, description="null: 5, or as many down to 3 as the groups and classes allow"
+        None, ge=2, le=100, description="null: 5, or 4 or 3 if groups or classes do not allow more"
     )
     method: Literal["groups", "leave-one-group-out", "blocks", "given"] | None = Field(
-        None, description="null: what the data set says"
+        None, description="how folds are made; null: as in dataset.yaml"
     )
     block_gap: int = Field(2, ge=0, description="blocks only: frames left out on each side of a validation block")
     seeds: tuple[int, ...] = (0,)
@@ -94,31 +96,32 @@ class SearchConfig(Section):
     joint: tuple[str, ...] = Field(
         (), description="searched together with the strength: lr, head, encoder, dropout, class_weights (docs/joint.md)"
     )
-    points: int = Field(24, ge=6, le=10_000, description="joint only: settings tried, a third of them at none")
+    points: int = Field(24, ge=6, le=10_000, description="joint only: number of points, a third of them without decay")
     sampler: Literal["tpe", "gp", "qmc", "random"] = Field("tpe", description="joint only: Optuna's sampler")
     ranges: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="joint only: from and to of what is searched; default in docs/joint.md"
+        default_factory=dict, description="joint only: ranges [low, high] by name; defaults in docs/joint.md"
     )
-    criterion: Literal["miou", "worst", "weighted", "classes", "accuracy", "balanced_accuracy"] | None = Field(
+    criterion: str | None = Field(
         None,
-        description="mIoU, the worst class, the mean weighted by pixels, the mean of named classes, the share that is "
-        "right, or the mean recall of the classes; null: miou for masks, balanced_accuracy for labels of images",
+        description="miou, worst (class), weighted (by pixels), classes (the mean of named ones), accuracy (the share "
+        "that is right), or balanced_accuracy (the mean recall of the classes); null: miou for masks, "
+        "balanced_accuracy for labels of images",
     )
     criterion_classes: tuple[str, ...] = Field((), description="names of classes; with criterion: classes only")
     max_class_loss: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="largest loss of IoU (or recall) against none that any class may have; null: no limit",
+        description="largest loss of IoU (or recall) of any class against no decay; null: no limit",
     )
     honest: Literal["bbc-cv", "nested", "holdout"] = Field(
         "bbc-cv",
-        description="the score corrected for selection: computed, by a search without each fold, or on a fold held out",
+        description="the bias-corrected score: computed, by a search without each fold, or on a held-out fold",
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
-    resamples: int = Field(2000, ge=100, le=100_000, description="of the image bootstrap")
-    strict: bool = Field(False, description="warnings about the data are errors")
-    allow_missing: bool = Field(False, description="go on where a class cannot be scored or learned in every fold")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of every interval")
+    resamples: int = Field(2000, ge=100, le=100_000, description="number of bootstrap resamples")
+    strict: bool = Field(False, description="treat warnings about the data as errors")
+    allow_missing: bool = Field(False, description="continue if a class cannot be scored or learned in some folds")
 
     @pydantic.field_validator("ranges", mode="before")
     @classmethod
@@ -136,7 +139,7 @@ class SearchConfig(Section):
     @classmethod
     def _grid_is_sane(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and (len(set(value)) != len(value) or not value or not all(one >= 0 for one in value)):
-            raise ValueError("must be different numbers, none below 0")
+            raise ValueError("must be distinct numbers, each at least 0")
         return value
 
     @pydantic.model_validator(mode="after")
@@ -147,7 +150,7 @@ class SearchConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the data lies and how it is read."""
+    """The data set and its size."""
 
     path: str = Field(description="a folder, a dataset.yaml, digits, cifar10:FOLDER or torchvision:NAME")
     size: Size | None = Field(None, description="resize every image and mask to H, W; null keeps the size of the files")
@@ -166,7 +169,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which network, from which weights."""
+    """The network and its initial weights."""
 
     name: str = Field(
         "unet-tiny",
@@ -178,20 +181,22 @@ class ModelConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="U-Net only: Dropout2d probability, at the two deepest levels")
     encoder: str = Field("resnet18", description="smp only: a timm or smp encoder by name")
     pretrained: bool = Field(False, description="smp only: load the encoder's weights from the hub")
-    weights: str | None = Field(None, description="start from this local .safetensors or .pth (weights only)")
+    weights: str | None = Field(None, description="initial weights: a local .safetensors or .pth file (weights only)")
 
 
 class LossConfig(Section):
-    """The original loss, over the valid pixels (docs/losses.md)."""
+    """The training loss without decay terms, over the valid pixels (docs/losses.md)."""
 
-    name: str = Field("cross_entropy", description="one of docs/losses.md, or a sum as in cross_entropy+dice")
-    options: dict[str, float] = Field(default_factory=dict, description="of the losses named, by option")
-    factors: tuple[Positive, ...] | None = Field(None, description="of the losses in a sum, in order; null: 1 each")
+    name: str = Field("cross_entropy", description="a loss of docs/losses.md, or a sum such as cross_entropy+dice")
+    options: dict[str, float] = Field(default_factory=dict, description="options of the named losses")
+    factors: tuple[Positive, ...] | None = Field(
+        None, description="factors of the losses in a sum, in order; null: 1 each"
+    )
     class_weights: str | tuple[float, ...] = Field(
-        "inverse_sqrt", description="none, median, inverse_sqrt, effective_number, or one number a class in order"
+        "inverse_sqrt", description="none, median, inverse_sqrt, effective_number, or one number per class in order"
     )
     class_weights_count: Literal["images", "components"] = Field(
-        "images", description="effective_number only: what is counted of a class"
+        "images", description="effective_number only: what is counted for a class"
     )
     class_weights_beta: float = Field(0.9999, ge=0, lt=1, description="effective_number only: β")
     logit_adjustment: NonNegative = Field(
@@ -209,12 +214,12 @@ class LossConfig(Section):
         if isinstance(value, str):
             return value
         if not isinstance(value, (list, tuple)) or not all(type(one) in (int, float) for one in value):
-            raise ValueError("must be a name or a list of numbers, one a class")
+            raise ValueError("must be a name or a list of numbers, one per class")
         return tuple(value)
 
 
 class OptimizerConfig(Section):
-    """The rule of the update, without any decay of its own."""
+    """The optimizer, without weight decay."""
 
     name: str = Field("adamw", description="adamw, adam or sgd")
     lr: Positive = Field(0.003, description="peak learning rate")
@@ -228,36 +233,41 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How the learning rate moves over the steps."""
+    """The learning rate over the steps."""
 
     name: str = Field("cosine", description="cosine, poly or constant")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent on a linear rise from 0")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises linearly from 0")
     power: Positive = Field(0.9, description="poly only")
 
 
 class AugmentConfig(Section):
-    """What is drawn anew for every training image; validation and test images are never touched."""
+    """Random changes of training images; validation and test images are not changed."""
 
     crop: Size | Literal["auto"] | None = Field(
         "auto", description="auto crops only where image sizes differ or exceed 512"
     )
     flip: Literal["data", "none", "horizontal", "both"] = Field("data", description="data: what dataset.yaml allows")
     pad: int = Field(
-        0, ge=0, le=256, description="pixels of black around every image, of which a window of its size is cropped"
+        0, ge=0, le=256, description="width of a black border added before a window of the image's size is cropped"
     )
-    degrees: float = Field(0.0, ge=0, le=180, description="largest turn")
+    degrees: float = Field(0.0, ge=0, le=180, description="largest rotation")
     scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size")
-    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, in shares of the side")
-    brightness: float = Field(0.0, ge=0, le=1, description="largest change, in shares of the range")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the side")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest change, as a share of the range")
     contrast: float = Field(0.0, ge=0, lt=1, description="largest relative change")
     class_crops: float = Field(
-        0.0, ge=0, le=1, description="share of the draws made by class: a class, an image with it, a window around it"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the images drawn by class: a class, an image with it, a window around it (docs/rare.md)",
     )
-    copy_paste: float = Field(0.0, ge=0, le=1, description="share of the images that get instances of rare classes")
+    copy_paste: float = Field(
+        0.0, ge=0, le=1, description="share of the images into which instances of rare classes are pasted"
+    )
     copy_paste_classes: tuple[str, ...] = Field(
-        (), description="names; empty: those with fewer training pixels than the median class"
+        (), description="class names; empty: classes with fewer training pixels than the median class"
     )
-    copy_paste_least_px: int = Field(16, ge=1, description="pixels of the smallest instance that is pasted")
+    copy_paste_least_px: int = Field(16, ge=1, description="size in pixels of the smallest pasted instance")
 
     @pydantic.field_validator("crop", "copy_paste_classes", mode="before")
     @classmethod
@@ -266,31 +276,29 @@ class AugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How long and in which portions one trial trains."""
+    """Length, batches and precision of a trial."""
 
     epochs: int = Field(80, ge=1, le=100_000)
     batch_size: int = Field(8, ge=1, le=4096)
-    accumulate: int = Field(1, ge=1, description="micro-batches summed before a step")
-    clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null for none")
+    accumulate: int = Field(1, ge=1, description="micro-batches whose gradients are summed before a step")
+    clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null: no clipping")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    deterministic: bool = Field(True, description="refuse kernels whose result varies from call to call")
+    deterministic: bool = Field(True, description="refuse kernels whose results vary between calls")
 
 
 class DecayConfig(Section):
-    """Which rule, on which parameters, how hard relative to the searched strength."""
+    """The regularizer, its parameter groups, and the multiplier of the strength for each group."""
 
     regularizer: str = Field("decoupled", description="see: segdecay regularizers")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="of the regularizer, see: segdecay regularizers NAME"
+        default_factory=dict, description="options of the regularizer, see: segdecay regularizers NAME"
     )
     groups: dict[str, float] = Field(
         default_factory=dict, description="multiplier of the strength by group; default body 1, head 1, norm 0, bias 0"
     )
-    rules: dict[str, str] = Field(default_factory=dict, description="glob over parameter names: group")
-    head: str | None = Field(None, description="name of the last layer, if it is not found")
-    axis: AxisConfig | None = Field(
-        None, description="of tune(train=function) only: an axis of its own (docs/python.md)"
-    )
+    rules: dict[str, str] = Field(default_factory=dict, description="pattern of parameter names: group")
+    head: str | None = Field(None, description="name of the last layer, if it is not found automatically")
+    axis: AxisConfig | None = Field(None, description="tune(train=function) only: the user's axis (docs/python.md)")
     value: NonNegative | None = Field(None, description="train only: strength on the axis")
     lambda_: NonNegative | None = Field(None, alias="lambda", description="train only: strength as the optimizer's λ")
 
@@ -298,23 +306,23 @@ class DecayConfig(Section):
 
 
 class BalancingConfig(Section):
-    """A second stage of every training, of the head alone, for rare classes (docs/rare.md)."""
+    """A second stage of every trial that trains only the head, for rare classes (docs/rare.md)."""
 
-    epochs: int = Field(0, ge=0, le=100_000, description="of the second stage, after training.epochs; 0 is off")
+    epochs: int = Field(0, ge=0, le=100_000, description="epochs of the second stage, after training.epochs; 0: off")
     beta: float = Field(0.9999, ge=0, lt=1, description="β of the class-balanced loss; 0 weighs all classes alike")
-    count: Literal["images", "components"] = Field("images", description="what the loss counts of a class")
+    count: Literal["images", "components"] = Field("images", description="what is counted for a class")
     decay: NonNegative = Field(0.1, description="λ on the head's weights: they are multiplied by 1 − lr·λ every step")
     lr: Positive | None = Field(None, description="peak learning rate; null takes optimizer.lr")
     max_norm_share: float | None = Field(
         0.1,
         ge=0,
         le=1,
-        description="cap of row norms, from the smallest (0) to the largest (1) at its start; null: none",
+        description="cap of the head's row norms, from the smallest (0) to the largest (1) at the start; null: no cap",
     )
 
 
 class RunConfig(Section):
-    """Everything that makes a run what it is."""
+    """The complete configuration of a run."""
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -334,19 +342,19 @@ STRENGTHS = 3
 
 
 class CompareSection(Section):
-    """Which arms, and how hard each is tuned: the same for all."""
+    """The compared arms and the strengths tried for each; every arm gets the same number."""
 
     arms: tuple[str, ...] = Field(("none", "decoupled"), min_length=1, description="see: segdecay compare --help")
-    strengths: int = Field(STRENGTHS, ge=1, le=50, description="tried of every arm beside none, in every fold")
+    strengths: int = Field(STRENGTHS, ge=1, le=50, description="strengths tried per arm beside no decay, in every fold")
     grids: dict[str, tuple[float, ...]] = Field(
-        default_factory=dict, description="by arm: so many strengths of your own in place of the default ones"
+        default_factory=dict, description="by arm: as many strengths, in place of the default ones"
     )
 
     @pydantic.field_validator("arms", mode="before")
     @classmethod
     def _tuple_from_list(cls, value: Any) -> Any:
         if isinstance(value, list | tuple) and not value:
-            raise ValueError("no arm is named; name at least one beside none")
+            raise ValueError("no arm is named; name at least one besides none")
         return tuple(value) if isinstance(value, list) else value
 
     @pydantic.field_validator("grids", mode="before")
@@ -358,18 +366,18 @@ class CompareSection(Section):
 
 
 class CompareConfig(RunConfig):
-    """A run's configuration with what is compared; everything else is the same for all arms."""
+    """The configuration of a comparison: a run's configuration, the same for all arms, and the section `compare`."""
 
     compare: CompareSection = CompareSection()
 
     @property
     def shared(self) -> RunConfig:
-        """What all arms share, as a training takes it."""
+        """The configuration that all arms share."""
         return RunConfig.model_construct(**{name: getattr(self, name) for name in RunConfig.model_fields})
 
 
 def _allowed_keys(path: tuple[str | int, ...], root: type[pydantic.BaseModel] = RunConfig) -> list[str]:
-    """The keys that stand beside a misspelt one."""
+    """The keys that are allowed in the section of an unknown key."""
     section = root
     for part in path[:-1]:
         annotation = section.model_fields[str(part)].annotation

@@ -1,4 +1,4 @@
-"""Files to arrays: checked, split without leaks, decoded once, augmented in pairs."""
+"""Read, check, split, cache and augment images with their masks or labels."""
 
 from segdecay.data.dataset import IGNORE, Dataset, Item, open_dataset
 from segdecay.data.loading import load_dataset, task_of

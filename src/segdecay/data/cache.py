@@ -175,7 +175,7 @@ def remove_abandoned(cache: Path) -> None:
 
 
 VARIABLE = "SEGDECAY_CACHE"
-LAYOUT = 2  # raise it when the files in a cache folder, how pixels are made, or what is checked, change
+LAYOUT = 3  # raise it when the files in a cache folder, how pixels are made, or what is checked, change
 STEPS = 64  # of the limit: room is made so much at a time, so that the cache is not listed for every image
 
 

@@ -1,7 +1,7 @@
-"""The data set as everything downstream sees it: decoded uint8 arrays in one folder, memory-mapped.
+"""The decoded data set: uint8 arrays of images and masks in a cache folder, memory-mapped.
 
-A cache folder holds images.u8, masks.u8 and dataset.json. Opening is cheap, so every worker opens its own and all share
-the same pages.
+A cache folder holds images.u8, masks.u8 and dataset.json. Every worker opens the folder itself, which is cheap, and all
+share the same memory pages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Part = Literal["train", "val", "test"]
 
 IGNORE = 255  # value of ignored pixels in every decoded mask
 MOST_CLASSES = 255  # class indices are 0-254, since 255 is IGNORE
-POOL: tuple[Part, ...] = ("train", "val")  # cross-validation uses these; "test" is never touched before the verdict
+POOL: tuple[Part, ...] = ("train", "val")  # for cross-validation; "test" is not used before the verdict
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Item:
     name: str  # relative stem, unique in the data set
     part: Part
     group: str
-    fold: int | None  # only where the data set gives folds
+    fold: int | None  # only if the data set gives folds
     height: int
     width: int
     sha256: str  # of the image's and the mask's content
@@ -53,8 +53,8 @@ class Dataset:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     bands: int
-    flip: str  # "none", "horizontal" or "both": mirrorings that keep labels true
-    fold_method: str  # "groups", "blocks" or "given": what the data set asks for
+    flip: str  # "none", "horizontal" or "both": mirroring under which labels stay correct
+    fold_method: str  # "groups", "blocks" or "given", as in dataset.yaml
     fingerprint: str  # sha256 over classes, how files are read, size and every item
     root: Path  # cache folder
     items: tuple[Item, ...]
@@ -68,7 +68,7 @@ class Dataset:
 
     @property
     def excluded(self) -> tuple[int, ...]:
-        """Indices of the classes that no mean over classes counts."""
+        """Indices of the classes that are left out of means over classes."""
         return tuple(self.classes.index(name) for name in self.exclude_from_mean)
 
     @cached_property
@@ -104,7 +104,7 @@ class Dataset:
         return tuple(index for index, item in enumerate(self.items) if item.part in names)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels to another process as its folder, never as its pixels."""
+        """Sent to another process as the path of its folder, without pixels."""
         return open_dataset, (self.root,)
 
 
@@ -115,7 +115,7 @@ def pixel_starts(items: tuple[Item, ...]) -> I64:
 
 
 def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
-    """The values of dataset.json: everything but the folder it lies in."""
+    """The values of dataset.json: everything except the path of its folder."""
     return {
         item.name: getattr(dataset, item.name)
         for item in fields(Dataset)
@@ -143,7 +143,7 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
 
 
 def open_dataset(root: Path) -> Dataset:
-    """The data set that lies decoded in a cache folder, which stays there as long as somebody holds the data set.
+    """Open the decoded data set in a cache folder; the folder is not removed while the data set is in use.
 
     Raises:
         DataError: the folder is missing, unfinished or damaged.
@@ -158,11 +158,11 @@ def open_dataset(root: Path) -> Dataset:
             seen = (root / name).stat().st_size
             if seen != expected:
                 raise DataError(
-                    f"{root / name} holds {seen} bytes instead of {expected}. Delete {root}: it is rebuilt."
+                    f"{root / name} holds {seen} bytes instead of {expected}. Delete {root}: it will be rebuilt."
                 )
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         end_lease(lease)
-        raise DataError(f"{root} holds no decoded data set ({error}). Delete it: it is rebuilt.") from error
+        raise DataError(f"{root} holds no decoded data set ({error}). Delete it: it will be rebuilt.") from error
     except DataError:
         end_lease(lease)
         raise

@@ -1,7 +1,4 @@
-"""From DATA to a checked, decoded data set: source → every file read and checked → the cache → `Dataset`.
-
-The one place where the steps stand in order.
-"""
+"""Load a data set: find its source, read and check every file, write the cache, open it as `Dataset`."""
 
 from __future__ import annotations
 
@@ -48,19 +45,19 @@ Watch = Callable[[int, int | None], None]
 def load_dataset(
     config: DataConfig, *, cache: Path | None = None, cache_limit: int | None = None
 ) -> tuple[Dataset, CheckReport]:
-    """The data set that a configuration names, checked and decoded, and what the checks found.
+    """The checked and decoded data set of a configuration, and the findings of the checks.
 
     cache: folder for decoded data; None takes $SEGDECAY_CACHE, else the user's cache folder.
-    cache_limit: bytes that all decoded data there may take; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB.
+    cache_limit: largest size in bytes of all decoded data there; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB.
 
     Raises:
-        DataError: DATA does not exist, the cache cannot be written or is too small, or listing everything that is wrong
-            with the files.
+        DataError: DATA does not exist, the cache cannot be written or is too small, or files have faults; all are
+            listed.
         ConfigError: dataset.yaml or classes.txt is not valid.
     """
     dataset, report = read_dataset(config, cache=cache, cache_limit=cache_limit)
     wrong = [finding.message for finding in report.of_level("wrong")]
-    if wrong:  # whoever mends these sees what else there is
+    if wrong:  # the error lists the warnings too
         wrong += [f"warning: {finding.message}" for finding in report.of_level("warning")]
     gather(DataError, wrong, headline=f"{config.path} cannot be used:" if wrong else "")
     if dataset is None:
@@ -69,20 +66,20 @@ def load_dataset(
 
 
 def task_of(config: DataConfig) -> Task:
-    """What a data set's labels are of, found without decoding.
+    """The task of a data set, found without decoding files.
 
     Raises:
-        DataError, ConfigError: as `load_dataset`, faults of files apart.
+        DataError, ConfigError: as `load_dataset`, except for faults of files.
     """
     return known_source(config).facts.task
 
 
 def known_source(config: DataConfig) -> Source:
-    """The source that a configuration names; a folder that says nothing of itself is refused with what `init` says.
+    """The source of a configuration; the error for a folder without a dataset.yaml contains the answer of `init`.
 
     Raises:
-        DoubtError: nothing says how the folder is to be read, and it has several readings.
-        DataError, ConfigError: as `load_dataset`, faults of files apart.
+        DoubtError: there is no dataset.yaml, and the folder has several possible readings.
+        DataError, ConfigError: as `load_dataset`, except for faults of files.
     """
     try:
         return build_source(config)
@@ -108,13 +105,13 @@ def read_dataset(
     watch: Watch | None = None,
     source: Source | None = None,
 ) -> tuple[Dataset | None, CheckReport]:
-    """As `load_dataset`, but faults of files are only reported: the data set is None when anything is wrong.
+    """As `load_dataset`, but faults of files are only reported: the data set is None if there are any.
 
-    watch: told how many pairs were read and how many there are, None where nobody knows. source: read in place of what
-    the configuration names.
+    watch: called with the number of pairs read and of all pairs, or None if unknown. source: replaces that of the
+    configuration.
 
     Raises:
-        DataError, ConfigError: as `load_dataset`, faults of files apart.
+        DataError, ConfigError: as `load_dataset`, except for faults of files.
     """
     source = known_source(config) if source is None else source
     folder = caching.folder_of(cache or caching.default_cache(), source.facts.name, source.key(), config.size)
@@ -125,7 +122,7 @@ def read_dataset(
 def _build(
     source: Source, config: DataConfig, folder: Path, cache_limit: int | None, watch: Watch | None
 ) -> tuple[Dataset | None, CheckReport]:
-    """Read every file once: check it, and write it into the cache as long as nothing is wrong."""
+    """Read and check every file once, and write it to the cache as long as there is no fault."""
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
@@ -169,7 +166,7 @@ def _build(
 
 
 def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sample:
-    """The sample, measured as it was read, in the size asked for."""
+    """The sample in the configured size, with measurements of the original."""
     sample = measured(sample)
     if size is None:
         return sample
@@ -179,7 +176,7 @@ def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sa
 
 def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, contents: list[Content]) -> CheckReport:
     findings = [*notebook.summary(), *check_parts(items)]
-    if notebook.is_clean:  # otherwise masks are not what they should be, and these would only repeat it
+    if notebook.is_clean:  # otherwise these findings would only repeat faults of masks
         findings += check_classes(facts.classes, counts, items, facts.task)
         if facts.task == "segmentation":
             findings += check_handfuls(facts.classes, counts, items)
@@ -191,8 +188,8 @@ def _report(facts: Facts, notebook: Notebook, items: list[Item], counts: I64, co
 
 
 def _fingerprint(facts: Facts, config: DataConfig, items: list[Item]) -> str:
-    """sha256 over whatever changes what a training sees; names of the set and colours of classes do not."""
+    """sha256 over everything that affects a training; the name of the set and the colours of classes do not."""
     rows = [[item.name, item.part, item.group, item.fold, item.sha256] for item in items]
     parts = [facts.classes, facts.reading, facts.flip, facts.fold_method, config.size, rows]
-    parts += [facts.task] if facts.task == "classification" else []  # runs of before have fingerprints without it
+    parts += [facts.task] if facts.task == "classification" else []  # fingerprints of older runs lack it
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

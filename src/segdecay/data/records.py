@@ -1,4 +1,4 @@
-"""data.json and folds.json: what a run keeps of its data and of its folds."""
+"""The records of a run's data and folds: data.json and folds.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Colour = tuple[Byte, Byte, Byte]
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The data of a run; `images` counts them by part."""
+    """The data of a run; `images` is the number of images by part."""
 
     name: str
     classes: tuple[str, ...]
@@ -44,7 +44,7 @@ class FoldNames:
 
 @dataclass(frozen=True)
 class FoldsRecord:
-    """The folds of a run; the table counts validation pixels, a row a class and a column a fold."""
+    """The folds of a run; `table` counts validation pixels, one row per class and one column per fold."""
 
     method: str
     fingerprint: str
@@ -55,7 +55,7 @@ class FoldsRecord:
 
 
 def data_record(dataset: Dataset, checks: CheckReport) -> DataRecord:
-    """What data.json keeps of a data set and of what was found while it was read."""
+    """The content of data.json: the data set and the findings of its checks."""
     return DataRecord(
         name=dataset.name,
         classes=tuple(dataset.classes),
@@ -71,7 +71,7 @@ def data_record(dataset: Dataset, checks: CheckReport) -> DataRecord:
 
 
 def folds_record(plan: FoldPlan, dataset: Dataset) -> FoldsRecord:
-    """What folds.json keeps of a plan: images by name, so that the file stays readable and checkable."""
+    """The content of folds.json: images by name, so that people can read and check the file."""
     return FoldsRecord(
         method=plan.method,
         fingerprint=plan.fingerprint,

@@ -1,4 +1,4 @@
-"""dataset.yaml: what a folder's files mean. Strict: an unknown key or value is refused with the nearest allowed one."""
+"""The keys of dataset.yaml, which describes the files of a data folder. Unknown keys and values are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segdecay.errors import ConfigError, did_you_mean, gather, unknown
 from segdecay.utils.yaml import load_mapping
 
 SPEC_NAMES = ("dataset.yaml", "dataset.yml")
-LARGEST = 1 << 64  # of a whole number that stands for a pixel's value
+LARGEST = 1 << 64  # bound of a whole number that is a pixel's value
 UNQUOTED = "a colour needs quotes in YAML, '#ff0000': road, since an unquoted # starts a comment"
 
 
@@ -31,8 +31,8 @@ class DatasetSpec(Section):
     """The keys of dataset.yaml."""
 
     name: str | None = Field(None, description="shown in reports; the folder's name otherwise")
-    classes: tuple[str, ...] | None = Field(None, description="names in the order of their indices; else classes.txt")
-    task: Task = Field("segmentation", description="classification: one label an image, no masks")
+    classes: tuple[str, ...] | None = Field(None, description="names in the order of their indices; null: classes.txt")
+    task: Task = Field("segmentation", description="classification: one label per image, no masks")
     labels: str = Field(
         "folders",
         description="classification only: folders (images/CLASS/…), cifar10, or a CSV with columns name, label",
@@ -43,19 +43,21 @@ class DatasetSpec(Section):
     )
     ignore: tuple[int | str, ...] = Field((), description="pixel values (or colours) that are not labelled")
     exclude_from_mean: tuple[str, ...] = Field(
-        (), description="classes that are trained and scored as the others, and left out of every mean over classes"
+        (), description="classes that are trained and scored, but left out of every mean over classes"
     )
     layout: str = Field("folders", description="folders, table, coco, voc, labelme or parts: see docs/sources.md")
     images: str = Field("images", description="a folder, or a template: {site}/{stem}_rgb.jpg")
     masks: str = Field("masks", description="a folder, or a template with the fields of images")
-    annotations: str | None = Field(None, description="the table, the COCO JSON ({split} may stand in it), a folder")
-    columns: dict[str, str] = Field(default_factory=dict, description="table only: image, mask, … : its column there")
+    annotations: str | None = Field(None, description="the table, the COCO JSON (may contain {split}), or a folder")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="table only: name of the column of image, mask, …"
+    )
     names: dict[str, str | None] = Field(
-        default_factory=dict, description="name of a category or label: class, or null for ignored"
+        default_factory=dict, description="name of a category or label: class, or null to ignore it"
     )
     background: str | None = Field(None, description="class of pixels that no annotation covers; null: ignored")
     overlap: Literal["large first", "file order"] = Field(
-        "large first", description="in which order annotations are drawn; the later one is on top"
+        "large first", description="the order in which annotations are drawn; later ones cover earlier ones"
     )
     invert: bool = Field(False, description="parts only: an object is where its mask is 0")
     mask_suffix: str = Field("", description="a mask's stem is its image's stem + this")
@@ -64,27 +66,29 @@ class DatasetSpec(Section):
         None, description="regular expression over the stem; its one (group) is the group"
     )
     folds: Literal["groups", "leave-one-group-out", "blocks", "given"] = "groups"
-    flip: Literal["none", "horizontal", "both"] = Field("horizontal", description="mirrorings that keep labels true")
-    exif: Literal["apply", "ignore"] = Field("apply", description="turn images as their EXIF orientation says")
-    bands: tuple[int, ...] | None = Field(None, description="which bands of the images are used, from 0")
+    flip: Literal["none", "horizontal", "both"] = Field(
+        "horizontal", description="mirroring under which labels stay correct"
+    )
+    exif: Literal["apply", "ignore"] = Field("apply", description="rotate and mirror images by their EXIF orientation")
+    bands: tuple[int, ...] | None = Field(None, description="the bands of the images to use, from 0")
     scale: Literal["percentile"] | dict[Literal["max"], float] | None = Field(
         None, description="more than 8 bits: percentile (of each image), or {max: the value that becomes white}"
     )
-    nodata: float | None = Field(None, description="value of pixels without data; .nan for NaN alone")
+    nodata: float | None = Field(None, description="value of pixels without data; .nan: only NaN")
     palette: dict[str, str] = Field(default_factory=dict, description="class name: '#rrggbb'")
-    other: str | None = Field(None, description="class of mask values that nothing else claims: numbered objects")
+    other: str | None = Field(None, description="class of all mask values without a class, as for numbered objects")
     threshold: float | None = Field(
-        None, description="masks of probabilities or of grey: from here on a pixel is of the second of two classes"
+        None, description="grey or probability masks: from this value on a pixel is of the second of two classes"
     )
-    one_hot: bool = Field(False, description="a mask's bands are the classes, in their order; the largest counts")
+    one_hot: bool = Field(False, description="each band of a mask is a class, in order; the largest value decides")
     pages: Literal["frames", "bands"] | None = Field(
         None, description="TIFF: frames (each page an image with its mask), or bands (the pages of one image)"
     )
     transparent: str | None = Field(None, description="class of mask pixels with alpha 0; null: ignored")
     resize_masks: bool = Field(
-        False, description="a mask of its image's aspect ratio takes its size, by nearest neighbour"
+        False, description="resize a mask to its image, by nearest neighbour, if their aspect ratios agree"
     )
-    grey_as_rgb: bool = Field(False, description="grey images beside RGB become RGB with three equal bands")
+    grey_as_rgb: bool = Field(False, description="if some images are RGB, grey ones become RGB with three equal bands")
     attribute: str | None = Field(None, description="via only: the attribute of regions that names their class")
 
     @pydantic.field_validator("classes", "bands", "exclude_from_mean", mode="before")
@@ -98,7 +102,7 @@ class DatasetSpec(Section):
         if isinstance(value, dict):
             return {k: float(v) if type(v) is int and abs(v) <= LARGEST else v for k, v in value.items()}
         if type(value) is int and abs(value) > LARGEST:
-            raise ValueError("is too large for a number of a pixel")
+            raise ValueError("is too large for a pixel value")
         return float(value) if type(value) is int or value == "nan" else value
 
     @pydantic.field_validator("scale")
@@ -154,7 +158,7 @@ class DatasetSpec(Section):
     @classmethod
     def _bands_are_sane(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is not None and (not value or len(set(value)) < len(value) or min(value) < 0):
-            raise ValueError("must be different band numbers, counted from 0")
+            raise ValueError("must be distinct band numbers, counted from 0")
         return value
 
     @pydantic.field_validator("images", "masks", "labels", "annotations")
@@ -170,14 +174,14 @@ class DatasetSpec(Section):
         try:
             compiled = re.compile(value)
         except re.error as error:
-            raise ValueError(f"is no regular expression ({error})") from error
+            raise ValueError(f"is not a regular expression ({error})") from error
         if compiled.groups != 1:
             raise ValueError("needs exactly one (capture), the group's name; for text before _: ^([^_]+)_")
         return value
 
 
 def validate_classes(names: tuple[str, ...]) -> None:
-    """Refuse class lists that no mask of 8 bits can hold.
+    """Refuse class lists that an 8-bit mask cannot hold.
 
     Raises:
         ValueError: fewer than two, more than 255, an empty or a repeated name.
@@ -197,7 +201,7 @@ def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
     """The checked content of a dataset.yaml; `source` names the file in messages.
 
     Raises:
-        ConfigError: not YAML, or listing every unknown key and every value that is not allowed.
+        ConfigError: the text is not YAML, or has unknown keys or values that are not allowed; all are listed.
     """
     values = load_mapping(text, source)
     try:
@@ -238,10 +242,10 @@ def read_spec(path: Path) -> DatasetSpec:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The names in a classes.txt, one a line, line 1 = index 0.
+    """The names in a classes.txt, one per line, line 1 = index 0.
 
     Raises:
-        ConfigError: unreadable, or a list that no mask can hold.
+        ConfigError: the file cannot be read, or `validate_classes` refuses its names.
     """
     lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
     try:
@@ -252,10 +256,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
-    """Class names from `classes`, else classes.txt, else as `values` or `colors` name them; () when nothing does.
+    """Class names from `classes`, else from classes.txt, else from `values` or `colors`; () if there are none.
 
     Raises:
-        ConfigError: `values`, `colors` or `palette` name a class that is not there.
+        ConfigError: `values`, `colors` or `palette` name a class that does not exist.
     """
     said = [*spec.values.values(), *spec.colors.values(), *(name for name in (spec.other,) if name is not None)]
     named = tuple(dict.fromkeys(said))
@@ -286,23 +290,23 @@ def class_names(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
         if classes and name not in classes
     ]
     if classes and set(classes) <= set(spec.exclude_from_mean):
-        faults.append("dataset.yaml, exclude_from_mean: every class is listed, which leaves nothing to take a mean of.")
+        faults.append("dataset.yaml, exclude_from_mean: every class is listed, so that no class is left for the means.")
     gather(ConfigError, faults)
     return classes
 
 
 def class_palette(spec: DatasetSpec, classes: tuple[str, ...]) -> tuple[Colour, ...]:
-    """One colour a class: from `palette`, else from `colors`, else the default one."""
+    """One colour per class: from `palette`, else from `colors`, else the default colour."""
     given = {name: parse_colour(colour) for colour, name in reversed(spec.colors.items())}
     given |= {name: parse_colour(colour) for name, colour in spec.palette.items()}
     return tuple(given.get(name, colour) for name, colour in zip(classes, default_palette(len(classes)), strict=True))
 
 
-LABELS = ("folders", "cifar10")  # where labels of images come from, beside a table
+LABELS = ("folders", "cifar10")  # sources of image labels other than a table
 OF_FILES = ("other", "threshold", "one_hot", "transparent", "resize_masks")  # keys of masks that are files
 OF_MASKS = ("layout", "masks", "mask_suffix", "values", "colors", "ignore", *OF_FILES, "pages")
 DRAWN = ("coco", "labelme", "parts", "via", "yolo")
-OF_LAYOUTS = {  # keys that only some layouts read; a layout of somebody else reads what it likes
+OF_LAYOUTS = {  # keys that only some of our layouts read; layouts of other packages may read any
     "annotations": ("table", "coco", "labelme", "via", "yolo"),
     "columns": ("table",),
     "names": tuple(layout for layout in DRAWN if layout != "yolo"),
@@ -318,7 +322,7 @@ KNOWN_LAYOUTS = ("folders", "table", "coco", "voc", "labelme", "parts", "via", "
 
 
 def conflicts_of(spec: DatasetSpec) -> list[str]:
-    """One line for every two keys that exclude each other."""
+    """One line for every pair of keys that exclude each other."""
     lines = []
     if spec.values and spec.colors:
         lines.append("values and colors exclude each other: masks hold class numbers or colours.")
@@ -340,11 +344,13 @@ def conflicts_of(spec: DatasetSpec) -> list[str]:
     given = spec.model_fields_set
     if spec.task == "classification":
         lines += [
-            f"{key} speaks of masks, and task: classification has none; remove it." for key in OF_MASKS if key in given
+            f"{key} is about masks, but task: classification has no masks; remove it."
+            for key in OF_MASKS
+            if key in given
         ]
         if spec.labels not in LABELS and not spec.labels.lower().endswith(".csv"):
             lines.append(
-                f"labels: '{spec.labels}' is no place of labels; allowed: {', '.join(LABELS)}, or a CSV file with "
+                f"labels: '{spec.labels}' is not a source of labels; allowed: {', '.join(LABELS)}, or a CSV file with "
                 f"columns name and label.{did_you_mean(spec.labels, LABELS)}"
             )
     elif "labels" in given:
@@ -361,7 +367,7 @@ def _conflicts_of_layout(spec: DatasetSpec) -> list[str]:
     if spec.layout == "folders" and is_template(spec.images) != is_template(spec.masks):
         lines.append("images and masks are both folders, or both templates with the same {fields}.")
     if "{group}" in spec.images and (spec.groups or spec.group_pattern):
-        lines.append("images has a {group}, so groups and group_pattern say it twice; keep one.")
+        lines.append("images has a {group}, so groups or group_pattern would name groups twice; keep one.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Data that only their owner can read: names, groups and classes, enough to make folds without decoding a file."""
+"""Description of data that only the user's code reads: names, groups and classes, from which folds are made."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class UserData:
-    """A description of images that the caller's own training reads.
+    """A description of images that a user function reads.
 
     Attributes:
-        names: of the N images, all different.
+        names: of the N images, all distinct.
         classes: names of the C classes, in the order of rows and columns of a confusion matrix.
-        groups: of every image, N names: images of a group are never in training and validation at once. Default: each
-            image is a group of its own.
-        counts: true pixels of every class in every image, (N, C): folds are balanced by them, and a class that a fold
-            could not score is told. Default: folds are balanced by images alone.
+        groups: of every image, N names; a group is never split between training and validation. Default: every image is
+            its own group.
+        counts: true pixels of every class in every image, (N, C), by which folds are balanced and classes that a fold
+            cannot score are reported. Default: folds are balanced only by the number of images.
         parts: of every image, N of "train", "val" (with train in the folds) or "test". Default: all are "train".
         name: of the data set.
 
     Raises:
-        DataError: naming all faults.
+        DataError: lists all faults.
 
     Example:
         >>> data = UserData(["a", "b", "c"], ["sky", "tree"], groups=["north", "north", "south"])
@@ -75,7 +75,7 @@ class UserData:
         for word, values in (("names", self.names), ("classes", classes)):
             twice = [value for value, count in Counter(map(str, values)).items() if count > 1]
             if twice:
-                faults.append(f"{word}: {', '.join(twice[:SHOWN])} occurs more than once; each must be different.")
+                faults.append(f"{word}: {', '.join(twice[:SHOWN])} occurs more than once; names must be distinct.")
         if not n:
             faults.append("names: no image is named.")
         if not 2 <= len(classes) <= MOST_CLASSES:
@@ -97,10 +97,10 @@ class UserData:
         return ["counts: pixels are 0 or more; saw negative ones."] if values.size and int(values.min()) < 0 else []
 
     def dataset(self, root: Path) -> tuple[Dataset, CheckReport]:
-        """As the rest sees it: items without pixels. root: the run's folder; nothing is read from it.
+        """The data set with items but without pixels. root: the run's folder; nothing is read from it.
 
         Raises:
-            DataError: no image to train on.
+            DataError: there is no image for training.
         """
         counts = np.ones((len(self.names), len(self.classes)), np.int64) if self.counts is None else self.counts
         rows = np.asarray(counts, dtype=np.int64)

@@ -1,7 +1,4 @@
-"""Axes: what a regularizer on an optimizer is tuned along, and how a value on it becomes the optimizer's λ and back.
-
-Pure arithmetic.
-"""
+"""Axes along which the strength of a regularizer is tuned, and the conversion of their values to the optimizer's λ."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ LAMBDA_GRID = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 
 @dataclass(frozen=True)
 class Coupling:
-    """How a penalty in the gradient passes through SGD's momentum buffer."""
+    """The settings of SGD's momentum buffer, through which a penalty in the gradient passes."""
 
     momentum: float = 0.0
     dampening: float = 0.0
@@ -26,7 +23,7 @@ class Coupling:
 
     @property
     def gain(self) -> float:
-        """What a constant gradient is multiplied by in the long run: (1 − dampening)/(1 − μ).
+        """The factor on a constant gradient in the long run: (1 − dampening)/(1 − μ).
 
         >>> round(Coupling(momentum=0.9).gain, 6)
         10.0
@@ -36,12 +33,12 @@ class Coupling:
 
 @dataclass(frozen=True)
 class StrengthAxis:
-    """What a regularizer on an optimizer is tuned along.
+    """The axis along which a regularizer is tuned under an optimizer.
 
     `exact` says whether D is exact (decoupled) or first order (coupled L2 under SGD, valid while η·λ is far below
-    (1−√μ)²: see `check_first_order`). On the axis `lambda` there is no D, and `reason` says why. Names: total_decay,
-    lambda; relative_shrinkage, Σ η·λ over the median initial size of what is shrunk, which `with_size` must give before
-    it has a λ; and axes without any λ, such as max_norm, whose value is what `attach` takes.
+    (1−√μ)²: see `check_first_order`). Names: total_decay; lambda, where there is no D and `reason` says why;
+    relative_shrinkage, Σ η·λ over the median initial size of the shrunk weights, which `with_size` must set before
+    there is a λ; and axes without λ, such as max_norm, whose value is passed to `attach` as it is.
     """
 
     name: str
@@ -56,15 +53,15 @@ class StrengthAxis:
     has_lambda: bool = True
     size: float | None = None  # relative_shrinkage only
     square: bool = False  # the weight is multiplied by 1 − (η²/η_max)·λ instead of 1 − η·λ
-    peak_lr: float | None = None  # η_max, where it is not the largest of the rates given
-    below: float = math.inf  # every value is below it
+    peak_lr: float | None = None  # η_max, if it is not the largest of the given rates
+    below: float = math.inf  # upper bound of the values, exclusive
 
     def with_size(self, size: float | None) -> StrengthAxis:
-        """The axis for weights of this median size; unchanged where sizes play no part."""
+        """The axis for weights of this median size; unchanged if it does not depend on sizes."""
         return replace(self, size=size) if self.name == "relative_shrinkage" else self
 
     def to_strength(self, value: float, learning_rates: Sequence[float]) -> float:
-        """What `attach` takes for a value on this axis: λ, or the value itself where there is no λ.
+        """The strength for `attach` of a value on this axis: λ, or the value itself if there is no λ.
 
         Raises:
             DecayError: as `to_lambda`.
@@ -75,10 +72,10 @@ class StrengthAxis:
         return value
 
     def validate(self, value: float) -> None:
-        """Raises DecayError unless a value is on this axis: 0 or more; above 0 or inf where lower is stronger."""
+        """Raise DecayError unless a value is on this axis: 0 or more; if lower is stronger, above 0 or inf."""
         if self.stronger == "lower":
             if math.isnan(value) or value <= 0:
-                raise DecayError(f"{self.name} must be above 0; saw {value:g}. {self.none:g} means none.")
+                raise DecayError(f"{self.name} must be above 0; saw {value:g}. {self.none:g} means no decay.")
             return
         validate_strength(value, self.name)
         if value >= self.below:
@@ -135,7 +132,7 @@ class StrengthAxis:
         return total / self.size
 
     def largest(self, learning_rates: Sequence[float]) -> float:
-        """The value at which η·λ = 1 at the peak learning rate, or the axis ends; every strength must be below it.
+        """The smallest value that is too large: there η·λ = 1 at the peak learning rate, or the axis ends.
 
         >>> decoupled_axis().largest([0.125, 0.25, 0.125])
         2.0
@@ -146,7 +143,7 @@ class StrengthAxis:
         return self._scale(rates) / max(rates)
 
     def shrinking_rates(self, learning_rates: Sequence[float]) -> list[float]:
-        """What λ is multiplied by in each step: η, or η²/η_max on a square axis.
+        """The factor on λ in each step: η, or η²/η_max on a square axis.
 
         >>> corrected_axis().shrinking_rates([0.5, 1.0])
         [0.25, 1.0]
@@ -159,12 +156,12 @@ class StrengthAxis:
 
     @property
     def gain(self) -> float:
-        """What momentum multiplies the decay by; 1 where the rule acts on the weight."""
+        """The factor of momentum on the decay; 1 if the rule multiplies the weight."""
         return 1.0 if self.coupling is None else self.coupling.gain
 
 
 def decoupled_axis(unit: str = "Σ η·λ", reason: str = "") -> StrengthAxis:
-    """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ. A reason says where it is only a bound."""
+    """D = Σ η_t·λ, exact: the rule multiplies weights by 1 − η_t·λ. `reason` says if D is only a bound."""
     return StrengthAxis("total_decay", unit, TOTAL_DECAY_GRID, reason=reason)
 
 
@@ -173,7 +170,7 @@ def corrected_axis(peak_lr: float | None = None, reason: str = "") -> StrengthAx
 
     Args:
         peak_lr: η_max; default the largest of the learning rates.
-        reason: which weights it holds for.
+        reason: the weights for which it holds.
 
     >>> corrected_axis().to_lambda(1.0, [0.25, 0.5, 0.25])
     1.3333333333333333
@@ -187,7 +184,7 @@ def sgd_axis(coupling: Coupling) -> StrengthAxis:
 
 
 def lambda_axis(reason: str, unit: str = "λ added as λ·w to the gradient") -> StrengthAxis:
-    """λ itself, where D predicts nothing for the reason given."""
+    """λ itself, if D predicts nothing for the given reason."""
     return StrengthAxis("lambda", unit, LAMBDA_GRID, exact=False, reason=reason)
 
 
@@ -197,7 +194,7 @@ def none_axis() -> StrengthAxis:
 
 
 def validate_strength(value: float, name: str = "strength") -> None:
-    """Raises DecayError unless the value is a finite number that is not negative."""
+    """Raise DecayError unless the value is a finite number that is not negative."""
     if not math.isfinite(value) or value < 0:
         raise DecayError(f"{name} must be a finite number, 0 or more; saw {value}.")
 
@@ -210,7 +207,7 @@ def validate_rates(learning_rates: Sequence[float]) -> list[float]:
     """
     rates = [float(rate) for rate in learning_rates]
     if not rates:
-        raise DecayError("No learning rates: give those of all steps to come, such as [0.01] * steps.")
+        raise DecayError("No learning rates were given: give those of all steps to come, such as [0.01] * steps.")
     bad = [(step, rate) for step, rate in enumerate(rates) if not math.isfinite(rate) or rate < 0]
     gather(
         DecayError, [f"Learning rate of step {step} is {rate}; it must be finite, 0 or more." for step, rate in bad[:5]]
@@ -224,9 +221,9 @@ RELATIVE_GRID = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
 def relative_axis(coupling: Coupling | None = None) -> StrengthAxis:
-    """Σ η·λ (times 1/(1−μ) under SGD) over the median initial size of what is shrunk: the way to zero in sizes.
+    """Σ η·λ (times 1/(1−μ) under SGD) over the median initial size of the shrunk weights.
 
-    At 1 a weight of median size that gets no gradient just reaches zero. `with_size` gives it its λ.
+    At 1 a weight of median size that gets no gradient just reaches zero. `with_size` sets the size.
 
     >>> relative_axis().with_size(0.5).to_lambda(1.0, [0.1, 0.1])
     2.5
@@ -235,7 +232,7 @@ def relative_axis(coupling: Coupling | None = None) -> StrengthAxis:
 
 
 def bound_axis(name: str, unit: str, grid: tuple[float, ...], reason: str) -> StrengthAxis:
-    """An axis without λ on which smaller is stronger and inf means none: bounds and factors.
+    """An axis without λ on which smaller is stronger and inf means no bound: for bounds and factors of bounds.
 
     >>> bound_axis("max_norm", "c", (float("inf"), 4.0, 2.0), "it bounds norms.").to_strength(2.0, [0.1])
     2.0

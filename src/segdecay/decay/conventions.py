@@ -1,4 +1,4 @@
-"""What other tools call a strength, as our λ and back: one line of arithmetic a convention.
+"""Convert strengths between the conventions of other tools and our λ.
 
 Ours is the optimizer's λ: `l2` adds λ·w to the gradient of the loss, `decoupled` multiplies w by 1 − η·λ, `l1` and
 `elastic_net` add λ·Σ|w| and λ·(ratio·Σ|w| + (1−ratio)·½Σw²) to the loss.
@@ -30,7 +30,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a translation may need beside the value; leave out what yours does not. All above 0, μ in [0, 1).
+    """Numbers that conversions need beside the value; set only those of your convention. All above 0, μ in [0, 1).
 
     `reduction` is one of mean, half_mean, sum, half_sum (with ½ before the squared error), weighted_mean (torch's
     `weight=` in cross-entropy: divided by the sum of the weights).
@@ -56,14 +56,14 @@ class Formula:
 
 @dataclass(frozen=True)
 class Convention:
-    """How one tool writes a strength.
+    """The strength of one tool.
 
-    `rules` names the regularizers that act as the tool does, each with the optimizers on which it does; no optimizers:
-    on all. `forms` has one formula a reduction of the loss, or a single one under "".
+    `rules` names the regularizers that act as the tool does, each with the optimizers under which it does; no
+    optimizers: under all. `forms` has one formula per reduction of the loss, or a single one under "".
     """
 
     name: str
-    symbol: str  # what the tool calls the number
+    symbol: str  # the tool's name of the number
     meaning: str
     rules: Mapping[str, tuple[str, ...]]
     source: str
@@ -72,12 +72,12 @@ class Convention:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Every number that some formula of this convention uses."""
+        """All numbers that the formulas of this convention use."""
         own = ("reduction",) if "" not in self.forms else ()
         return (*own, *dict.fromkeys(key for form in self.forms.values() for key in form.needs))
 
     def check_numbers(self, numbers: Numbers) -> list[str]:
-        """Faults of the numbers that the formula in question needs: missing ones, and those out of range."""
+        """Faults of the numbers that the formula needs: missing ones, and those out of range."""
         form = self.forms.get("" if "" in self.forms else numbers.reduction or "")
         if form is not None:
             return [fault for key in form.needs if (fault := self._check_number(key, getattr(numbers, key)))]
@@ -90,8 +90,8 @@ class Convention:
         """Our λ, under a regularizer in `rules`.
 
         Raises:
-            DecayError: the value is negative, NaN or infinite (or 0 where it stands below the line), or numbers are
-                missing or out of range; all are named at once.
+            DecayError: the value is negative, NaN or infinite (or 0 as a divisor), or numbers are missing or out of
+                range; all are listed.
 
         Example:
             >>> CONVENTIONS["keras-l2"].to_ours(0.25)
@@ -102,7 +102,7 @@ class Convention:
         return self._apply(value, self.symbol, numbers, forward=True)
 
     def from_ours(self, lambda_: float, numbers: Numbers | None = None) -> float:
-        """The value that the tool takes for our λ; the inverse of `to_ours`, with the same errors.
+        """The tool's value for our λ; the inverse of `to_ours`, with the same errors.
 
         >>> CONVENTIONS["keras-l2"].from_ours(0.5)
         0.25
@@ -115,7 +115,9 @@ class Convention:
         if not math.isfinite(value) or value < 0:
             faults.insert(0, f"{called} of {self.name} must be a finite number, 0 or more; saw {value}.")
         elif value == 0 and self.reciprocal:
-            faults.insert(0, f"{called} = 0 has no finite counterpart: {self.formula(numbers)}. Use no penalty there.")
+            faults.insert(
+                0, f"{called} = 0 has no finite counterpart: {self.formula(numbers)}. Use no penalty instead."
+            )
         gather(DecayError, faults)
         form = self.forms["" if "" in self.forms else str(numbers.reduction)]
         factor = form.factor({key: float(getattr(numbers, key)) for key in form.needs})
@@ -125,7 +127,7 @@ class Convention:
         return result
 
     def formula(self, numbers: Numbers | None = None) -> str:
-        """The formula for this reduction; all of them where none is named."""
+        """The formula for this reduction; all formulas if no reduction is named."""
         reduction = (numbers.reduction if numbers else None) or ""
         if reduction in self.forms:
             return self.forms[reduction].formula
@@ -152,7 +154,7 @@ def convention_of(name: str) -> Convention:
     """A convention by name.
 
     Raises:
-        DecayError: the name is unknown; names the nearest.
+        DecayError: the name is unknown.
     """
     if name not in CONVENTIONS:
         raise DecayError(unknown("convention", name, CONVENTIONS))
@@ -160,7 +162,7 @@ def convention_of(name: str) -> Convention:
 
 
 def _given(key: str, formula: str) -> Formula:
-    """λ = the one number times the value."""
+    """λ = the number under `key`, times the value."""
     return Formula(formula, lambda numbers: numbers[key], (key,))
 
 
@@ -169,14 +171,14 @@ def _constant(factor: float, formula: str) -> Formula:
 
 
 def _ultralytics_factor(numbers: Mapping[str, float]) -> float:
-    """batch·accumulate/64, where accumulate is what ultralytics takes for this batch size."""
+    """batch·accumulate/64; accumulate must be the number that ultralytics uses for this batch size."""
     batch, accumulate = numbers["batch_size"], numbers["accumulate"]
     own = max(round(NOMINAL_BATCH / batch), 1)
     if accumulate != own:
         raise DecayError(
-            f"ultralytics accumulates {own} x {batch:g} images a step (nbs = {NOMINAL_BATCH}); saw {accumulate:g} x "
-            f"{batch:g}, so its steps would be others. Accumulate {own}, or set nbs={batch * accumulate:g} there: then "
-            f"its weight_decay is λ."
+            f"ultralytics accumulates {own} x {batch:g} images per step (nbs = {NOMINAL_BATCH}); saw {accumulate:g} x "
+            f"{batch:g}, which gives other steps. Accumulate {own}, or set nbs={batch * accumulate:g} in ultralytics: "
+            f"then its weight_decay is λ."
         )
     return batch * accumulate / NOMINAL_BATCH
 
@@ -199,7 +201,7 @@ _LISTED = (
     Convention(
         "torch-adam",
         "weight_decay",
-        "torch.optim.Adam and its kin add λ·w to the gradient and then divide by its size.",
+        "torch.optim.Adam and similar optimizers add λ·w to the gradient and then divide by its size.",
         {"l2": _ADAPTIVE},
         "torch.optim.Adam",
     ),
@@ -213,7 +215,7 @@ _LISTED = (
     Convention(
         "timm-sgdw",
         "weight_decay",
-        "timm.optim.SGDW multiplies w by 1 − η·λ, past the momentum (corrected_weight_decay=False).",
+        "timm.optim.SGDW multiplies w by 1 − η·λ, bypassing the momentum (corrected_weight_decay=False).",
         {"decoupled": ("sgd",)},
         "timm.optim.SGDW, 1.0.31",
     ),
@@ -296,11 +298,11 @@ CONVENTIONS: Mapping[str, Convention] = {convention.name: convention for convent
 
 
 SIBLING = {"l2": "decoupled", "decoupled": "l2"}
-FAMILY = {"adamw": "adam", "sgdw": "sgd"}  # the same update where the decay is the regularizer's
+FAMILY = {"adamw": "adam", "sgdw": "sgd"}  # the same update if the regularizer decays
 
 
 def check_translation(name: str, *, regularizer: str, optimizer: torch.optim.Optimizer | str) -> tuple[str, ...]:
-    """Why a convention has no meaning for a regularizer on an optimizer; empty where it has one.
+    """The reason why a convention does not fit a regularizer under an optimizer; empty if it fits.
 
     Raises:
         DecayError: the convention or the optimizer is unknown.
@@ -323,17 +325,18 @@ def from_convention(
     optimizer: torch.optim.Optimizer | str,
     numbers: Numbers | None = None,
 ) -> float:
-    """Our λ under a regularizer on an optimizer, for a value in a convention.
+    """Our λ of a regularizer under an optimizer, for a value in a convention.
 
     Args:
         name: of the convention, see `convention_names`.
-        value: as the other tool takes it.
-        regularizer: that our λ is for; `l2` and `decoupled` meet under SGD, where the momentum is needed.
+        value: in the unit of the other tool.
+        regularizer: the one of our λ; `l2` and `decoupled` convert into each other under SGD, which needs the momentum.
         optimizer: the optimizer, or the name of its class in any case.
-        numbers: what the convention needs, and the momentum where only the optimizer's name is given.
+        numbers: those that the convention needs, and the momentum if only the optimizer's name is given.
 
     Raises:
-        DecayError: unknown names, no meaning (says why), a value out of range, or numbers missing: all at once.
+        DecayError: names are unknown, the convention does not fit, the value is out of range, or numbers are missing;
+            all faults are listed.
 
     Example:
         >>> at = Numbers(base_lr=0.001, momentum=0.5)
@@ -354,7 +357,7 @@ def to_convention(
     optimizer: torch.optim.Optimizer | str,
     numbers: Numbers | None = None,
 ) -> float:
-    """The value in a convention for our λ; the inverse of `from_convention`, with the same arguments and errors.
+    """The value in a convention of our λ; the inverse of `from_convention`, with the same arguments and errors.
 
     >>> to_convention("torch-sgd", 0.5, regularizer="decoupled", optimizer="sgd", numbers=Numbers(momentum=0.5))
     0.25
@@ -372,7 +375,7 @@ def translate(
     optimizer: torch.optim.Optimizer | str,
     numbers: Numbers | None = None,
 ) -> float:
-    """A value in one convention as that in another, both for the same regularizer on the same optimizer.
+    """Convert a value from one convention to another, both for the same regularizer under the same optimizer.
 
     Raises:
         DecayError: as `from_convention`, for either of the two.
@@ -394,7 +397,7 @@ def translate(
 def _convention_and_gain(
     name: str, regularizer: str, optimizer: torch.optim.Optimizer | str, numbers: Numbers | None
 ) -> tuple[Convention, float]:
-    """The convention, and our λ divided by the λ of the convention's own regularizer."""
+    """The convention, and our λ divided by the λ of the convention's regularizer."""
     convention, numbers = convention_of(name), numbers or Numbers()
     momentum = numbers.momentum
     traits = traits_of(optimizer, momentum=momentum or 0.0)
@@ -420,7 +423,7 @@ def _acts_as(convention: Convention, regularizer: str, traits: OptimizerTraits) 
 
 
 def _reason(convention: Convention, regularizer: str, traits: OptimizerTraits) -> str:
-    """Why there is no formula; empty where there is one."""
+    """The reason why there is no formula; empty if there is one."""
     sibling = SIBLING.get(regularizer, "")
     if _acts_as(convention, regularizer, traits) or (traits.is_sgd and _acts_as(convention, sibling, traits)):
         return ""
@@ -430,10 +433,10 @@ def _reason(convention: Convention, regularizer: str, traits: OptimizerTraits) -
     if _acts_as(convention, sibling, traits):
         return (
             f"{convention.name} is a strength of '{sibling}', which no formula turns into '{regularizer}' on "
-            f"{traits.name}: "
-            f"it divides what is in the gradient by its own size, but not what multiplies the weights. Choose λ again."
+            f"{traits.name}: it divides the gradient and the penalty in it by its size, but not a factor on the "
+            f"weights. Choose a new λ."
         )
     of = ", ".join(dict.fromkeys(name for names in convention.rules.values() for name in names))
     has_total_decay = (regularizer == "decoupled" or traits.is_sgd) and ("decoupled" in convention.rules or of == "sgd")
-    remedy = "Keep D there" if has_total_decay else "Choose λ again"
-    return f"{convention.name} is of {of}, whose learning rates do not compare with those of {traits.name}. {remedy}."
+    remedy = "Keep D instead" if has_total_decay else "Choose a new λ"
+    return f"{convention.name} is for {of}, whose learning rates do not compare with those of {traits.name}. {remedy}."

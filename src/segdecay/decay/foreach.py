@@ -1,7 +1,7 @@
 """Arithmetic on lists of tensors through torch's foreach kernels: one launch for many tensors.
 
-The one place that calls torch's foreach functions, whose names begin with an underscore although
-torch.optim's documentation recommends them. Lists may mix devices and data types.
+Only this module calls torch's foreach functions; their names begin with an underscore although the documentation of
+torch.optim recommends them. Lists may mix devices and data types.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def multiply_(tensors: Sequence[Tensor], factor: float | Tensor) -> None:
     """
     for group in by_kind(tensors):
         if group[0].dtype in HALF_TYPES and group[0].device.type == "cpu":
-            # There torch's foreach rounds the factor to the type first, 0.975 to 0.9766 and 0.999 to 1: no decay.
+            # In half precision torch's foreach rounds the factor first, 0.975 to 0.9766 and 0.999 to 1, no decay.
             for tensor in group:
                 tensor.mul_(factor)
         else:
@@ -54,7 +54,9 @@ def offsets(tensors: Sequence[Tensor], anchors: Sequence[Tensor]) -> list[Tensor
 
 
 def pull_(tensors: Sequence[Tensor], anchors: Sequence[Tensor], factor: float | Tensor) -> None:
-    """Move every tensor by a share `factor` of its way to its anchor, in place; anchors are at least as wide.
+    """Move every tensor by the share `factor` of its distance to its anchor, in place.
+
+    Anchors have the same or a wider data type.
 
     >>> w = torch.tensor([2.0]); pull_([w], [torch.tensor([1.0])], 0.25); w
     tensor([1.7500])
@@ -98,9 +100,9 @@ def add_(tensors: Sequence[Tensor], others: Sequence[Tensor], factor: float) -> 
 
 
 def to_agreement_(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
-    """Replace every entry by 1 where its product with the other's is not negative, else by 0.
+    """Replace every entry by 1 if its product with the other's is not negative, else by 0.
 
-    Their signs are multiplied, not their values, whose product may underflow to 0.
+    The signs are multiplied, not the values, whose product may underflow to 0.
 
     >>> u = torch.tensor([2.0, -2.0, 0.0]); to_agreement_([u], [torch.tensor([3.0, 3.0, -3.0])]); u
     tensor([1., 0., 1.])
@@ -115,7 +117,7 @@ def to_agreement_(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
 def subtract_masked_(
     tensors: Sequence[Tensor], others: Sequence[Tensor], masks: Sequence[Tensor], factor: float | Tensor
 ) -> None:
-    """Subtract factor·mask·b from every a, in place. A factor that is a tensor is multiplied into the masks, in place.
+    """Subtract factor·mask·b from every a, in place. If the factor is a tensor, the masks are changed as well.
 
     >>> w = torch.tensor([2.0, 4.0]); subtract_masked_([w], [w], [torch.tensor([1.0, 0.0])], 0.25); w
     tensor([1.5000, 4.0000])
@@ -190,9 +192,9 @@ def reciprocal_steps(
     divisors: Sequence[Any] | None = None,
     eps: float = 0.0,
 ) -> list[Tensor]:
-    """New tensors lr/(√x/divisor + eps), or without the root; in at least float32.
+    """New tensors lr/(√x/divisor + eps), or without the root, in at least float32.
 
-    Divisors are one number, or tensor without dimensions, for each tensor.
+    divisors: for each tensor one number or 0-d tensor.
 
     >>> reciprocal_steps([torch.tensor([4.0])], 0.5, root=True, divisors=[0.5], eps=1.0)
     [tensor([0.1000])]
@@ -209,7 +211,7 @@ def reciprocal_steps(
 
 
 def shrink_(tensors: Sequence[Tensor], steps: float | Tensor | Sequence[Tensor], l1: float, l2: float) -> None:
-    """The proximal step of l1·Σ|x| + l2·½Σx², in place: soft(x, t·l1)/(1 + t·l2), t a number or one tensor each.
+    """The proximal step of l1·Σ|x| + l2·½Σx², in place: soft(x, t·l1)/(1 + t·l2), with t one number or a tensor each.
 
     Tensors share device and data type. Exact zeros where |x| ≤ t·l1.
 
@@ -235,7 +237,7 @@ def shrink_(tensors: Sequence[Tensor], steps: float | Tensor | Sequence[Tensor],
 
 
 def shrink_one_(tensor: Tensor, step: float | Tensor, l1: float, l2: float) -> None:
-    """`shrink_` of one tensor, in at least float32: one rounding for half precision."""
+    """`shrink_` of one tensor, computed in at least float32, so that half precision is rounded once."""
     exact = tensor.float() if tensor.dtype in HALF_TYPES else tensor.detach()
     if l1:
         exact = exact - torch.minimum(torch.maximum(exact, _as(-step * l1, exact)), _as(step * l1, exact))

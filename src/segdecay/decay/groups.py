@@ -1,7 +1,7 @@
-"""Which parameter is in which group, and why: the partition of a model's parameters.
+"""The partition of a model's parameters into groups, with the reason for each parameter.
 
-A parameter is placed by the type of the module that owns it **and** its dimension **and** its name; any one of the
-three alone is known to fail.
+The group follows from the type of the module that owns the parameter, from its dimension and from its name; none of the
+three suffices alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TOKEN_NAME = re.compile(r"(^|_)tokens?$|^class_embedding$")  # of a plain parame
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """One line of the partition's table. A parameter shared between modules has one row, under its first name."""
+    """One row of the partition's table. A parameter shared between modules has one row, under its first name."""
 
     name: str
     shape: tuple[int, ...]
@@ -60,31 +60,31 @@ class ParameterRow:
     group: str
     reason: str
     trainable: bool
-    feeds: str = ""  # name of the norm layer that takes this weight's output and nothing else; then scale is free
+    feeds: str = ""  # name of the norm layer that alone takes this weight's output, which makes it scale-invariant
     output_dim: int = 0  # dimension of the output channels: 1 for transposed convolutions; 0 for other layers
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Every parameter of a model once, with its group; every trainable one in exactly one group."""
+    """All parameters of a model; every trainable one is in exactly one group."""
 
     rows: tuple[ParameterRow, ...]
     _parameters: Mapping[str, Parameter] = field(repr=False)
     _again: Callable[[], Partition] | None = field(default=None, repr=False, compare=False)
 
     def regrouped(self) -> Partition:
-        """The partition of the same model as it is now, by the same rules: after freezing, unfreezing or a new head.
+        """A new partition of the same model by the same rules, after freezing, unfreezing or replacing its head.
 
         Raises:
-            DecayError: as `group_parameters`; the partition was not made by it.
+            DecayError: as `group_parameters`; or the partition was not made by it.
         """
         if self._again is None:
-            raise DecayError("This partition was not made by group_parameters: make it again and attach again.")
+            raise DecayError("This partition was not made by group_parameters: make a new one and attach again.")
         return self._again()
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Groups that hold trainable parameters: the usual ones in their order, then those of rules."""
+        """Groups that hold trainable parameters: the default ones in their order, then those of rules."""
         present = dict.fromkeys(row.group for row in self.rows if row.trainable)
         return (*(name for name in GROUPS if name in present), *(name for name in present if name not in GROUPS))
 
@@ -97,14 +97,16 @@ class Partition:
         return ((row, self._parameters[row.name]) for row in self.rows)
 
     def check_fits(self, model: nn.Module) -> tuple[str, ...]:
-        """Findings where a model, wrapped or compiled since, no longer holds exactly these parameters."""
+        """Findings if a model, which may have been wrapped or compiled since, no longer holds these parameters."""
         now = {entry.names[0]: entry.parameter for entry in _entries(bare_module(model))}
         faults = [f"{name} is new" for name in now if name not in self._parameters]
         faults += [f"{name} is gone" for name in self._parameters if name not in now]
         both = [name for name in now if name in self._parameters]
         faults += [f"{name} is another tensor" for name in both if now[name] is not self._parameters[name]]
         frozen = [name for name, _ in self.parameters(FROZEN)]
-        faults += [f"{name} was frozen and trains now" for name in frozen if name in now and now[name].requires_grad]
+        faults += [
+            f"{name} was frozen and is trainable now" for name in frozen if name in now and now[name].requires_grad
+        ]
         return tuple(faults)
 
     def table(self) -> str:
@@ -125,7 +127,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A parameter with all its names and owners; more than one when it is shared."""
+    """A parameter with all its names and owners; more than one if it is shared."""
 
     parameter: Parameter
     names: list[str]
@@ -153,23 +155,23 @@ def group_parameters(
 ) -> Partition:
     """Place every parameter of a model in one group: encoder, body, head, norm, bias; frozen if it needs no gradient.
 
-    `norm` holds what scales (norm layers, layer scale, other 1-d parameters), `bias` what is added (biases, position
-    embeddings, class tokens, relative position tables); both are not decayed by default. What the model's author
-    declares undecayed (`no_weight_decay()`, `no_weight_decay_keywords()`, a parameter's flag `_no_weight_decay`) is in
-    `bias`, unless a rule says otherwise; vocabulary embeddings and heads tied to them decay. Wrapped and compiled
-    models are grouped on the bare module, under its names.
+    `norm` holds scales (norm layers, layer scale, other 1-d parameters), `bias` holds added terms (biases, position
+    embeddings, class tokens, relative position tables); neither decays by default. Parameters that the model's author
+    excludes from decay (`no_weight_decay()`, `no_weight_decay_keywords()`, a parameter's flag `_no_weight_decay`) are
+    in `bias`, unless a rule says otherwise; vocabulary embeddings and heads tied to them decay. For wrapped and
+    compiled models the names are those of the inner module.
 
     Args:
         model: any module.
-        rules: anchored glob over parameter names → group, before anything else; the first that matches wins. A group
-            name of one's own makes a new group, whose multiplier must then be given.
-        head: name of (or glob over) the modules that make the logits, where they are not found.
-        feeds_norm: globs over the weights whose output goes into a norm layer only, such as "encoder.*.weight".
+        rules: glob over whole parameter names → group; the first match decides, before everything else. A new group
+            name makes a new group, whose multiplier must then be given.
+        head: name of (or glob over) the modules that compute the logits, if they are not found automatically.
+        feeds_norm: globs over the weights whose output goes only into a norm layer, such as "encoder.*.weight".
             Default: found by order of registration (`segdecay.decay.scale_invariance`).
 
     Raises:
-        DecayError: a rule or glob matches nothing, the head is not found, a parameter is uninitialised, or nothing
-            trains.
+        DecayError: a rule or glob matches nothing, the head is not found, a parameter is uninitialised, or no parameter
+            is trainable.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
@@ -201,10 +203,10 @@ def group_parameters(
 
 
 def declared_undecayed(model: nn.Module, entries: Sequence[_Entry]) -> dict[int, tuple[str, str]]:
-    """By id of the parameter: the group bias and the reason, for what its author declares undecayed.
+    """By id of the parameter: the group bias and the reason, for parameters that the author excludes from decay.
 
-    `no_weight_decay()` gives whole names and `no_weight_decay_keywords()` parts of names, as timm and its followers
-    read them, of the module that has the method; a parameter may carry the flag `_no_weight_decay` (Mamba).
+    `no_weight_decay()` returns whole names and `no_weight_decay_keywords()` parts of names within the module that has
+    the method, as in timm; a parameter may carry the flag `_no_weight_decay` (Mamba).
     """
     found: dict[int, tuple[str, str]] = {}
     for path, module in model.named_modules():
@@ -227,7 +229,7 @@ def declared_undecayed(model: nn.Module, entries: Sequence[_Entry]) -> dict[int,
 
 
 def _declared(module: nn.Module, method: str) -> set[str]:
-    """What a method without arguments names; empty where the module has none, or one of another kind."""
+    """The names that a method without arguments returns; empty if the module lacks it or it is of another kind."""
     function = getattr(module, method, None)
     if not callable(function) or isinstance(function, nn.Module):
         return set()
@@ -243,14 +245,14 @@ def _declared(module: nn.Module, method: str) -> set[str]:
 
 
 def partition_by_optimizer(partition: Partition, optimizer: Any) -> tuple[Partition, dict[str, float]]:
-    """The partition that an optimizer's own groups make, and multipliers in proportion of their weight_decay.
+    """The partition given by an optimizer's parameter groups, and multipliers in proportion to their weight_decay.
 
     Returns:
         Groups `group_0`, `group_1`, … in the optimizer's order, and the multiplier of each: 1 for the largest
         weight_decay, 0 where there is none.
 
     Raises:
-        DecayError: no group of the optimizer decays, so that its groups do not say what should.
+        DecayError: no group of the optimizer has weight_decay, so that the groups do not say what should decay.
 
     Example:
         >>> import torch
@@ -262,8 +264,8 @@ def partition_by_optimizer(partition: Partition, optimizer: Any) -> tuple[Partit
     strengths = [float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups]
     if not any(strengths):
         raise DecayError(
-            f"groups='optimizer' takes what decays from the weight_decay of the optimizer's groups, and none of its "
-            f"{len(strengths)} groups has any. Give weight_decay to those that are to decay, or leave groups='model'."
+            f"groups='optimizer' decays the groups of the optimizer that have weight_decay, and none of its "
+            f"{len(strengths)} groups has any. Give weight_decay to those that should decay, or use groups='model'."
         )
     of = {id(p): index for index, group in enumerate(optimizer.param_groups) for p in group["params"]}
     rows = []
@@ -316,8 +318,8 @@ def _apply_rules(entries: list[_Entry], rules: Mapping[str, str]) -> dict[int, t
     for pattern, group in rules.items():
         if group == FROZEN or not group.isidentifier():
             faults.append(
-                f"Rule '{pattern}': '{group}' is no group to assign; allowed: {', '.join(GROUPS)}, or a name of your "
-                f"own. Frozen parameters are those whose requires_grad is False."
+                f"Rule '{pattern}': '{group}' cannot be assigned; allowed: {', '.join(GROUPS)}, or a new name. "
+                f"Frozen parameters are those whose requires_grad is False."
             )
         matched = [entry for entry in entries if any(fnmatch.fnmatchcase(name, pattern) for name in entry.names)]
         fresh = [entry for entry in matched if id(entry.parameter) not in taken]
@@ -326,7 +328,7 @@ def _apply_rules(entries: list[_Entry], rules: Mapping[str, str]) -> dict[int, t
             faults.append(f"Rule '{pattern}' matches no parameter; rules are globs over whole names.{near}")
         elif not fresh:
             faults.append(
-                f"Rule '{pattern}' has no effect: earlier rules take all {len(matched)} parameters it matches."
+                f"Rule '{pattern}' has no effect: earlier rules already match all of its {len(matched)} parameters."
             )
         for entry in fresh:
             taken[id(entry.parameter)] = (group, f"rule '{pattern}'")
@@ -367,7 +369,7 @@ def _undecayed(entry: _Entry) -> tuple[str, str] | None:
     is_layer = is_weight_layer(owner) or isinstance(owner, ParametrizationList)
     is_weight = is_layer and WEIGHT_NAME.search(leaf) is not None
     if axes <= 1 and not is_weight and not isinstance(owner, nn.Embedding | nn.RNNBase):
-        return "norm", f"one number a channel, shape {_size(tuple(parameter.shape))}: a scale"
+        return "norm", f"one number per channel, shape {_size(tuple(parameter.shape))}: a scale"
     return None
 
 
@@ -397,10 +399,10 @@ DEFAULT_MULTIPLIERS: Mapping[str, float] = MappingProxyType(
 
 
 def group_multipliers(partition: Partition, multipliers: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The multiplier of every group of a partition: those given, over the defaults.
+    """The multiplier of every group of a partition: the given one, else the default.
 
     Raises:
-        DecayError: a name is no group, a value is negative or not finite, or a group made by a rule has no value.
+        DecayError: a name is not a group, a value is negative or not finite, or a group made by a rule has no value.
 
     Example:
         >>> from torch import nn
@@ -435,10 +437,10 @@ def optimizer_groups(
     Args:
         partition: of the model.
         multipliers: of the strength, by group.
-        strength: λ of the optimizer's own weight decay; 0 where a regularizer is attached instead.
+        strength: λ of the optimizer's own weight decay; 0 if a regularizer is attached instead.
 
     Returns:
-        One dict a group that is not empty: params, weight_decay = strength times multiplier, name.
+        One dict per group that is not empty: params, weight_decay = strength times multiplier, name.
 
     Raises:
         DecayError: as `group_multipliers`; the strength is negative or not finite.

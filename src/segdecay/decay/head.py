@@ -1,4 +1,4 @@
-"""Which layer of a model is its head: the one that makes the logits."""
+"""Find the head of a model: the layer that computes the logits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import nn
 
 from segdecay.errors import DecayError, did_you_mean
 
-# Attributes under which segmentation-models-pytorch, torchvision, timm, transformers and mmsegmentation keep the last
-# layer. Exact names on purpose: timm's `conv_head` is followed by a norm layer and is no head.
+# Attributes of the last layer in segmentation-models-pytorch, torchvision, timm, transformers and mmsegmentation.
+# Only exact names match, since timm's `conv_head` is followed by a norm layer and is not the head.
 HEAD_NAMES = frozenset(
     {
         "head",
@@ -45,7 +45,7 @@ HEAD_NAMES = frozenset(
         "bbox_pred",
     }
 )
-# Taken only where none of the above is there: in some networks a `final_conv` comes before the head.
+# Used only if none of the above exists: in some networks a `final_conv` comes before the head.
 LAST_NAMES = frozenset(
     {
         "final",
@@ -75,13 +75,13 @@ WEIGHT_WORDS = ("conv", "linear", "dense")  # in the class name of a layer that 
 
 @dataclass(frozen=True)
 class Head:
-    """The modules whose weights are the head, by bare name, and why they were taken."""
+    """The modules whose weights are the head, by bare name, and the reason."""
 
     paths: tuple[str, ...]
     reason: str
 
     def holds(self, name: str) -> bool:
-        """Whether a parameter of this bare name lies in the head.
+        """Whether a parameter with this bare name belongs to the head.
 
         >>> Head(("fc",), "").holds("fc.weight"), Head(("fc",), "").holds("fc2.weight")
         (True, False)
@@ -90,7 +90,7 @@ class Head:
 
 
 def bare_name(name: str) -> str:
-    """A module's or parameter's name without what compiling or checkpointing a part of the model puts in.
+    """A module's or parameter's name without the parts that compiling or checkpointing insert.
 
     >>> bare_name("encoder._orig_mod.0.weight")
     'encoder.0.weight'
@@ -99,7 +99,7 @@ def bare_name(name: str) -> str:
 
 
 def is_weight_layer(module: nn.Module) -> bool:
-    """Whether a module owns a convolution's or linear layer's weight, by type or by the name of its class."""
+    """Whether a module is a convolution or linear layer, by its type or by the name of its class."""
     if isinstance(module, WEIGHT_TYPES):
         return True
     says_weight = any(word in type(module).__name__.lower() for word in WEIGHT_WORDS)
@@ -111,10 +111,10 @@ def find_head(model: nn.Module, name: str | None = None) -> Head:
 
     Args:
         model: the bare model.
-        name: a module's name, or an anchored glob over module names; all weights inside are the head.
+        name: a module's name, or a glob over whole module names; all weights inside are the head.
 
     Raises:
-        DecayError: no module has this name, or nothing was found; says how to name it.
+        DecayError: no module has this name, or no head was found.
 
     Example:
         >>> find_head(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))).reason
@@ -147,7 +147,7 @@ def _named_head(model: nn.Module, name: str) -> Head:
 
 
 def _by_attribute(module: nn.Module, prefix: str, names: frozenset[str]) -> list[str]:
-    """Last layers below children with a head's name; a wrapper with a single child is looked through."""
+    """The last layers of children with a head's name; a module with a single child is searched inside."""
     children = {name: child for name, child in module.named_children() if _has_parameters(child)}
     found: list[str] = []
     for name, child in children.items():

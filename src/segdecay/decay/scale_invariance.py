@@ -1,7 +1,7 @@
-"""Which weights feed a norm layer, so that their scale changes nothing but the effective learning rate.
+"""Find the weights that feed a norm layer, whose scale changes only the effective learning rate.
 
-Found by order of registration: a convolution whose next sibling is a norm layer of as many channels, or a linear layer
-whose next sibling is a batch norm. What runs in another order than it is registered must be named.
+They are found by order of registration: a convolution whose next sibling is a norm layer with as many channels, or a
+linear layer whose next sibling is a batch norm. Layers that run in another order must be named.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEE_THROUGH = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
 def output_dim(owner: nn.Module, shape: Sequence[int] = ()) -> int:
     """The dimension of a weight that counts the module's output channels.
 
-    A parameter of a module that is no layer of weights, with one side above 1, is one number a channel: that side.
+    A parameter of another kind of module with a single side above 1 has one number per channel, along this side.
 
     >>> output_dim(nn.Conv2d(3, 8, 3)), output_dim(nn.ConvTranspose2d(3, 8, 3)), output_dim(nn.Module(), (1, 8, 1, 1))
     (0, 1, 1)
@@ -42,12 +42,12 @@ def output_dim(owner: nn.Module, shape: Sequence[int] = ()) -> int:
 
 
 def find_feeds(model: nn.Module, wanted: Sequence[str] | None = None) -> dict[str, str]:
-    """Names of weights, each with the norm layer that takes its output.
+    """The names of weights that feed a norm layer, each with the name of that layer.
 
     Args:
         model: the bare module.
-        wanted: globs over parameter names instead of the search; their norm layer is the next sibling if that is one,
-            else "norm" stands for one that is not known.
+        wanted: globs over parameter names that replace the search; the norm layer is the next sibling if that is one,
+            else its name is given as "norm".
 
     Raises:
         DecayError: a glob matches no parameter.
@@ -74,7 +74,7 @@ def _search(model: nn.Module) -> dict[str, str]:
     found = {}
     for path, parent in model.named_modules():
         if isinstance(parent, nn.ModuleList | nn.ModuleDict):
-            continue  # their order is no order of running
+            continue  # not run in the order of registration
         children = [(name, child) for name, child in parent.named_children() if not isinstance(child, SEE_THROUGH)]
         for (name, child), (norm_name, norm) in pairwise(children):
             if _takes(norm, child):
@@ -91,7 +91,7 @@ def _takes(norm: nn.Module, layer: nn.Module) -> bool:
 
 
 def _channels(norm: nn.Module) -> int | None:
-    """Channels of a norm layer; None where it has none of its own."""
+    """The channels of a norm layer; None if it does not fix their number."""
     if isinstance(norm, nn.LayerNorm | nn.RMSNorm):
         return int(norm.normalized_shape[0]) if len(norm.normalized_shape) == 1 else None
     channels = getattr(norm, "num_channels", getattr(norm, "num_features", None))
@@ -99,7 +99,7 @@ def _channels(norm: nn.Module) -> int | None:
 
 
 def channel_size(weight: Tensor, dim: int, gain: Tensor | None = None) -> int:
-    """Numbers in one channel: those of the filter, and one for the gain.
+    """The number of elements of one channel: those of the filter, and one for the gain.
 
     >>> channel_size(torch.zeros(8, 3, 5, 5), 0, torch.ones(8)), channel_size(torch.zeros(8), 0)
     (76, 1)
@@ -113,8 +113,8 @@ def channel_norms(weight: Tensor, dim: int, gain: Tensor | None = None) -> Tenso
 
     Args:
         weight: any shape; a scalar is one channel.
-        dim: its dimension of output channels.
-        gain: (channels,) of the norm layer that takes the channels, or None.
+        dim: the dimension of its output channels.
+        gain: (channels,) of the norm layer behind it, or None.
 
     Returns:
         (channels,)
@@ -133,14 +133,14 @@ def channel_norms(weight: Tensor, dim: int, gain: Tensor | None = None) -> Tenso
 
 
 def shrink_channels_(weight: Tensor, dim: int, threshold: float | Tensor, gain: Tensor | None = None) -> None:
-    """Shorten every channel, filter and gain together, by the threshold; to exactly zero where it is no longer.
+    """Reduce the norm of every channel, filter and gain together, by the threshold, at least to exactly zero.
 
     >>> w, gain = torch.tensor([[3.0], [0.5]]), torch.tensor([4.0, 0.0]); shrink_channels_(w, 0, 2.5, gain); w, gain
     (tensor([[1.5000],
             [0.0000]]), tensor([2., 0.]))
     """
     norms = channel_norms(weight, dim, gain)
-    smallest = torch.finfo(norms.dtype).tiny  # a channel at zero, with a threshold of zero, stays as it is
+    smallest = torch.finfo(norms.dtype).tiny  # a channel at zero with a threshold of zero is not changed
     factors = 1 - (threshold / norms.clamp(min=smallest)).clamp(max=1)
     if gain is not None:
         gain.mul_(factors)

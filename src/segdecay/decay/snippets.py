@@ -1,4 +1,4 @@
-"""Lines of plain torch that repeat a chosen strength in somebody's own training, and when they stop being valid."""
+"""Lines of plain torch that apply a chosen strength in a user's training, with the conditions of their validity."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from segdecay.decay.strength import total_decay
 from segdecay.errors import DecayError
 
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-# Which optimizer of torch does what the regularizer does on ours: the decay of Adam is coupled, that of AdamW
-# decoupled.
+# The optimizer of torch whose decay equals that of a regularizer: Adam's is coupled, AdamW's decoupled.
 NATIVE = {
     ("l2", "sgd"): "SGD",
     ("l2", "adam"): "Adam",
@@ -49,15 +48,15 @@ def paste_lines(
         lambda_: the optimizer's λ; c of max_norm, p of dropout.
         lr: the peak learning rate.
         options: further arguments of the optimizer, such as momentum or betas.
-        partition: of the model: names where the decay is not by dimension are written out. Without it, parameters of
-            two and more dimensions decay.
+        partition: of the model; parameters whose decay does not follow from their dimension are listed by name. Without
+            it, parameters of two and more dimensions decay.
         multipliers: of the strength by group; needs the partition.
         learning_rates: of all steps, to state D.
         regularizer_options: of the regularizer, as `attach` takes them.
         loss: the original loss whose scale the strength belongs to, for "a loss that is …".
 
     Raises:
-        DecayError: unknown names, a strength out of range, or multipliers without a partition.
+        DecayError: a name is unknown, the strength is out of range, or multipliers are given without a partition.
 
     Example:
         >>> print(paste_lines("decoupled", "adamw", 0.5, 0.01).splitlines()[3])
@@ -71,7 +70,9 @@ def paste_lines(
         validate_strength(lambda_, "λ")
     rule.validate(lambda_, 0.0)
     if traits.name not in CLASSES:
-        raise DecayError(f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}'. Use attach() there.")
+        raise DecayError(
+            f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}', for which attach() is needed."
+        )
     if multipliers is not None and partition is None:
         raise DecayError("Multipliers act on groups: give the partition too, from group_parameters(model).")
     arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())
@@ -97,7 +98,7 @@ def paste_lines(
 def _exceptions(
     lambda_: float, partition: Partition | None, multipliers: Mapping[str, float] | None
 ) -> dict[str, float]:
-    """Names whose strength is not what their dimension says: λ for two and more, 0 for less."""
+    """Parameters whose strength does not follow from their dimension (λ for two and more, 0 for less), by name."""
     if partition is None:
         return {}
     values = group_multipliers(partition, multipliers)
@@ -157,7 +158,7 @@ def _validity(
     learning_rates: Sequence[float] | None,
     loss: str,
 ) -> list[str]:
-    """Comments that say when the lines stop being valid, and what to keep then."""
+    """Comments on when the lines are valid, and what to keep if something changes."""
     if regularizer == "none" or lambda_ in (0, axis.none):
         return ["# Nothing decays. Keep weight_decay=0.0 explicit: AdamW's default is 0.01."]
     if not axis.has_lambda:

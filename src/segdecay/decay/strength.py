@@ -1,8 +1,8 @@
-"""How hard: the axis along which a strength is tuned, and λ, τ and D in both directions.
+"""Conversion between a value on an axis, λ, the timescale τ and the total decay D.
 
 λ is always the optimizer's: coupled regularizers add λ·w to the gradient, decoupled ones multiply w by 1 − η·λ. D = Σ
-η_t·λ over all steps is total decay: exp(−D) is left of a weight that gets no gradient. τ = 1/(η_peak·λ·steps an epoch)
-is the timescale in epochs. Pure arithmetic.
+η_t·λ over all steps is total decay: exp(−D) is left of a weight that gets no gradient. τ = 1/(η_peak·λ·steps per epoch)
+is the timescale in epochs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIRST_ORDER_LIMIT = (
 
 @dataclass(frozen=True)
 class Described:
-    """One strength in every unit it has; None where the unit has no meaning (or τ is infinite)."""
+    """One strength in all units; None where a unit does not apply or τ is infinite."""
 
     value: float
     lambda_: float | None
@@ -36,7 +36,7 @@ def describe_strength(
     learning_rates: Sequence[float],  # of every step
     steps_per_epoch: float,
 ) -> Described:
-    """A value on an axis as λ, τ in epochs, D, and what is left of a weight that gets no gradient at the end.
+    """A value on an axis as λ, τ in epochs, D, and the share left at the end of a weight that gets no gradient.
 
     Raises:
         DecayError: as `StrengthAxis.to_lambda`, or steps_per_epoch is not positive.
@@ -74,8 +74,7 @@ def total_decay(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[flo
 
 
 def timescale_epochs(axis: StrengthAxis, lambda_: float, peak_lr: float, steps_per_epoch: float) -> float:
-    """τ = (1−μ)/(η_peak·λ·steps an epoch): epochs at the peak rate in which a weight that gets no gradient falls to
-    1/e.
+    """τ = (1−μ)/(η_peak·λ·steps per epoch): epochs at the peak rate until a weight that gets no gradient is at 1/e.
 
     Raises:
         DecayError: the axis has no τ, or a number is not positive.
@@ -99,14 +98,14 @@ def lambda_of_timescale(axis: StrengthAxis, timescale: float, peak_lr: float, st
 
 
 def idle_weight(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[float]) -> float:
-    """What is left of a weight of 1 that gets no gradient: the rule's own recursion, step by step.
+    """The final value of a weight of 1 that gets no gradient, by the recursion of the rule, step by step.
 
-    Negative where momentum makes it overshoot.
+    It is negative if momentum makes it overshoot.
 
     Raises:
-        DecayError: the axis has no such law.
+        DecayError: the axis has no D.
     """
-    total_decay(axis, lambda_, learning_rates)  # refuses what has no meaning
+    total_decay(axis, lambda_, learning_rates)  # refuses axes without D
     weight = 1.0
     if axis.coupling is None:
         for rate in axis.shrinking_rates(learning_rates):
@@ -115,14 +114,14 @@ def idle_weight(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[flo
     coupling, buffer = axis.coupling, 0.0
     for step, rate in enumerate(learning_rates):
         gradient = lambda_ * weight
-        share = 1.0 if step == 0 else 1.0 - coupling.dampening  # torch fills the buffer undamped
+        share = 1.0 if step == 0 else 1.0 - coupling.dampening  # torch fills the buffer without dampening
         buffer = coupling.momentum * buffer + share * gradient
         weight -= rate * (gradient + coupling.momentum * buffer if coupling.nesterov else buffer)
     return weight
 
 
 def check_first_order(axis: StrengthAxis, lambda_: float, learning_rates: Sequence[float]) -> tuple[str, ...]:
-    """A finding where exp(−D) no longer says what is left: η·λ is not far below (1−√μ)². Else empty.
+    """A finding if exp(−D) is not the share left, since η·λ is not far below (1−√μ)²; else empty.
 
     >>> from segdecay.decay.axes import Coupling, sgd_axis
     >>> check_first_order(sgd_axis(Coupling(0.99)), 0.1, [0.004] * 10)[0][:62]
@@ -145,7 +144,7 @@ def check_first_order(axis: StrengthAxis, lambda_: float, learning_rates: Sequen
 
 
 def _reciprocal(axis: StrengthAxis, name: str, value: float, peak_lr: float, steps_per_epoch: float) -> float:
-    """1/(gain·η·steps·value): τ of λ, and λ of τ."""
+    """1/(gain·η·steps·value): from λ to τ, and from τ to λ."""
     if axis.name != "total_decay":
         raise DecayError(f"τ has no meaning here: {axis.reason} Tune λ itself (axis 'lambda'), or use 'decoupled'.")
     numbers = {name: value, "peak learning rate": peak_lr, "steps per epoch": steps_per_epoch}

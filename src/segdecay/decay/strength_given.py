@@ -1,7 +1,7 @@
-"""How strong a regularizer is to be, in the unit its user thinks in, until `attach` turns it into λ.
+"""The strength given to `attach`, in the user's unit, until it is converted to λ.
 
-λ depends on the regularizer's axis on the optimizer, on the learning rates to come or on another tool's convention;
-`Strength` holds what was said, and `Given.resolve` converts it once all of that is known.
+λ depends on the regularizer's axis, on the learning rates to come or on another tool's convention. `Strength` holds the
+given value and its unit; `Given.resolve` converts it once the rest is known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def number_of(value: object, what: str) -> float:
     """A real number as float.
 
     Raises:
-        DecayError: text, a truth value, or anything else that is no real number.
+        DecayError: the value is a text, a bool, or anything else that is not a real number.
 
     Example:
         >>> number_of(1, "strength")
@@ -52,7 +52,7 @@ def scheduled(schedule: Schedule, step: int) -> float:
     """λ of a schedule at a step.
 
     Raises:
-        DecayError: the function fails, or returns no number.
+        DecayError: the function fails, or does not return a number.
     """
     try:
         value = schedule(step)
@@ -69,12 +69,12 @@ class Strength:
     """A strength in a unit other than plain λ. Use the constructors `from_...`.
 
     Attributes:
-        unit: which of them made it.
-        value: the number given; under `from_lambda` it may be a function of the step.
-        learning_rates: of all steps to come; None where not given.
-        steps_per_epoch: optimizer steps; None where not given.
+        unit: that of the constructor.
+        value: the given number; under `from_lambda` it may be a function of the step.
+        learning_rates: of all steps to come; None if not given.
+        steps_per_epoch: optimizer steps; None if not given.
         convention: name of another tool's convention, else empty.
-        numbers: what that convention needs.
+        numbers: those that the convention needs.
 
     Example:
         >>> Strength.from_total_decay(2.0, learning_rates=[0.1, 0.1]).value
@@ -90,24 +90,24 @@ class Strength:
 
     @classmethod
     def from_lambda(cls, value: float | Schedule, *, learning_rates: Sequence[float] | None = None) -> Strength:
-        """λ itself, as the regularizer's formula has it (c for max_norm), or a function of the step.
+        """λ of the regularizer's formula (c for max_norm), or a function of the step.
 
         Args:
             value: 0 or more.
-            learning_rates: of all steps to come, for regularizers that compare with the peak rate, and for the warning
-                where other rates are used.
+            learning_rates: of all steps to come, for regularizers that need the peak rate, and for the warning if other
+                rates are used.
         """
         given = value if callable(value) else number_of(value, "λ")
         return cls("lambda", given, _rates(learning_rates))
 
     @classmethod
     def from_total_decay(cls, value: float, *, learning_rates: Sequence[float] | None = None) -> Strength:
-        """D = Σ η·λ over the steps to come: exp(−D) is what is left of a weight that gets no gradient.
+        """D = Σ η·λ over the steps to come: exp(−D) is left of a weight that gets no gradient.
 
         Args:
             value: D, 0 or more.
-            learning_rates: of all steps to come. Only the callbacks of `segdecay.integrations`, which read them from
-                the trainer's scheduler, do without.
+            learning_rates: of all steps to come. They may be left out only for the callbacks of
+                `segdecay.integrations`, which read them from the trainer's scheduler.
         """
         return cls("total_decay", number_of(value, "total decay D"), _rates(learning_rates))
 
@@ -131,7 +131,7 @@ class Strength:
 
         Args:
             value: on the axis.
-            learning_rates: of all steps to come, where the axis depends on them.
+            learning_rates: of all steps to come, if the axis depends on them.
         """
         return cls("axis", number_of(value, "axis value"), _rates(learning_rates))
 
@@ -144,12 +144,12 @@ class Strength:
         numbers: Numbers | None = None,
         learning_rates: Sequence[float] | None = None,
     ) -> Strength:
-        """What another tool calls the strength.
+        """A strength in another tool's convention.
 
         Args:
             name: of the convention; see `convention_names`.
-            value: as that tool takes it.
-            numbers: what the convention needs, such as base_lr or n_samples.
+            value: in the unit of that tool.
+            numbers: those that the convention needs, such as base_lr or n_samples.
             learning_rates: as `from_lambda`.
         """
         return cls(
@@ -161,7 +161,7 @@ class Strength:
         return replace(self, learning_rates=_rates(rates))
 
     def with_steps_per_epoch(self, steps: float) -> Strength:
-        """The same strength for this number of optimizer steps an epoch."""
+        """The same strength for this number of optimizer steps per epoch."""
         return replace(self, steps_per_epoch=steps)
 
     def to_json(self) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Given:
 
     @classmethod
     def of(cls, strength: object) -> Given:
-        """Raises DecayError where it is none of a number, a function, a mapping and a `Strength`."""
+        """Raise DecayError unless it is a number, a function, a mapping or a `Strength`."""
         if isinstance(strength, Strength):
             return cls(strength)
         if isinstance(strength, Mapping):
@@ -214,31 +214,32 @@ class Given:
 
     @property
     def learning_rates(self) -> tuple[float, ...] | None:
-        """Those of all steps to come, where they were given."""
+        """The learning rates of all steps to come, if given."""
         return None if self.strength is None else self.strength.learning_rates
 
     @property
     def asks_for_law(self) -> bool:
-        """Whether D, τ or an axis value was given, which mean something only where the regularizer's law holds."""
+        """Whether D, τ or an axis value was given, which apply only if the regularizer acts by its formula."""
         return self.strength is not None and self.strength.unit in ("total_decay", "timescale", "axis")
 
     @property
     def asks_for_rates(self) -> bool:
-        """Whether D or τ was given with the learning rates that are to be used."""
+        """Whether D or τ was given together with the learning rates of the training."""
         return self.strength is not None and self.strength.unit in ("total_decay", "timescale")
 
     def multipliers(
         self, regularizer: Regularizer, partition: Partition, given: Mapping[str, float] | None
     ) -> tuple[float | None, dict[str, float]]:
-        """The λ that groups share, where strengths are by group, and the multiplier of every group.
+        """The λ shared by the groups, if strengths are by group, and the multiplier of every group.
 
         Raises:
-            DecayError: strengths by group beside multipliers, unknown groups, or values out of range.
+            DecayError: strengths by group and multipliers are both given, a group is unknown, or a value is out of
+                range.
         """
         if self.by_group is None:
             return None, group_multipliers(partition, given)
         if given is not None:
-            raise DecayError("Strengths by group and multipliers say the same thing twice. Give one of them.")
+            raise DecayError("Strengths by group and multipliers exclude each other. Give one of them.")
         acting = {group: value for group, value in self.by_group.items() if value != regularizer.none}
         for value in acting.values():
             regularizer.validate(value, 0.0)
@@ -249,10 +250,10 @@ class Given:
         return base, group_multipliers(partition, factors)
 
     def resolve(self, axis: StrengthAxis, regularizer: str, optimizer: Optimizer) -> float | Schedule:
-        """λ on an axis, whose size is known where it needs one.
+        """λ of the given strength on an axis whose size, if it needs one, is set.
 
         Raises:
-            DecayError: learning rates or steps are missing, or the unit has no meaning on this axis.
+            DecayError: learning rates or steps are missing, or the unit does not apply to this axis.
         """
         given = self.strength
         if given is None:
@@ -284,7 +285,7 @@ class Given:
 
 
 def validate_given(strength: object) -> list[str]:
-    """Faults of the argument `strength`, for callers that gather them."""
+    """Faults of the argument `strength`, for callers that collect them."""
     try:
         Given.of(strength)
     except DecayError as error:
@@ -295,7 +296,7 @@ def validate_given(strength: object) -> list[str]:
 def _needed_rates(given: Strength, what: str) -> tuple[float, ...]:
     if given.learning_rates is None:
         raise DecayError(
-            f"{what} needs the learning rates of all steps to come: learning_rates=[...], one a step of the schedule. "
-            f"Without them, give λ."
+            f"{what} needs the learning rates of all steps to come: learning_rates=[...], one per step. "
+            f"Or give λ instead."
         )
     return given.learning_rates

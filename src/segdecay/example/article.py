@@ -10,7 +10,6 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +19,15 @@ from torch import Tensor, nn
 from segdecay import decay
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset
-from segdecay.data.transforms.augment import augment
-from segdecay.data.transforms.crops import take_batch
 from segdecay.metrics.confusion import I64, image_confusions
-from segdecay.models.zoo import build_model
-from segdecay.training.batches import derive_seed, generator
+from segdecay.models.zoo import build_model, logits_of
+from segdecay.runs.example import AuditNote
+from segdecay.training.batches import Draws, derive_seed, generator, training_batch
 from segdecay.training.class_weights import pixel_statistics
-from segdecay.training.setup import count_batches
+from segdecay.training.setup import count_batches, prepare_torch
+from segdecay.training.validate import score_images
 
-FOLD = -1  # the draws of a refit, so that both recipes have the same initial weights and order of images
+DRAWN_FROM_FOLD = -1  # as a final training, so that both recipes have the same initial weights and order of images
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -45,98 +44,72 @@ def optimizer_and_loss(model: nn.Module) -> tuple[torch.optim.Optimizer, Loss]:
 
 
 @dataclass(frozen=True)
-class ArticleResult:
-    """The confusion matrices on unchanged and on augmented test images: (N, C, C) each."""
+class Article:
+    """Whether each test image was correct, unchanged and augmented; the code, and what the audit says of it."""
 
-    clean: I64
-    augmented: I64
-    train: I64
-    audit: dict[str, Any]
-    losses: tuple[float, ...]  # of every epoch, penalty included
-
-
-def article_lines() -> str:
-    """The code of the two lines, as it ran."""
-    return textwrap.dedent(inspect.getsource(optimizer_and_loss)).strip()
+    clean: tuple[bool, ...]
+    augmented: tuple[bool, ...]
+    lines: str
+    findings: tuple[AuditNote, ...]  # one a code
 
 
-@dataclass(frozen=True)
-class _Feed:
-    """Normalised batches of a data set."""
+def correct_images(matrices: I64) -> tuple[bool, ...]:  # (N, C, C), each of one label
+    """Whether each image was correct.
 
-    config: RunConfig
-    dataset: Dataset
-    mean: Tensor  # (1, B, 1, 1)
-    deviation: Tensor  # (1, B, 1, 1)
-
-    def batches(
-        self, indices: tuple[int, ...], key: int | str, *, is_augmented: bool
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (N, B, H, W) and labels (N,), batch by batch; key: the epoch, whose order is drawn, or a name."""
-        config, order = self.config, torch.arange(len(indices))
-        if isinstance(key, int):
-            order = torch.randperm(len(indices), generator=generator(config.seed, FOLD, "order", key))
-        shuffled = np.asarray(indices, dtype=np.int64)[order.numpy()]
-        noise = generator(config.seed, FOLD, "article", key)
-        for part in np.array_split(shuffled, count_batches(len(indices), config.training.batch_size)):
-            images, masks = take_batch(self.dataset, part.tolist(), crop=None, generator=None)
-            values = images.float()
-            if is_augmented:
-                values, masks = augment(values, masks, config=config.augment, flip=self.dataset.flip, generator=noise)
-            yield (values - self.mean) / self.deviation, masks[:, 0, 0]
-
-    @torch.inference_mode()
-    def matrices(self, model: nn.Module, indices: tuple[int, ...], *, is_augmented: bool) -> I64:
-        """(N, C, C) confusion matrices of a model on these images."""
-        model.eval()
-        found = []
-        for images, labels in self.batches(indices, "scored", is_augmented=is_augmented):
-            predicted = model(images).argmax(dim=1)
-            found.append(image_confusions(predicted, labels[:, None, None], len(self.dataset.classes)))
-        return torch.cat(found).numpy()
-
-
-def run_article(
-    config: RunConfig, dataset: Dataset, report: Callable[[int, int], None] = lambda _epoch, _epochs: None
-) -> ArticleResult:
-    """Train as the article, with the recipe's epochs, batches, initial weights and order; then test both ways.
-
-    report: called with (finished epochs, all epochs).
+    >>> correct_images(np.array([[[1, 0], [0, 0]], [[0, 1], [0, 0]]]))
+    (True, False)
     """
-    torch.set_num_threads(1)
-    train, test = dataset.part("train"), dataset.part("test")
+    return tuple(bool(count) for count in matrices.diagonal(axis1=1, axis2=2).sum(axis=1))
+
+
+def run_article(config: RunConfig, dataset: Dataset) -> Article:
+    """Train as the article, with the recipe's epochs, batches, initial weights and order; then test both ways."""
+    prepare_torch(config, "cpu")
+    train, test, classes = dataset.part("train"), dataset.part("test"), len(dataset.classes)
     statistics = pixel_statistics(dataset, train)
     mean, deviation = (torch.tensor(values).view(1, -1, 1, 1) for values in (statistics.mean, statistics.deviation))
-    feed = _Feed(config, dataset, mean, deviation)
-    torch.manual_seed(derive_seed(config.seed, FOLD, "init"))
-    model = build_model(config.model, in_channels=dataset.bands, classes=len(dataset.classes))
+
+    def batches(indices: np.ndarray[tuple[int], np.dtype[np.int64]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch, part in enumerate(np.array_split(indices, count_batches(len(indices), config.training.batch_size))):
+            images, masks = training_batch(
+                config.augment,
+                dataset,
+                train,
+                part.tolist(),
+                Draws(),
+                drawn_from=(config.seed, DRAWN_FROM_FOLD),
+                at=(epoch, batch),
+            )
+            yield (images - mean) / deviation, masks
+
+    torch.manual_seed(derive_seed(config.seed, DRAWN_FROM_FOLD, "init"))
+    model = build_model(config.model, in_channels=dataset.bands, classes=classes)
     optimizer, loss = optimizer_and_loss(model)
-    found = _audit(model, optimizer, loss, config, len(train), len(dataset.classes))
-    losses = []
+    findings = _audit(model, optimizer, loss, config, len(train), classes)
+    model.train()
     for epoch in range(config.training.epochs):
-        model.train()
-        total, steps = 0.0, 0
-        for images, labels in feed.batches(train, epoch, is_augmented=True):
+        order = torch.randperm(len(train), generator=generator(config.seed, DRAWN_FROM_FOLD, "order", epoch)).numpy()
+        for images, masks in batches(np.asarray(train)[order], epoch):
             optimizer.zero_grad()
-            value = loss(model(images)[:, :, 0, 0], labels)
-            value.backward()  # type: ignore[no-untyped-call]
+            loss(logits_of(model, images)[:, :, 0, 0], masks[:, 0, 0]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            total, steps = total + value.item(), steps + 1
-        losses.append(total / steps)
-        report(epoch + 1, config.training.epochs)
-    return ArticleResult(
-        clean=feed.matrices(model, test, is_augmented=False),
-        augmented=feed.matrices(model, test, is_augmented=True),
-        train=feed.matrices(model, train, is_augmented=False),
-        audit=found,
-        losses=tuple(losses),
-    )
+    clean = score_images(model, dataset, test, mean=mean, deviation=deviation, weight=None, batch_size=256).confusions
+    model.eval()
+    with torch.inference_mode():
+        augmented = torch.cat(
+            [
+                image_confusions(logits_of(model, images).argmax(dim=1), masks, classes)
+                for images, masks in batches(np.asarray(test), config.training.epochs)
+            ]
+        ).numpy()
+    lines = textwrap.dedent(inspect.getsource(optimizer_and_loss)).strip()
+    return Article(correct_images(clean), correct_images(augmented), lines, findings)
 
 
 def _audit(
     model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, config: RunConfig, n_images: int, classes: int
-) -> dict[str, Any]:
-    """The findings of `segdecay audit` on this model, optimizer and loss."""
+) -> tuple[AuditNote, ...]:
+    """The findings of `segdecay audit` on this model, optimizer and loss; those of one code are joined."""
     steps = count_batches(n_images, config.training.batch_size)
     audit = decay.audit(
         model,
@@ -148,4 +121,8 @@ def _audit(
         steps_per_epoch=steps,
         lambda_meant=5e-4,
     )
-    return audit.to_dict()
+    notes: dict[str, AuditNote] = {}
+    for found in audit.findings:
+        before = f"{notes[found.code].message} " if found.code in notes else ""
+        notes[found.code] = AuditNote(found.code, found.level, before + found.message, found.advice)
+    return tuple(notes.values())

@@ -50,8 +50,8 @@ def spread_over(devices: Sequence[str], count: int) -> Spread | None:
         return Spread(("cpu",) * count)
     if count > len(devices):
         raise ConfigError(
-            f"--devices {count}: {len(devices)} can be used here ({', '.join(devices)}). Use at most as many, or leave "
-            "out --device, which then means every GPU."
+            f"--devices {count}: only {len(devices)} are available ({', '.join(devices)}). Use at most {len(devices)}, "
+            "or leave out --device to use every GPU."
         )
     return Spread(tuple(devices[:count]))
 

@@ -10,6 +10,8 @@ import logging
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +23,6 @@ from typing import Any
 from segdecay.errors import RunError, gather, need
 from segdecay.execution.base import Listener, Source
 from segdecay.execution.outcome import Outcome, outcome_of
-from segdecay.execution.ray_probe import ask, own_token
 from segdecay.execution.ray_remote import (
     Errand,
     differing,
@@ -36,7 +37,9 @@ from segdecay.execution.ray_remote import (
 from segdecay.execution.retries import Attempts, AwakeClock, Patience
 from segdecay.training.setup import TrialTask
 
-ANSWER_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 5.0  # of a TCP connection
+STATUS_WITHIN_S = 60.0  # of `ray status`, which takes 4 s on a free machine
+REFUSED = "AuthenticationError"
 LOOK_WITHIN_S = 60.0
 STORE_SHARE = 0.8  # share of an object store that the data may take
 MODE = "RAY_AUTH_MODE"
@@ -50,7 +53,7 @@ def join_cluster(ray: Any, address: str | None) -> None:
     Has no effect if this process is connected already.
 
     Raises:
-        RunError: the address is invalid, or does not answer within seconds.
+        RunError: the address is invalid, or no cluster answers there.
     """
     if ray.is_initialized():
         return
@@ -83,44 +86,54 @@ _START = (
 
 
 def check_address(address: str) -> bool:
-    """Refuse an invalid or silent address; returns whether the cluster needs the token of this machine.
+    """Refuse an invalid or silent address, before Ray asks it for minutes; returns whether to show the token.
 
     Raises:
-        RunError: within seconds, with the address; also if a needed token is missing.
+        RunError: with the address and Ray's reason; also if a needed token is missing.
     """
     found = ADDRESS.fullmatch(address)
     if found is None:
         raise RunError(f"--address takes HOST:PORT, ray://HOST:PORT, auto or local; saw '{address}'.")
-    host, port = found["host"].strip("[]"), int(found["port"])
-    if os.environ.get("RAY_USE_TLS", "0") != "0":
-        return False  # only Ray can check it
     try:
-        answer = ask(host, port, within_s=ANSWER_WITHIN_S)
-        if answer == "token":
-            _check_token(address, host, port)
+        socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=ANSWER_WITHIN_S).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(f"--address {address}: no answer within {ANSWER_WITHIN_S:g} s ({reason}). {_START}") from error
-    if answer == "other":
-        raise RunError(f"--address {address}: the server there is not a Ray cluster. {_START}")
-    return answer == "token"
-
-
-def _check_token(address: str, host: str, port: int) -> None:
-    token = own_token()
-    if os.environ.get(MODE, "token").lower() != "token":
-        found = f"{MODE}={os.environ[MODE]} here"
-    elif token is None:
-        found = "none is here"
-    elif ask(host, port, within_s=ANSWER_WITHIN_S, token=token) == "token":
-        found = "the one here is another"
-    else:
-        return
+    modes = [os.environ[MODE]] if MODE in os.environ else ["disabled", "token"]
+    if address.startswith("ray://"):
+        return modes == ["token"]  # its server gives no status
+    reasons = {}
+    for mode in modes:
+        reason = _ask_status(address, mode)
+        if reason is None:
+            return mode == "token"
+        reasons[mode] = reason
+        if REFUSED not in reason:
+            raise RunError(f"--address {address}: no Ray cluster answers ({reason}). {_START}")
+    seen = "; ".join(f"{MODE}={mode}: {reason}" for mode, reason in reasons.items())
     raise RunError(
-        f"--address {address}: the cluster needs a token, and {found}. `ray get-auth-token` prints it on the machine "
-        "where the cluster was started; give it here as RAY_AUTH_TOKEN, or in ~/.ray/auth_token, and leave "
-        f"{MODE} unset."
+        f"--address {address}: the cluster needs a token: {seen}. "
+        "`ray get-auth-token` prints it on the machine where the cluster was started; give it here as RAY_AUTH_TOKEN, "
+        f"or in ~/.ray/auth_token, and leave {MODE} unset."
     )
+
+
+def _ask_status(address: str, mode: str) -> str | None:
+    """The reason why `ray status` fails at the address; None if it does not. A process, since only one can be ended."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    environment = {**os.environ, MODE: mode}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=STATUS_WITHIN_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no status within {STATUS_WITHIN_S:g} s"
+    if done.returncode == 0:
+        return None
+    if "authentication_token_loader" in done.stderr:  # where Ray 2.60 aborts without a token
+        return f"{REFUSED}: no token was found here"
+    last = (done.stderr.strip().splitlines() or [f"`ray status` ended with {done.returncode}"])[-1]
+    return last.removeprefix("ray.exceptions.").split(". ")[0].rstrip(".")
 
 
 def use_token() -> None:
@@ -150,7 +163,9 @@ def check_cluster(ray: Any, gpus_per_trial: float) -> None:
     for name, seen in _look(ray, Path()).items():
         differ = differing(own, seen["versions"])
         if differ:
-            faults.append(f"{name} has other versions than the driver: {', '.join(differ)}. Install the same there.")
+            faults.append(
+                f"{name} has other versions than the driver: {', '.join(differ)}. Install the same versions there."
+            )
     gather(RunError, faults)
 
 

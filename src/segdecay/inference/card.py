@@ -120,7 +120,7 @@ class Card(Part):
         if len(self.palette) != len(self.classes):
             raise ValueError("palette needs one colour per class")
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError("names of classes must differ")
+            raise ValueError("class names must be distinct")
         if self.scores and [row.name for row in self.scores] != list(self.classes):
             raise ValueError("scores need one row per class, in the order of classes")
         return self

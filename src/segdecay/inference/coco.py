@@ -1,4 +1,4 @@
-"""Masks as COCO annotations: outlines for parts without holes, run lengths for parts with holes.
+"""Masks as COCO annotations: outlines for parts without holes, compressed run lengths for parts with holes.
 
 Outlines follow pixel edges, so that COCO's tools fill them to exactly the same pixels. Outlines through pixel centres
 (OpenCV) or between them (marching squares) do not have this property; rasterio's do, but need GDAL.
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco
 from scipy import ndimage
 
 from segdecay.errors import DataError
@@ -23,19 +24,6 @@ MOST_PIXELS = 1 << 27  # largest mask whose parts are traced; labels take four b
 
 # steps along pixel edges with the part on the right hand: east, south, west, north, as (row, column)
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
-
-
-def run_lengths(mask: Bits) -> list[int]:
-    """COCO's uncompressed run lengths: down the columns, beginning with zeros.
-
-    >>> run_lengths(np.array([[True, False], [True, True]]))
-    [0, 2, 1, 1]
-    """
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    bounds = np.concatenate([[0], changes, [flat.size]])
-    counts = np.diff(bounds).tolist()
-    return [0, *counts] if flat.size and flat[0] else counts
 
 
 def outline(part: Bits) -> list[tuple[int, int]]:
@@ -91,7 +79,10 @@ def annotations_of(mask: npt.NDArray[np.uint8], classes: int, image_id: int, fir
             if _has_hole(part):
                 whole = np.zeros((height, width), dtype=np.bool_)
                 whole[place] = part
-                shape: Any = {"size": [height, width], "counts": run_lengths(whole)}
+                shape: Any = {
+                    "size": [height, width],
+                    "counts": coco.encode(np.asfortranarray(whole))["counts"].decode(),
+                }
             else:
                 shape = [[side for x, y in outline(part) for side in (x + left, y + top)]]
             found.append(

@@ -88,7 +88,7 @@ def _page_of(tif: tifffile.TiffFile) -> tifffile.TiffPage:
     if page.photometric not in known and not is_jpeg_colour:
         faults.append(f"has the colour space {page.photometric!s}; allowed: grey, RGB and palettes. Save it as RGB.")
     if page.tags.valueof(274, 1) != 1:
-        faults.append(f"has the orientation {page.tags.valueof(274)}; only upright TIFF is read. Turn its pixels.")
+        faults.append(f"has the orientation {page.tags.valueof(274)}; only upright TIFF is read. Rotate its pixels.")
     if page.imagelength * page.imagewidth > MOST_PIXELS:
         faults.append(f"has {page.imagelength} x {page.imagewidth} pixels, more than {MOST_PIXELS}. Cut it.")
     if min(page.imagelength, page.imagewidth) < 1:

@@ -1,6 +1,6 @@
-"""Decay in somebody else's trainer (Lightning, transformers), and tuning as a scikit-learn estimator.
+"""Decay in the trainers of Lightning and transformers, and tuning as a scikit-learn estimator.
 
-Importing this package imports none of them, nor torch; each module imports its trainer when it is used.
+Importing this package imports neither these libraries nor torch; each module imports its library when it is used.
 """
 
 from __future__ import annotations

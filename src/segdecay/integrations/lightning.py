@@ -1,6 +1,6 @@
-"""A Lightning callback that lets a regularizer act in every optimizer step of a Trainer.
+"""A Lightning callback that applies a regularizer in every optimizer step of a Trainer.
 
-Works with `lightning` and, where that is not installed, with `pytorch_lightning`.
+Works with `lightning`, or with `pytorch_lightning` if that is not installed.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ else:
 
 
 class LightningDecay(Callback):
-    """Attach a regularizer to every optimizer at the start of `fit`, go on from checkpoints, detach at the end.
+    """Attach a regularizer to every optimizer at the start of `fit`, resume from checkpoints, detach at the end.
 
-    Acts once per optimizer step: after backward and clipping, whatever the accumulation, in automatic and manual
-    optimization. The LightningModule is what is grouped, so a `partition` must be of it and not of a part. The
-    strength in a checkpoint replaces the one asked for. Layers that are frozen or unfrozen on the way (BaseFinetuning)
-    are grouped again before the next step.
+    Acts once per optimizer step: after backward and clipping, with any accumulation, in automatic and manual
+    optimization. A `partition` must be that of the whole LightningModule. The strength in a checkpoint replaces the
+    given one. After layers are frozen or unfrozen during training (BaseFinetuning), parameters are grouped again before
+    the next step.
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
-        log: λ, λR, D so far and steps go to the trainer's loggers, every `log_every_n_steps`.
-        options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
-            come and holds none, they are read from a copy of the schedulers.
+        log: send λ, λR, D so far and steps to the trainer's loggers, every `log_every_n_steps`.
+        options: those of `segdecay.decay.attach`, `strength` first. If a `Strength` needs the learning rates to come
+            and has none, they are computed from a copy of the schedulers.
 
     Raises:
-        DecayError: unknown names; later, at the start of `fit`, as `attach`, or optimizers that share parameters, or
-            learning rates that cannot be known beforehand (manual optimization, a schedule that follows a metric,
+        DecayError: a name is unknown. At the start of `fit`: as `attach`; optimizers share parameters; or the learning
+            rates to come cannot be computed (manual optimization, a schedule that follows a metric,
             `lr_scheduler_step` or `optimizer_step` overridden, training without an end).
 
     Example:
@@ -64,7 +64,7 @@ class LightningDecay(Callback):
         self._saved = None  # a checkpoint that was only validated is not resumed from
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Before the optimizers' checkpoint is loaded, so that decay taken over is the configured one."""
+        """Attach before the optimizers' checkpoint is loaded, so that `take_over` reads the configured decay."""
         ahead = Ahead(
             lambda optimizer: _learning_rates(trainer, pl_module, optimizer),
             lambda: _steps_per_epoch(trainer, pl_module),
@@ -96,7 +96,7 @@ class LightningDecay(Callback):
         return self._attachments.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Of attached handles at once (strategies that restore late), else when `fit` starts."""
+        """Load into attached handles at once (strategies that restore late), else when `fit` starts."""
         if self._attachments.is_attached():
             self._attachments.load_state_dict(state_dict)
         else:
@@ -106,13 +106,13 @@ class LightningDecay(Callback):
 def _steps_per_epoch(trainer: Trainer, module: LightningModule) -> float:
     if not module.automatic_optimization:
         raise DecayError(
-            "With manual optimization the number of steps an epoch is not known. Pass steps_per_epoch=… to "
+            "With manual optimization the number of steps per epoch is not known. Pass steps_per_epoch=… to "
             "Strength.from_timescale, or give strength=λ instead."
         )
-    _total_steps(trainer)  # loads the data, where that was not done
+    _total_steps(trainer)  # loads the data if needed
     if not math.isfinite(trainer.num_training_batches):
         raise DecayError(
-            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=… to "
+            "The training data has no length, so the number of steps per epoch is not known. Pass steps_per_epoch=… to "
             "Strength.from_timescale, or give a total decay or λ instead."
         )
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
@@ -121,14 +121,16 @@ def _steps_per_epoch(trainer: Trainer, module: LightningModule) -> float:
 def _total_steps(trainer: Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if not math.isfinite(steps) or steps < 0:
-        raise DecayError(f"Training has no end: neither max_steps nor max_epochs and data of a length. {REMEDY}")
+        raise DecayError(
+            f"Training has no end: max_steps is not set, nor max_epochs with data of known length. {REMEDY}"
+        )
     return int(steps)
 
 
 def _learning_rates(trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> list[float]:
-    """The rate of every step of this fit, by the order in which Lightning's loop lets schedulers step."""
+    """The rate of every step of this fit, with schedulers stepped in the order of Lightning's loop."""
     if not module.automatic_optimization:
-        raise DecayError(f"With manual optimization the steps to come are not known. {REMEDY}")
+        raise DecayError(f"With manual optimization the number of steps is not known. {REMEDY}")
     changed = [name for name in ("lr_scheduler_step", "optimizer_step") if _is_overridden(module, name)]
     if changed:
         raise DecayError(f"{type(module).__name__} overrides {' and '.join(changed)}, which may set any rate. {REMEDY}")

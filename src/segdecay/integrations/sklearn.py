@@ -1,6 +1,6 @@
 """`SegmenterCV`: a segmentation network whose weight decay is chosen by cross-validation, as a scikit-learn estimator.
 
-Feels like RidgeCV: strengths in, `fit`, and `lambda_`, `cv_results_` and `predict` out. Every step is `segdecay.tune`.
+Its interface is that of RidgeCV: strengths, `fit`, `lambda_`, `cv_results_`, `predict`. It calls `segdecay.tune`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Scale:
-    """From the values of images to 0–255, in 256 steps; None: they are uint8 and stay as they are.
+    """Scaling of the values of images to 0–255, in 256 steps; None: they are uint8 and are not changed.
 
     >>> Scale.of([np.array([[[0.0], [2.0]]])]).apply(np.array([[[1.0], [9.0]]]))[..., 0].tolist()
     [[128, 255]]
@@ -47,13 +47,13 @@ class Scale:
 
     @classmethod
     def of(cls, images: Sequence[npt.NDArray[Any]]) -> Scale:
-        """From the smallest to the largest value."""
+        """The scaling from the smallest to the largest value."""
         if all(image.dtype == np.uint8 for image in images):
             return cls()
         return cls(float(min(image.min() for image in images)), float(max(image.max() for image in images)))
 
     def apply(self, image: npt.NDArray[Any]) -> U8:
-        """An image (H, W, B) as uint8; what lies outside is clipped."""
+        """An image (H, W, B) as uint8; values outside the range are clipped."""
         if self.low is None or self.high is None:
             return np.asarray(image, np.uint8)
         width = (self.high - self.low) or 1.0
@@ -64,7 +64,7 @@ def checked_images(values: Any, bands: int | None = None) -> list[npt.NDArray[An
     """A list of (H, W, B) arrays from (N, H, W, B), (N, H, W) or a sequence of images.
 
     Raises:
-        DataError: listing every image that cannot be used.
+        DataError: lists every image that cannot be used.
     """
     try:
         images = [np.asarray(one) for one in values]
@@ -89,17 +89,17 @@ def checked_images(values: Any, bands: int | None = None) -> list[npt.NDArray[An
 
 
 def checked_masks(values: Any, images: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.int64]]:
-    """A list of (H, W) arrays, one an image and of its size.
+    """A list of (H, W) arrays, one per image and of its size.
 
     Raises:
-        DataError: listing every mask that cannot be used.
+        DataError: lists every mask that cannot be used.
     """
     try:
         masks = [np.asarray(one) for one in values]
     except (TypeError, ValueError) as error:
         raise DataError(f"y takes (N, H, W) or a list of (H, W); saw {type(values).__name__} ({error}).") from error
     if len(masks) != len(images):
-        raise DataError(f"y holds {len(masks)} masks for {len(images)} images; one each is needed.")
+        raise DataError(f"y holds {len(masks)} masks for {len(images)} images; one per image is needed.")
     faults = []
     for number, (mask, image) in enumerate(zip(masks, images, strict=True)):
         if mask.shape != image.shape[:2]:
@@ -140,7 +140,7 @@ def write_arrays(
 
 
 def _write_image(stem: Path, image: U8) -> None:
-    """PNG where it can hold the bands, else TIFF."""
+    """Write PNG if it can hold the bands, else TIFF."""
     if image.shape[2] == 1:
         Image.fromarray(image[..., 0]).save(f"{stem}.png")
     elif image.shape[2] == 3:
@@ -153,7 +153,7 @@ T = TypeVar("T")
 
 
 class Parameters:
-    """Takes parameters one by one and remembers what was wrong with them, to tell all of it at once.
+    """Converts parameters one by one and collects their faults, to report all at once.
 
     >>> taken = Parameters()
     >>> taken.whole("cv", 3), taken.number("learning_rate", "0.1"), taken.wholes("ignore", 255)
@@ -189,7 +189,7 @@ class Parameters:
         return self._taken(taken, values, said)
 
     def put(self, values: dict[str, Any], options: Any) -> None:
-        """Put options at their dotted keys, in place."""
+        """Set options at their dotted keys, in place."""
         if not isinstance(options, Mapping):
             self.faults.append(f"options takes a mapping of keys to values, as in {{'seed': 1}}; saw {options!r}.")
             return
@@ -199,10 +199,10 @@ class Parameters:
                 self.faults.append(fault)
 
     def refuse(self) -> None:
-        """Tell what was wrong.
+        """Raise an error if there were faults.
 
         Raises:
-            ConfigError: all of it.
+            ConfigError: lists all faults.
         """
         gather(ConfigError, self.faults)
 
@@ -214,32 +214,33 @@ class Parameters:
             return None
 
 
-class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings no types
-    """Semantic segmentation with the weight decay that cross-validation takes, none included.
+class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Semantic segmentation with the weight decay chosen by cross-validation, which may be no decay.
 
     Args:
-        strengths: on the regularizer's axis (D = Σ η·λ for decoupled); None takes the axis' own grid. None (0) is
-            always in.
-        regularizer: the rule of decay, see `segdecay regularizers`.
-        cv: number of folds; None: 5, or as many down to 3 as groups and classes allow.
+        strengths: on the regularizer's axis (D = Σ η·λ for decoupled); None: the axis's default grid. No decay (0) is
+            always added.
+        regularizer: a name of `segdecay regularizers`.
+        cv: number of folds; None: 5, or 4 or 3 if groups or classes do not allow more.
         epochs, batch_size, learning_rate: of every training.
         model: unet-tiny, unet-small, smp:ARCHITECTURE, or package.module:build.
         ignore: value or values of y that are not labelled; they enter no loss and no score.
         random_state: seed of folds, weights, order and augmentation.
-        n_jobs: trainings at a time, in processes of their own; None: in this process; −1: a core or GPU each.
+        n_jobs: trainings at a time, in separate processes; None: in this process; −1: one per core or GPU.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        folder: where the run and its report are kept, and gone on with; None: nowhere.
-        options: any other key of a run (docs/config.md) to its value, as in {"augment.flip": "both"}.
-        verbose: say what `segdecay tune` says.
+        folder: keeps the run and its report, and is resumed if it exists; None: nothing is kept.
+        options: other keys of a run (docs/config.md) and their values, as in {"augment.flip": "both"}.
+        verbose: print the messages of `segdecay tune`.
 
     Attributes:
-        classes_: (C,) values of y, sorted, without those ignored.
-        strength_: what was taken, on the axis.
-        lambda_: the same as the optimizer's λ, in the final training on all of X; None on an axis without λ.
+        classes_: (C,) values of y, sorted, without ignored ones.
+        strength_: the chosen value on the axis.
+        lambda_: the same as the optimizer's λ in the final training on all of X; None on an axis without λ.
         verdict_: kind, intervals and sentence; `verdict_.kind` is "chosen", "zero", "flat" or "edge".
-        cv_results_: dict of arrays with one entry a strength, from none to the strongest: param_strength, param_lambda,
-            mean_test_score, std_test_score, rank_test_score, splitK_test_score (mIoU; NaN where the race spared it).
-        best_score_: mean mIoU over the folds at what was taken.
+        cv_results_: dict of arrays with one entry per strength, from no decay to the strongest: param_strength,
+            param_lambda, mean_test_score, std_test_score, rank_test_score, splitK_test_score (mIoU; NaN if the race
+            did not train it).
+        best_score_: mean mIoU over the folds at the chosen strength.
         model_: the refitted `segdecay.Model`; n_features_in_: bands B; run_, report_: paths, None without a folder.
 
     Example:
@@ -289,22 +290,23 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
     def fit(
         self,
         X: Any,  # noqa: N803 - scikit-learn's name  # (N, H, W, B), (N, H, W) or a list of (H, W, B); uint8 or numbers
-        y: Any,  # (N, H, W) or a list of (H, W) integers, or claims (bool), which count as 0 and 1
-        groups: Sequence[Any] | None = None,  # (N,) images of a group are never in training and validation at once
+        y: Any,  # (N, H, W) or a list of (H, W) integers, or bool for classes 0 and 1
+        groups: Sequence[Any] | None = None,  # (N,) a group is never split between training and validation
     ) -> Self:
-        """Search, then train on all of X at what was taken.
+        """Search the strength, then train on all of X at the chosen one.
 
         Numbers that are not uint8 are scaled from their smallest and largest value to 256 steps.
 
         Raises:
-            DataError: arrays that do not fit together, too few groups for the folds, or fewer than two classes.
-            ConfigError: a parameter that does not exist or is out of range.
+            DataError: the arrays do not fit together, or there are too few groups for the folds or fewer than two
+                classes.
+            ConfigError: a parameter does not exist or is out of range.
         """
         config, workers = self._config(), self._workers()
         images = checked_images(X)
         masks = checked_masks(y, images)
         if groups is not None and len(groups) != len(images):
-            raise DataError(f"groups holds {len(groups)} names for {len(images)} images; one each is needed.")
+            raise DataError(f"groups holds {len(groups)} names for {len(images)} images; one per image is needed.")
         ignored = self._ignored()
         values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
         values = values[~np.isin(values, ignored)]
@@ -336,11 +338,11 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         return self
 
     def predict(self, X: Any) -> Any:  # noqa: N803
-        """The class of every pixel, as a value of y: (N, H, W), or a list of (H, W) where sizes differ.
+        """The class of every pixel, as a value of y: (N, H, W), or a list of (H, W) if sizes differ.
 
         Raises:
-            NotFittedError: before `fit`.
-            DataError: other bands than in `fit`, or values that are not finite.
+            NotFittedError: `fit` has not run.
+            DataError: the bands differ from those of `fit`, or values are not finite.
         """
         check_is_fitted(self)
         images = checked_images(X, self.n_features_in_)
@@ -348,10 +350,10 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
         return np.stack(found) if len({one.shape for one in found}) == 1 else found
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
-        """Mean IoU over the classes that occur in y or in the prediction; ignored pixels are out.
+        """Mean IoU over the classes that occur in y or in the prediction, without ignored pixels.
 
         Raises:
-            NotFittedError, DataError: as `predict`; or a y that does not fit X, or holds values that `fit` did not see.
+            NotFittedError, DataError: as `predict`; or y does not fit X, or has values that `fit` did not see.
         """
         check_is_fitted(self)
         images = checked_images(X, self.n_features_in_)
@@ -371,7 +373,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
 
     def _config(self) -> dict[str, Any]:
         taken = Parameters()
-        folds = ". Folds are ours, for groups are never torn apart: give fit their groups"
+        folds = ". Folds cannot be given, since groups are never split; pass groups to fit"
         values: dict[str, Any] = {
             "data": {},
             "model": {"name": self.model},
@@ -405,7 +407,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
             return None
         if found is None or found < 1:
             raise ConfigError(
-                f"n_jobs takes None (in this process), −1 (a core or GPU each) or 1 or more; saw {self.n_jobs!r}."
+                f"n_jobs takes None (in this process), −1 (one per core or GPU) or 1 or more; saw {self.n_jobs!r}."
             )
         return found
 
@@ -425,7 +427,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn brings n
 
 
 def results_of(verdict: Verdict) -> dict[str, npt.NDArray[Any]]:
-    """The settings of a verdict in the words of scikit-learn's `cv_results_`."""
+    """The settings of a verdict under the names of scikit-learn's `cv_results_`."""
     settings = verdict.settings
     means = np.array([_number(one.mean) for one in settings])
     folds = max((len(one.folds or ()) for one in settings), default=0)
@@ -454,10 +456,10 @@ def _indices(
     values: npt.NDArray[np.int64],  # (C,) sorted
     ignored: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.uint8]:
-    """Class indices of a mask, IGNORED where it is not labelled.
+    """The class indices of a mask, with IGNORED for unlabelled pixels.
 
     Raises:
-        DataError: a value that is neither.
+        DataError: a value is neither a class nor ignored.
     """
     out = np.isin(mask, ignored)
     strange = np.unique(mask[~out & ~np.isin(mask, values)])

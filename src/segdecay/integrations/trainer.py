@@ -1,4 +1,4 @@
-"""One regularizer on all optimizers of a trainer: attach it, go on from a checkpoint, detach it."""
+"""Attach one regularizer to all optimizers of a trainer, resume it from a checkpoint, and detach it."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.decay.strength_given import Given, validate_given
 from segdecay.errors import DecayError, gather, unknown
 
-REMEDY = "Pass learning_rates=[…] to Strength, the rate of every optimizer step to come, or give strength=λ instead."
-METRIC_SCHEDULERS = ("ReduceLROnPlateau", "GreedyLR")  # they wait for a metric
+REMEDY = "Pass learning_rates=[…] to Strength, one rate per optimizer step, or give strength=λ instead."
+METRIC_SCHEDULERS = ("ReduceLROnPlateau", "GreedyLR")  # they need a metric
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a trainer can tell of its future, asked only where D or τ is to be turned into λ."""
+    """The trainer's future steps, computed only to convert D or τ to λ."""
 
-    learning_rates: Callable[[Optimizer], list[float]]  # of every step to come; DecayError where unknown
-    steps_per_epoch: Callable[[], float]  # optimizer steps; DecayError where unknown
+    learning_rates: Callable[[Optimizer], list[float]]  # of every step to come; DecayError if unknown
+    steps_per_epoch: Callable[[], float]  # optimizer steps; DecayError if unknown
 
 
 class ScheduleCopy:
-    """Schedulers copied onto a stand-in optimizer that has the same groups and no weights.
+    """Copies of schedulers on a dummy optimizer that has the same groups and no weights.
 
     Args:
-        optimizer: as the schedulers hold it, bare or wrapped.
+        optimizer: the one of the schedulers, bare or wrapped.
         schedulers: all that act on it.
-        keep: objects that are not copied where a scheduler refers to them, such as the model.
+        keep: objects to which schedulers refer and that are not copied, such as the model.
 
     Raises:
-        DecayError: a scheduler waits for a metric or cannot be copied.
+        DecayError: a scheduler needs a metric or cannot be copied.
 
     Example:
         >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=1.0)
@@ -66,27 +66,29 @@ class ScheduleCopy:
             self._schedulers = copy.deepcopy(list(schedulers), memo)
         except (TypeError, ValueError, RuntimeError, AttributeError, copy.Error, pickle.PicklingError) as error:
             names = ", ".join(type(scheduler).__name__ for scheduler in schedulers)
-            raise DecayError(f"The schedule cannot be copied to look ahead ({names}: {error}). {REMEDY}") from error
+            raise DecayError(
+                f"The schedule cannot be copied to compute its rates ({names}: {error}). {REMEDY}"
+            ) from error
 
     def rate(self) -> float:
-        """The learning rate now.
+        """The present learning rate.
 
         Raises:
-            DecayError: the optimizer's groups differ.
+            DecayError: the optimizer's groups have different rates.
         """
         rates = {float(group["lr"]) for group in self._optimizer.param_groups}
         if len(rates) > 1:
             listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
             raise DecayError(
-                f"The optimizer's groups have different learning rates ({listed}), so one total decay or timescale "
-                f"would be several. Give Strength learning_rates=[…] of the group that it is meant for, or give "
-                f"strength=λ."
+                f"The optimizer's groups have different learning rates ({listed}), so a total decay or "
+                f"timescale has no single λ. Give Strength learning_rates=[…] of the group that it is meant for, or "
+                f"give strength=λ."
             )
         return rates.pop()
 
     def step_(self, index: int) -> None:
-        """Let one scheduler take its step."""
-        with warnings.catch_warnings():  # "lr_scheduler.step() before optimizer.step()": the stand-in never steps
+        """Step one scheduler."""
+        with warnings.catch_warnings():  # "lr_scheduler.step() before optimizer.step()": the dummy never steps
             warnings.simplefilter("ignore")
             self._schedulers[index].step()
 
@@ -102,7 +104,7 @@ def _stand_in(optimizer: Optimizer) -> Optimizer:
     return stand_in
 
 
-# What earlier versions took as options of their own.
+# Options of earlier versions.
 FORMER = {
     "total_decay": "from_total_decay(…)",
     "timescale_epochs": "from_timescale(…)",
@@ -117,7 +119,7 @@ class Attachments:
     """A regularizer and its options, and the handles made from them.
 
     Raises:
-        DecayError: an unknown regularizer or option, or a strength that is missing or no number.
+        DecayError: the regularizer or an option is unknown, or the strength is missing or not a number.
     """
 
     def __init__(self, regularizer: str, options: Mapping[str, Any]) -> None:
@@ -133,13 +135,13 @@ class Attachments:
         ahead: Ahead,
         saved: Mapping[str, Any] | None = None,
     ) -> None:
-        """Attach to every optimizer, or to none where one is refused.
+        """Attach to every optimizer, or to none if one is refused.
 
         Args:
-            saved: what `state_dict` gave; its strengths then replace those asked for.
+            saved: a state of `state_dict`, whose strengths replace the given ones.
 
         Raises:
-            DecayError: as `attach`; optimizers that share parameters; a state of another number of optimizers.
+            DecayError: as `attach`; optimizers share parameters; the state is of another number of optimizers.
         """
         self.detach_()
         self.handles = []
@@ -163,7 +165,7 @@ class Attachments:
             raise
 
     def detach_(self) -> None:
-        """Detach every handle; they stay to be read. Twice is once."""
+        """Detach every handle; they can still be read. Idempotent."""
         for handle in self.handles:
             handle.detach()
 
@@ -172,16 +174,16 @@ class Attachments:
         return any(handle.is_attached() for handle in self.handles)
 
     def validate_attached(self, optimizers: Sequence[Optimizer]) -> None:
-        """Raises DecayError where an optimizer was replaced since, and would train without decay."""
+        """Raise DecayError if an optimizer was replaced since, which would train without decay."""
         strangers = [type(one).__name__ for one in optimizers if handle_of(one) not in self.handles]
         if strangers:
             raise DecayError(
                 f"The trainer's optimizers were replaced after decay was attached ({', '.join(strangers)}). Call "
-                f"segdecay.decay.attach yourself where the last of them is made."
+                f"segdecay.decay.attach yourself after the last of them is created."
             )
 
     def scalars(self) -> dict[str, float]:
-        """What the handles tell a logger; with a number in the name where there are several optimizers."""
+        """The handles' numbers for a logger; names have a number if there are several optimizers."""
         if len(self.handles) == 1:
             return self.handles[0].scalars() if self.handles[0].is_attached() else {}
         return {
@@ -196,7 +198,7 @@ class Attachments:
         return {"handles": [handle.state_dict() for handle in self.handles]}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Let attached handles go on from `state_dict`."""
+        """Load a state of `state_dict` into the attached handles."""
         for handle, state in zip(self.handles, _handle_states(saved, len(self.handles)), strict=True):
             self._warn_of_other_strength(state)
             handle.load_state_dict(state)
@@ -217,12 +219,12 @@ class Attachments:
             faults.append(
                 f"{len(shared)} parameters are in more than one optimizer and would decay in each of them: "
                 f"{', '.join(shared[:5])}{', …' if len(shared) > 5 else ''}. Give every parameter to one optimizer, or "
-                f"call segdecay.decay.attach on the one that is to decay it."
+                f"call segdecay.decay.attach on the one that should decay it."
             )
         return faults
 
     def _attach_options(self, optimizer: Optimizer, ahead: Ahead, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The options of `attach`; a D, τ or axis value with what it needs of the trainer's future."""
+        """The options of `attach`; a D, τ or axis value gets the learning rates and steps that it needs."""
         given = self.given.strength
         if state is not None:
             self._warn_of_other_strength(state)
@@ -248,8 +250,8 @@ class Attachments:
         asked = given.value if given is not None and given.unit == "lambda" else None
         if isinstance(asked, float) and isinstance(saved, numbers.Real) and asked != saved:
             warnings.warn(
-                f"The checkpoint's strength {saved:g} is used, not the {asked:g} asked for. To change it in mid-run, "
-                f"call set_strength on the handle after the start.",
+                f"The checkpoint's strength {saved:g} is used, not the {asked:g} asked for. To change it during "
+                f"training, call set_strength on the handle after the start.",
                 UserWarning,
                 stacklevel=2,
             )

@@ -1,6 +1,6 @@
-"""A callback for transformers.Trainer that lets a regularizer act in every optimizer step.
+"""A callback for transformers.Trainer that applies a regularizer in every optimizer step.
 
-Its state travels in the checkpoint's trainer_state.json.
+Its state is saved in the checkpoint's trainer_state.json.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MARK = "__safetensors__"
 
 
 def to_json(value: Any) -> Any:
-    """Mappings with text keys, sequences, numbers, text, None and tensors as what JSON can hold.
+    """Mappings with text keys, sequences, numbers, text, None and tensors as JSON values.
 
     Raises:
-        DecayError: anything else.
+        DecayError: a value of another type.
 
     Example:
         >>> import torch
@@ -49,7 +49,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """The inverse of `to_json`; tuples come back as lists, tensors on the CPU."""
+    """The inverse of `to_json`; tuples become lists, tensors are on the CPU."""
     if isinstance(value, dict):
         if value.keys() == {MARK}:
             return load(base64.b64decode(value[MARK]))["tensor"]
@@ -68,23 +68,23 @@ else:
 
 
 class TransformersDecay(TrainerCallback, ExportableState):
-    """Attach a regularizer to the trainer's optimizer at the start of `train`, go on from checkpoints, detach at the
+    """Attach a regularizer to the trainer's optimizer at the start of `train`, resume from checkpoints, detach at the
     end.
 
-    Acts once per optimizer step: after backward and clipping, whatever the accumulation. The strength in a checkpoint
-    replaces the one asked for. TrainingArguments' `weight_decay` is 0 by default; where it is not, pass
-    take_over=True. When `train` raises, the regularizer stays attached until the next `train` or `detach`.
+    Acts once per optimizer step: after backward and clipping, with any accumulation. The strength in a checkpoint
+    replaces the given one. TrainingArguments' `weight_decay` is 0 by default; if it is not, pass take_over=True. If
+    `train` raises, the regularizer stays attached until the next `train` or `detach`.
 
     Args:
         regularizer: a name in `segdecay.decay.REGULARIZERS`.
-        log: λ, λR, D so far and steps join what the trainer logs.
-        options: those of `segdecay.decay.attach`, `strength` first. Where a `Strength` depends on the learning rates to
-            come and holds none, they are read from a copy of the scheduler.
+        log: add λ, λR, D so far and steps to the trainer's logs.
+        options: those of `segdecay.decay.attach`, `strength` first. If a `Strength` needs the learning rates to come
+            and has none, they are computed from a copy of the scheduler.
 
     Raises:
-        DecayError: unknown names; later, at the start of `train`, as `attach`, or learning rates that cannot be known
-            beforehand (a schedule that follows a metric), or an option that
-            `restore_callback_states_from_checkpoint=True` has lost.
+        DecayError: a name is unknown. At the start of `train`: as `attach`; the learning rates to come cannot be
+            computed (a schedule that follows a metric); or `restore_callback_states_from_checkpoint=True` has lost an
+            option.
 
     Example:
         >>> from segdecay.decay import Strength  # then Trainer(..., callbacks=[decay])
@@ -97,7 +97,7 @@ class TransformersDecay(TrainerCallback, ExportableState):
         self._log = log
         self._attachments = Attachments(regularizer, options)
         self._own_decay: list[dict[str, float]] = []
-        self.lost: list[str] = []  # options that a callback rebuilt from JSON has not got
+        self.lost: list[str] = []  # options that a callback rebuilt from JSON lacks
         self.checkpointed: dict[str, Any] = {}
 
     @property
@@ -106,7 +106,7 @@ class TransformersDecay(TrainerCallback, ExportableState):
         return self._attachments.handles
 
     def detach(self) -> None:
-        """Remove the regularizer; needed only after a `train` that raised. Twice is once."""
+        """Remove the regularizer; needed only after a `train` that raised. Idempotent."""
         self._attachments.detach_()
 
     def on_train_begin(
@@ -115,8 +115,8 @@ class TransformersDecay(TrainerCallback, ExportableState):
         del control
         if self.lost:
             raise DecayError(
-                f"restore_callback_states_from_checkpoint=True makes this callback anew from JSON, which cannot hold "
-                f"{', '.join(self.lost)}. Leave it False: the state of TransformersDecay is taken up either way."
+                f"restore_callback_states_from_checkpoint=True rebuilds this callback from JSON, which cannot hold "
+                f"{', '.join(self.lost)}. Leave it False: the state of TransformersDecay is restored in any case."
             )
         self.detach()
         model, optimizer = kwargs["model"], kwargs["optimizer"]
@@ -144,7 +144,7 @@ class TransformersDecay(TrainerCallback, ExportableState):
         self.detach()
 
     def state(self) -> dict[str, Any]:
-        """What trainer_state.json keeps; tensors in it as base64."""
+        """The state for trainer_state.json, with tensors as base64."""
         options = _plain_strength(self._attachments.options)
         kept = {key: value for key, value in options.items() if _survives_json(value)}
         saved = {**self._attachments.state_dict(), "own_decay": self._own_decay}
@@ -158,7 +158,7 @@ class TransformersDecay(TrainerCallback, ExportableState):
 
 
 def _saved_state(state: TrainerState) -> dict[str, Any] | None:
-    """The state in the checkpoint that training goes on from; None where it was written without a TransformersDecay."""
+    """The state in the checkpoint from which training resumes; None if it was written without a TransformersDecay."""
     by_name: Any = state.stateful_callbacks or {}
     stored = by_name.get(TransformersDecay.__name__)
     if isinstance(stored, list):
@@ -168,13 +168,13 @@ def _saved_state(state: TrainerState) -> dict[str, Any] | None:
 
 
 def _restore_own_decay_(optimizer: Optimizer, values: list[Mapping[str, float]]) -> None:
-    """Give the groups the decay of before the first start: the checkpoint holds 0 where it was taken over."""
+    """Give the groups their decay before the first start, since the checkpoint holds 0 after `take_over`."""
     for group, own in zip(optimizer.param_groups, values, strict=False):
         group.update(own)
 
 
 def _plain_strength(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, a `Strength` among them as JSON can hold it; `attach` takes it back in that form."""
+    """The options with a `Strength` as JSON values, which `attach` accepts."""
     strength = options.get("strength")
     if isinstance(strength, Strength) and not callable(strength.value):
         return {**options, "strength": json.loads(json.dumps(strength.to_json()))}
@@ -193,17 +193,17 @@ def _steps_per_epoch(args: TrainingArguments, loader: Any) -> float:
         batches = len(loader)
     except TypeError as error:
         raise DecayError(
-            "The training data has no length, so steps an epoch are not known. Pass steps_per_epoch=… to "
+            "The training data has no length, so the number of steps per epoch is not known. Pass steps_per_epoch=… to "
             "Strength.from_timescale, or give a total decay or λ instead."
         ) from error
     return math.ceil(batches / args.gradient_accumulation_steps)
 
 
 def _learning_rates(state: TrainerState, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> list[float]:
-    """The rate of every step to come; the trainer lets the scheduler step after each."""
+    """The rate of every step to come; the trainer steps the scheduler after each."""
     held = getattr(scheduler, "optimizer", None)
     if not isinstance(held, Optimizer) or bare_optimizer(held) is not bare_optimizer(optimizer):
-        raise DecayError(f"{type(scheduler).__name__} is no scheduler of the trainer's optimizer. {REMEDY}")
+        raise DecayError(f"{type(scheduler).__name__} is not a scheduler of the trainer's optimizer. {REMEDY}")
     copied = ScheduleCopy(held, [scheduler], keep=(model,))
     rates = []
     for step in range(state.global_step, state.max_steps):

@@ -112,7 +112,7 @@ def scores_of(
 
 
 def _float(value: F64) -> float:
-    """A number, or always the same NaN object, so that records of equal scores are equal."""
+    """The value as float; NaN is always the same object, so that records with equal scores compare equal."""
     return float(value) if np.isfinite(value) else math.nan
 
 
@@ -121,7 +121,7 @@ def _floats(values: F64) -> tuple[float, ...]:
 
 
 def curve_scores(scores: Scores, part: str, task: Task) -> dict[str, float]:
-    """The scores of a part, "train" or "validation", in a line of a curve."""
+    """The scores of a part, "train" or "validation", as fields of one line of a learning curve."""
     found = {f"{part}_miou": scores.miou}
     if task == "classification":
         found[f"{part}_balanced_accuracy"] = scores.balanced_accuracy

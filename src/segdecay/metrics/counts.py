@@ -1,4 +1,4 @@
-"""Counts of confusion matrices: true positives, unions, IoU, means, sums of a file. Without torch, for the report.
+"""Counts and means from confusion matrices: true positives, unions, IoU. Without torch, so that the report can use it.
 
 Rows are the truth, columns the prediction.
 """
@@ -37,7 +37,7 @@ def counted(
     values: F64,  # (..., C)
     excluded: Sequence[int],
 ) -> F64:  # (..., C)
-    """The scores of classes with those of `excluded` as NaN, which every mean leaves out.
+    """The scores of classes, with NaN for the classes in `excluded`; means leave NaN out.
 
     >>> counted(np.array([0.9, 0.5]), (0,)).tolist()
     [nan, 0.5]
@@ -76,7 +76,7 @@ def mean_present(values: F64, axis: int = -1) -> F64:
 
 @dataclass(frozen=True)
 class KeptCounts:
-    """Sums of a file of matrices: hit, union and true (N, C) of every image, total (C, C) of all images."""
+    """Counts of a file of matrices: hit, union and true (N, C) of every image, and the summed matrix total (C, C)."""
 
     hit: I64
     union: I64

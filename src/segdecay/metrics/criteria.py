@@ -5,7 +5,7 @@ A class is scored by IoU, or by recall if images have one label each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +18,50 @@ from segdecay.runs.records import Scores
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-NAMES = {
-    "miou": "m{score}",
-    "worst": "worst-class {score}",
-    "weighted": "frequency-weighted {score}",
-    "classes": "{score}",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
+
+
+def _weighted(scores: F64, weights: F64) -> F64:
+    present = np.isfinite(scores)
+    weights = present * weights
+    total = weights.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((np.where(present, scores, 0.0) * weights).sum(axis=-1) / total)
+
+
+def _mean(scores: F64, _true: F64) -> F64:
+    return _weighted(scores, np.ones(()))
+
+
+def _least(scores: F64, _true: F64) -> F64:
+    least = np.where(np.isfinite(scores), scores, np.inf).min(axis=-1)
+    return np.asarray(np.where(np.isfinite(least), least, np.nan))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of all classes together.
+
+    Attributes:
+        name: for people; {score} stands for IoU or recall.
+        of: class scores (..., C), NaN where a class is absent, and its true pixels (..., C), to the score (...).
+        of_recall: classes are scored by recall, also where images have masks.
+        has_all: no class is left out of it by exclude_from_mean.
+    """
+
+    name: str
+    of: Callable[[F64, F64], F64]
+    of_recall: bool = False
+    has_all: bool = False
+
+
+METRICS: Mapping[str, Metric] = {  # the whole of a metric: its key of search.criterion, its name and its formula
+    "miou": Metric("m{score}", _mean),
+    "worst": Metric("worst-class {score}", _least),
+    "weighted": Metric("frequency-weighted {score}", _weighted),
+    "classes": Metric("{score}", _mean, has_all=True),
+    "accuracy": Metric("accuracy", _weighted, of_recall=True, has_all=True),
+    "balanced_accuracy": Metric("balanced accuracy", _mean, of_recall=True),
 }
-OF_RECALL = ("accuracy", "balanced_accuracy")
 DEFAULTS: dict[Task, str] = {"segmentation": "miou", "classification": "balanced_accuracy"}
 
 
@@ -57,7 +92,7 @@ class Criterion:
     @property
     def class_score(self) -> str:
         """The name of the score of a class: "IoU" or "recall"."""
-        return "recall" if self.of_recall or self.kind in OF_RECALL else "IoU"
+        return "recall" if self.of_recall or METRICS[self.kind].of_recall else "IoU"
 
     def class_scores(self, hit: I64 | F64, union: I64 | F64, true: I64 | F64) -> F64:
         """The score of every class from its counts, NaN for an absent class; all arguments (..., C).
@@ -85,7 +120,7 @@ class Criterion:
         of = f" of {', '.join(self.class_names)}" if self.kind == "classes" else ""
         of += f" without {', '.join(self.excluded_names)}" if self.excluded else ""
         limit = "" if self.most_loss is None else f" such that no class loses more than {self.most_loss:g}"
-        return f"{NAMES[self.kind].format(score=self.class_score)}{of}{limit}"
+        return f"{METRICS[self.kind].name.format(score=self.class_score)}{of}{limit}"
 
     def score(
         self,
@@ -100,15 +135,7 @@ class Criterion:
         """
         if self.kind == "classes":
             class_iou, true = class_iou[..., list(self.classes)], true[..., list(self.classes)]
-        class_iou = counted(class_iou, self.excluded)
-        present = np.isfinite(class_iou)
-        if self.kind == "worst":
-            least = np.where(present, class_iou, np.inf).min(axis=-1)
-            return np.asarray(np.where(np.isfinite(least), least, np.nan))
-        weights = present * (true if self.kind in ("weighted", "accuracy") else 1.0)
-        total = weights.sum(axis=-1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((np.where(present, class_iou, 0.0) * weights).sum(axis=-1) / total)
+        return METRICS[self.kind].of(counted(class_iou, self.excluded), true)
 
     def is_allowed(
         self,
@@ -121,6 +148,12 @@ class Criterion:
         loss = none[..., None, :] - class_iou
         over = np.where(np.isfinite(loss), loss, -np.inf) > self.most_loss + 1e-12
         return np.asarray(~over.any(axis=-1))
+
+
+def check_criterion(search: SearchConfig) -> list[str]:
+    """Faults of the name of a search's criterion."""
+    known = search.criterion is None or search.criterion in METRICS
+    return [] if known else [f"search.criterion: {unknown('metric', str(search.criterion), METRICS)}"]
 
 
 def build_criterion(
@@ -149,7 +182,7 @@ def build_criterion(
     gather(ConfigError, faults)
     indices = tuple(list(class_names).index(name) for name in named)
     kind = search.criterion or DEFAULTS[task]
-    left_out = () if kind in ("classes", "accuracy") else tuple(exclude_from_mean)
+    left_out = () if METRICS[kind].has_all else tuple(exclude_from_mean)
     excluded = tuple(list(class_names).index(name) for name in left_out)
     return Criterion(
         kind,

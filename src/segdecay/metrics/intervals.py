@@ -28,7 +28,7 @@ OWN_SHARE = 0.5  # weight of a setting's own spread beyond the images; the rest 
 # prior weight, in degrees of freedom, of the assumption that images explain the differences between folds
 PRIOR_OF_DIFFERENCES = 10.0
 PRIOR_OF_SCORES = 4.0  # weaker, since scores of folds also differ for other reasons
-LEAST_CLUSTER_FREEDOM = 4  # groups minus folds; with fewer, only the spread over folds is used
+LEAST_CLUSTER_FREEDOM = 4  # groups minus folds; below it, only the spread over folds is used
 
 
 @dataclass(frozen=True)

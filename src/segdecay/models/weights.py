@@ -15,7 +15,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .pth file read with `weights_only=True`.
 
     Raises:
-        ModelError: missing, damaged, or holding something else than tensors.
+        ModelError: the file is missing or damaged, or holds objects other than tensors.
     """
     if not path.is_file():
         raise ModelError(f"The weights file {path} does not exist.")
@@ -56,7 +56,7 @@ def _unreadable(path: Path, error: Exception) -> str:
     if path.suffix == ".safetensors":
         return f"{path} cannot be read as safetensors: {error}."
     other = re.search(r"GLOBAL (\S+)", str(error))
-    holds = f"holds Python objects ({other[1]})" if other else "cannot be read: it is damaged, or no file of weights"
+    holds = f"holds Python objects ({other[1]})" if other else "cannot be read: it is damaged or not a file of weights"
     return (
         f"{path} {holds}. Only tensors and their names are read, since a pickled object can run arbitrary "
         "code. Save only the weights where the file was made: torch.save(model.state_dict(), 'weights.pth')."

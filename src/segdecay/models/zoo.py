@@ -59,14 +59,14 @@ def check_model_name(name: str) -> list[str]:
 
 
 def is_own(name: str) -> bool:
-    """Whether a model's name is that of a user's function."""
+    """Whether a model's name is package.module:build, a user function."""
     return ":" in name and not name.startswith("smp:")
 
 
 def check_model_task(name: str, task: Task) -> list[str]:
-    """Faults of a model for a task: a network for masks on images with labels, or the other way round.
+    """Faults of a model for a task: a network for masks on images with labels, or the reverse.
 
-    A user model is checked by its output, when it is tried.
+    The output of a user model is checked when the model is first run.
     """
     if is_own(name) or check_model_name(name):
         return []
@@ -107,7 +107,7 @@ def import_build(name: str, option: str = "--model") -> Callable[..., Any]:
         option: the option in which the user gave it, for errors.
 
     Raises:
-        ModelError: another form, a module that cannot be imported, or a function that does not exist.
+        ModelError: the name has another form, the module cannot be imported, or the function does not exist.
     """
     module_name, colon, function_name = name.partition(":")
     if not (colon and module_name and function_name):
@@ -148,7 +148,7 @@ def build_model(config: ModelConfig, *, in_channels: int, classes: int) -> nn.Mo
     Random weights come from torch's global generator, which the caller seeds.
 
     Raises:
-        ModelError: unknown name, an encoder that does not exist, weights that cannot be read or do not fit.
+        ModelError: the name or the encoder does not exist, or the weights cannot be read or do not fit.
     """
     faults = check_model_name(config.name)
     if faults:

@@ -1,1 +1,1 @@
-"""runs."""
+"""Records of runs, their folder and its lock."""

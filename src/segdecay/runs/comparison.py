@@ -1,4 +1,4 @@
-"""What a comparison found: frozen records, the keys of comparison.json."""
+"""comparison.json: the results of a comparison, as frozen records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from segdecay.runs.verdict import Cost
 
 @dataclass(frozen=True)
 class ComparedStrength:
-    """One strength of an arm; `shown` says its value where JSON cannot (inf)."""
+    """One strength of an arm; `shown` is its value as text, since JSON has no inf."""
 
     value: float | None
     shown: str
@@ -21,7 +21,7 @@ class ComparedStrength:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """One class of an arm beside none, over the folds that hold it."""
+    """One class of an arm against no decay, over the folds that hold the class."""
 
     name: str
     score: float | None
@@ -39,14 +39,14 @@ class ComparedArm:
     label: str
     axis: str | None
     unit: str | None
-    strengths: tuple[ComparedStrength, ...]  # none first, then from the weakest to the strongest
+    strengths: tuple[ComparedStrength, ...]  # no decay first, then from the weakest to the strongest
     chosen: tuple[str, ...]  # for every fold, as `shown`
-    overall: str  # by all folds; what a training of your own would take
+    overall: str  # chosen by all folds; for further trainings
     rank: int
-    letters: str  # arms that share one cannot be told apart
+    letters: str  # arms that share a letter cannot be told apart
     mean: float
     standard_error: float | None
-    interval: tuple[float, float] | None  # of an arm named beforehand
+    interval: tuple[float, float] | None  # as if the arm had been named beforehand
     folds: tuple[float, ...]
     train_mean: float | None
     gap: float | None
@@ -58,7 +58,7 @@ class ComparedArm:
 
 @dataclass(frozen=True)
 class ComparedPair:
-    """A paired difference, first less second; the interval has the level at which Holm's procedure judged it."""
+    """A paired difference, first minus second; the interval has the level at which Holm's procedure tests it."""
 
     first: str
     second: str
@@ -72,13 +72,13 @@ class ComparedPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison concludes."""
+    """The results of a comparison."""
 
     criterion: str
     task: str
     arms: tuple[ComparedArm, ...]  # the best first
     pairs: tuple[ComparedPair, ...]
-    strengths: int  # of every arm beside none
+    strengths: int  # per arm, no decay not counted
     folds: int
     fold_method: str
     seeds: tuple[int, ...]

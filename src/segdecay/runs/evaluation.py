@@ -20,8 +20,8 @@ UNKNOWN = Interval(None)
 
 @dataclass(frozen=True)
 class EvaluatedClass:
-    """One class over all images. None where the class is absent: from truth and prediction (iou, dice, boundary_iou),
-    from the truth (recall, image_iou), from the prediction (precision).
+    """One class over all images. Scores are None if the class is absent: iou, dice and boundary_iou from truth and
+    prediction, recall and image_iou from the truth, precision from the prediction.
     """
 
     name: str
@@ -60,7 +60,7 @@ class EvaluatedImage:
 
 @dataclass(frozen=True)
 class EvaluatedData:
-    """What was scored."""
+    """The images that were scored."""
 
     path: str
     name: str
@@ -72,7 +72,7 @@ class EvaluatedData:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """The weights that were scored, of several models where they were averaged."""
+    """The weights that were scored; of several models if their predictions were averaged."""
 
     weights_sha256: tuple[str, ...]
     made_by: Any
@@ -94,16 +94,16 @@ class Evaluation:
     classes: tuple[EvaluatedClass, ...]
     confusion: tuple[tuple[Count, ...], ...]  # rows are the truth, columns the prediction
     images: tuple[EvaluatedImage, ...]  # in the order of confusion.npz
-    trained_on: Count  # images that the model was trained on, as far as that is known
+    trained_on: Count  # images on which the model was trained, as far as known
     warnings: tuple[str, ...]
     seconds: float
     worst: Interval = UNKNOWN  # of the classes' IoU
     weighted: Interval = UNKNOWN  # IoU weighted by true pixels
     boundary_miou: Interval = UNKNOWN
-    image_miou: Interval = UNKNOWN  # scores of every image by itself, mean over images
+    image_miou: Interval = UNKNOWN  # mean of the mIoU of single images
     image_worst: Interval = UNKNOWN
     image_weighted: Interval = UNKNOWN
     task: Literal["segmentation", "classification"] = "segmentation"
-    balanced_accuracy: Interval | None = None  # where images have one label; there pixels are images
+    balanced_accuracy: Interval | None = None  # if images have one label; then counts are of images
     accuracy_interval: Limits = None
-    exclude_from_mean: tuple[str, ...] = ()  # in no mean over classes; in the matrices all the same
+    exclude_from_mean: tuple[str, ...] = ()  # left out of means over classes, not of the matrices

@@ -1,4 +1,7 @@
-"""examples.json: validation images without decay and at the compared strength. Files are names inside examples/."""
+"""examples.json: predictions for validation images, without decay and at the compared strength.
+
+Files are named relative to the folder examples/.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ class LabelExample:
 
 @dataclass(frozen=True)
 class Examples:
-    """All examples; `shown` is the strength of those called "chosen"."""
+    """All examples; `shown` is the strength of the predictions called "chosen"."""
 
     shown: StrengthField | None = None
     cases: tuple[ImageExample, ...] = ()
-    labels: tuple[LabelExample, ...] = ()  # in place of cases, where images have one label
+    labels: tuple[LabelExample, ...] = ()  # in place of cases, if images have one label

@@ -1,4 +1,4 @@
-"""environment.json and partition.json: where a run happened, and which of its parameters decay."""
+"""environment.json and partition.json: the machine and command of a run, and the groups of its parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a run happened, and the command that repeats it."""
+    """The machine and packages of a run, and the command that repeats it."""
 
     command: str
     python: str
@@ -19,12 +19,12 @@ class Environment:
     segdecay: str
     started: str
     workers: int = 1
-    trials: int | None = None  # trainings at most, refits not counted
+    trials: int | None = None  # upper bound, without refits
 
 
 @dataclass(frozen=True)
 class PartitionRow:
-    """One parameter tensor: its group, why, and the multiplier of the strength."""
+    """One parameter tensor: its group, the reason, and the multiplier of the strength."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,6 +36,6 @@ class PartitionRow:
 
 @dataclass(frozen=True)
 class PartitionRecord:
-    """Every parameter of the model; no rows where the model is not known, as for a user's function."""
+    """All parameters of the model; no rows if the model is not known, as with a user function."""
 
     rows: tuple[PartitionRow, ...]

@@ -1,4 +1,4 @@
-"""A run's folder: opened by one process at a time, refused when it belongs to something else."""
+"""The folder of a run: locked by one process at a time, and refused if it belongs to another run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from segdecay.utils.files import read_json, write_bytes, write_json
 from segdecay.utils.yaml import differences, read_yaml
 
 LOCK, LEASE = ".lock", ".lease.json"
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems that have none
-WAIT_S = 2.0  # between two looks at a run that another works on
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
+WAIT_S = 2.0  # between two attempts to open a run that another process works on
 PACKAGES = (
     "torch",
     "torchvision",
@@ -40,7 +40,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what a result rests on; packages that are not installed are left out."""
+    """Versions of the packages on which results depend; packages that are not installed are left out."""
     versions = {}
     for name in ("segdecay", *PACKAGES):
         try:
@@ -51,10 +51,11 @@ def package_versions() -> dict[str, str]:
 
 
 def check_folder(run: Path, config: RunConfig, verb: str) -> None:
-    """Refuse a folder that is something else, before anything is written.
+    """Refuse a folder that does not belong to this run, before anything is written.
 
     Raises:
-        RunError: not empty and not a run, or a run of another command or configuration (the differences are listed).
+        RunError: the folder is not empty and not a run, or is a run of another command or configuration (the
+            differences are listed).
     """
     if run.is_file():
         raise RunError(f"{run} is a file; --out takes a folder.")
@@ -81,14 +82,14 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
     if lines:
         shown = "\n".join(f"- {line}" for line in lines)
         raise RunError(
-            f"{run} was made by another configuration:\n{shown}\nChoose another --out, or ask for the same again."
+            f"{run} was made by another configuration:\n{shown}\nChoose another --out, or repeat the old command."
         )
 
 
 def _brought_up(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
-    """What an older run.yaml asked for, in today's keys: one that it does not have yet stands at its default.
+    """The configuration of an older run.yaml with the present keys; keys that it lacks have their defaults.
 
-    Before image-level labels mIoU was what null is for masks.
+    Before image-level labels there was no null for the criterion, which is mIoU for masks.
     """
     search, augment = kept.get("search"), kept.get("augment")
     is_old = isinstance(augment, dict) and "pad" not in augment
@@ -132,7 +133,7 @@ def check_same(run: Path, file: str, key: str, value: str, what: str) -> None:
 
 
 def check_same_mean(run: Path, exclude_from_mean: Sequence[str]) -> None:
-    """Refuse a run whose means left out other classes: its matrices hold, its scores and verdict do not.
+    """Refuse a run whose means left out other classes: its matrices stay valid, its scores and verdict do not.
 
     Raises:
         RunError: the lists differ, or data.json is damaged.
@@ -147,14 +148,14 @@ def check_same_mean(run: Path, exclude_from_mean: Sequence[str]) -> None:
     if sorted(kept) != sorted(exclude_from_mean):
         was, now = (", ".join(names) or "no class" for names in (kept, exclude_from_mean))
         raise RunError(
-            f"{run} left {was} out of its means (exclude_from_mean in dataset.yaml), now it is {now}: its scores would "
-            "not compare. Restore the line, or choose another --out."
+            f"{run} left {was} out of its means, but exclude_from_mean in dataset.yaml now lists {now}: scores would "
+            "not be comparable. Restore the line, or choose another --out."
         )
 
 
 @dataclass
 class OpenRun:
-    """A run that is held. `room_bytes`: what the rest of it may write, where that is known."""
+    """A locked run. `room_bytes`: upper bound of what it may still write, if known."""
 
     room_bytes: int | None = None
 
@@ -163,18 +164,18 @@ class OpenRun:
 def open_run(
     run: Path, config: RunConfig, verb: str, *, wait: bool = False, say: Callable[[str], None] = lambda _line: None
 ) -> Iterator[OpenRun]:
-    """Hold a run's folder; it is made when it is not there.
+    """Lock a run's folder while the block runs; the folder is created if it does not exist.
 
     Args:
         run: the folder.
-        config: what the run is asked to do.
+        config: the configuration of the run.
         verb: the command.
-        wait: for another process that works on it, rather than to refuse.
-        say: told when something is waited for.
+        wait: wait for another process that works on the folder instead of raising.
+        say: called with a message while waiting.
 
     Raises:
-        DiskFullError: also from within, with how much room is needed.
-        RunError: another process works on it, it is something else, or it cannot be written.
+        DiskFullError: the disk is full, also in the block; names the space that is needed.
+        RunError: another process works on the folder, it belongs to another run, or it cannot be written.
     """
     check_folder(run, config, verb)
     opened = OpenRun()
@@ -199,10 +200,10 @@ def _full_disk_told(run: Path, opened: OpenRun) -> Iterator[None]:
 
 @contextmanager
 def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """The system's own lock, where the file system has them: it ends with its process."""
+    """The operating system's lock, if the file system supports it; it ends with its process."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
+        lock = FileLock(run / LOCK, fallback_to_soft=False)  # a soft lock would outlive its process
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -213,7 +214,7 @@ def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
     except Timeout as error:
         raise _refusal(run, _who(run)) from error
     except NotImplementedError:
-        yield  # the lease is the only guard here
+        yield  # without locks only the lease protects the folder
         return
     except OSError as error:
         if DiskFullError.is_told_by(error):
@@ -228,7 +229,7 @@ def _locked(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
 
 @contextmanager
 def _leased(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """A lease beside the lock (lease.py): some network file systems give a lock to everyone who asks."""
+    """A lease in addition to the lock (lock.py), since some network file systems grant a lock to several processes."""
     while True:
         lease = Lease(run / LEASE)
         try:
@@ -245,23 +246,21 @@ def _leased(run: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         if lease.lost is None:
             raise
         raise RunError(
-            f"{lease.lost.words()} took over {run} while this process did not answer. What is finished is safe; "
-            "the other goes on."
+            f"{lease.lost.words()} took over {run} while this process did not respond. Finished results are kept; "
+            "the other process goes on."
         ) from error
     finally:
         lease.release()
 
 
 def _who(run: Path) -> str:
-    """The holder of a lock, where its lease says so: it is written just after."""
+    """The holder of a lock by its lease, which is written just after the lock is taken; else empty."""
     holder = read_holder(run / LEASE)
     return f" ({holder.words()})" if holder is not None else ""
 
 
 def _refusal(run: Path, who: str) -> RunError:
-    return RunError(
-        f"Another segdecay works on {run}{who}. Wait for it, with --wait or by hand, or choose another --out."
-    )
+    return RunError(f"Another segdecay works on {run}{who}. Wait for it (--wait does so), or choose another --out.")
 
 
 def _is_readable(path: Path) -> bool:
@@ -272,7 +271,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def write_environment(run: Path, command: str, devices: list[str], workers: int, trials: int) -> None:
-    """Where and with what a run was started; kept from its first start, written anew where it is damaged."""
+    """Write environment.json at the first start of a run, and again if the file is damaged."""
     path = run / "environment.json"
     if path.exists() and _is_readable(path):
         return

@@ -10,7 +10,7 @@ from segdecay.runs.verdict import StrengthField
 
 @dataclass(frozen=True)
 class JointDimension:
-    """What was searched beside the strength: a range of numbers, or choices."""
+    """A parameter searched together with the strength: a range of numbers, or choices."""
 
     name: str
     label: str
@@ -22,7 +22,7 @@ class JointDimension:
 
 @dataclass(frozen=True)
 class JointPoint:
-    """One point, trained on every fold; `score` is None where a training failed or diverged."""
+    """One point, trained on every fold; `score` is None if a training failed or diverged."""
 
     number: int
     name: str
@@ -35,7 +35,7 @@ class JointPoint:
 
 @dataclass(frozen=True)
 class JointSearch:
-    """A joint search."""
+    """A joint search: its parameters and its points."""
 
     sampler: str
     dimensions: tuple[JointDimension, ...]

@@ -1,9 +1,9 @@
-"""One driver at a time on a folder, also where a file system takes locks and does not keep them.
+"""A lease on a folder for one driver at a time, for file systems whose locks are not reliable.
 
-The holder writes its name and a counter beside, and renames: no lock and no time of modification is relied on. It lives
-while its counter moves; the reader measures that on its own monotonic clock, so clocks of machines need not agree. On
-one kernel the process number decides at once. No result depends on the lease, since every file is renamed into place
-and every trial is a function of its task alone; the lease only avoids duplicate work.
+The holder writes its name and a counter to a file by renaming, so neither locks nor modification times are needed. A
+holder is alive while its counter changes; the reader measures this on its own monotonic clock, so the clocks of
+machines need not agree. On one kernel the process number decides at once. No result depends on the lease, since every
+file is renamed into place and every trial is a function of its task alone; the lease only avoids duplicate work.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from pathlib import Path
 from typing import Any
 
 BEAT_S = 2.0
-WATCH_S = 15.0  # several beats: a holder that is silent for so long is dead, or finds out that it lost the folder
+WATCH_S = 15.0  # several beats: a holder without a beat for this time is dead, or will notice that it lost the folder
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a folder."""
+    """The process that holds a folder."""
 
     host: str
     pid: int
-    kernel: str  # boot and namespace in which `pid` means something; empty: unknown
+    kernel: str  # boot and namespace in which `pid` is valid; empty: unknown
     token: str
     count: int = 0
 
     def words(self) -> str:
-        """The holder for a person.
+        """The holder in words.
 
         >>> Holder("ada", 7, "", "t").words()
         'process 7 on ada'
@@ -45,7 +45,7 @@ class Holder:
 
 
 class HeldError(Exception):
-    """A living driver holds the folder."""
+    """A driver that is alive holds the folder."""
 
     def __init__(self, holder: Holder) -> None:
         super().__init__(holder.words())
@@ -54,7 +54,7 @@ class HeldError(Exception):
 
 @dataclass
 class Lease:
-    """The right to work on a folder; `lost` says to whom it went, where another took it from a driver that slept."""
+    """The right to work on a folder. `lost`: the new holder, if another driver took it over from a sleeping one."""
 
     path: Path
     beat_s: float = BEAT_S
@@ -65,16 +65,18 @@ class Lease:
     _thread: threading.Thread | None = None
 
     def take(self, say: Callable[[str], None] = lambda _line: None) -> None:
-        """Take it, from a dead holder too, and keep it by beating until `release`.
+        """Take the lease, also from a dead holder, and renew it in a thread until `release`.
 
         Raises:
-            HeldError: its holder lives.
+            HeldError: the holder is alive.
             OSError: the folder cannot be written.
         """
         while not self._create():
             found = read_holder(self.path)
             if found is None or _may_live(found):
-                say(f"Looking for up to {self.watch_s:g} s whether another segdecay still works on {self.path.parent}.")
+                say(
+                    f"Checking for up to {self.watch_s:g} s whether another segdecay still works on {self.path.parent}."
+                )
                 if self._is_given_back(found):
                     continue
             self._write()
@@ -86,7 +88,7 @@ class Lease:
         self._thread.start()
 
     def release(self) -> None:
-        """Stop beating, and remove the file where it is still ours."""
+        """Stop renewing, and remove the file if it is still ours."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -95,7 +97,7 @@ class Lease:
             self.path.unlink(missing_ok=True)
 
     def _create(self) -> bool:
-        """Whether there was none: exclusive creation is atomic on network file systems too."""
+        """Create the file; returns whether there was none. This is atomic on network file systems too."""
         try:
             with self.path.open("x", encoding="utf-8") as file:
                 json.dump(asdict(self._own), file)
@@ -109,10 +111,10 @@ class Lease:
         beside.replace(self.path)
 
     def _is_given_back(self, first: Holder | None) -> bool:
-        """Watch the holder: True when it leaves, False once it has been silent for long enough.
+        """Watch the holder: True when it releases the lease, False after WATCH_S without a beat.
 
         Raises:
-            HeldError: its counter moved.
+            HeldError: its counter changed.
         """
         start = time.monotonic()
         while time.monotonic() - start < self.watch_s:
@@ -136,12 +138,12 @@ class Lease:
             self._own = replace(self._own, count=self._own.count + 1)
             try:
                 self._write()
-            except OSError:  # a full disk, a server that is away for a moment: the next beat tries again
+            except OSError:  # a full disk or an unreachable server: the next beat tries again
                 continue
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Who holds it by what the file says now; None where it is missing or half written."""
+    """The present holder by the file; None if the file is missing or half written."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Holder(**values)
@@ -150,7 +152,7 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def _kernel() -> str:
-    """What process numbers belong to: boot of the machine and namespace; empty where the system does not say."""
+    """The scope of process numbers: boot of the machine and namespace; empty if the system does not tell them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -159,7 +161,7 @@ def _kernel() -> str:
 
 
 def _may_live(holder: Holder) -> bool:
-    """False where its process number is of this kernel, and free."""
+    """False if its process number belongs to this kernel and is not in use."""
     if not holder.kernel or holder.kernel != _kernel():
         return True
     try:
@@ -167,7 +169,7 @@ def _may_live(holder: Holder) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # of another user
+        return True  # a process of another user
     return True
 
 

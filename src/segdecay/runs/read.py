@@ -1,4 +1,4 @@
-"""Read the files of a run: a missing or damaged file is a RunError that names it and lists every fault in it."""
+"""Read the files of a run; a RunError names a missing or damaged file and lists all of its faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = TypeVar("Record")
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """One JSON file as the dataclass that describes it; keys that it does not name are passed over.
+    """Read a JSON file into the dataclass that describes it; keys that the dataclass does not have are ignored.
 
     Raises:
         RunError: the file is missing, is not JSON, or holds other values; all faults are listed.
@@ -65,7 +65,7 @@ def check_record(values: Any, kind: type[Record], where: str) -> Record:
     Interval(mean=0.5, standard_error=None, interval=(0.4, 0.6))
 
     Raises:
-        RunError: they are others; all faults are listed.
+        RunError: the values do not fit; all faults are listed.
     """
     try:
         return pydantic.TypeAdapter(kind).validate_python(values)

@@ -1,6 +1,6 @@
-"""What a run found: frozen records and their JSON.
+"""Records of trials, scores and strengths, and their JSON.
 
-They hold plain values only, so that reading a run needs neither torch nor a model.
+They hold only plain values, so that reading a run needs neither torch nor a model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pydantic
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a set of images (docs/scores.md). Lists have one entry a class; NaN where a class is absent.
+    """Scores of a set of images (docs/scores.md). Tuples have one entry per class, NaN for an absent class.
 
-    What an older record does not hold is NaN, and so are boundaries where no predictions were at hand.
+    Scores that an older record lacks are NaN, and so are boundary scores without predicted masks.
     """
 
     miou: float
@@ -33,11 +33,11 @@ class Scores:
     recall: tuple[float, ...] = ()
     boundary_miou: float = math.nan
     boundary_iou: tuple[float, ...] = ()
-    image_miou: float = math.nan  # scores of every image by itself, mean over images
+    image_miou: float = math.nan  # mean of the mIoU of single images
     image_worst: float = math.nan
     image_weighted: float = math.nan
     image_iou: tuple[float, ...] = ()  # mean over the images whose masks hold the class
-    excluded: tuple[int, ...] = ()  # classes that no mean over classes counts
+    excluded: tuple[int, ...] = ()  # classes left out of means over classes
 
     @property
     def balanced_accuracy(self) -> float:
@@ -53,7 +53,7 @@ class Scores:
 
 
 def scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
-    """The scores that a record holds."""
+    """The scores of a record; None if it has none."""
     if values is None:
         return None
 
@@ -84,9 +84,9 @@ def scores_from_json(values: Mapping[str, Any] | None) -> Scores | None:
     )
 
 
-RACED_OUT = "race: "  # how the reason of a strength begins that only the race left out
+RACED_OUT = "race: "  # prefix of the reason why the race eliminated a strength
 
-# What stands before a value of an axis: in words, and as a sign.
+# The name of an axis in words, and its symbol.
 AXIS_NAMES = {
     "total_decay": ("total decay D", "D"),
     "lambda": ("λ", "λ"),
@@ -98,7 +98,7 @@ AXIS_NAMES = {
 
 
 def axis_names(axis: str) -> tuple[str, str]:
-    """How an axis is called, and the sign for it.
+    """The name of an axis in words, and its symbol.
 
     >>> axis_names("max_norm"), axis_names("some_axis")
     (('max norm c', 'c'), ('some axis', 'some axis'))
@@ -111,7 +111,7 @@ KINDS = {"max_norm": "bound", "kappa_factor": "bound", "dropout": "dropout"}
 
 
 def kind_of(axis: str) -> str:
-    """What is compared with none along an axis: decay, a bound, dropout, or what an axis of one's own is called.
+    """The quantity on an axis, as in "with no decay": decay, bound, dropout, or the name of a user's axis.
 
     >>> kind_of("total_decay"), kind_of("kappa_factor"), kind_of("label_smoothing")
     ('decay', 'bound', 'label smoothing')
@@ -121,9 +121,9 @@ def kind_of(axis: str) -> str:
 
 @dataclass(frozen=True)
 class StrengthRecord:
-    """One strength in every unit that it has; None where the unit has no meaning for the regularizer.
+    """One strength in all units; None for a unit that does not apply to the regularizer.
 
-    A value of inf (no bound) is null in JSON, where infinity cannot be said.
+    A value of inf (no bound) is null in JSON, which has no infinity.
 
     >>> StrengthRecord.from_json(StrengthRecord("max_norm", math.inf).to_json()).value
     inf
@@ -152,7 +152,7 @@ class StrengthRecord:
 
     @property
     def is_none(self) -> bool:
-        """Whether it regularizes nothing.
+        """Whether this is training without regularization.
 
         >>> StrengthRecord("total_decay", 0.0, 0.0).is_none, StrengthRecord("max_norm", 4.0).is_none
         (True, False)
@@ -180,10 +180,10 @@ class TrialRecord:
 
 
 def trial_from_json(values: Mapping[str, Any]) -> TrialRecord:
-    """The record that `to_json` wrote to a trial.json.
+    """The record in a trial.json.
 
     Raises:
-        ValueError, KeyError, TypeError: the values are others; the first is named.
+        ValueError, KeyError, TypeError: the values do not fit; the first fault is named.
     """
     plain = {item.name: values[item.name] for item in dataclasses.fields(TrialRecord)}
     record = TrialRecord(
@@ -200,7 +200,7 @@ def trial_from_json(values: Mapping[str, Any]) -> TrialRecord:
 
 
 def _check_kinds(record: TrialRecord) -> None:
-    """Refuse a record that somebody edited: a number that is none would fail far from its file."""
+    """Check the types of an edited record, whose faults would otherwise appear far from the file."""
     try:
         _kinds().validate_python(record.__dict__ | {"strength": record.strength.__dict__})
     except pydantic.ValidationError as error:

@@ -1,4 +1,4 @@
-"""verdict.json: what a search concluded. The search writes these records, the report reads them.
+"""verdict.json: the result of a search. The search writes these records, the report reads them.
 
 Values that are not available are None. docs/verdict.md describes every key.
 """
@@ -19,12 +19,12 @@ FIRST_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 
 
 def _known_limits(values: Any) -> Any:
-    """An interval of which a limit is not available is not available."""
+    """None for an interval with a missing limit."""
     return None if isinstance(values, (list, tuple)) and None in values else values
 
 
 def _with_lambda(values: Any) -> Any:
-    """The JSON of a strength, its key "lambda" spelt as the record's field."""
+    """The JSON of a strength, with the key "lambda" renamed to the record's field."""
     if isinstance(values, Mapping) and "lambda" in values:
         rest = {key: value for key, value in values.items() if key != "lambda"}
         if "value" in rest and rest["value"] is None:
@@ -69,7 +69,7 @@ class SettingSummary:
 
     @property
     def is_none(self) -> bool:
-        """Whether this setting regularizes nothing."""
+        """Whether this setting is training without regularization."""
         return self.strength.is_none
 
 
@@ -143,7 +143,7 @@ class TestScores:
 
 @dataclass(frozen=True)
 class TestPart:
-    """Both refits on the test part; where no decay was taken they are the same."""
+    """Both refits on the test part; they are the same if the verdict is no decay."""
 
     __test__ = False
 
@@ -151,13 +151,13 @@ class TestPart:
     zero: TestScores
 
     def by_role(self) -> dict[str, TestScores]:
-        """The scores at the taken strength and without decay."""
+        """The scores at the chosen strength and without decay."""
         return {"chosen": self.chosen, "zero": self.zero}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the trainings took; `seconds` are those of all trainings added up."""
+    """The cost of the trainings; `seconds` is the sum over all trainings."""
 
     trials: int
     epochs: int
@@ -167,7 +167,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a search concludes; the keys of verdict.json."""
+    """The result of a search; the keys of verdict.json."""
 
     kind: Kind
     criterion: str
@@ -179,7 +179,7 @@ class Verdict:
     settings: tuple[SettingSummary, ...]
     classes: tuple[ClassSummary, ...]
     seeds: tuple[int, ...]
-    honest: Mapping[str, Any] | None  # method, mean, interval: the score corrected for having been selected
+    honest: Mapping[str, Any] | None  # method, mean, interval: the score corrected for selection
     test: TestPart | None
     cost: Cost
     indistinguishable: tuple[float, ...]  # axis values that cannot be told apart from no decay
@@ -208,12 +208,12 @@ class Verdict:
 
     @property
     def axis(self) -> str:
-        """The name of the axis that was searched."""
+        """The name of the searched axis."""
         return self.strength.axis
 
     @property
     def kind_of_axis(self) -> str:
-        """What was searched: decay, a bound, dropout or the user's own axis."""
+        """The searched quantity: decay, a bound, dropout or that of a user's axis."""
         return {"bound": "a bound"}.get(kind_of(self.axis), kind_of(self.axis))
 
     @property
@@ -223,7 +223,7 @@ class Verdict:
 
     @property
     def has_lambda(self) -> bool:
-        """Whether a λ stands beside the axis values."""
+        """Whether the strengths have a λ."""
         return self.axis != "lambda" and any(item.strength.lambda_ is not None for item in self.settings)
 
     def setting_of(self, strength: StrengthRecord | None) -> SettingSummary | None:
@@ -237,7 +237,7 @@ class Verdict:
 
     @property
     def compared(self) -> SettingSummary | None:
-        """What is compared with no decay throughout the report: the chosen setting, or else the best that decays."""
+        """The setting that the report compares with no decay: the chosen one, or else the best with decay."""
         if not self.strength.is_none:
             return self.setting_of(self.strength)
         decaying = [item for item in self.settings if not item.is_none and item.mean is not None]

@@ -27,7 +27,7 @@ from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
 
 PROCEDURE = "the whole procedure, selection included, on images that it did not use"
-LEAST_OUTER = 3  # nested: two folds are left to select by when one is held out
+LEAST_OUTER = 3  # nested: two folds remain for the selection when one is held out
 
 
 def check_honest(config: RunConfig, *, has_time_budget: bool) -> list[str]:
@@ -42,7 +42,7 @@ def check_honest(config: RunConfig, *, has_time_budget: bool) -> list[str]:
 
 
 def without_fold(plan: FoldPlan, outer: int, dataset: Dataset) -> FoldPlan:
-    """The other folds, none of which trains on or validates an image that fold `outer` validates or keeps apart."""
+    """The other folds, without all images that fold `outer` validates or leaves out."""
     allowed = set(plan.folds[outer].train)
     folds = []
     for number, fold in enumerate(plan.folds):
@@ -56,10 +56,10 @@ def without_fold(plan: FoldPlan, outer: int, dataset: Dataset) -> FoldPlan:
 
 
 def check_nested(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool) -> list[str]:
-    """Why folds cannot be nested: too few folds or groups, or a class that an inner search could not score."""
+    """Faults of nesting these folds: too few folds or groups, or a class that an inner search cannot score."""
     if len(plan.folds) < LEAST_OUTER:
         message = (
-            f"--honest nested needs at least {LEAST_OUTER} folds, so that two are left to select by; there are "
+            f"--honest nested needs at least {LEAST_OUTER} folds, so that two remain for the selection; there are "
             f"{len(plan.folds)}. Use more folds, or --honest bbc-cv, which costs no training."
         )
         return [message]
@@ -106,7 +106,7 @@ def hold_out(plan: FoldPlan, dataset: Dataset) -> tuple[FoldPlan, Fold]:
     """
     if len(plan.folds) < LEAST_OUTER:
         raise DataError(
-            f"--honest holdout sets one fold aside and needs two to select by; there are {len(plan.folds)} folds. "
+            f"--honest holdout holds out one fold and needs two for the selection; there are {len(plan.folds)} folds. "
             "Use more folds, or --honest bbc-cv, which costs no training."
         )
     return without_fold(plan, len(plan.folds) - 1, dataset), plan.folds[-1]
@@ -167,7 +167,7 @@ def holdout_score(study: Study, taken: StrengthRecord, held: Fold) -> dict[str, 
 def honest_score(
     study: Study, taken: StrengthRecord, held: Fold | None, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """The configured bias-corrected score; None for BBC-CV, which the verdict holds already."""
+    """The configured bias-corrected score; None for BBC-CV, which is already in the verdict."""
     kind = study.config.search.honest
     if kind == "nested":
         return nested_score(study, taken, say)
@@ -175,7 +175,7 @@ def honest_score(
 
 
 def with_honest(verdict: Verdict, honest: dict[str, Any] | None) -> Verdict:
-    """The verdict with this bias-corrected score in place of BBC-CV's; None leaves it."""
+    """The verdict with this bias-corrected score instead of that of BBC-CV; None changes nothing."""
     if honest is None:
         return verdict
     of = {**verdict.evidence["intervals_of"], "honest": honest["of"]}

@@ -13,7 +13,7 @@ from segdecay.training.setup import count_batches, count_epochs
 
 @dataclass(frozen=True)
 class TrialCount:
-    """Trials of a search at least and at most, of its whole grid, and at most for a bias-corrected score."""
+    """The least and the largest number of trials of a search, of its whole grid, and for a bias-corrected score."""
 
     least: int
     most: int
@@ -95,7 +95,7 @@ def estimate_of(study: Study, grid: Sequence[float], preflight: Preflight, refit
 
 
 def _count(study: Study, n_strengths: int, blocks: int) -> tuple[int, int, int]:
-    """Trials of a search over so many blocks: at least, at most, and of the whole grid."""
+    """Trials of a search over `blocks` blocks: at least, at most, and of the whole grid."""
     whole = n_strengths * blocks
     if not study.config.search.race:
         return whole, whole, whole

@@ -48,7 +48,7 @@ KINDS = {  # right at the shown strength, right without decay
     (False, False): "wrong both times",
     (True, True): "right both times",
 }
-EACH = 5  # images of a kind, each of another class
+EACH = 5  # images per kind, each of another class
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class SeenTrial:
     """One finished trial: setting and block by index, its score, and its scores in resamples of the block's images.
 
     `score` is None if the training diverged or failed. All trials of a block share the resampled images. Compared by
-    identity, so that beliefs can be cached by the trials that they rest on.
+    identity, so that beliefs can be cached by their trials.
     """
 
     setting: int
@@ -179,8 +179,8 @@ def _mixed_draws(log_weights: F64, means: Sequence[F64], covariances: Sequence[F
 
 NONE = 0  # the index of the setting without decay
 
-SHARE = 5  # a race costs at most one part in so many of the full grid,
-LEAST_BLOCKS = 5  # but may always train no decay and the leader on so many blocks
+SHARE = 5  # a race costs at most 1/SHARE of the full grid,
+LEAST_BLOCKS = 5  # but may always train no decay and the leader on LEAST_BLOCKS blocks
 SMALL_GRID = 4  # settings, including no decay: all are tried in the first block
 ZOOMS = 1  # trials of the first block after the coarse ones; more only beyond the strong edge
 ZOOM_CHANCE = 0.15  # probability of being the best, to try a new strength

@@ -14,7 +14,7 @@ REGULARIZATION = {"decay": "weight decay", "bound": "the bound"}  # other kinds 
 
 
 def regularization_name(axis: str) -> str:
-    """What is searched along an axis, as a sentence has it.
+    """The quantity on an axis, for sentences.
 
     >>> regularization_name("lambda"), regularization_name("max_norm"), regularization_name("label_smoothing")
     ('weight decay', 'the bound', 'label smoothing')
@@ -23,7 +23,7 @@ def regularization_name(axis: str) -> str:
 
 
 def none_name(axis: str) -> str:
-    """The setting without regularization, as labels of tables and figures have it.
+    """The name of the setting without regularization, for tables and figures.
 
     >>> none_name("total_decay"), none_name("kappa_factor"), none_name("dropout")
     ('no decay', 'no bound', 'no dropout')
@@ -32,11 +32,11 @@ def none_name(axis: str) -> str:
 
 
 def verdict_title(kind: str, axis: str, none: float | None = None) -> str:
-    """The kind of a verdict as people read it.
+    """The kind of a verdict in words.
 
     Args:
         kind: "chosen", "zero", "flat", "edge" or "undertrained".
-        axis: what was searched along.
+        axis: the searched axis.
         none: the value on the axis without regularization, if known; if infinite, smaller values are stronger.
 
     >>> verdict_title("chosen", "total_decay"), verdict_title("zero", "lambda"), verdict_title("flat", "dropout")
@@ -82,7 +82,7 @@ def _compared(decision: Decision) -> str:
 
 
 def sentence_of(decision: Decision, class_names: Sequence[str], training: TrainingCheck | None = None) -> str:
-    """The conclusion with its figures, then what limits it: single folds, collapsed trainings, classes that lose."""
+    """The conclusion with its figures and its limits: a single fold, collapsed trainings, classes that score lower."""
     if decision.kind == "undertrained" and training is not None:
         name = regularization_name(decision.settings[decision.best].strength.axis)
         reason = training.reason or "no setting learned anything"
@@ -109,7 +109,7 @@ def sentence_of(decision: Decision, class_names: Sequence[str], training: Traini
         and row.name in class_names
     ]
     if lost:
-        sentence += f" These classes lose by it: {', '.join(lost)}."
+        sentence += f" These classes score lower with it: {', '.join(lost)}."
     return sentence
 
 

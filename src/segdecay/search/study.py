@@ -22,7 +22,7 @@ from segdecay.search.race_runner import Budget, Racing, Searched, build_race
 from segdecay.search.sentences import sentence_of
 from segdecay.search.trials import TrialStore, cost_of
 from segdecay.search.undertrained import check_training, is_hopeless
-from segdecay.search.verdict import STATISTIC, Candidate, Decision, decide, is_strong_edge
+from segdecay.search.verdict import Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
 from segdecay.training.user_api import UserFunction, regularizer_of
@@ -42,7 +42,7 @@ def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none
     [inf, 4.0, 1.0]
 
     Raises:
-        ConfigError: a strength whose steps would make ηλ reach 1, or no positive one.
+        ConfigError: ηλ would reach 1 at a strength, or no strength is positive.
     """
     asked = {float(value) for value in (wanted if wanted is not None else default)}
     values = sorted({float(none), *asked}, reverse=math.isinf(none))
@@ -52,7 +52,7 @@ def start_grid(wanted: Sequence[float] | None, default: Sequence[float], *, none
     if wanted is not None and too_strong:
         shown = ", ".join(f"{value:g}" for value in too_strong)
         raise ConfigError(
-            f"search.grid holds {shown}: a step would multiply weights by less than 0 (ηλ ≥ 1). "
+            f"search.grid holds {shown}: a step would remove the weights or flip their signs (ηλ ≥ 1). "
             f"The largest allowed with this schedule is just under {largest:.6g}."
         )
     return [value for value in values if value < largest or value == none]
@@ -137,8 +137,8 @@ def grid_of(study: Study) -> list[float]:
     """The grid that the search starts with.
 
     Raises:
-        ConfigError: a strength whose steps would make ηλ reach 1, or no positive strength.
-        DecayError: a value that is not on the axis.
+        ConfigError: ηλ would reach 1 at a strength, or no strength is positive.
+        DecayError: a value is not on the axis.
     """
     axis = axis_for(study.config.decay, study.config.optimizer)
     if axis.only_none:
@@ -173,7 +173,7 @@ def race_of(study: Study) -> tuple[Race, list[float]]:
     """The race of a study, and its strengths.
 
     Raises:
-        ConfigError: a budget below the first fold.
+        ConfigError: the budget does not cover the first fold.
     """
     axis = axis_for(study.config.decay, study.config.optimizer)
     values, asked = possible_strengths(study)
@@ -190,7 +190,7 @@ def run_study(study: Study) -> tuple[Verdict, Decision]:
     """Run the trials that the search needs, in a race or the whole grid, then decide.
 
     Raises:
-        RunError: no setting could be scored, with the reasons; or a budget that ended before two could be compared.
+        RunError: no setting could be scored, or the budget ended before two could be compared; gives the reasons.
     """
     criterion = study.criterion
     return conclude(study, run_race(study, criterion) if study.config.search.race else _run_grid(study, criterion))
@@ -276,12 +276,13 @@ def run_race(study: Study, criterion: Criterion) -> Searched:
 
 
 def _run_grid(study: Study, criterion: Criterion) -> Searched:
-    """Every strength on every fold and seed; the grid grows where its best mean is at the strong edge."""
+    """Every strength on every fold and seed; the grid is extended if its best mean is at the strong edge."""
     axis = axis_for(study.config.decay, study.config.optimizer)
     largest, grid = _largest(study), grid_of(study)
     asked, every = len(grid), tuple(range(len(study.tasks(grid[0]))))
-    _run(study, [study.tasks(value)[0] for value in grid])
-    scored = [task for value in grid if (task := study.tasks(value)[0]) and _is_scored(study, task)]
+    first = [study.tasks(value)[0] for value in grid]
+    _run(study, first)
+    scored = [task for task in first if _is_scored(study, task)]
     if scored and first_fold_is_hopeless(study, scored):
         return Searched(dict.fromkeys(grid, (0,)), {}, None)
     while True:
@@ -318,7 +319,7 @@ def _candidate(study: Study, value: float, searched: Searched) -> Candidate:
 def candidate_from(
     study: Study, strength: StrengthRecord, tasks: Sequence[TrialTask], out: str | None = None
 ) -> Candidate:
-    """A setting from the records of its trials; out: why the search excluded it."""
+    """A setting from the records of its trials; out: the reason why the search excluded it."""
     records = study.records(tasks)
     collapsed = sum(bool(record.extra.get("collapsed")) for record in records)
     reason = study.reason_dropped(tasks)
@@ -331,7 +332,7 @@ def candidate_from(
 
 
 def verdict_of(study: Study, searched: Searched, decision: Decision, training: TrainingCheck | None = None) -> Verdict:
-    """The decision as the record that verdict.json holds."""
+    """The decision as the record of verdict.json."""
     config, settings = study.config, decision.settings
     records = study.records([task for value in searched.blocks for task in study.tasks(value)])
     difference = decision.best_difference
@@ -353,18 +354,12 @@ def verdict_of(study: Study, searched: Searched, decision: Decision, training: T
         cost=cost_of(records),
         indistinguishable=decision.indistinguishable,
         evidence={
-            "statistic": STATISTIC,
-            "resampled": decision.resampled,
-            "intervals_of": decision.intervals_of,
+            **decision.evidence,
             "rule": config.search.rule,
             "confidence": config.search.confidence,
             "resamples": config.search.resamples,
-            "folds": decision.n_folds,
             "fold_method": study.folds.method,
-            "strengths_looked_at": decision.looked_at,
             "trials_of_plan": searched.trials,
-            "best": settings[decision.best].strength,
-            "best_difference": difference,
             **_lambda_of_folds(study, settings[decision.taken].strength),
         },
         sentence=sentence_of(decision, study.dataset.classes, training),

@@ -43,11 +43,11 @@ class TrialStore:
 
     @property
     def groups(self) -> list[list[str]] | None:
-        """The group of every validation image, fold by fold, in the order of the kept matrices; None: each its own."""
+        """The group of every validation image, fold by fold, in the order of the matrices; None: no groups."""
         return known_groups([[self.dataset.items[i].group for i in fold.validation] for fold in self.folds.folds])
 
     def missing(self, tasks: Sequence[TrialTask]) -> list[TrialTask]:
-        """The trials that are not finished, fold by fold, so that an unfinished search has whole rows to compare."""
+        """The trials that are not finished, fold by fold, so that an unfinished search can compare whole folds."""
         order = sorted(range(len(tasks)), key=lambda i: (tasks[i].seed, tasks[i].fold, i))
         return [tasks[i] for i in order if self.ledger.record(tasks[i].folder) is None]
 
@@ -57,7 +57,7 @@ class TrialStore:
         return [record for record in found if record is not None]
 
     def reason_dropped(self, tasks: Sequence[TrialTask]) -> str | None:
-        """Why a setting with these trials cannot be scored; None where it can."""
+        """The reason why a setting with these trials cannot be scored; None if it can."""
         for task in tasks:
             if self.ledger.record(task.folder) is None:
                 return f"failed in fold {task.fold + 1}: {self.failures.get(task.folder, 'unfinished')}"
@@ -69,7 +69,7 @@ class TrialStore:
         return f"{lost[0].status} in {len(lost)} of {trainings}: {lost[0].reason}"
 
     def counts(self, tasks: Sequence[TrialTask]) -> dict[int, list[Counts]]:
-        """The counts of finished trials by fold, one entry a seed."""
+        """The counts of finished trials by fold, one entry per seed."""
         found: dict[int, list[Counts]] = {fold: [] for fold in sorted({task.fold for task in tasks})}
         for task in tasks:
             found[task.fold].append(Counts.of(self.ledger.confusions(task.folder)))
@@ -77,6 +77,6 @@ class TrialStore:
 
 
 def cost_of(records: Sequence[TrialRecord]) -> Cost:
-    """What these trainings took."""
+    """The cost of these trainings."""
     seconds = sum(record.seconds for record in records)
     return Cost(len(records), sum(record.epochs for record in records), round(seconds, 1))

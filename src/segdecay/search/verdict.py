@@ -34,7 +34,7 @@ class Candidate:
     dropped: str | None
     train_mean: float | None
     collapsed: int
-    folds: tuple[int, ...] | None = None  # which folds `counts` are of; None: 0, 1, 2 ...
+    folds: tuple[int, ...] | None = None  # the folds of `counts`; None: 0, 1, 2 ...
 
     @property
     def trials(self) -> dict[int, Sequence[ev.Counts]]:
@@ -46,7 +46,7 @@ class Candidate:
 def from_none_to_strongest(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The setting without decay first, then the others from the weakest to the strongest.
 
-    Where the first is infinite (no bound), smaller values are stronger.
+    If the first is infinite (no bound), smaller values are stronger.
     """
     less_is_stronger = any(math.isinf(candidate.strength.value) for candidate in candidates)
     sign = -1 if less_is_stronger else 1
@@ -68,7 +68,7 @@ class ScoredCandidates:
     surface: ev.Surface
     own: iv.Estimates
     to_none: iv.Estimates
-    means: ev.F64  # (V,) comparable: where folds are missing, the first setting's mean plus the paired difference
+    means: ev.F64  # (V,) comparable: if folds are missing, the first setting's mean plus the paired difference
     rivals: Bools  # (V,) whether it may win
     reasons: tuple[str | None, ...]  # why the criterion forbids it
     allowed: Bools | None  # (V, R) in every resample; None if the criterion sets no limit on classes
@@ -130,7 +130,7 @@ def class_means(trials: dict[int, Sequence[ev.Counts]], folds: Sequence[int], cr
 def _forbidden(
     trials: Sequence[dict[int, Sequence[ev.Counts]]], criterion: Criterion, class_names: Sequence[str]
 ) -> tuple[str | None, ...]:
-    """Why the limit on losses of classes forbids a setting, over the folds shared with the first one."""
+    """The reason why the limit on losses of classes forbids a setting, over the folds shared with the first one."""
     reasons: list[str | None] = []
     for own in trials:
         common = sorted(set(own) & set(trials[0]))
@@ -205,7 +205,20 @@ class Decision:
     criterion: Criterion = ev.MIOU
 
     @property
-    def intervals_of(self) -> dict[str, str]:
+    def evidence(self) -> dict[str, Any]:
+        """What the decision rests on, as verdict.json says it and the report shows it."""
+        return {
+            "statistic": STATISTIC,
+            "resampled": self.resampled,
+            "intervals_of": self._intervals_of,
+            "folds": self.n_folds,
+            "strengths_looked_at": self.looked_at,
+            "best": self.settings[self.best].strength,
+            "best_difference": self.best_difference,
+        }
+
+    @property
+    def _intervals_of(self) -> dict[str, str]:
         """What each interval of verdict.json covers, by its key."""
         return {
             "selection": SELECTED if self.taken in (self.none, self.best) else ONE_SE,

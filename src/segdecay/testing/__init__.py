@@ -1,4 +1,4 @@
-"""The contracts that parts keep, for us and for third parties: subclass one in a test module."""
+"""Contract tests for executors, losses, regularizers and data sources: subclass one in a test module."""
 
 from segdecay.testing.executor_contract import ExecutorContract, WorkersContract
 from segdecay.testing.loss_contract import LossContract

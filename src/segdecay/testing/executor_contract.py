@@ -1,4 +1,4 @@
-"""The contract that everyone who runs trials keeps, for us and for third parties: subclass it in a test module.
+"""The contract of executors, for our own and those of third parties: subclass it in a test module.
 
 Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
@@ -24,13 +24,13 @@ STOP_WITHIN_S = 20.0
 
 
 class ExecutorContract:
-    """What every executor must do; say in `build` which one.
+    """What every executor must do; `build` returns the executor under test.
 
-    Promises: a list and a source of tasks are run to their end; every trial starts once and ends once, with an event
-    for each epoch; neither the executor, nor the order of tasks, nor the number of workers changes a bit of a result;
-    a trial that cannot work is an event with its reason, and the others go on; one that found too little memory is
-    tried once more, alone, and is then given up with advice; a full disk raises; Ctrl-C keeps the state of what runs,
-    and the next run goes on from it; a finished trial is not trained again.
+    Promises: all tasks of a list or of a source are run; every trial starts once and ends once, with an event for each
+    epoch; results are bitwise the same for every executor, order of tasks and number of workers; a trial that fails
+    gives an event with the reason, and the others go on; a trial that runs out of memory is retried once, alone, and
+    then fails with advice; a full disk raises; after Ctrl-C the state of running trials is kept, and the next run
+    resumes from it; a finished trial is not trained again.
 
     Example:
         >>> class TestInline(ExecutorContract):
@@ -41,7 +41,7 @@ class ExecutorContract:
 
     @abstractmethod
     def build(self, workers: int) -> Executor:
-        """An executor with so many workers, or with one where it cannot have more."""
+        """An executor with this number of workers, or with one if it does not support more."""
 
     # --- the promises -------------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class ExecutorContract:
             first = result_of(task)
             shutil.rmtree(task.folder)
             InlineExecutor().run([task], lambda _event: None)
-            expect(result_of(task) == first, "A second try ended with other bits.")
+            expect(result_of(task) == first, "A trial that was retried has another result.")
 
     def test_too_little_memory_twice_is_given_up_with_advice_and_the_others_go_on(self) -> None:
         with small_trials() as trials:
@@ -115,8 +115,8 @@ class ExecutorContract:
             for kind, key in before:
                 if kind in ("finished", "failed", "again"):
                     running.remove(key)
-            expect(not running, f"{len(running)} trials ran when it was tried alone.")
-            expect(order[second + 1] == ("finished", bad.folder), "Another trial began beside the one that runs alone.")
+            expect(not running, f"{len(running)} trials were still running when the retry began.")
+            expect(order[second + 1] == ("finished", bad.folder), "Another trial began during the retry.")
 
     def test_a_full_disk_raises_and_the_next_run_goes_on(self) -> None:
         with small_trials() as trials:
@@ -127,12 +127,15 @@ class ExecutorContract:
             try:
                 self.build(1).run(tasks, events.append)
             except DiskFullError:
-                expect("failed" not in [event.kind for event in events], "A full disk counts as no trial's failure.")
-                expect([event.kind for event in events].count("started") == 1, "Every trial found out for itself.")
+                expect("failed" not in [event.kind for event in events], "A full disk was reported as a failed trial.")
+                expect(
+                    [event.kind for event in events].count("started") == 1,
+                    "Trials were started on a full disk.",
+                )
             else:
                 raise AssertionError("A full disk raised no DiskFullError.")
             after = self._run(tasks)
-            expect(all(kinds_of(after, task)[-1] == "finished" for task in tasks), "With room again, a trial failed.")
+            expect(all(kinds_of(after, task)[-1] == "finished" for task in tasks), "A trial failed on a free disk.")
 
     def test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same(self) -> None:
         with small_trials() as trials:
@@ -158,7 +161,7 @@ class ExecutorContract:
             expect("progress" not in [event.kind for event in events], "A finished trial was trained again.")
             expect(tasks[0].folder.joinpath("trial.json").read_bytes() == before, "A finished trial changed.")
 
-    # --- how they are looked at ---------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _run(self, tasks: Sequence[TrialTask] | Callable[[], TrialTask | None], workers: int = 2) -> list[Event]:
         events: list[Event] = []
@@ -167,11 +170,10 @@ class ExecutorContract:
 
 
 class WorkersContract(ExecutorContract):
-    """What an executor whose trials have processes of their own promises beside: a process takes only its trial with
-    it.
+    """What an executor must also do if every trial runs in its own process: a killed process affects only its trial.
 
-    Promises: a trial whose process is killed is tried again, goes on from its checkpoint and ends with the same bits;
-    one whose process is always killed is given up, and the others go on; no two processes work on what runs alone.
+    Promises: a trial whose process is killed is retried, resumes from its checkpoint and ends with the same result, bit
+    for bit; one whose process is killed every time fails, and the others go on.
     """
 
     def test_a_trial_whose_process_is_killed_is_tried_again_and_changes_no_bit(self) -> None:
@@ -195,17 +197,17 @@ class WorkersContract(ExecutorContract):
 
 
 def kinds_of(events: Sequence[Event], task: TrialTask) -> list[str]:
-    """What happened to one trial, in order."""
+    """The kinds of the events of one trial, in order."""
     return [event.kind for event in events if event.task.folder == task.folder]
 
 
 def reason_of(events: Sequence[Event], task: TrialTask) -> str:
-    """The last reason that was told of a trial."""
+    """The reason in the last event of a trial."""
     return [event.reason or "" for event in events if event.task.folder == task.folder][-1]
 
 
 def interrupted(executor: Executor, task: TrialTask, *, at_epoch: int) -> float:
-    """Run a trial, send SIGINT at the end of an epoch; the seconds from there until the run ended."""
+    """Run a trial and send SIGINT at the end of an epoch; returns the seconds until the run ended."""
     sent: list[float] = []
 
     def send(event: Event) -> None:
@@ -213,7 +215,7 @@ def interrupted(executor: Executor, task: TrialTask, *, at_epoch: int) -> float:
             sent.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test runners may have it ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test runners may ignore SIGINT
     try:
         executor.run([task], send)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The contract that every loss keeps, for us and for third parties: subclass it in a test module.
+"""The contract of losses, for our own and those of third parties: subclass it in a test module.
 
 Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
@@ -18,18 +18,19 @@ from segdecay.training.losses import Loss
 CLASSES = 4
 WEIGHT = (0.5, 1.0, 2.0, 4.0)
 ADJUSTMENT = (-0.1, -1.0, -2.0, -3.0)
-SURE = 40.0  # a logit that leaves the other classes e⁻⁴⁰
-SOUGHT = 1e-3  # size of a step that has to go downhill
+SURE = 40.0  # a logit with which every other class has the probability e⁻⁴⁰
+SOUGHT = 1e-3  # length of a step that must lower the loss
 
 
 class LossContract:
-    """What every loss must keep; say in `build` which one.
+    """What every loss must do; `build` returns the loss under test.
 
-    Promises: ignored pixels change neither value nor gradient by a bit, not even infinite ones; a batch of ignored
-    pixels gives 0 and gradients of 0; half precision is computed in single; logits of ±10⁴ give finite values and
-    gradients; a class that the batch lacks is defined, whatever its weight; classes may be relabelled and pixels
-    reordered; class weights are relative; the right answer costs nothing; the gradient is that of the value and leads
-    downhill; the loss of a data set does not depend on its batches; the same call gives the same bits.
+    Promises: ignored pixels, even with infinite logits, change no bit of value or gradient; a batch of ignored pixels
+    has loss 0 and gradient 0; logits in half precision are computed in single precision; logits of ±10⁴ give finite
+    values and gradients; so does a batch that lacks a class, whatever the weight of this class; relabelled classes and
+    reordered pixels give the same loss; only the ratios of class weights matter; correct predictions have loss 0; the
+    gradient is the derivative of the value, and a small step against it lowers the loss; the loss of a data set does
+    not depend on its batches; equal calls give equal bits.
 
     Example:
         >>> from segdecay.training.losses import Dice
@@ -41,7 +42,7 @@ class LossContract:
 
     @abstractmethod
     def build(self) -> Loss:
-        """The loss, with the options that are to be tried."""
+        """The loss, with the options to be tested."""
 
     # --- the promises -------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class LossContract:
         right = torch.nn.functional.one_hot(target.clamp_max(CLASSES - 1), CLASSES).movedim(-1, 1) * SURE
         best, worst = self._both(right.float(), target)[0], self._both(-right.float(), target)[0]
         value = self._both(logits, target)[0]
-        expect(abs(best.item()) < 1e-5, f"The right answer costs {best.item()}.")
+        expect(abs(best.item()) < 1e-5, f"A correct prediction has loss {best.item()}.")
         expect(bool(best < value < worst), f"Right {best.item()}, random {value.item()}, wrong {worst.item()}.")
 
     def test_the_gradient_is_that_of_the_value_and_leads_downhill(self) -> None:
@@ -166,11 +167,14 @@ class LossContract:
         assert_close([*found, total / mass], found[:1] * 4)
         one = loss(logits[:1], target[:1], weight).item()
         total, mass = (part.item() for part in loss.sums(logits[:1], target[:1], weight))
-        expect(abs(total / mass - one) < 1e-5 * abs(one), f"One image alone has {total / mass} and {one}.")
+        expect(
+            abs(total / mass - one) < 1e-5 * abs(one),
+            f"For one image, `sums` gives {total / mass}, not {one}.",
+        )
 
     def test_the_same_call_gives_the_same_bits(self) -> None:
         logits, target = batch(11)
-        logits = logits.round()  # many equals
+        logits = logits.round()  # many ties
         was = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(True)
         try:
@@ -181,10 +185,10 @@ class LossContract:
 
     def test_it_has_a_name_and_a_source(self) -> None:
         loss = self.build()
-        expect(bool(loss.name and loss.words), "A loss has a name and words for a sentence.")
+        expect(bool(loss.name and loss.words), "A loss needs `name`, and `words` for its name in a sentence.")
         expect("Source:" in (type(loss).__doc__ or ""), "Its docstring names no source.")
 
-    # --- how they are tried -------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _both(
         self,

@@ -1,4 +1,4 @@
-"""The contract that every regularizer keeps, for us and for third parties: subclass it in a test module.
+"""The contract of regularizers, for our own and those of third parties: subclass it in a test module.
 
 Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
@@ -37,18 +37,19 @@ from segdecay.testing.small_runs import (
 
 
 class RegularizerContract:
-    """What every regularizer must keep. Set `regularizer` and `strength` below, and say in `left` what a weight that
-    gets no gradient becomes.
+    """What every regularizer must do. Set `regularizer` and `strength`; `left` returns what a weight with zero gradient
+    becomes.
 
-    Promises: strength none is bitwise the bare optimizer; the regularizer's own law for weights without gradient; a
-    resumed run is bitwise the unbroken one; kernels for lists of tensors do as those for single ones, also with mixed
-    data types; once per optimizer step under closures, accumulation and a GradScaler, never on a skipped step;
-    excluded, frozen and gradient-less parameters keep every bit; the documentation and the axis are complete.
+    Promises: without decay, weights are bitwise those of the bare optimizer; weights with zero gradient become what
+    `left` returns; a resumed run is bitwise equal to an unbroken one; kernels for lists of tensors agree with those for
+    single tensors, also with mixed data types; the regularizer acts once per optimizer step under closures,
+    accumulation and a GradScaler, and never on a skipped step; parameters that are excluded, frozen or without gradient
+    keep every bit; the documentation and the axis are complete.
 
     Example:
         >>> class TestDecoupled(RegularizerContract):
         ...     regularizer, strength = "decoupled", 2.0
-        >>> TestDecoupled().test_an_idle_weight_follows_the_law()
+        >>> TestDecoupled().test_a_weight_without_gradient_becomes_what_left_returns()
     """
 
     regularizer: ClassVar[str]
@@ -57,7 +58,7 @@ class RegularizerContract:
     ]  # one that clearly changes the weights of `build()` in 6 steps at learning rates up to .05
     options: ClassVar[Mapping[str, Any]] = {}
     optimizers: ClassVar[tuple[str, ...]] = ("SGD", "AdamW")  # classes of torch.optim; those the regularizer accepts
-    idle_optimizer: ClassVar[str] = "SGD"  # without momentum here: the one that `left` is about
+    idle_optimizer: ClassVar[str] = "SGD"  # the optimizer that `left` assumes, here without momentum
     acts: ClassVar[bool] = True  # False for a regularizer that never changes anything
 
     def build(self) -> nn.Module:
@@ -74,12 +75,12 @@ class RegularizerContract:
         )
 
     def left(self, row: ParameterRow, weight: Tensor, start: Tensor, rates: Sequence[float]) -> Tensor:
-        """What the regularizer makes of a weight that gets zero gradients; by default weight · Π(1 − η·λ).
+        """The value of a weight after steps with zero gradient; by default weight · Π(1 − η·λ).
 
         Args:
-            row: the weight's line in the partition.
+            row: the weight's row in the partition.
             weight: before the steps, float64.
-            start: the same weight at attach(); `weight` was moved away from it.
+            start: the same weight at attach(), which differs from `weight`.
             rates: the learning rate of every step.
         """
         del row, start
@@ -109,8 +110,8 @@ class RegularizerContract:
             moved = any(not torch.equal(a, b) for a, b in zip(plain.weights(), bare.weights(), strict=True))
             expect(moved == self.acts, f"Strength {self.strength:g} under {name} changes weights: {moved}.")
 
-    def test_an_idle_weight_follows_the_law(self) -> None:
-        """`left`, to 1e-10 in float64."""
+    def test_a_weight_without_gradient_becomes_what_left_returns(self) -> None:
+        """Equal to `left` to 1e-10 in float64."""
         run = self._start(self.idle_optimizer, strength=self.strength, momentum=0.0, dtype=torch.float64)
         start = weights_of(run.model)
         with torch.no_grad():
@@ -126,7 +127,7 @@ class RegularizerContract:
             name = row.name
             expected = self.left(row, before[name], start[name], RATES) if acted else before[name]
             close = torch.allclose(after[name], expected, rtol=1e-10, atol=1e-10)
-            expect(close, f"{name}, idle, became {shown(after[name])}; the law says {shown(expected)}.")
+            expect(close, f"{name} with zero gradient became {shown(after[name])}; `left` says {shown(expected)}.")
 
     def test_a_resumed_run_is_bitwise_the_unbroken_one(self) -> None:
         """From the states of model, optimizer and handle, through a file, into a network of other initial weights."""
@@ -169,7 +170,7 @@ class RegularizerContract:
             assert_close(together.weights(), apart.weights())
 
     def test_it_acts_once_a_step_under_accumulation(self) -> None:
-        """Two halves of a loss are the loss."""
+        """Two accumulated halves of a batch equal the whole batch."""
         for name in self.optimizers:
             whole, halves = (self._start(name, strength=self.strength) for _ in range(2))
             train_(whole, range(STEPS))
@@ -192,7 +193,7 @@ class RegularizerContract:
                 train_(plain, [step for step in range(STEPS) if step != 2])
                 assert_close(scaled.weights(), plain.weights(), rtol=1e-5, atol=1e-6)
                 counted = handle_in(scaled).steps
-                expect(counted == STEPS - 1, f"{counted} steps were counted under {name} with {kernel}: one was not.")
+                expect(counted == STEPS - 1, f"{counted} steps under {name} with {kernel}, not {STEPS - 1}.")
 
     def test_what_is_excluded_frozen_or_without_gradient_keeps_every_bit(self) -> None:
         """The head by a multiplier of 0; norm and bias by default."""
@@ -209,11 +210,11 @@ class RegularizerContract:
         for rate in RATES:
             idle_step_(run, rate, without=(frozen, without))
         moved = [name for name, value in weights_of(model).items() if not torch.equal(value, before[name])]
-        expect(set(moved) <= set(acted), f"It moved {moved}; only {acted} decay and have gradients.")
-        expect(bool(moved) == self.acts, f"Of {acted}, which decay and have gradients, it moved {moved}.")
+        expect(set(moved) <= set(acted), f"It changed {moved}; only {acted} decay and have gradients.")
+        expect(bool(moved) == self.acts, f"Of {acted}, which decay and have gradients, it changed {moved}.")
 
     def test_its_documentation_and_axis_are_complete(self) -> None:
-        """Every section is there; the default grid begins at none and goes from weak to strong."""
+        """Every section is present; the default grid begins without decay and goes from weak to strong."""
         text = describe_regularizer(self.regularizer)
         missing = [section for section in Regularizer.SECTIONS if not re.search(rf"^{section}: \S", text, re.MULTILINE)]
         expect(not missing, f"The docstring lacks the sections {', '.join(missing)}.")
@@ -221,15 +222,15 @@ class RegularizerContract:
         for name in self.optimizers:
             axis = axis_of(self.regularizer, name, options=self.options)
             grid = list(axis.default_grid)
-            expect(grid[0] == axis.none, f"The grid {grid} does not begin at none, {axis.none:g}.")
+            expect(grid[0] == axis.none, f"The grid {grid} does not begin at {axis.none:g}, no decay.")
             expect(grid == sorted(grid, reverse=axis.stronger == "lower"), f"The grid {grid} is not in order.")
             expect(
                 axis.none == REGULARIZERS[self.regularizer].none,
-                f"none is {axis.none:g} on the axis, not in the regularizer.",
+                f"{axis.none:g} is no decay on the axis, but not in the regularizer.",
             )
-            expect(axis.name != "lambda" or bool(axis.reason), "An axis 'lambda' says why there is no D.")
+            expect(axis.name != "lambda" or bool(axis.reason), "An axis 'lambda' needs a `reason` why there is no D.")
 
-    # --- how they are tried -------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _start(
         self,

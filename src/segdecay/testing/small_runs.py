@@ -1,6 +1,4 @@
-"""Small trainings for contracts: a network, an optimizer, perhaps a regularizer, and images that depend on the step
-alone.
-"""
+"""Small training runs for the contracts: a network, an optimizer, optionally a regularizer, and images of each step."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ SCALE = 1024.0  # a power of two: scaling and unscaling lose no bit
 
 @dataclass
 class SmallRun:
-    """One small training under the contract."""
+    """A small training run."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -43,7 +41,7 @@ def train_(
     scaler: torch.amp.GradScaler | None = None,
     poison: bool = False,
 ) -> None:
-    """Some steps on images that depend on the step alone."""
+    """Train some steps, on images that depend only on the number of the step."""
     scale: Callable[[Tensor], Tensor] = scaler.scale if scaler is not None else lambda loss: loss
     dtype = next(run.model.parameters()).dtype
     for step in steps:
@@ -73,7 +71,7 @@ def train_(
 
 
 def idle_step_(run: SmallRun, rate: float, *, without: Sequence[str] = ()) -> None:
-    """A step with zero gradients; none for the names in `without`."""
+    """A step with zero gradients; parameters in `without` get no gradient at all."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     for name, parameter in run.model.named_parameters():
@@ -87,14 +85,14 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def handle_in(run: SmallRun) -> Handle:
-    """The handle of a run that has one."""
+    """The handle that is attached to a run."""
     if run.handle is None:
         raise AssertionError("Nothing is attached to this run.")
     return run.handle
 
 
 def expect_same_bits(one: SmallRun, other: SmallRun, what: str) -> None:
-    """Raises AssertionError where weights differ at all."""
+    """Raise AssertionError if any weight differs."""
     pairs = zip(one.weights(), other.weights(), strict=True)
     worst = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
     expect(worst == 0, f"{what} differs by {worst:g}.")
@@ -106,6 +104,6 @@ def shown(tensor: Tensor) -> str:
 
 
 def expect(condition: bool, message: str) -> None:
-    """Raises AssertionError unless the condition holds."""
+    """Raise AssertionError unless the condition holds."""
     if not condition:
         raise AssertionError(message)

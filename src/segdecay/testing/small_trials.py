@@ -1,4 +1,4 @@
-"""Small trials on files of their own for the contract of executors, with networks that misbehave on purpose."""
+"""Small trials in a temporary folder for the contract of executors, with networks that fail on purpose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segdecay.training.setup import TrialTask
 SIDE_PX = 16
 IMAGES = 8
 EPOCHS = 3
-# A network whose every forward pass first runs some lines, with HERE for its notes.
+# A network whose forward pass first runs `lines`; files are written to HERE.
 MODULE = """
 import os, signal, time
 from pathlib import Path
@@ -48,11 +48,11 @@ WELL = "pass"
 WRONG = "raise ValueError('this network cannot')"
 KILLED_ONCE = "self.training and once() and os.kill(os.getpid(), signal.SIGKILL)"
 KILLED_ALWAYS = "os.kill(os.getpid(), signal.SIGKILL)"
-TOO_LARGE = "torch.empty(1 << 60, dtype=torch.uint8)"  # a real refusal of the allocator
+TOO_LARGE = "torch.empty(1 << 60, dtype=torch.uint8)"  # the allocator refuses this size
 TOO_LARGE_ONCE = f"self.training and once() and {TOO_LARGE}"
 SLEEPS_ONCE = "self.training and once() and time.sleep(3600)"
 SLEEPS_ALWAYS = "time.sleep(3600)"
-NOTES_TIMES = (  # when and by whom every pass was made, on the system's one monotonic clock
+NOTES_TIMES = (  # process and times of every forward pass, on the system's monotonic clock
     "at = time.monotonic(); time.sleep(0.03); "
     "print(os.getpid(), at, time.monotonic(), file=(HERE / f'{os.getpid()}.times').open('a'), flush=True)"
 )
@@ -65,7 +65,7 @@ class SmallTrials:
     root: Path
 
     def tasks(self, name: str, count: int = 2, *, lines: str = WELL, **training: Any) -> list[TrialTask]:
-        """Trials NAME/0, NAME/1, …, equal but for their seeds, with a network that runs `lines` in every pass."""
+        """Trials NAME/0, NAME/1, …, equal except for their seeds, with a network that runs `lines` in every pass."""
         module = f"small_trials_{abs(hash(str(self.root)))}_{name}"
         content = MODULE.format(here=str(self.root), name=name, lines=lines)
         (self.root / f"{module}.py").write_text(content, encoding="utf-8")
@@ -92,7 +92,7 @@ class SmallTrials:
         return [replace(first, folder=self.root / name / str(seed), seed=seed) for seed in range(count)]
 
     def overlaps(self) -> bool:
-        """Whether two processes were in a noted pass at the same time."""
+        """Whether two processes were in a recorded forward pass at the same time."""
         passes = [
             (float(begin), float(end), pid)
             for path in self.root.glob("*.times")
@@ -103,7 +103,7 @@ class SmallTrials:
 
 @contextmanager
 def small_trials() -> Iterator[SmallTrials]:
-    """Squares to segment in a temporary folder from which modules can be imported."""
+    """A data set of squares in a temporary folder from which modules can be imported."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -125,6 +125,6 @@ def small_trials() -> Iterator[SmallTrials]:
 
 
 def result_of(task: TrialTask) -> tuple[bytes, dict[str, Any]]:
-    """The weights of a finished trial as they lie on disk, and its record without its duration."""
+    """The weights file of a finished trial, and its record without the duration."""
     record = json.loads((task.folder / "trial.json").read_text(encoding="utf-8"))
     return (task.folder / "model.safetensors").read_bytes(), {**record, "seconds": 0}

@@ -1,4 +1,4 @@
-"""The contract that every source of data keeps, for us and for third parties: subclass it in a test module.
+"""The contract of data sources, for our own and those of third parties: subclass it in a test module.
 
 Needs no test framework: a broken promise is an AssertionError, and pytest collects the methods that begin with `test_`.
 """
@@ -24,12 +24,12 @@ PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".mat"})
 
 
 class SourceContract:
-    """What every source must keep; say in `build` which one, with a small data set of its own.
+    """What every source must do; `build` returns the source under test with a small data set.
 
-    Promises: facts name at least two classes with one colour each; samples come in the same order with the same bytes
-    twice; an image is (H, W, B) uint8, its mask (H, W) uint8 of class indices or IGNORE; names are unique; the key
-    changes when a file changes, and is that of an equal copy; a file that is empty, cut or noise is a fault in the
-    notebook or a SegdecayError, never another exception; faults of all files are gathered before anybody is told.
+    Promises: facts name at least two classes with one colour each; two readings give the same bytes in the same order;
+    an image is (H, W, B) uint8, its mask (H, W) uint8 of class indices or IGNORE; names are unique; the key changes
+    when a file changes, and equal copies have equal keys; a file that is empty, truncated or random gives a fault in
+    the notebook or a SegdecayError, never another exception; the faults of all files are reported together.
 
     Example:
         >>> from segdecay.data.formats.digits import ScenesSource
@@ -43,7 +43,7 @@ class SourceContract:
     def build(self, root: Path) -> Source:
         """The source of the data set in `root`; where `root` is empty, write the data set there first.
 
-        It must be sound, with at least two images, and its bytes the same at every call.
+        The data set has at least two images and no fault, and has the same bytes at every call.
         """
 
     # --- the promises -------------------------------------------------------------------------------------------------
@@ -53,21 +53,21 @@ class SourceContract:
             facts = source.facts
         expect(len(facts.classes) >= 2, f"{len(facts.classes)} classes; at least two are needed.")
         expect(len(facts.palette) == len(facts.classes), "The palette needs one colour a class.")
-        expect(bool(facts.name and facts.reading), "name and reading must say something.")
+        expect(bool(facts.name and facts.reading), "name and reading must not be empty.")
 
     def test_samples_are_what_they_should_be(self) -> None:
         with self._built() as (_, source):
             found, notebook = _read(source)
         expect(len(found) >= 2, f"{len(found)} samples; the contract needs two.")
         expect(notebook.is_clean, f"A sound data set has faults: {[one.message for one in notebook.summary()]}.")
-        expect(len({one.name for one in found}) == len(found), "Two samples have one name.")
+        expect(len({one.name for one in found}) == len(found), "Two samples have the same name.")
         for one in found:
             expect(one.image.ndim == 3 and one.image.dtype == np.uint8, f"{one.name}: an image is (H, W, B) uint8.")
             expect(one.mask.ndim == 2 and one.mask.dtype == np.uint8, f"{one.name}: a mask is (H, W) uint8.")
             fits = one.mask.shape in {one.image.shape[:2], (1, 1)}
             expect(fits, f"{one.name}: the mask is {one.mask.shape}, the image {one.image.shape}.")
             allowed = set(range(len(source.facts.classes))) | {IGNORE}
-            expect(set(np.unique(one.mask).tolist()) <= allowed, f"{one.name}: a mask holds what is no class.")
+            expect(set(np.unique(one.mask).tolist()) <= allowed, f"{one.name}: the mask holds a value of no class.")
             expect(one.part in PARTS and bool(one.group), f"{one.name}: part {one.part!r}, group {one.group!r}.")
 
     def test_the_same_data_gives_the_same_bytes_in_the_same_order(self) -> None:
@@ -77,7 +77,7 @@ class SourceContract:
 
     def test_the_key_is_that_of_the_content(self) -> None:
         with self._built() as (root, first):
-            expect(first.key() == self.build(root).key(), "One data set has two keys.")
+            expect(first.key() == self.build(root).key(), "Two readings of one data set have different keys.")
             for path in _files(root):
                 content = path.read_bytes()
                 path.write_bytes(content[: len(content) // 2])
@@ -97,7 +97,7 @@ class SourceContract:
                     path.write_bytes(bad)
                     told = self._is_told(root)
                     where = path.relative_to(root)
-                    expect(told or path.suffix.lower() not in PICTURES, f"{where} is {what}, and nothing was said.")
+                    expect(told or path.suffix.lower() not in PICTURES, f"{where} is {what}, and no fault is reported.")
                 path.write_bytes(content)
 
     def test_faults_of_all_images_are_gathered(self) -> None:
@@ -111,7 +111,7 @@ class SourceContract:
                 named = {fault.file for fault in notebook.faults}
                 expect(len(named) >= count, f"{count} samples are damaged; faults name {sorted(named)}.")
 
-    # --- how they are tried -------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _built(self) -> Iterator[tuple[Path, Source]]:

@@ -88,7 +88,9 @@ def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], d
             "Leave it out."
         )
     elif not draws.instances:
-        wanted = ", ".join(dataset.classes[label] for label in pasted_classes(config, dataset, train)) or "none is rare"
+        wanted = (
+            ", ".join(dataset.classes[label] for label in pasted_classes(config, dataset, train)) or "no class is rare"
+        )
         faults.append(
             f"augment.copy_paste={config.copy_paste:g} has no effect: no component of a class to paste ({wanted}) has "
             f"at least {config.copy_paste_least_px} px and at most a quarter of its image. Name other classes in "

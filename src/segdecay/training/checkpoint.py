@@ -1,4 +1,4 @@
-"""The checkpoint of an unfinished trial: a safetensors file with tensors by name and all else as JSON, without pickle.
+"""The checkpoint of an unfinished trial: a safetensors file of tensors, with all other values as JSON; no pickle.
 
 It is written under a temporary name, synced and renamed, so that a kill leaves the old state or the new one.
 """

@@ -1,4 +1,4 @@
-"""Dead classes: classes that a training learnt at some epoch and then lost until its end, by strength."""
+"""Dead classes: classes that a training learns at some epoch and no longer predicts at its end, by strength."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from segdecay.runs.records import StrengthRecord, TrialRecord, axis_names, kind_of
 
 LIVED = 0.05  # IoU from which a class counts as learnt
-DEAD = 0.001  # IoU up to which it counts as lost
+DEAD = 0.001  # IoU up to which a class counts as dead
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def death_text(death: Death) -> str:
 
 @dataclass(frozen=True)
 class Toll:
-    """A class that died at a strength: in which of its trials (fold, seed), and their number."""
+    """A class that died at a strength, with the trials (fold, seed) in which it did, and the number of all trials."""
 
     strength: StrengthRecord
     name: str
@@ -95,7 +95,7 @@ class Toll:
 
 
 def tolls(records: Sequence[TrialRecord]) -> tuple[Toll, ...]:
-    """Every strength and class that died there, in the order of the records."""
+    """The strengths and the classes that died at them, in the order of the records."""
     found = []
     for value in dict.fromkeys(record.strength.value for record in records):
         own = [record for record in records if record.strength.value == value and record.validation is not None]

@@ -55,7 +55,7 @@ def run_preflight(task: TrialTask) -> Preflight:
         ConfigError: class-aware crops or copy-paste have no effect on these data, or name unknown classes; a
             training is too short for its regularizer to act.
         ModelError: the model cannot be applied, or its output does not fit the masks.
-        DecayError: the partition or the regularizer has no meaning for it.
+        DecayError: the partition or the regularizer does not fit the model.
     """
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()

@@ -67,7 +67,7 @@ def count_batches(n_images: int, batch_size: int) -> int:
 
 
 def count_steps(config: RunConfig, n_images: int, *, epochs: int | None = None) -> int:
-    """Optimizer steps of so many epochs; by default those of the first stage, for which a strength is tuned."""
+    """Optimizer steps of `epochs` epochs; by default of the first stage, for which a strength is tuned."""
     batches = count_batches(n_images, config.training.batch_size)
     return (config.training.epochs if epochs is None else epochs) * -(-batches // config.training.accumulate)
 
@@ -88,7 +88,7 @@ def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> StrengthAxis:
     """The axis that this regularizer and optimizer are tuned along.
 
     Raises:
-        DecayError: unknown regularizer or option, or a pair that has no meaning.
+        DecayError: the regularizer or an option is unknown, or regularizer and optimizer do not fit.
     """
     if config.axis is not None:
         return user_axis(config.axis)
@@ -107,7 +107,8 @@ def check_dropout(config: RunConfig) -> list[str]:
         )
     if config.model.dropout:
         faults.append(
-            f"decay.regularizer=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave it out."
+            f"decay.regularizer=dropout searches model.dropout; saw it set to {config.model.dropout:g}. Leave "
+            "model.dropout out."
         )
     return faults
 
@@ -120,7 +121,7 @@ def model_at(config: RunConfig, value: float) -> ModelConfig:
 
 
 def strength_of(config: RunConfig, value: float, n_images: int, *, size: float | None = None) -> StrengthRecord:
-    """An axis value in every unit that it has, for a training on `n_images` images.
+    """An axis value in all its units, for a training on `n_images` images.
 
     `size` is the median initial size of the shrunk weights; an axis relative to it has no λ without it.
     """
@@ -166,7 +167,7 @@ def initial_size(config: RunConfig, dataset: Dataset) -> float | None:
 
 @dataclass
 class Parts:
-    """The moving parts of one training."""
+    """The objects of one training."""
 
     fabric: Fabric
     model: nn.Module  # set up by Fabric
@@ -244,7 +245,7 @@ def attach_regularizer(
     model).
 
     Raises:
-        DecayError: the regularizer does not fit the model, or the value the learning rates.
+        DecayError: the regularizer does not fit the model, or the value does not fit the learning rates.
     """
     partition = partition_of(config, model)
     optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))

@@ -98,7 +98,7 @@ def check_regularizer(name: str) -> list[str]:
     with_lambda = [known for known, axis in axes.items() if axis.has_lambda and not axis.only_none]
     if name in with_lambda:
         return []
-    reason = f"'{name}' has none, as {axes[name].reason} " if name in axes and axes[name].reason else ""
+    reason = f"'{name}' has no λ, as {axes[name].reason} " if name in axes and axes[name].reason else ""
     known_ones = ", ".join(with_lambda)
     return [f"λ, τ and D exist for {known_ones}; saw regularizer '{name}'. {reason}See: segdecay regularizers {name}"]
 

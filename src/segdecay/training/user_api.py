@@ -74,7 +74,7 @@ class Axis:
         wrong += [] if lower else [value for value in values if math.isinf(value)]
         if wrong or not values or len(set(values)) != len(values):
             allowed = "above 0, or inf" if lower else "finite, 0 or more"
-            faults.append(f"axis: grid must hold different numbers, {allowed}, at least one; saw {values}.")
+            faults.append(f"axis: grid must hold distinct numbers, {allowed}, at least one; saw {values}.")
         return faults
 
     def to_config(self) -> AxisConfig:
@@ -112,7 +112,7 @@ class Setting:
         value: on that axis.
         is_none: whether it is the setting without regularization.
         regularizer: the one to attach; None on a user's axis.
-        lambda_, total_decay, timescale_epochs: the value in the units that it has, for the images of this fold.
+        lambda_, total_decay, timescale_epochs: the value in other units, for the images of this fold, or None.
         learning_rates: of all optimizer steps, by the configuration's schedule; empty on a user's axis.
         config: the configuration of the run.
     """

@@ -42,12 +42,12 @@ def check_matrices(found: Any, names: Sequence[str], classes: int) -> tuple[I64 
     try:
         values = np.asarray(found)
     except (TypeError, ValueError, RuntimeError) as error:
-        return None, [f"{type(found).__name__}, which is no array ({error}); an integer array {needed} is needed."]
+        return None, [f"{type(found).__name__}, which is not an array ({error}); an integer array {needed} is needed."]
     if values.dtype == object:
-        return None, [f"{type(found).__name__}, which is no array; an integer array {needed} is needed."]
+        return None, [f"{type(found).__name__}, which is not an array; an integer array {needed} is needed."]
     faults = []
     if values.shape != (len(names), classes, classes):
-        hint = f"one matrix an image of fold.validation, in its order, is needed: {needed}."
+        hint = f"one matrix per image of fold.validation, in its order, is needed: {needed}."
         if values.shape == (classes, classes):
             hint = f"one matrix of the whole fold; a matrix of every image of fold.validation is needed: {needed}."
         elif values.ndim == 3 and values.shape[1:] == (classes, classes):
@@ -142,7 +142,7 @@ def run_user_trial(task: TrialTask, user: UserFunction, *, stop: Callable[[], bo
     An unfinished training has no checkpoint, so a worker that is asked to stop ends at once.
 
     Raises:
-        RunError: the function raised (its traceback is kept in the trial's folder), or returned what cannot be scored.
+        RunError: the function raised (its traceback is kept in the trial's folder), or its counts cannot be scored.
     """
     if (task.folder / "trial.json").exists():
         return trial_from_json(read_json(task.folder / "trial.json"))

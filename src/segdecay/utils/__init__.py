@@ -1,1 +1,1 @@
-"""utils."""
+"""Files, YAML, threads and entry points, for all other packages."""

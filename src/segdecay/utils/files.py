@@ -1,6 +1,6 @@
-"""Files that survive a kill at any moment, and records as JSON.
+"""Atomic writes of files, and records as JSON.
 
-Every file on disk carries `schema_version`. NaN never reaches JSON: what is not available is null.
+Every JSON record holds `schema_version`. NaN and infinite numbers are written as null.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 
-STALE_TRIES = 3  # to read a file that a network file system replaces meanwhile
+STALE_TRIES = 3  # attempts to read a file that a network file system replaces meanwhile
 
 
 def _without_nan(value: Any) -> Any:
@@ -44,7 +44,10 @@ def to_json(record: Any) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one: beside, sync, rename."""
+    """Write a file atomically: a kill at any moment leaves the old file or the new one.
+
+    The content is written to a temporary file in the same folder, synced and renamed.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:
@@ -55,13 +58,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException as error:
         beside.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = str(path)  # writing and syncing do not name the file
+            error.filename = str(path)  # errors of write and fsync do not name the file
         raise
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable, where the system can."""
+    """Make a rename inside `folder` durable; does nothing outside POSIX."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -72,14 +75,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """A record as JSON, written so that it survives a kill at any moment."""
+    """Write a record as JSON, atomically as `write_bytes`."""
     write_bytes(path, to_json(record).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The mapping that a JSON file holds.
 
-    A network file system may have replaced the file between finding and reading it: then it is found anew.
+    Reading is tried again where a network file system replaced the file between opening and reading it (ESTALE).
     """
     tries = STALE_TRIES
     while True:

@@ -1,6 +1,6 @@
-"""Work on many files with all cores: results in the order of the files, only a few ahead of who takes them.
+"""Apply a function to many files on all cores: results come in the order of the files, and few wait in memory.
 
-Threads, since decoders, hashes and writes let go of Python's lock.
+Threads are used, since decoders, hashes and writes release Python's global lock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2  # results a core that may wait to be taken: they are held in memory
+AHEAD = 2  # finished results per core that may wait in memory
 
 
 def count_cores() -> int:
@@ -24,9 +24,9 @@ def count_cores() -> int:
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], *, cores: int | None = None) -> Generator[R, None, None]:
-    """`work` of every item, in the items' order, on all cores (or so many); an error is raised in its turn.
+    """Apply `work` to every item on `cores` threads (default: all cores); results and errors keep the items' order.
 
-    Whoever stops taking results stops the work: what has not begun is dropped.
+    Closing the generator cancels the work that has not begun.
 
     >>> list(ordered_map(lambda number: number * number, range(5)))
     [0, 1, 4, 9, 16]

@@ -1,4 +1,4 @@
-"""Names that other packages add to ours: regularizers, data formats and losses, by entry point.
+"""Regularizers, data formats and losses that other packages register by entry point.
 
 A package names its objects in its pyproject.toml, and segdecay finds them once it is installed:
 
@@ -29,7 +29,7 @@ class Registry(UserDict[str, T]):
     """
 
     def __init__(self, group: str, ours: Mapping[str, T]) -> None:
-        self._is_loaded = True  # while ours are put in
+        self._is_loaded = True  # so that filling in ours loads no entry point
         super().__init__(ours)
         self._group, self._is_loaded = group, False
 

@@ -1,4 +1,4 @@
-"""Plain values: read from YAML, changed by dotted keys, compared."""
+"""Read plain values from YAML, set them by dotted keys, and list their differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segdecay.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with the numbers of YAML 1.2: 1e-4 is a number, not a word."""
+    """YAML 1.1 with the numbers of YAML 1.2: 1e-4 is a number, not a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -36,7 +36,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     ('search.grid', [0, 0.0001])
 
     Raises:
-        ConfigError: no "=", or no YAML.
+        ConfigError: the assignment has no "=", or its value is not YAML.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
@@ -48,7 +48,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
 
 
 def put_key(values: dict[str, Any], path: str, value: Any, said_by: str = "") -> str | None:
-    """Put a value at its dotted key, in place; what stands against it, or None.
+    """Set the value at a dotted key, in place; returns the fault that prevents it, or None.
 
     >>> values = {"search": {"folds": 3}}
     >>> put_key(values, "search.race", False), values
@@ -105,7 +105,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 
 
 DEEPEST = 20  # levels of lists and mappings; dataset.yaml needs three
-MOST_NODES = 100_000  # with every alias written out
+MOST_NODES = 100_000  # with every alias expanded
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -135,25 +135,25 @@ class _StrictLoader(yaml.SafeLoader):
                 key = yaml.ScalarNode("tag:yaml.org,2002:str", text, key.start_mark, key.end_mark)  # noqa: PLW2901
                 node.value[index] = (key, value)
             if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep=deep)
 
 
 def _count(node: yaml.Node, counted: dict[int, int], above: tuple[int, ...]) -> int:
-    """Nodes below one, aliases written out.
+    """The number of nodes in `node`, itself included, with aliases expanded.
 
     Raises:
-        ComposerError: too many, or a node that holds itself.
+        ComposerError: more than MOST_NODES, or a node that contains itself.
     """
     if id(node) in above:
-        raise yaml.composer.ComposerError(None, None, "an alias of what it stands in", node.start_mark)
+        raise yaml.composer.ComposerError(None, None, "an alias refers to a node that contains it", node.start_mark)
     if id(node) not in counted:
         below = node.value if isinstance(node, yaml.CollectionNode) else []
         parts = [part for one in below for part in (one if isinstance(one, tuple) else (one,))]
         total = 1 + sum(_count(part, counted, (*above, id(node))) for part in parts)
         if total > MOST_NODES:
-            text = f"more than {MOST_NODES} values when aliases are written out"
+            text = f"more than {MOST_NODES} values when aliases are expanded"
             raise yaml.composer.ComposerError(None, None, text, node.start_mark)
         counted[id(node)] = total
     return counted[id(node)]
@@ -173,7 +173,8 @@ def load_mapping(text: str, source: str) -> dict[str, Any]:
     {'colors': {'255,0,0': 'road'}}
 
     Raises:
-        ConfigError: not YAML, a key twice, no mapping, or nests and aliases beyond what a person writes.
+        ConfigError: the text is not YAML, gives a key twice, is not a mapping, has more than DEEPEST levels, or more
+            than MOST_NODES values.
     """
     values = _load_strictly(text, source)
     values = {} if values is None else values

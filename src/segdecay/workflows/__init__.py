@@ -1,1 +1,1 @@
-"""workflows."""
+"""The commands tune, compare and train from request to report."""

@@ -25,9 +25,9 @@ from segdecay.search.ledger import Ledger
 from segdecay.training.preflight import Preflight, run_preflight
 from segdecay.training.setup import TrialTask, count_batches, count_epochs
 from segdecay.utils.files import write_json
+from segdecay.workflows.request import check_names
 from segdecay.workflows.steps import (
     Watcher,
-    check_names,
     fitted_to_task,
     refuse_unlearnable,
     refuse_warnings,
@@ -72,18 +72,18 @@ def _check_shared(shared: RunConfig) -> list[str]:
     faults = []
     given = shared.decay.model_fields_set
     if "regularizer" in given and shared.decay.regularizer != NONE:
-        faults.append(
-            f"decay.regularizer={shared.decay.regularizer}: the arms say which regularizers run. Leave it out."
-        )
+        faults.append(f"decay.regularizer={shared.decay.regularizer}: the arms name the regularizers. Leave it out.")
     faults += [
-        f"decay.{key}: an arm has its own. Leave it out."
+        f"decay.{key}: every arm sets this key itself. Leave it out."
         for key in ("value", "lambda_", "options")
         if getattr(shared.decay, key)
     ]
     if shared.search.grid is not None:
         faults.append("search.grid: every arm has its own axis. Use compare.grids: {ARM: [STRENGTHS]}.")
     if shared.balancing.epochs:
-        faults.append(f"balancing.epochs={shared.balancing.epochs}: the arm weight_balancing sets it. Leave it at 0.")
+        faults.append(
+            f"balancing.epochs={shared.balancing.epochs}: the arm weight_balancing sets this key itself. Leave it at 0."
+        )
     if shared.search.max_class_loss is not None:
         faults.append("search.max_class_loss: arms are ranked by the criterion alone. Leave it out.")
     return faults

@@ -23,7 +23,6 @@ from segdecay.training.class_weights import loss_in_words
 from segdecay.training.preflight import Preflight, run_preflight, start_notes
 from segdecay.workflows.steps import (
     Watcher,
-    check_names,
     fitted_to_task,
     refuse_unlearnable,
     refuse_warnings,
@@ -56,7 +55,7 @@ def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher
         SegdecayError: whatever is wrong with it.
     """
     has_time_budget = execution.budget_s is not None
-    gather(ConfigError, [*check_names(config), *check_honest(config, has_time_budget=has_time_budget)])
+    gather(ConfigError, check_honest(config, has_time_budget=has_time_budget))
     config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "tune")
     devices = find_devices(execution.device)

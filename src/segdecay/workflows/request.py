@@ -94,8 +94,7 @@ def build_config(
         ConfigError: listing all faults.
     """
     values = collect_values(data, config, changes, options)
-    from segdecay.config.schema import parse_config  # late, as what follows: --help needs neither pydantic nor torch
-    from segdecay.workflows.steps import check_names
+    from segdecay.config.schema import parse_config  # late: --help needs no pydantic
 
     try:
         built = parse_config(values)
@@ -104,6 +103,20 @@ def build_config(
         raise
     gather(ConfigError, check_names(built))
     return built
+
+
+def check_names(config: RunConfig) -> list[str]:
+    """Every name that does not exist and every pair that has no meaning, asked once of each package.
+
+    It is asked where a configuration is built; the workflows take it as it is.
+    """
+    from segdecay.metrics.criteria import check_criterion  # late: --help needs no torch
+    from segdecay.models.zoo import check_model_name
+    from segdecay.search.joint.space import check_joint
+    from segdecay.training.names import check_training
+
+    faults = [*check_model_name(config.model.name), *check_criterion(config.search)]
+    return [*faults, *check_training(config), *check_joint(config)]
 
 
 def build_compare_config(
@@ -192,9 +205,8 @@ def _lines(error: ConfigError) -> list[str]:
 def _faulty_names(values: dict[str, Any]) -> list[str]:
     """Faults of names in values that are not a configuration yet, so that all are told at once."""
     from segdecay.config.schema import RunConfig
-    from segdecay.workflows.steps import check_names
 
-    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "regularizer"}
+    names = {"model": "name", "optimizer": "name", "schedule": "name", "decay": "regularizer", "search": "criterion"}
     kept: dict[str, Any] = {"data": {"path": "x"}}
     for section, key in names.items():
         given = values.get(section)
@@ -225,7 +237,9 @@ def config_from_keywords(
         faults += [] if callable(function) else [f"train= takes a function of (setting, fold, seed); saw {function!r}."]
         given |= {"user.function": name_of(function), **_axis_keys(axis, faults)}
     elif axis is not None:
-        faults.append("axis= goes with train=, a function of your own. Choose ours by decay= and optimizer.name.")
+        faults.append(
+            "axis= is only for a user function, train=. Without one the axis follows from decay= and optimizer.name."
+        )
     gather(ConfigError, faults)
     path = f"({data.name}, described)" if isinstance(data, UserData) else None if data is None else str(data)
     return build_config(path, config, changes, given)

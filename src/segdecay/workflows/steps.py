@@ -8,29 +8,26 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segdecay import decay
-from segdecay.config.schema import OptimizerConfig, RunConfig, Task
+from segdecay.config.schema import RunConfig, Task
 from segdecay.data import Dataset
 from segdecay.data.checks.findings import CheckReport, Finding
 from segdecay.data.records import data_record, folds_record
 from segdecay.data.splits.folds import FoldPlan
 from segdecay.decay.groups import group_multipliers
-from segdecay.errors import ConfigError, DataError, DecayError, gather
+from segdecay.errors import ConfigError, DataError, gather
 from segdecay.execution import Event
 from segdecay.inference.bundle import write_bundle
 from segdecay.metrics.criteria import Criterion
-from segdecay.models.zoo import CLASSIFIERS, check_model_name, check_model_task
+from segdecay.models.zoo import CLASSIFIERS, check_model_task
 from segdecay.runs.facts import PartitionRecord, PartitionRow
 from segdecay.runs.records import TrialRecord
 from segdecay.runs.verdict import Verdict
 from segdecay.search.costs import seconds_of_trial
-from segdecay.search.joint.space import check_joint
 from segdecay.search.study import Study, race_of
-from segdecay.training.class_weights import check_learnable, check_weight_list, check_weight_names, loss_to_paste
-from segdecay.training.losses import check_loss
-from segdecay.training.optim import check_optimizer_name, check_schedule_name, learning_rates
+from segdecay.training.class_weights import check_learnable, check_weight_list, loss_to_paste
+from segdecay.training.optim import learning_rates
 from segdecay.training.preflight import Preflight
-from segdecay.training.setup import axis_for, check_dropout, count_steps, multipliers_of, strength_of
-from segdecay.training.weight_balancing import check_balancing
+from segdecay.training.setup import axis_for, count_steps, multipliers_of, strength_of
 from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.export import card_of
 
@@ -52,25 +49,6 @@ class Watcher(Protocol):
 
     def event(self, event: Event) -> None:
         """A trial started, moved, finished or failed."""
-
-
-def check_names(config: RunConfig) -> list[str]:
-    """Every name in a configuration that does not exist, and every pair that has no meaning."""
-    faults = [
-        *check_model_name(config.model.name),
-        *check_optimizer_name(config.optimizer.name),
-        *check_schedule_name(config.schedule.name),
-        *check_dropout(config),
-    ]
-    faults += [*check_balancing(config), *check_loss(config.loss), *check_weight_names(config.loss)]
-    faults += check_joint(config)
-    try:
-        multipliers_of(config.decay)
-        is_known = not check_optimizer_name(config.optimizer.name)
-        axis_for(config.decay, config.optimizer if is_known else OptimizerConfig())
-    except (DecayError, ConfigError) as error:
-        faults.append(str(error))
-    return faults
 
 
 def fitted_to_task(config: RunConfig, task: Task) -> RunConfig:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
-from segdecay.errors import ConfigError, RunError, gather
+from segdecay.errors import RunError
 from segdecay.execution import Event, find_devices, spread_over
 from segdecay.execution.options import Execution, build_executor
 from segdecay.inference.model import Model, load_predictor
@@ -21,7 +21,6 @@ from segdecay.training.setup import TrialTask, axis_for, initial_size
 from segdecay.workflows.steps import (
     REFIT_FOLD,
     Watcher,
-    check_names,
     fitted_to_task,
     refuse_unlearnable,
     refuse_warnings,
@@ -75,7 +74,6 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     Raises:
         SegdecayError: anything a user can act on.
     """
-    gather(ConfigError, check_names(config))
     config = fitted_to_task(config, task_of(config.data))
     check_folder(run, config, "train")
     devices = find_devices(execution.device)

@@ -32,7 +32,7 @@ from segdecay.training.user_api import Function, UserFunction, name_of
 from segdecay.training.user_function import TRUTH, truth_pixels
 from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.prepare import Prepared, plan_search
-from segdecay.workflows.steps import Watcher, check_names
+from segdecay.workflows.steps import Watcher
 
 SOURCE = "user_function.json"
 
@@ -48,16 +48,12 @@ class UserSearch:
 def check_user_function(config: RunConfig, execution: Execution) -> list[str]:
     """What has no meaning where the caller's function trains."""
     faults = []
-    if config.decay.axis is None:
-        found = check_names(config)
-        if not found and axis_for(config.decay, config.optimizer).name == "relative_shrinkage":
-            message = (
-                f"decay.regularizer={config.decay.regularizer} is tuned relative to the size of the model's weights, "
-                "and train= "
-                "does not show its model. Give an axis of your own, as in axis=Axis('lambda_l1', [1e-5, 1e-4, 1e-3])."
-            )
-            found = [message]
-        faults += found
+    if axis_for(config.decay, config.optimizer).name == "relative_shrinkage":
+        faults.append(
+            f"decay.regularizer={config.decay.regularizer} is tuned relative to the size of the model's weights, "
+            "and train= does not show its model. Give an axis of your own, as in "
+            "axis=Axis('lambda_l1', [1e-5, 1e-4, 1e-3])."
+        )
     if config.search.joint:
         faults.append(
             f"search.joint={list(config.search.joint)}: train= is searched along one axis. Leave it out, or search one "

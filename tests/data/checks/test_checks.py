@@ -159,9 +159,7 @@ def test_a_sixteen_bit_rgb_png_is_not_read_as_8_bit(folder: Folder) -> None:
     rows = zlib.compress((b"\0" + bytes(8 * 6)) * 6)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     (folder.root / "images" / "a.png").write_bytes(content)
-    assert folder.findings()["deep"].message.startswith(
-        "images/a.png has 16 bits a band: reading it as 8 bit would drop"
-    )
+    assert folder.findings()["deep"].message.startswith("images/a.png has 16 bits per band: reading it as 8 bit drops")
 
 
 def test_cut_short_empty_and_foreign_files_are_told_apart(folder: Folder) -> None:
@@ -172,7 +170,7 @@ def test_cut_short_empty_and_foreign_files_are_told_apart(folder: Folder) -> Non
     found = folder.findings()
     assert found["empty_file"].message.startswith("masks/b.png is empty (0 bytes).")
     assert found["unreadable"].message.startswith("images/a.png is damaged or cut short (")
-    assert "images/c.png is no picture inside (PNG, JPEG, GIF, WebP, BMP," in found["unreadable"].message
+    assert "images/c.png holds no image (PNG, JPEG, GIF, WebP, BMP," in found["unreadable"].message
 
 
 def test_a_broken_link_is_a_file_that_cannot_be_read(folder: Folder) -> None:

@@ -101,8 +101,8 @@ def test_nearly_equal_images_of_two_groups_are_shown_with_the_lines_to_write(fol
     assert finding.level == "warning"
     assert finding.message == (
         "1 pair of images look nearly the same, in two groups: a ~ c. Folds may train on one and score the other: look "
-        "at them, and where they show the same remove one, or give both one group (in groups.csv, where every image "
-        "has a line name,group: a,a and c,a)."
+        "at them; if they show the same, remove one or give both one group (in groups.csv, where every image has a "
+        "line name,group: a,a and c,a)."
     )
     (folder.root / "groups.csv").write_text("name,group\na,a\nb,b\nc,a\n")
     assert folder.findings() == {}
@@ -143,7 +143,7 @@ def test_a_set_of_one_scene_gets_a_note(folder: Folder) -> None:
         folder.mask(f"n{number}", HALVES)
     finding = folder.findings()["near_duplicate_groups"]
     assert finding.level == "note"
-    assert "% of all. Where every image shows one scene this tells nothing" in finding.message
+    assert "% of all. If all images show the same scene, this is no fault" in finding.message
 
 
 def test_blocks_find_the_pairs_of_all_against_all() -> None:

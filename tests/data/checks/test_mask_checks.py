@@ -123,7 +123,7 @@ def test_a_lossy_mask_is_told_from_a_wrong_label(folder: Folder) -> None:
 def test_a_mask_numbered_by_object_is_recognised(folder: Folder) -> None:
     folder.mask("a", (np.arange(48) % 12).reshape(6, 8).astype(np.uint8))
     message = folder.findings()["object_numbers"].message
-    assert message.startswith("masks/a.png holds 0–11 without a gap; classes are 0, 1. Numbered by object?")
+    assert message.startswith("masks/a.png holds 0–11 without a gap; classes are 0, 1. Are objects numbered?")
 
 
 def test_a_16_bit_mask_with_small_values_loses_nothing(folder: Folder) -> None:
@@ -172,7 +172,7 @@ def test_a_class_of_a_few_pixels_is_named_with_its_images(folder: Folder) -> Non
     folder.mask("b", few)
     finding = folder.findings()["handful_of_pixels"]
     assert finding.level == "warning"
-    assert finding.message.startswith("A handful of labelled pixels: sky (3 px in 1 image: b).")
+    assert finding.message.startswith("Few labelled pixels: sky (3 px in 1 image: b).")
     few[:5, :30] = 2
     folder.mask("b", few)
     assert folder.findings() == {}
@@ -182,4 +182,6 @@ def test_masks_that_are_all_background_are_noted(folder: Folder) -> None:
     folder.mask("b", HALF * 0)
     finding = folder.findings()["all_background"]
     assert finding.level == "note"
-    assert finding.message.startswith("One training mask is all 'background': b. Right for images without an object")
+    assert finding.message.startswith(
+        "One training mask is all 'background': b. This is right for images without objects"
+    )

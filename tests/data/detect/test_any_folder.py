@@ -441,7 +441,7 @@ def test_init_writes_nothing_that_check_refuses(tmp_path: Path, segdecay: Comman
     (root / "images" / "003.png").write_bytes(b"no picture")
     said = segdecay("init", root, "--write", code=1)
     assert "nothing is written, since check refuses these lines" in said.err
-    assert "images/003.png is no picture inside" in said.err
+    assert "images/003.png holds no image" in said.err
     assert not (root / "dataset.yaml").exists()
 
 

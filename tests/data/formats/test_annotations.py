@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as oracle
-from scipy import ndimage
 
 from segdecay.data.dataset import IGNORE
 from segdecay.data.formats.coco import fill_segmentation
-from segdecay.data.images.rasterize import fill_polygon, fill_runs, parse_runs
+from segdecay.data.formats.labelme import fill_shape
+from segdecay.data.formats.via import fill_region
+from segdecay.data.formats.yolo import fill_outline
+from segdecay.data.images.rasterize import ShapeError, fill_polygon, fill_runs, parse_runs
 from segdecay.errors import ConfigError, DataError
 
 MASKS = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 1))
@@ -34,7 +36,7 @@ def test_run_lengths_of_both_kinds_give_the_mask_back(mask: npt.NDArray[np.uint8
     np.testing.assert_array_equal(fill_runs(zoo.runs(mask), size), mask)
 
 
-CORNERS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 24)), min_size=3, max_size=8)
+CORNERS = st.lists(st.tuples(st.integers(-3, 33), st.integers(-3, 27)), min_size=3, max_size=8)
 
 
 @given(st.integers(0, 14), st.integers(0, 14), st.integers(1, 15), st.integers(1, 15))
@@ -44,30 +46,29 @@ def test_a_box_of_whole_pixels_is_that_of_pycocotools(x: int, y: int, w: int, h:
     np.testing.assert_array_equal(fill_segmentation(polygon, (30, 30)), expected)
 
 
-@given(CORNERS)
-def test_a_polygon_covers_the_pixels_whose_centre_is_inside(corners: list[tuple[int, int]]) -> None:
-    points = np.array(corners, dtype=np.float64) + 0.25  # no centre lies on an edge by construction of the test below
-    found = fill_polygon(points, (24, 30))
-    for row, column in ((0, 0), (11, 13), (5, 20), (20, 7), (12, 15)):
-        crossings = 0
-        for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-            if (y0 > row + 0.5) != (y1 > row + 0.5):
-                crossings += column + 0.5 >= x0 + (row + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        assert found[row, column] == bool(crossings % 2)
+@given(CORNERS, st.floats(-0.5, 0.5))
+def test_a_polygon_of_every_layout_is_that_of_pycocotools(corners: list[tuple[int, int]], shift: float) -> None:
+    points = [(x + shift, y + shift) for x, y in corners]
+    flat = [side for point in points for side in point]
+    expected = oracle.decode(oracle.merge(oracle.frPyObjects([flat], 24, 30)))
+    shares = [side / (30, 24)[place % 2] for place, side in enumerate(flat)]
+    xs, ys = zip(*points, strict=True)
+    for found in (
+        fill_segmentation([flat], (24, 30)),
+        fill_shape({"points": [list(point) for point in points]}, (24, 30)),
+        fill_region({"name": "polygon", "all_points_x": list(xs), "all_points_y": list(ys)}, (24, 30)),
+    ):
+        np.testing.assert_array_equal(found, expected)
+    if min(shares) >= 0 and max(shares) <= 1:
+        apart = fill_outline(shares, (24, 30)) != expected  # shares of the sides are rounded
+        assert apart.sum() <= 2
 
 
-@given(st.integers(0, 10_000))
-def test_polygons_differ_from_pycocotools_at_the_border_only(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    radius = rng.uniform(15, 25, 12)
-    points = np.stack([30 + radius * np.cos(turn), 30 + radius * np.sin(turn)], axis=1)
-    polygon = [points.ravel().tolist()]
-    expected = oracle.decode(oracle.merge(oracle.frPyObjects(polygon, 60, 60))).astype(bool)
-    found = fill_segmentation(polygon, (60, 60))
-    square = np.ones((3, 3), dtype=np.bool_)
-    assert not (ndimage.binary_erosion(expected, square) & ~found).any()
-    assert not (found & ~ndimage.binary_dilation(expected, square)).any()
+def test_an_outline_that_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"has an outline of 36,000,010 px; at most 4,194,304 px are drawn"):
+        fill_segmentation([[-9e6, 0, 9e6, 0, 9e6, 5, -9e6, 5]], (24, 30))
+    with pytest.raises(ShapeError, match="reaches beyond 100,000,000 px"):
+        fill_polygon(np.array([[5e9, 0], [5e9, 4], [5e9 + 4, 4]]), (24, 30))
 
 
 @given(st.text(max_size=30))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from label_data import (
     binary_batch,
     bright_images,
     planes_of,
-    python2_meta,
+    published_sums,
     write_cifar_binary,
     write_cifar_python,
     write_class_folders,
@@ -28,11 +30,17 @@ from segdecay.data.checks.findings import CheckReport, Notebook
 from segdecay.data.dataset import Dataset, class_pixels, open_dataset
 from segdecay.data.detect.detect import guess_spec
 from segdecay.data.formats import build_source
-from segdecay.data.formats.cifar10 import CifarSource, _from_binary
+from segdecay.data.formats.cifar10 import PUBLISHED_MD5, CifarSource, _from_binary, batches_of
 from segdecay.data.loading import load_dataset, read_dataset
 from segdecay.data.spec import DatasetSpec, parse_spec
 from segdecay.data.splits.folds import fold_plan
 from segdecay.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def small_files_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums of the small files of the Python layout stand in for those of the real ones."""
+    monkeypatch.setattr("segdecay.data.formats.cifar10.PUBLISHED_MD5", published_sums())
 
 
 def _spec(root: Path, text: str) -> Path:
@@ -68,6 +76,7 @@ def _messages(path: Path | str) -> dict[str, str]:
     return {finding.code: finding.message for finding in _read(path)[1].findings if finding.level == "wrong"}
 
 
+@pytest.mark.usefixtures("small_files_are_published")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_images_with_one_label_each(layout: str, tmp_path: Path) -> None:
     dataset, report = load_dataset(DataConfig(path=LAYOUTS[layout](tmp_path / "data")))
@@ -81,6 +90,7 @@ def test_every_layout_gives_images_with_one_label_each(layout: str, tmp_path: Pa
     assert open_dataset(dataset.root) == dataset
 
 
+@pytest.mark.usefixtures("small_files_are_published")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_source_is_the_same_twice_and_its_key_follows_its_content(layout: str, tmp_path: Path) -> None:
     path = LAYOUTS[layout](tmp_path / "data")
@@ -101,6 +111,7 @@ def test_a_source_is_the_same_twice_and_its_key_follows_its_content(layout: str,
     assert build_source(config).key() != first.key()
 
 
+@pytest.mark.usefixtures("small_files_are_published")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_init_recognises_every_layout(layout: str, tmp_path: Path) -> None:
     LAYOUTS[layout](tmp_path / "data")
@@ -112,6 +123,7 @@ def test_init_recognises_every_layout(layout: str, tmp_path: Path) -> None:
     assert (dataset.task, dataset.classes) == ("classification", NAMES)
 
 
+@pytest.mark.usefixtures("small_files_are_published")
 def test_both_layouts_of_cifar_hold_the_same_images(tmp_path: Path) -> None:
     one, other = (load_dataset(DataConfig(path=make(tmp_path / name)))[0] for name, make in list(LAYOUTS.items())[2:])
     assert one.fingerprint == other.fingerprint
@@ -185,15 +197,69 @@ def test_faults_of_several_files_are_told_at_once(tmp_path: Path) -> None:
     assert set(_messages(f"cifar10:{tmp_path}")) == {"cut_short", "label_unknown"}
 
 
-def test_a_pickle_that_would_run_code_is_a_finding_and_runs_nothing(tmp_path: Path) -> None:
+def test_the_sums_are_those_that_torchvision_checks() -> None:
+    from torchvision.datasets import CIFAR10
+
+    listed = dict([*CIFAR10.train_list, *CIFAR10.test_list])
+    assert {**listed, CIFAR10.meta["filename"]: CIFAR10.meta["md5"]} == PUBLISHED_MD5
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()  # noqa: S324
+
+
+def _running(mark: Path) -> bytes:
+    """A pickle that makes a file when it is read."""
+    command = f"touch {mark}".encode()
+    return b"\x80\x02cos\nsystem\nU" + bytes([len(command)]) + command + b"\x85R."
+
+
+@pytest.mark.usefixtures("small_files_are_published")
+def test_a_pickle_that_is_not_published_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     write_cifar_python(tmp_path / "data")
-    mark = tmp_path / "mark"
-    hostile = b"\x80\x02cos\nsystem\nU" + bytes([len(f"touch {mark}")]) + f"touch {mark}".encode() + b"\x85R."
-    (tmp_path / "data" / "data_batch_1").write_bytes(hostile)
+    content = _running(tmp_path / "mark")
+    (tmp_path / "data" / "data_batch_1").write_bytes(content)
     message = _messages(f"cifar10:{tmp_path / 'data'}")["pickle_refused"]
-    assert "data_batch_1 names os.system, which is code" in message
-    assert "binary layout" in message
-    assert not mark.exists()
+    for said in (
+        f"data_batch_1 is a pickle, which can run code, and not the published file: its MD5 is {_md5(content)}",
+        f"only {published_sums()['data_batch_1']} is read.",
+        "Fetch cifar-10-python.tar.gz again, or use the binary layout",
+    ):
+        assert said in message
+    assert "data_batch_2" not in message
+    assert not (tmp_path / "mark").exists()
+    pickle.loads(content)  # noqa: S301 - what any other reader would have done
+    assert (tmp_path / "mark").exists()
+
+
+def test_no_small_file_of_the_python_layout_is_published(tmp_path: Path) -> None:
+    folder = write_cifar_python(tmp_path)
+    with pytest.raises(
+        DataError, match=r"batches\.meta is a pickle.* its MD5 is .*only 5ff9c542aee3614f3951f8cda6e48888"
+    ):
+        build_source(DataConfig(path=f"cifar10:{folder}"))
+    spec = _spec(folder, "task: classification\nlabels: cifar10\nclasses: [cat, dog, ship]\n")
+    message = _messages(spec)["pickle_refused"]
+    assert [batch.path.name for batch in batches_of(folder) if batch.path.name not in message] == []
+
+
+@pytest.mark.usefixtures("small_files_are_published")
+def test_a_pickle_of_another_name_is_refused(tmp_path: Path) -> None:
+    write_cifar_python(tmp_path / "data")
+    (tmp_path / "data" / "data_batch_6").write_bytes((tmp_path / "data" / "data_batch_2").read_bytes())
+    message = _messages(f"cifar10:{tmp_path / 'data'}")["pickle_refused"]
+    assert "data_batch_6 is a pickle" in message
+    assert "only data_batch_1, data_batch_2, test_batch, batches.meta are read" in message
+
+
+@pytest.mark.usefixtures("small_files_are_published")
+def test_names_of_the_python_layout_that_are_not_published_run_nothing(tmp_path: Path) -> None:
+    write_cifar_python(tmp_path)
+    assert build_source(DataConfig(path=f"cifar10:{tmp_path}")).facts.classes == NAMES
+    (tmp_path / "batches.meta").write_bytes(_running(tmp_path / "mark"))
+    with pytest.raises(DataError, match=r"batches.meta is a pickle, which can run code, and not the published file"):
+        build_source(DataConfig(path=f"cifar10:{tmp_path}"))
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_file_larger_than_any_batch_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,15 +282,6 @@ def test_names_of_classes_that_are_missing_or_few_are_told(
     write_cifar_binary(tmp_path)
     (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
-        build_source(DataConfig(path=f"cifar10:{tmp_path}"))
-
-
-def test_the_python_layouts_names_are_read_without_unpickling(tmp_path: Path) -> None:
-    write_cifar_python(tmp_path)
-    (tmp_path / "batches.meta").write_bytes(python2_meta(("a", "b", "c")))
-    assert build_source(DataConfig(path=f"cifar10:{tmp_path}")).facts.classes == ("a", "b", "c")
-    (tmp_path / "batches.meta").write_bytes(b"cos\nsystem\n.")
-    with pytest.raises(DataError, match=r"batches.meta names os.system, which is code"):
         build_source(DataConfig(path=f"cifar10:{tmp_path}"))
 
 
@@ -294,7 +351,7 @@ def test_keys_that_exclude_each_other_are_told_together() -> None:
     text = "task: classification\nlabels: cifar\nmasks: m\nvalues: {0: a, 1: b}\n"
     with pytest.raises(ConfigError) as told:
         parse_spec(text)
-    for part in ("masks speaks of masks", "values speaks of masks", "'cifar' is no place of labels", "'cifar10'"):
+    for part in ("masks is about masks", "values is about masks", "'cifar' is not a source of labels", "'cifar10'"):
         assert part in str(told.value)
     with pytest.raises(ConfigError, match="labels needs task: classification"):
         parse_spec("labels: folders\n")

@@ -133,7 +133,7 @@ def test_train_and_val_are_one_given_fold() -> None:
 
 @pytest.mark.parametrize("folds", [None, [2, 2]])
 def test_given_folds_that_are_not_there_are_an_error(folds: list[int | None] | None) -> None:
-    with pytest.raises(DataError, match=r"folds: given needs folds; .*Give folds in groups\.csv"):
+    with pytest.raises(DataError, match=r"folds: given needs folds in the data set; .*Give folds in groups\.csv"):
         plan_of(dataset_of(["a", "b"], folds=folds, method="given"))
 
 
@@ -142,9 +142,7 @@ def test_a_fold_file_that_leaks_a_group_is_an_error_that_names_the_consequence()
     with pytest.raises(DataError, match=r"Fold 1 has 1 group in both training and validation: a\.") as caught:
         plan_of(dataset)
     assert "scores will be better than on new ones" in str(caught.value)
-    assert "give each group one fold; if these images are independent, take their column group out." in str(
-        caught.value
-    )
+    assert "give each group one fold; if these images are independent, remove the column group." in str(caught.value)
 
 
 def test_a_published_split_that_leaks_a_group_is_a_warning() -> None:

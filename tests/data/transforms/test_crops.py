@@ -52,7 +52,7 @@ def test_whole_images_of_different_sizes_are_an_error(tmp_path: Path) -> None:
         DataError, match=r"2 sizes \(height x width: 8x12, 9x12\) .* Set augment.crop: auto, or data.size"
     ):
         take_batch(dataset, [0, 1], crop=None, generator=None)
-    with pytest.raises(DataError, match="cannot be put whole"):
+    with pytest.raises(DataError, match="do not fit whole"):
         crop_size(dataset, [0, 1], config(None))
 
 

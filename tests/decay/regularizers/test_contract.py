@@ -240,7 +240,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
         (_NeverNone, "test_strength_none_is_bitwise_the_bare_optimizer"),
         (_Unscaled, "test_under_a_grad_scaler_it_acts_on_unscaled_gradients_and_never_on_a_skipped_step"),
         (_Forgetful, "test_a_resumed_run_is_bitwise_the_unbroken_one"),
-        (_Forgetful, "test_an_idle_weight_follows_the_law"),
+        (_Forgetful, "test_a_weight_without_gradient_becomes_what_left_returns"),
         (_Stray, "test_what_is_excluded_frozen_or_without_gradient_keeps_every_bit"),
         (_FirstOnly, "test_a_list_of_weights_is_treated_as_each_alone_also_with_mixed_types"),
         (_Idle, "test_it_acts_alike_with_and_without_a_closure"),
@@ -268,11 +268,11 @@ def test_acting_twice_a_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Handle, "act_", twice)
     with pytest.raises(DecayError, match="so that D would be 2 times what was asked"):  # the proof at attach sees it
-        TestDecoupled().test_an_idle_weight_follows_the_law()
+        TestDecoupled().test_a_weight_without_gradient_becomes_what_left_returns()
     untried = Proof("off", "Not tried.")
     monkeypatch.setitem(attach.__globals__, "prove", lambda *_, **__: untried)
-    with pytest.raises(AssertionError, match="the law says"):
-        TestDecoupled().test_an_idle_weight_follows_the_law()
+    with pytest.raises(AssertionError, match="`left` says"):
+        TestDecoupled().test_a_weight_without_gradient_becomes_what_left_returns()
 
 
 def test_the_contract_has_no_promise_that_nothing_here_breaks() -> None:

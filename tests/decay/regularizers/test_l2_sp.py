@@ -275,10 +275,10 @@ def test_with_new_given_every_other_weight_needs_a_reference() -> None:
     ("options", "message"),
     [
         ({"reference": "first"}, "reference must be 'initial' or a mapping.*saw 'first'"),
-        ({"reference": {"head.weight": [1.0]}}, "no tensor under head.weight"),
+        ({"reference": {"head.weight": [1.0]}}, "values that are no tensors: head.weight"),
         ({"new": "head"}, r"takes a list.*Write new=\['head'\]"),
-        ({"new": ["heda"]}, "'heda' is no group and matches no weight.*Did you mean 'head'"),
-        ({"new": ["*"]}, "All 3 weights that decay count as new, so nothing is pulled"),
+        ({"new": ["heda"]}, "'heda' is not a group and matches no weight.*Did you mean 'head'"),
+        ({"new": ["*"]}, "All 3 weights that decay count as new, so none is pulled to its start"),
         ({"new_ratio": -1.0}, "new_ratio must be a finite number, 0 or more; saw -1.0"),
         ({"mode": "copled"}, "Unknown mode 'copled'.*Did you mean 'coupled'"),
         ({"new_ratio": 30.0}, "times new_ratio 30 at learning rate 0.1.*must stay below 0.333333"),

@@ -35,8 +35,8 @@ def test_penalties_are_what_the_formulas_say() -> None:
     ("make", "reason"),
     [
         (lambda p: Adafactor(p, lr=0.1, weight_decay=0.0), "adafactor keeps rows and columns"),
-        (lambda p: Adadelta(p, lr=0.1), "adadelta changes the step's numerator"),
-        (lambda p: ASGD(p, lr=0.1, lambd=0.0), "asgd takes its step size from the state of the step before"),
+        (lambda p: Adadelta(p, lr=0.1), "adadelta changes the numerator of its step"),
+        (lambda p: ASGD(p, lr=0.1, lambd=0.0), "asgd takes its step size from the state of the previous step"),
         (lambda p: Rprop(p, lr=0.1), "rprop moves by the sign"),
         (lambda p: _Lion(p, {"lr": 0.1}), "lion moves by the sign of its momentum"),
         (lambda p: _Own(p, {"lr": 0.1}), "own has an update whose step is not known"),

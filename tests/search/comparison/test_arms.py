@@ -12,7 +12,7 @@ from segdecay.errors import ConfigError
 from segdecay.search.comparison.arms import ARMS, NONE, epochs_at, strengths_of
 from segdecay.training.losses.weights import class_weights, power_weights
 from segdecay.workflows.compare import prepared
-from segdecay.workflows.steps import check_names
+from segdecay.workflows.request import check_names
 
 PIXELS = np.array([900, 90, 10])
 
@@ -84,9 +84,9 @@ def test_early_stopping_shortens_the_schedule() -> None:
 def test_a_grid_of_ones_own_must_have_as_many_strengths() -> None:
     arm = ARMS["decoupled"]
     assert strengths_of(arm, shared(), 100, 2, (4.0, 1.0)) == (1.0, 4.0)
-    with pytest.raises(ConfigError, match="2 different strengths"):
+    with pytest.raises(ConfigError, match="2 distinct strengths"):
         strengths_of(arm, shared(), 100, 2, (4.0,))
-    with pytest.raises(ConfigError, match="2 different strengths"):
+    with pytest.raises(ConfigError, match="2 distinct strengths"):
         strengths_of(arm, shared(), 100, 2, (0.0, 4.0))
 
 

@@ -26,7 +26,7 @@ from segdecay.search.joint.sampler import Proposal, Proposer, best_of
 from segdecay.search.joint.search import count_points
 from segdecay.search.joint.sentences import joint_sentence
 from segdecay.search.joint.space import check_joint, config_with, dimensions_of
-from segdecay.workflows.steps import check_names
+from segdecay.workflows.request import check_names
 
 SAMPLERS = ("tpe", "gp", "qmc", "random")
 

@@ -18,7 +18,8 @@ from segdecay.training.losses import LOSSES, CrossEntropy, Dice, Focal, Original
 from segdecay.training.preflight import run_preflight
 from segdecay.training.setup import build_parts
 from segdecay.training.validate import score_images
-from segdecay.workflows.steps import check_names, paste_of
+from segdecay.workflows.request import check_names
+from segdecay.workflows.steps import paste_of
 
 
 def _loss(**keys: Any) -> LossConfig:
@@ -54,7 +55,7 @@ def test_a_configuration_survives_its_own_file() -> None:
         ({"name": "dice+"}, "Unknown loss ''"),
         ({"name": "dice+dice"}, "loss.name=dice+dice holds dice twice"),
         ({"name": "dice+ohem", "factors": [1]}, "loss.factors lists 1 numbers; loss.name=dice+ohem has 2 losses"),
-        ({"options": {"gamma": 2}}, "loss.options.gamma is no option of loss.name=cross_entropy; allowed: none."),
+        ({"options": {"gamma": 2}}, "loss.options.gamma is not an option of loss.name=cross_entropy; allowed: none."),
         ({"options": {"gamma": 2}}, "It is an option of focal."),
         ({"name": "dice", "options": {"smoth": 1}}, "allowed: smooth. Did you mean 'smooth'?"),
         ({"name": "focal", "options": {"gamma": -1}}, "loss.options.gamma must be a number, at least 0; saw -1."),

@@ -23,7 +23,8 @@ from segdecay.training.class_weights import (
     pixel_statistics,
 )
 from segdecay.training.losses import class_weights
-from segdecay.workflows.steps import check_names, refuse_unlearnable
+from segdecay.workflows.request import check_names
+from segdecay.workflows.steps import refuse_unlearnable
 
 
 def _loss(**keys: Any) -> LossConfig:
@@ -117,7 +118,7 @@ def test_kinds_of_weights_that_do_not_exist_or_do_not_use_a_key_are_refused(keys
 
 @pytest.mark.parametrize("value", [3, None, [1, "a"], [True, 1], {"a": 1}])
 def test_weights_that_are_neither_a_name_nor_numbers_are_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match=r"loss\.class_weights: must be a name or a list of numbers, one a class"):
+    with pytest.raises(ConfigError, match=r"loss\.class_weights: must be a name or a list of numbers, one per class"):
         _loss(class_weights=value)
 
 

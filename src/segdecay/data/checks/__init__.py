@@ -1,1 +1,1 @@
-"""checks."""
+"""Checks of files, labels and duplicates."""

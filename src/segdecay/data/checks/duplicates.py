@@ -1,6 +1,7 @@
-"""The same image, or nearly the same, where one side is trained on and the other one scored.
+"""Equal or nearly equal images of which one may be used for training and the other for scoring.
 
-Folds are made later, so two groups count as two sides: a fold may train on one and score the other.
+These are images in training and in test, and images in two groups, since a fold may train on one group and score the
+other.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from segdecay.data.checks.findings import NAMED_FILES, Finding, names_of
 from segdecay.data.dataset import POOL, Item
 from segdecay.data.images.perceptual_hash import Alike, Content, alike_pairs
 
-FEW_IMAGES = 20  # below it nothing is said of how alike all images are
-ALL_ALIKE = 0.05  # share of pairs that look alike from which the set is of one look, and likeness says nothing
+FEW_IMAGES = 20  # below it ALL_ALIKE is not applied
+ALL_ALIKE = 0.05  # share of similar pairs above which all images look alike, so that similarity is no sign of a leak
 
 
 def check_duplicates(items: Sequence[Item], contents: Sequence[Content]) -> tuple[Finding, ...]:
-    """Equal and nearly equal images in training and test, or in two groups that folds may tear apart.
+    """Equal and nearly equal images in training and test, or in two groups that a fold may separate.
 
-    Images of one colour are passed over: empty tiles are equal and leak nothing.
+    Images of one colour are skipped: empty tiles are equal and leak nothing.
     """
     return (*_equal(items, contents), *_alike(items, contents))
 
@@ -46,7 +47,7 @@ def _equal(items: Sequence[Item], contents: Sequence[Content]) -> list[Finding]:
             "duplicate_parts",
             across_parts,
             "in training and in test",
-            "The test score counts what was learned by heart: remove one of each.",
+            "The test score then counts memorised images: remove one of each.",
         ),
         (
             "duplicate_groups",
@@ -63,7 +64,7 @@ def _equal(items: Sequence[Item], contents: Sequence[Content]) -> list[Finding]:
 
 
 def _alike(items: Sequence[Item], contents: Sequence[Content]) -> list[Finding]:
-    """Nearly equal images; of equal ones the first alone, since the others are told of already."""
+    """Nearly equal images; of equal ones only the first, since `_equal` reports the others."""
     first = {content.digest: index for index, content in reversed(list(enumerate(contents)))}
     kept = [i for i, content in enumerate(contents) if content.pattern is not None and first[content.digest] == i]
     pool = [i for i in kept if items[i].part in POOL]
@@ -88,19 +89,19 @@ def _near_finding(code: str, alike: Alike, items: Sequence[Item]) -> Finding:
     count = f"{alike.pairs} pair{'s' if alike.pairs > 1 else ''} of images"
     if len(items) >= FEW_IMAGES and alike.pairs > ALL_ALIKE * alike.compared:
         message = (
-            f"{count}, {where}, look nearly the same: {100 * alike.pairs / alike.compared:.0f} % of all. Where every "
-            "image shows one scene this tells nothing; where they are frames of videos, set group_pattern."
+            f"{count}, {where}, look nearly the same: {100 * alike.pairs / alike.compared:.0f} % of all. If all images "
+            "show the same scene, this is no fault; if they are frames of videos, set group_pattern."
         )
         return Finding("note", code, None, message)
     pairs = ", ".join(f"{items[a].name} ~ {items[b].name}" for a, b in alike.first)
     left = alike.pairs - len(alike.first)
     seen = f"{count} look nearly the same, {where}: {pairs}{f' and {left} more' if left else ''}. "
     if across:
-        fix = "The test score counts what was nearly learned by heart: look at them, and move each pair into one part."
+        fix = "The test score then counts nearly memorised images: look at them, and move each pair into one part."
     else:
         a, b = alike.first[0]
         fix = (
-            "Folds may train on one and score the other: look at them, and where they show the same remove one, or "
+            "Folds may train on one and score the other: look at them; if they show the same, remove one or "
             f"give both one group{_group_lines(items[a], items[b])}."
         )
     return Finding("warning", code, None, seen + fix)

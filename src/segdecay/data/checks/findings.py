@@ -1,6 +1,6 @@
-"""What is wrong with a data set, for people: findings with file, value and fix, and the table of classes.
+"""Findings on a data set, each with file, value and fix, and the table of classes.
 
-Faults are collected one by one while files are read, and summarised once: the first files by name and a count.
+Faults are collected while files are read and summarised at the end: the first files by name, the others by number.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from segdecay.data.dataset import POOL, Item
 
 I64 = npt.NDArray[np.int64]
 Level = Literal["wrong", "warning", "note"]
-NAMED_FILES = 5  # files of one kind of fault that are named; the rest are counted
+NAMED_FILES = 5  # files of one kind of fault that are named; the others are counted
 LEVEL_ORDER = {"wrong": 0, "warning": 1, "note": 2}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a check: `message` says what was wrong, what was seen, what is allowed and what to do."""
+    """One line of a check: `message` says what is wrong, what was found, what is allowed and what to do."""
 
     level: Level
     code: str
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How much of a class there is. share: of the labelled pixels, 0-1."""
+    """The amount of a class. share: of the labelled pixels, 0-1."""
 
     name: str
     pixels: int
@@ -45,7 +45,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All findings, the worst first; a row a class; images in each part."""
+    """All findings, the worst first; one row per class; the number of images in each part."""
 
     findings: tuple[Finding, ...]
     classes: tuple[ClassRow, ...]
@@ -68,7 +68,7 @@ class Fault:
 
 
 def summarise(faults: Iterable[Fault]) -> tuple[Finding, ...]:
-    """One finding a kind of fault, naming the first five files and counting the others; the worst level first.
+    """One finding per kind of fault, with the first five files by name and the others by number; the worst first.
 
     >>> faults = [Fault("wrong", "empty_file", f"{c}.png", "is empty (0 bytes).", "Copy it again.") for c in "abcdefg"]
     >>> summarise(faults)[0].message
@@ -116,7 +116,7 @@ def names_of(files: Sequence[str]) -> str:
 
 @dataclass
 class Notebook:
-    """Collects faults of files and findings about the set while a source reads; the only mutable thing here."""
+    """Collects the faults of files and the findings on the data set while a source reads; mutable."""
 
     faults: list[Fault] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Notebook:
     is_clean: bool = True  # nothing is wrong so far
 
     def note(self, entries: Iterable[Fault | Finding]) -> None:
-        """Write down faults of files and findings about the set."""
+        """Add faults of files and findings on the data set."""
         for entry in entries:
             self.is_clean = self.is_clean and entry.level != "wrong"
             if isinstance(entry, Fault):
@@ -166,7 +166,7 @@ def class_rows(
 def check_classes(
     classes: Sequence[str], counts: I64, items: Sequence[Item], task: Task = "segmentation"
 ) -> tuple[Finding, ...]:
-    """Classes that are never seen, seen only where nothing is learned, or the only one."""
+    """Classes that never occur, occur in test only, or are the only one."""
     pool = np.array([item.part in POOL for item in items], dtype=bool)
     everywhere, learned = counts.sum(axis=0), counts[pool].sum(axis=0)
     present = [name for name, pixels in zip(classes, learned, strict=True) if pixels]
@@ -194,7 +194,7 @@ def check_classes(
                 if task == "classification"
                 else ("occurs in no mask", "check its pixel value.")
             )
-            message = f"class '{name}' {where}; its scores stay empty. Remove it from the classes, or {fix}"
+            message = f"class '{name}' {where}; it gets no score. Remove it from the classes, or {fix}"
             findings.append(Finding("warning", "class_never_seen", None, message))
         elif present and not learned[c]:
             where = "images" if task == "classification" else "masks"
@@ -204,7 +204,7 @@ def check_classes(
 
 
 def check_parts(items: Sequence[Item]) -> tuple[Finding, ...]:
-    """A set needs something to train on."""
+    """A data set needs images for training."""
     if items and not any(item.part in POOL for item in items):
         message = "Every image lies in test; nothing is left to train on. Move images to train."
         return (Finding("wrong", "no_training_part", None, message),)
@@ -212,9 +212,9 @@ def check_parts(items: Sequence[Item]) -> tuple[Finding, ...]:
 
 
 def check_shared_groups(items: Sequence[Item], fold_method: str) -> tuple[Finding, ...]:
-    """Groups that given splits tear apart: the score of the later part is then too good.
+    """Groups in more than one part of a given split: the score of the later part is then too good.
 
-    train and val together are the pool of cross-validation, so what they share harms only folds that follow the split.
+    Cross-validation pools train and val, so a group in both does harm only if the folds follow the split.
     """
     parts_of: dict[str, set[str]] = defaultdict(set)
     for item in items:
@@ -227,7 +227,7 @@ def check_shared_groups(items: Sequence[Item], fold_method: str) -> tuple[Findin
             continue
         seen = f"{len(shared)} group{'s' if len(shared) > 1 else ''} in both {left} and {right}: {names_of(shared)}. "
         if right == "val" and not follows_split:
-            fix = "Nothing leaks here, since cross-validation splits train and val together anew."
+            fix = "This is no leak, since cross-validation makes new folds of train and val."
             findings.append(Finding("note", "shared_groups_pooled", None, seen + fix))
             continue
         fix = (
@@ -244,7 +244,7 @@ def report_to_json(report: CheckReport) -> dict[str, Any]:
 
 
 def report_from_json(values: Mapping[str, Any]) -> CheckReport:
-    """The report that `report_to_json` wrote."""
+    """The inverse of `report_to_json`."""
     return CheckReport(
         findings=tuple(Finding(**finding) for finding in values["findings"]),
         classes=tuple(ClassRow(**row) for row in values["classes"]),
@@ -255,13 +255,13 @@ def report_from_json(values: Mapping[str, Any]) -> CheckReport:
 
 HANDFUL_PX = 100  # labelled pixels of a class, over all training images,
 HANDFUL_SHARE = 1e-3  # and their share of what is labelled
-HANDFUL_IMAGES, OF_IMAGES = 2, 20  # images that hold a class, of at least so many
+HANDFUL_IMAGES, OF_IMAGES = 2, 20  # images with a class, out of at least OF_IMAGES
 BACKGROUND = ("background", "bg", "other", "nothing", "ground")
-MOSTLY = 0.5  # share of masks without any object from which it is a warning
+MOSTLY = 0.5  # share of masks without any object above which the note is a warning
 
 
 def check_handfuls(classes: Sequence[str], counts: I64, items: Sequence[Item]) -> tuple[Finding, ...]:
-    """Classes of which so few pixels or images are labelled that no score of them means much.
+    """Classes with so few labelled pixels or images that their scores mean little.
 
     counts: (items, classes) pixels.
     """
@@ -277,14 +277,14 @@ def check_handfuls(classes: Sequence[str], counts: I64, items: Sequence[Item]) -
     if not few:
         return ()
     message = (
-        f"A handful of labelled pixels: {names_of(few)}. Such a class is learned and scored by chance: label more of "
+        f"Few labelled pixels: {names_of(few)}. Whether such a class is learned is a matter of chance: label more of "
         "it, merge it (values: or colors: may give two the same class), or put it under ignore."
     )
     return (Finding("warning", "handful_of_pixels", None, message),)
 
 
 def check_empty_masks(classes: Sequence[str], counts: I64, items: Sequence[Item]) -> tuple[Finding, ...]:
-    """Masks that hold the background alone: a note, and a warning where they are most of the training masks."""
+    """Masks that hold only background: a note, or a warning if they are more than half of the training masks."""
     names = [name.lower() for name in classes]
     index = next((names.index(name) for name in BACKGROUND if name in names), 0 if len(classes) == 2 else None)
     if index is None:
@@ -292,32 +292,30 @@ def check_empty_masks(classes: Sequence[str], counts: I64, items: Sequence[Item]
     pool = np.array([item.part in POOL for item in items], dtype=bool)
     is_empty = pool & (counts[:, index] > 0) & (np.delete(counts, index, axis=1).sum(axis=1) == 0)
     found = [item.name for item, empty in zip(items, is_empty, strict=True) if empty]
-    if not found or len(found) == pool.sum():  # a set of background alone is another finding
+    if not found or len(found) == pool.sum():  # if all are, `check_classes` reports it
         return ()
     share = len(found) / int(pool.sum())
     count = f"{len(found)} of {int(pool.sum())} training masks are" if len(found) > 1 else "One training mask is"
     message = (
-        f"{count} all '{classes[index]}': {names_of(found)}. Right for images without an object; if these have some, "
-        "their masks were not exported."
+        f"{count} all '{classes[index]}': {names_of(found)}. This is right for images without objects; if they have "
+        "objects, their masks were not exported."
     )
     return (Finding("warning" if share > MOSTLY else "note", "all_background", None, message),)
 
 
 def check_unseen(key: str, stated: dict[str, str], seen: Iterable[str]) -> tuple[Finding, ...]:
-    """Stated values or colours (by what they stand for) that occur in no mask, where their class has others that do.
+    """Values or colours of dataset.yaml that occur in no mask although others of their class do.
 
-    A class with no pixel at all is another finding.
+    `check_classes` reports classes without any pixel.
 
     >>> [one.message for one in check_unseen("values", {"7": "road", "8": "road"}, ["7"])]
-    ['values: 8 (road) occurs in no mask. Check it for a slip, or leave it out.']
+    ['values: 8 (road) occurs in no mask. Correct or remove it.']
     """
     there = set(seen)
     known = {stated[value] for value in there if value in stated}
     unseen = [f"{value} ({name})" for value, name in stated.items() if value not in there and name in known]
     if not unseen:
         return ()
-    verb, those = (
-        ("occur", "them for slips, or leave them") if len(unseen) > 1 else ("occurs", "it for a slip, or leave it")
-    )
-    message = f"{key}: {names_of(unseen)} {verb} in no mask. Check {those} out."
+    verb, those = ("occur", "them") if len(unseen) > 1 else ("occurs", "it")
+    message = f"{key}: {names_of(unseen)} {verb} in no mask. Correct or remove {those}."
     return (Finding("warning", f"{key}_unseen", None, message),)

@@ -1,6 +1,6 @@
-"""Masks whose values or colours no class claims: which of the known mistakes is it, and what repairs it?
+"""Recognise the usual mistakes behind mask values or colours that belong to no class, and name the repair.
 
-Works on counts of values, after all masks were read, since one mask alone does not tell 0/255 from a stray value.
+Works on counts of values after all masks were read, since one mask alone does not distinguish 0/255 from a stray value.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from segdecay.data.images.palette import Colour, colour_text
 
 I64 = npt.NDArray[np.int64]
 
-MANY_VALUES = 8  # unclaimed values in one mask from which it counts as lossy, interpolated or numbered by object
+MANY_VALUES = 8  # from this number of values of no class, a mask counts as lossy, interpolated or numbered by object
 SHOWN = 6
-LEAST_MIXED = 3  # colours between stated ones from which edges are taken to be smoothed
-MOSTLY_MIXED = 0.9  # share of the unclaimed pixels that must lie between
-OFF_THE_WAY = 4.0  # distance in RGB from the straight way between two colours
+LEAST_MIXED = 3  # from this number of colours between stated ones, edges count as smoothed
+MOSTLY_MIXED = 0.9  # share of the unclaimed pixels that must have such a colour
+OFF_THE_WAY = 4.0  # largest distance in RGB from the straight line between two stated colours
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MaskValues:
 
 @dataclass(frozen=True)
 class MaskPalette:
-    """Which colour each used index of a palette file has."""
+    """The colour of each used index of a palette file."""
 
     file: str
     colours: dict[int, Colour]
@@ -44,7 +44,7 @@ class MaskPalette:
 def check_values(
     masks: Sequence[MaskValues], table: ValueTable, classes: Sequence[str], ignored: Sequence[int]
 ) -> list[Fault]:
-    """One fault for every mask that holds a value that nothing claims."""
+    """One fault for every mask that holds a value of no class."""
     if not masks:
         return []
     everywhere = np.sum([mask.counts for mask in masks], axis=0)
@@ -65,7 +65,7 @@ def check_values(
                     "object_numbers",
                     mask.file,
                     text,
-                    "Numbered by object? Save the class of each pixel instead.",
+                    "Are objects numbered? Save the class of each pixel instead.",
                 )
             )
         elif len(strange) >= MANY_VALUES or mask.lossy:
@@ -153,9 +153,9 @@ def check_palettes(palettes: Sequence[MaskPalette]) -> list[Fault]:
 def colour_fault(
     file: str, colours: dict[Colour, int], *, is_mapped: bool, lossy: bool, stated: Sequence[Colour] = ()
 ) -> Fault:
-    """The fault of a mask in colours: there is no mapping, or these (most frequent first) are not in it.
+    """The fault of a mask in colours: there is no mapping, or `colours` (most frequent first) are not in it.
 
-    stated: the colours that the mapping has.
+    stated: the colours of the mapping.
     """
     total = sum(colours.values())
     mixed = {} if lossy else _between(colours, stated)
@@ -180,7 +180,7 @@ def colour_fault(
 
 
 def _between(colours: dict[Colour, int], stated: Sequence[Colour]) -> dict[Colour, int]:
-    """Those colours that lie on a straight way from one stated colour to another, apart from its ends."""
+    """The colours that lie on a straight line between two stated colours, ends excluded."""
     if len(stated) < 2 or len(colours) < LEAST_MIXED:
         return {}
     points, ends = np.array(list(colours), dtype=np.float64), np.array(stated, dtype=np.float64)

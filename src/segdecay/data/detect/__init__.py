@@ -1,1 +1,1 @@
-"""detect."""
+"""Guesses of `segdecay init` about a folder."""

@@ -21,6 +21,7 @@ from segdecay.data.formats.folders import reading_of
 from segdecay.data.formats.pairing import Placed
 from segdecay.data.formats.reader import PairReader, check_bands, digests_of, facts_of
 from segdecay.data.images.label_maps import tables_of
+from segdecay.data.images.rasterize import ShapeError
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import ConfigError, did_you_mean
 
@@ -28,14 +29,6 @@ U8 = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
 _Patch = tuple[tuple[slice, slice], Bits]
 KEPT_BYTES = 1 << 26  # of shapes of one image that are held between measuring and drawing them
-
-
-class ShapeError(Exception):
-    """A shape that cannot be drawn: what was seen, the code of the fault, the fix."""
-
-    def __init__(self, seen: str, code: str = "shape_unusable", fix: str = "Correct it, or remove it.") -> None:
-        super().__init__(seen)
-        self.seen, self.code, self.fix = seen, code, fix
 
 
 @dataclass(frozen=True)

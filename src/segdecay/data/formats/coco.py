@@ -21,11 +21,11 @@ from PIL import Image
 
 from segdecay.data.checks.findings import Notebook, names_of
 from segdecay.data.dataset import IGNORE, Part
-from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, ShapeError
+from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape
 from segdecay.data.formats.folders import classes_of
 from segdecay.data.formats.pairing import SUFFIXES, Pair, files_below, natural_key, part_named, place_pairs
 from segdecay.data.formats.tables import existing, find_inner, inner_path, note_unlisted
-from segdecay.data.images.rasterize import Bits, fill_polygon, fill_runs, parse_runs
+from segdecay.data.images.rasterize import Bits, ShapeError, fill_polygon, fill_runs, parse_runs
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import ConfigError, DataError
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from segdecay.data.checks.findings import Notebook
-from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, ShapeError
+from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape
 from segdecay.data.formats.coco import corners_of
 from segdecay.data.formats.folders import classes_of
 from segdecay.data.formats.pairing import SUFFIXES, Pair, files_below, folder_of, natural_key, part_named, place_pairs
 from segdecay.data.formats.tables import find_inner, note_unlisted
-from segdecay.data.images.rasterize import Bits, fill_polygon
+from segdecay.data.images.rasterize import Bits, ShapeError, fill_polygon
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import DataError
 

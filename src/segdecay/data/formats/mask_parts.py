@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from segdecay.data.checks.findings import Notebook, names_of
-from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, ShapeError, background_of
+from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, background_of
 from segdecay.data.formats.folders import Template, classes_of, compile_template, part_of_fields
 from segdecay.data.formats.pairing import SUFFIXES, Pair, Placed, files_below, place_pairs
 from segdecay.data.formats.reader import read_bytes
 from segdecay.data.images.decode import UnusableError, read_mask
 from segdecay.data.images.label_maps import count_values
-from segdecay.data.images.rasterize import Bits
+from segdecay.data.images.rasterize import Bits, ShapeError
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import ConfigError, DataError
 

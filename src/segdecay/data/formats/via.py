@@ -17,12 +17,12 @@ import numpy as np
 
 from segdecay.data.checks.findings import Notebook
 from segdecay.data.dataset import Part
-from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, ShapeError
+from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape
 from segdecay.data.formats.coco import annotation_files, corners_of, word_of
 from segdecay.data.formats.folders import classes_of
 from segdecay.data.formats.pairing import SUFFIXES, Pair, natural_key, place_pairs
 from segdecay.data.formats.tables import find_inner, note_unlisted
-from segdecay.data.images.rasterize import Bits, fill_polygon
+from segdecay.data.images.rasterize import Bits, ShapeError, fill_polygon
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import ConfigError, DataError
 

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from segdecay.data.checks.findings import Notebook, names_of
-from segdecay.data.formats.annotations import Drawn, DrawnSource, Shape, ShapeError
+from segdecay.data.formats.annotations import Drawn, DrawnSource, Shape
 from segdecay.data.formats.coco import corners_of
 from segdecay.data.formats.folders import classes_of, compile_template, part_of_fields
 from segdecay.data.formats.pairing import SUFFIXES, Pair, files_below, place_pairs
-from segdecay.data.images.rasterize import Bits, fill_polygon
+from segdecay.data.images.rasterize import Bits, ShapeError, fill_polygon
 from segdecay.data.spec import DatasetSpec
 from segdecay.errors import ConfigError, DataError
 

@@ -1,1 +1,1 @@
-"""images."""
+"""Decoding of images and masks."""

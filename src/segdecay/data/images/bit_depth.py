@@ -1,4 +1,4 @@
-"""Arrays of any depth and number of bands: TIFF, GeoTIFF, .npy and .mat, and how they become 8 bits.
+"""Read TIFF, GeoTIFF, .npy and .mat files of any bit depth and number of bands, and convert them to 8 bits.
 
 No code of a file is run. Values become 0–255 by a maximum that stands for all files, or by the 1st and 99th percentile
 of each band of each image. Pixels without data (NaN, infinite, or the nodata value) become 0 and are told apart.
@@ -26,14 +26,14 @@ import numpy.typing as npt
 import tifffile
 
 _LOCK = threading.Lock()
-_INSIDE = 0  # threads that want silence now
+_INSIDE = 0  # threads inside no_warnings()
 _CAUGHT = ExitStack()
 
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """No warning is shown or raised until the last thread inside has left; then filters are as they were."""
-    global _INSIDE  # noqa: PLW0603  (as the filters, which belong to the process)
+    """Suppress warnings while any thread is inside; the last one to leave restores the filters."""
+    global _INSIDE  # noqa: PLW0603  (warning filters are global to the process, too)
     with _LOCK:
         if not _INSIDE:
             _CAUGHT.enter_context(warnings.catch_warnings())
@@ -54,14 +54,14 @@ Array = npt.NDArray[Any]
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NPY_MARK, MAT_MARK, MAT_73_MARK = b"\x93NUMPY", b"MATLAB 5.0", b"MATLAB 7.3"
-logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # of a damaged file speaks our finding, not its log
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # damaged files are reported as findings, not in this log
 
 GDAL_NODATA = 42113
 PERCENTILES = (1, 99)
 MOST_BYTES = 1 << 32  # of one decoded file; a file of a few bytes can claim any size
 MAPPED_BYTES = 64 << 20  # decoded TIFFs above this lie in a temporary file, not in memory
 BLOCK_VALUES = 1 << 20  # converted at a time
-HARMLESS_BYTES, MOST_RATIO = 1 << 26, 2000  # deflate packs 1032 bytes into one
+HARMLESS_BYTES, MOST_RATIO = 1 << 26, 2000  # deflate reaches 1032 to 1
 FAULTS = (ValueError, RuntimeError, OSError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError,
                AssertionError, SyntaxError, EOFError, TokenError, zlib.error, struct.error, MemoryError,
                tifffile.TiffFileError)  # fmt: skip
@@ -77,8 +77,8 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Depth:
-    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone;
-    bands: those that are wanted, from 0, None: all.
+    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: the value of pixels without
+    data, where NaN means that only NaN marks them; bands: the bands to decode, from 0; None: all.
     """
 
     scale: Literal["percentile"] | float | None = None
@@ -86,7 +86,7 @@ class Depth:
     bands: tuple[int, ...] | None = None
 
     def chosen(self, n_bands: int) -> list[int]:
-        """The bands to decode: all where one that is wanted is missing, which others then report."""
+        """The bands to decode: all of them if a requested one is missing, which the caller reports."""
         fits = self.bands is not None and max(self.bands) < n_bands
         return list(self.bands) if self.bands is not None and fits else list(range(n_bands))
 
@@ -95,7 +95,7 @@ PLAIN = Depth()  # 8 bits as they are
 
 
 def depth_to_json(depth: Depth) -> dict[str, Any]:
-    """Scale and nodata as JSON can hold them, which has no NaN.
+    """Scale and nodata as JSON values; NaN is written as "nan".
 
     >>> depth_to_json(Depth(nodata=math.nan)), depth_to_json(Depth(4096.0, 0.0))
     ({'scale': None, 'nodata': 'nan'}, {'scale': 4096.0, 'nodata': 0.0})
@@ -105,16 +105,16 @@ def depth_to_json(depth: Depth) -> dict[str, Any]:
 
 
 def depth_from_json(scale: Any, nodata: Any) -> Depth:
-    """What `depth_to_json` wrote."""
+    """The inverse of `depth_to_json`."""
     kept = scale if scale is None or scale == "percentile" else float(scale)
     return Depth(kept, None if nodata is None else float(nodata))
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A file's values as they are stored, (H, W, B). mode: of Pillow where one fits; nodata: what the file says.
+    """A file's values as they are stored, (H, W, B). mode: Pillow's, if one fits; nodata: the value the file declares.
 
-    pages: of a TIFF whose pages became bands; each has B / pages bands.
+    pages: the pages of a TIFF that became bands, B / pages of them each.
     """
 
     values: Array
@@ -129,7 +129,7 @@ def raw_of(content: bytes, page: int | None = None) -> Raw | None:
     """The values of a TIFF (or of one of its pages, from 0), .npy or .mat file; None for anything else.
 
     Raises:
-        UnusableError: damaged, too large, or of a kind that cannot be read.
+        UnusableError: the file is damaged, too large, or of a kind that cannot be read.
     """
     if content[:4] in TIFF_MARKS:
         return _with_bands(_read("TIFF", partial(_read_tiff, page=page), content))
@@ -155,14 +155,16 @@ def _read(kind: str, read: Any, content: bytes) -> Raw:
 
 def _refuse_large(n_bytes: int) -> None:
     if n_bytes > MOST_BYTES:
-        raise UnusableError("too_many_pixels", f"holds {n_bytes / 2**30:.0f} GiB, at most 4 are read.", "Cut it up.")
+        raise UnusableError(
+            "too_many_pixels", f"holds {n_bytes / 2**30:.0f} GiB, at most 4 are read.", "Cut it into tiles."
+        )
 
 
 def refuse_hollow(n_bytes: int, content: bytes) -> None:
-    """Refuse a head that claims far more than its file can hold, before anything is decoded.
+    """Refuse a header that declares far more pixels than the file can hold, before anything is decoded.
 
     Raises:
-        UnusableError: n_bytes, decoded, are more than any method of compression packs into the content.
+        UnusableError: no compression packs n_bytes of pixels into the content.
     """
     if n_bytes > max(HARMLESS_BYTES, MOST_RATIO * len(content)):
         seen = f"claims {n_bytes / 2**20:,.0f} MiB of pixels in {len(content):,} bytes: it is damaged or cut short."
@@ -170,9 +172,9 @@ def refuse_hollow(n_bytes: int, content: bytes) -> None:
 
 
 def count_pages(path: Path) -> int:
-    """Pages of a TIFF that are pictures of one size; 1 for any other file, also for one that cannot be read.
+    """Pages of a TIFF that are images of one size; 1 for any other file, also for one that cannot be read.
 
-    Bands that are stored one after the other (planar) are no pages.
+    Planar bands, stored one after the other, are not pages.
     """
     try:
         with path.open("rb") as stream:
@@ -196,7 +198,7 @@ def _read_tiff(content: bytes, page: int | None = None) -> Raw:
         raw = _of_series(file.series[0], first, content, n_pages)
         if page is None:
             return raw
-        each = raw.values.shape[2] // n_pages  # all pages lie in one block: tifffile's own kind of stack
+        each = raw.values.shape[2] // n_pages  # pages in one contiguous block, as tifffile writes a stack
         return replace(raw, values=raw.values[..., page * each : (page + 1) * each], pages=1)
 
 
@@ -252,7 +254,7 @@ def _read_mat(content: bytes) -> Raw:
     kinds = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "single", "double", "logical")
     named = {name: kind for name, _, kind in whosmat(stream)}
     stream.seek(0)
-    if named.get("GTcls") == "struct":  # how the Semantic Boundaries Dataset keeps the classes of pixels
+    if named.get("GTcls") == "struct":  # how the Semantic Boundaries Dataset stores masks
         return Raw(np.asarray(loadmat(stream)["GTcls"][0, 0]["Segmentation"]), "")
     there = [(name, shape) for name, shape, kind in whosmat(stream) if kind in kinds and min(shape) > 0]
     pictures = [(name, shape) for name, shape in there if len(shape) in (2, 3) and min(shape[:2]) > 1]
@@ -265,11 +267,13 @@ def _read_mat(content: bytes) -> Raw:
 
 
 def _with_bands(raw: Raw) -> Raw:
-    """The same as (H, W, B), with Pillow's mode where one fits."""
+    """The values as (H, W, B), with Pillow's mode if one fits."""
     values = raw.values[..., None] if raw.values.ndim == 2 else raw.values
     if values.ndim != 3 or 0 in values.shape or values.dtype.kind not in "buif":
         kind = f"{values.dtype} of shape {list(raw.values.shape)}"
-        raise UnusableError("array_shape", f"is {kind}; numbers (H, W) or (H, W, bands) are read.", "Save it so.")
+        raise UnusableError(
+            "array_shape", f"is {kind}; only numbers of shape (H, W) or (H, W, bands) are read.", "Convert it."
+        )
     mode = raw.mode or {1: "L"}.get(values.shape[2], f"{values.shape[2]} bands")
     return Raw(values, mode, raw.orientation, raw.nodata, raw.colours, raw.pages)
 
@@ -284,12 +288,12 @@ def expanded(raw: Raw) -> Raw:
 
 
 def to_8_bits(raw: Raw, depth: Depth) -> tuple[U8, Bits | None]:
-    """The chosen bands (H, W, B) as uint8, and where there was no data: (H, W, B), or None when there was everywhere.
+    """The chosen bands (H, W, B) as uint8, and the pixels without data: (H, W, B), or None if there are none.
 
-    A band and a few rows at a time, so that nothing but the result is held of a file that is mapped.
+    Converts a few rows of one band at a time, so that of a mapped file only the result is in memory.
 
     Raises:
-        UnusableError: more than 8 bits without a scale, or pixels without data of which nobody spoke.
+        UnusableError: more than 8 bits without a scale, or pixels without data while nodata is not set.
     """
     values, chosen = raw.values, depth.chosen(raw.values.shape[2])
     empty = _without_data(raw, depth, chosen)
@@ -308,13 +312,13 @@ def to_8_bits(raw: Raw, depth: Depth) -> tuple[U8, Bits | None]:
 
 
 def _blocks(shape: tuple[int, ...]) -> list[slice]:
-    """Rows of a band, so many that a block holds about a million values."""
+    """Slices of rows, each of about a million values of a band."""
     step = max(1, BLOCK_VALUES // shape[1])
     return [slice(start, start + step) for start in range(0, shape[0], step)]
 
 
 def _without_data(raw: Raw, depth: Depth, chosen: list[int]) -> Bits | None:
-    """Where the chosen bands hold none: (H, W, B), or None where they hold some everywhere."""
+    """Pixels without data in the chosen bands: (H, W, B), or None if there are none."""
     values, shape = raw.values, raw.values.shape
     told = depth.nodata if depth.nodata is not None else raw.nodata
     is_told = told is not None and not math.isnan(told)
@@ -342,7 +346,7 @@ def _without_data(raw: Raw, depth: Depth, chosen: list[int]) -> Bits | None:
 
 
 def _unscaled(values: Array, empty: Bits | None) -> tuple[str, str]:
-    """What would be lost, and what to set."""
+    """What 8 bits would lose, and what to set."""
     valid = values if empty is None else values[~empty]
     low, high = (valid.min(), valid.max()) if valid.size else (0, 0)
     lost = 100 * float(((valid < 0) | (valid > 255)).mean()) if valid.size else 0.0

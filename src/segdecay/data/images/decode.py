@@ -1,6 +1,6 @@
-"""One file's bytes to uint8 pixels, or the reason why not; and resizing.
+"""Decode the bytes of an image or a mask to uint8 pixels, and resize them.
 
-Pillow reads PNG, JPEG, GIF, WebP, BMP and PNM; TIFF, .npy and .mat are read by bit_depth.py. Other formats are named.
+Pillow reads PNG, JPEG, GIF, WebP, BMP and PNM; bit_depth.py reads TIFF, .npy and .mat. An error names other formats.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ U8 = npt.NDArray[np.uint8]
 
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM")  # JPEG brings MPO, the files of some phones, with it
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "PPM")  # JPEG includes MPO, which some phones write
 MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
-NOT_READ = (  # where in a file, which bytes, whose they are, and what converts it
+NOT_READ = (  # offset in the file, bytes there, name of the format, how to convert it
     (4, b"ftyphei", "HEIC", "Save it as PNG or JPEG."),
     (4, b"ftypmif1", "HEIC", "Save it as PNG or JPEG."),
     (4, b"ftypavif", "AVIF", "Save it as PNG or JPEG."),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000", "Save it as PNG or TIFF."),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000", "Save it as PNG or TIFF."),
-    (128, b"DICM", "DICOM", "Save each slice as .npy or TIFF, with pydicom for one."),
-    (344, b"n+1\0", "NIfTI", "Save each slice as .npy or TIFF, with nibabel for one."),
-    (344, b"ni1\0", "NIfTI", "Save each slice as .npy or TIFF, with nibabel for one."),
+    (128, b"DICM", "DICOM", "Save each slice as .npy or TIFF, for example with pydicom."),
+    (344, b"n+1\0", "NIfTI", "Save each slice as .npy or TIFF, for example with nibabel."),
+    (344, b"ni1\0", "NIfTI", "Save each slice as .npy or TIFF, for example with nibabel."),
     (0, b"\x89HDF\r\n", "HDF5", "Save each array as .npy."),
     (0, b"NRRD", "NRRD", "Save each slice as .npy or TIFF."),
     (0, b"8BPS", "Photoshop", "Save it as PNG."),
@@ -71,7 +71,7 @@ FLIPS = {  # orientation: are rows, are columns reversed (after the exchange)
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded file, not yet turned by its EXIF orientation."""
+    """A decoded file, before its EXIF orientation is applied."""
 
     pixels: U8  # (H, W, B)
     mode: str  # of Pillow: "L", "RGB", "P", ...
@@ -85,7 +85,7 @@ class Picture:
 
 
 def _png_bits(content: bytes) -> int:
-    """Bits a band that a PNG declares; Pillow reads 16-bit RGB as 8 bit without a word."""
+    """Bits per band that a PNG declares; Pillow silently reads 16-bit RGB as 8 bit."""
     return content[24] if content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) > 24 else 8
 
 
@@ -93,14 +93,14 @@ def _open(content: bytes) -> Image.Image:
     """A fully loaded image.
 
     Raises:
-        UnusableError: empty, damaged, of another format, or larger than Pillow's limit against decompression bombs.
+        UnusableError: the file is empty, damaged, of another format, or exceeds Pillow's decompression bomb limit.
     """
     if not content:
         raise UnusableError("empty_file", "is empty (0 bytes).", "Copy it again or remove the pair.")
     try:
         with no_warnings():
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # of which Pillow only warns
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # here Pillow only warns
                 raise _too_many_pixels()
             refuse_hollow(image.width * image.height * len(image.getbands()), content)
             image.load()
@@ -109,14 +109,14 @@ def _open(content: bytes) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         format_name, fix = format_not_read(content)
         if format_name:
-            raise UnusableError("format_not_read", f"is {format_name} inside, which is not read.", fix) from error
+            raise UnusableError("format_not_read", f"holds {format_name}, which is not read.", fix) from error
         known = content.startswith(MARKS) or content[8:12] == b"WEBP"
-        inside = "is no picture inside (PNG, JPEG, GIF, WebP, BMP, PNM, TIFF, .npy and .mat are read)."
+        inside = "holds no image (PNG, JPEG, GIF, WebP, BMP, PNM, TIFF, .npy and .mat are read)."
         reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     if getattr(image, "n_frames", 1) > 1 and image.format in {"GIF", "WEBP"}:
-        seen = f"is a moving picture of {getattr(image, 'n_frames', 1)} frames."
-        raise UnusableError("moving", seen, "Save each frame as a file of its own.")
+        seen = f"is an animation of {getattr(image, 'n_frames', 1)} frames."
+        raise UnusableError("moving", seen, "Save each frame as a separate file.")
     return image
 
 
@@ -138,29 +138,29 @@ def _too_many_pixels() -> UnusableError:
 
 
 def _cause(error: Exception) -> str:
-    """What a reader says, without the address of a buffer."""
-    return "no picture inside" if isinstance(error, UnidentifiedImageError) else str(error)
+    """The decoder's message, without the address of a buffer."""
+    return "it holds no image" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         with no_warnings():
             value = image.getexif().get(TURN_TAG, 1)
-    except (OSError, SyntaxError, ValueError, struct.error):  # an EXIF block that is damaged turns nothing
+    except (OSError, SyntaxError, ValueError, struct.error):  # a damaged EXIF block is ignored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _refuse_deep(content: bytes) -> None:
-    """Refuse 16 bits a band where Pillow would read 8."""
+    """Refuse 16 bits per band where Pillow would read 8."""
     if _png_bits(content) == 16:
         raise UnusableError(
-            "deep", "has 16 bits a band: reading it as 8 bit would drop half of them.", "Save it as 8 bit, or as TIFF."
+            "deep", "has 16 bits per band: reading it as 8 bit drops half of them.", "Save it as 8 bit, or as TIFF."
         )
 
 
 def _array(image: Image.Image) -> U8:
-    """Pixels (H, W, B), in strips: at once Pillow would copy all of them three times."""
+    """Pixels (H, W, B), converted in strips: on a whole image Pillow would hold three copies."""
     width, height = image.size
     rows = max(1, STRIP_BYTES // (width * len(image.getbands())))
     if rows >= height:
@@ -173,13 +173,14 @@ def _array(image: Image.Image) -> U8:
 
 
 def read_image(content: bytes, depth: Depth = PLAIN, page: int | None = None) -> Picture:
-    """An image's pixels in its own bands: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette and CMYK become RGB.
+    """An image's pixels in the bands of the file: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette and CMYK become
+    RGB.
 
-    depth: how more than 8 bits become 8; page: of a TIFF, from 0; None takes all pages as bands.
+    depth: how more than 8 bits become 8; page: the page of a TIFF, from 0; None stacks all pages as bands.
 
     Raises:
-        UnusableError: damaged, empty, too large, more than 8 bits a band without a scale, bands that have no meaning
-            here, or pixels without data of which nobody spoke.
+        UnusableError: the file is damaged, empty or too large, has more than 8 bits per band and no scale, bands that
+            are not supported, or pixels without data while nodata is not set.
     """
     raw = raw_of(content, page)
     if raw is not None:
@@ -214,12 +215,12 @@ def _of_raw(raw: Raw, depth: Depth) -> Picture:
 def _several_pages(raw: Raw) -> UnusableError:
     each = raw.values.shape[2] // raw.pages
     seen = f"has {raw.pages} pages of {each} band{'s' if each > 1 else ''}."
-    fix = "Set pages: frames if each page is an image with its mask; else save one page a file."
+    fix = "Set pages: frames if each page is an image with its mask; otherwise save each page as a file."
     return UnusableError("pages", seen, fix)
 
 
 def _mask_of_raw(raw: Raw, *, wide: bool) -> Picture:
-    """A mask of whole numbers 0–255 in one band, or of colours; other values only where `wide` asks for them."""
+    """A mask of whole numbers 0–255 in one band, or of colours; other values only if `wide` is set."""
     values, is_rgb = raw.values, raw.values.shape[2] == 3 and raw.pages == 1
     mode = "RGB" if is_rgb else raw.mode
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
@@ -236,12 +237,12 @@ def _mask_of_raw(raw: Raw, *, wide: bool) -> Picture:
 
 
 def read_mask(content: bytes, page: int | None = None, *, wide: bool = False) -> Picture:
-    """A mask's pixels as they are stored: indices of a palette file, (H, W, 1), never its colours.
+    """A mask's pixels as they are stored: of a palette file the indices (H, W, 1), never the colours.
 
-    page: of a TIFF, from 0; wide: values that 8 bits cannot hold come as `Picture.wide`, and are no error.
+    page: the page of a TIFF, from 0; wide: values that 8 bits cannot hold are returned as `Picture.wide`, not refused.
 
     Raises:
-        UnusableError: damaged, empty, too large, or more than 8 bits a band.
+        UnusableError: the file is damaged, empty or too large, or has more than 8 bits per band.
     """
     raw = raw_of(content, page)
     if raw is not None:
@@ -257,7 +258,7 @@ def read_mask(content: bytes, page: int | None = None, *, wide: bool = False) ->
         seen = f"is a 16-bit mask holding {stored.min()}–{stored.max()}; class indices are 0–254."
         raise UnusableError("deep_mask", seen, "Save class indices as 8-bit grey PNG.")
     if image.mode == "F":
-        raise UnusableError("deep_mask", "is a mask of fractions.", "Save class indices as 8-bit grey PNG.")
+        raise UnusableError("deep_mask", "is a mask of floating-point values.", "Save class indices as 8-bit grey PNG.")
     _refuse_deep(content)
     colours: tuple[tuple[int, int, int], ...] = ()
     if image.mode == "P":
@@ -268,7 +269,7 @@ def read_mask(content: bytes, page: int | None = None, *, wide: bool = False) ->
 
 
 def turned(picture: Picture) -> Picture:
-    """The picture as its EXIF orientation says it is seen."""
+    """The picture, rotated and mirrored by its EXIF orientation."""
     if picture.orientation == 1:
         return picture
     empty = None if picture.empty is None else _turned(picture.empty, picture.orientation)
@@ -282,7 +283,7 @@ def _turned(pixels: npt.NDArray[Pixel], orientation: int) -> npt.NDArray[Pixel]:
 
 
 def resize_image(pixels: U8, size: tuple[int, int]) -> U8:
-    """(H, W, B) to size (h, w): bilinear, with the support widened where it shrinks, so that nothing aliases."""
+    """(H, W, B) to size (h, w): bilinear, antialiased where it shrinks."""
     if pixels.shape[:2] == size:
         return pixels
     height, width = size
@@ -296,7 +297,7 @@ def resize_image(pixels: U8, size: tuple[int, int]) -> U8:
 
 
 def resize_mask(labels: U8, size: tuple[int, int]) -> U8:
-    """(H, W) to size (h, w): the nearest pixel, so that no new value appears.
+    """(H, W) to size (h, w) by the nearest pixel, so that no new value appears.
 
     >>> resize_mask(np.array([[0, 0, 7, 7]], dtype=np.uint8), (1, 2)).tolist()
     [[0, 7]]

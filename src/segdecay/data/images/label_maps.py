@@ -1,7 +1,6 @@
-"""Pixel values and colours of a mask to class indices: vectorised look-ups.
+"""Map pixel values and colours of a mask to class indices by vectorised look-up.
 
-What nothing claims is reported with its count and becomes IGNORE, so that a caller can refuse it; it is never
-silently a class.
+A value or colour that no class claims becomes IGNORE and is reported with its count, so that the caller can refuse it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ValueTable:
-    """What each of the 256 pixel values means. index: (256,) uint8; claimed: (256,) bool, ignored values included."""
+    """The class of each of the 256 pixel values. index: (256,) uint8; claimed: (256,) bool, ignored values included."""
 
     index: U8
     claimed: npt.NDArray[np.bool_]
@@ -36,7 +35,7 @@ class ValueTable:
 
 @dataclass(frozen=True)
 class ColourTable:
-    """What each colour means. keys: (K,) int32, sorted, r * 65536 + g * 256 + b; index: (K,) uint8."""
+    """The class of each colour. keys: (K,) int32, sorted, r * 65536 + g * 256 + b; index: (K,) uint8."""
 
     keys: I32
     index: U8
@@ -45,9 +44,9 @@ class ColourTable:
 def value_table(
     classes: Sequence[str], values: Mapping[int, str], ignore: Iterable[int | str], other: str | None = None
 ) -> ValueTable:
-    """The meaning of pixel values: `values` where it says anything, else value = class index; other: of all the rest.
+    """The class of pixel values: from `values` if it is not empty, otherwise value = class index; other: of all others.
 
-    Values that 8 bits cannot hold are passed over.
+    Values that 8 bits cannot hold are skipped.
 
     >>> table = value_table(("background", "road"), {0: "background", 255: "road"}, [7])
     >>> table.index[[0, 7, 255]].tolist(), table.claimed.sum()
@@ -66,7 +65,7 @@ def value_table(
 
 
 def pack(pixels: npt.NDArray[np.integer]) -> I32:
-    """Colours as one number each: (..., 3) to (...) int32."""
+    """Each colour as one number: (..., 3) to (...) int32."""
     wide = pixels.astype(np.int32)
     return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.int32)
 
@@ -81,7 +80,7 @@ def unpack(key: int) -> Colour:
 
 
 def colour_table(classes: Sequence[str], colors: Mapping[str, str], ignore: Iterable[int | str]) -> ColourTable:
-    """The meaning of colours; ignored colours map to IGNORE."""
+    """The class of colours; ignored colours map to IGNORE."""
     labels = {parse_colour(colour): classes.index(name) for colour, name in colors.items()}
     labels |= {parse_colour(colour): IGNORE for colour in ignore if isinstance(colour, str)}
     keys = np.array([pack(np.array(colour)) for colour in labels], dtype=np.int32)
@@ -111,7 +110,7 @@ def count_values(values: U8) -> I64:
 def labels_of_colours(
     mask: U8,  # (H, W, 3)
     table: ColourTable,
-    but: npt.NDArray[np.bool_] | None = None,  # (H, W): where colours say nothing
+    but: npt.NDArray[np.bool_] | None = None,  # (H, W): pixels whose colour is not looked up
 ) -> tuple[U8, dict[Colour, int]]:
     """Class indices (H, W), and the pixels of every colour that nothing claims, most frequent first."""
     packed = pack(mask)
@@ -130,6 +129,6 @@ def colour_counts(pixels: npt.NDArray[np.uint8]) -> dict[Colour, int]:
 
 
 def tables_of(spec: DatasetSpec, classes: Sequence[str]) -> tuple[ValueTable, ColourTable | None]:
-    """The look-ups that a spec asks for; no colour table when masks hold numbers."""
+    """The look-ups of a spec; no colour table if masks hold numbers."""
     values = value_table(classes, spec.values, spec.ignore, spec.other)
     return values, colour_table(classes, spec.colors, spec.ignore) if spec.colors else None

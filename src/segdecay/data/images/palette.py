@@ -1,8 +1,8 @@
-"""Colours for classes: distinct, also for colour-blind eyes, for any number of classes. Pure arithmetic.
+"""Colours of classes: distinct for any number of classes, also for colour-blind people.
 
-The first class is dark, the next seven are those of Okabe and Ito (2008, "Color Universal Design"); further ones are
+The first colour is dark, the next seven are those of Okabe and Ito (2008, "Color Universal Design"); further ones are
 taken one by one from a lattice, each as far as possible from all before it under normal, protanopic and deuteranopic
-sight (Machado, Oliveira and Fernandes 2009, full severity).
+vision (Machado, Oliveira and Fernandes 2009, full severity).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def parse_colour(text: Any) -> Colour:
     ((255, 128, 0), (255, 128, 0))
 
     Raises:
-        ValueError: anything else.
+        ValueError: the text has another form.
     """
     plain = ",".join(str(part) for part in text) if isinstance(text, (list, tuple)) else str(text)
     if found := HEX.fullmatch(plain.strip()):
@@ -53,13 +53,13 @@ def parse_colour(text: Any) -> Colour:
         return r, g, b
     found = TRIPLE.fullmatch(plain.strip())
     if found is None or max(int(part) for part in found.groups()) > 255:
-        raise ValueError(f"'{text}' is no colour; write '#rrggbb' or [r, g, b] with 0-255")
+        raise ValueError(f"'{text}' is not a colour; write '#rrggbb' or [r, g, b] with 0-255")
     r, g, b = (int(part) for part in found.groups())
     return r, g, b
 
 
 def colour_text(colour: Colour) -> str:
-    """How colours are written.
+    """A colour as "#rrggbb".
 
     >>> colour_text((255, 128, 0))
     '#ff8000'
@@ -79,7 +79,7 @@ def _lab(colours: F64) -> F64:
 
 
 def distance(one: Colour, other: Colour) -> float:
-    """Smallest L*a*b* distance of two colours over normal, protanopic and deuteranopic sight.
+    """Smallest L*a*b* distance of two colours over normal, protanopic and deuteranopic vision.
 
     >>> distance((0, 0, 0), (0, 0, 0)), distance((0, 0, 0), (255, 255, 255)) > 99
     (0.0, True)

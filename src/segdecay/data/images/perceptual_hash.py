@@ -1,7 +1,7 @@
-"""Images that are the same, or look the same: a hash of the pixels, and the pattern of light and dark of a thumbnail.
+"""Find equal and similar images: a hash of the pixels, and the brightness gradients of a thumbnail.
 
-A pattern is the slopes of a 16 x 16 thumbnail, along rows and columns, of length 1: it does not change with brightness,
-contrast, size or compression. The cosine of two patterns says how alike two images look.
+A pattern holds the gradients of a 16 x 16 thumbnail along rows and columns, scaled to length 1: it hardly changes with
+brightness, contrast, size or compression. The cosine of two patterns measures how similar two images look.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ I64 = npt.NDArray[np.int64]
 
 GRID = 16  # rows and columns of a thumbnail
 SAMPLES = 8  # pixels along each side of a thumbnail's cell that are averaged; a large image is read in strides
-SMALLEST_SIDE = 2 * GRID  # below it different pictures look alike
-FLAT = 1.0  # grey levels between neighbouring cells, root mean square: below it an image has no pattern
+SMALLEST_SIDE = 2 * GRID  # below it different images look alike
+FLAT = 1.0  # root mean square of the gradients in grey levels; below it an image has no pattern
 ALIKE = 0.92  # cosine from which two images look the same
 BLOCK = 512
 POWER_STEPS = 8  # of the power iteration; a full decomposition took longer than reading the images
@@ -31,11 +31,11 @@ POWER_STEPS = 8  # of the power iteration; a full decomposition took longer than
 
 @dataclass(frozen=True)
 class Content:
-    """What an image holds. digest: of pixels and shape; pattern: (480,) of length 1, None when it has none."""
+    """What an image holds. digest: of pixels and shape; pattern: (480,) of length 1, None if it has no gradients."""
 
     digest: str
     pattern: F32 | None
-    is_flat: bool  # one colour: equal to every other such image, which says nothing
+    is_flat: bool  # one colour: equality with other such images means nothing
 
 
 def content_of(image: U8) -> Content:
@@ -51,7 +51,7 @@ def content_of(image: U8) -> Content:
 
 
 def _digest(image: U8, pattern: F32 | None) -> str:
-    """Over pixels and shape: with a pattern a checksum of the pixels tells the rest apart, in half the time."""
+    """A hash of pixels and shape: beside a pattern a checksum of the pixels suffices, in half the time."""
     pixels = np.ascontiguousarray(image).data
     digest = hashlib.sha256(repr(image.shape).encode())
     if pattern is None:
@@ -92,7 +92,7 @@ def _edges(side: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Alike:
-    """Images that look alike. first: the most alike partner pairs (N, 2), at most `shown`; pairs, images: how many."""
+    """Images that look alike. first: the most similar pairs (N, 2), at most `shown`; pairs, images: their numbers."""
 
     first: tuple[tuple[int, int], ...]
     pairs: int
@@ -102,7 +102,7 @@ class Alike:
 
 def alike_pairs(
     patterns: F32,  # (N, D), each of length 1
-    kind: I64,  # (N,): pairs of one kind are of no interest
+    kind: I64,  # (N,): pairs of the same kind are not reported
     *,
     least: float = ALIKE,
     shown: int = 5,
@@ -143,9 +143,9 @@ def alike_pairs(
 
 
 def _main_direction(patterns: F32) -> F32:
-    """About the direction, of length 1, in which patterns differ most: (D,); zeros where all are compared in one block.
+    """A unit vector (D,) near the direction in which patterns differ most; zeros if all are compared in one block.
 
-    Any other finds the same pairs, only slower.
+    Any other direction finds the same pairs, only more slowly.
     """
     if len(patterns) <= BLOCK:
         return np.zeros(patterns.shape[1], dtype=np.float32)

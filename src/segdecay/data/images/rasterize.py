@@ -1,7 +1,7 @@
-"""Polygons and run lengths to masks.
+"""Convert polygons and run lengths to masks.
 
-A polygon covers the pixels whose centre lies inside it, by the even-odd rule; pixel (row r, column c) has its centre at
-(c + ½, r + ½), as in COCO. Run lengths are those of COCO: down the columns, beginning with zeros.
+Polygons are filled by pycocotools, whatever the layout. Run lengths are those of COCO: down the columns, beginning with
+zeros; they are read here, since pycocotools reads beyond the end of a damaged text.
 """
 
 from __future__ import annotations
@@ -10,35 +10,46 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco
 
 Bits = npt.NDArray[np.bool_]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
+FARTHEST_PX = 100_000_000  # five times as much is still a number of 32 bits in pycocotools
+MOST_OUTLINE_PX = 1 << 22  # of one polygon; pycocotools takes 40 bytes a pixel of it
 MOST_RUNS = 1 << 24  # of one annotation
 MOST_BITS = 60  # of one number of a compressed run length
 
 
+class ShapeError(Exception):
+    """A shape that cannot be drawn: what was seen, the code of the fault, the fix."""
+
+    def __init__(self, seen: str, code: str = "shape_unusable", fix: str = "Correct it, or remove it.") -> None:
+        super().__init__(seen)
+        self.seen, self.code, self.fix = seen, code, fix
+
+
 def fill_polygon(points: F64, size: tuple[int, int]) -> Bits:
-    """The pixels inside a polygon: (H, W).
+    """The pixels inside a polygon, by the rule of COCO's own tools: (H, W).
 
     points: (N, 2) as x, y in pixels; the last one is joined to the first. size: height, width.
 
     >>> fill_polygon(np.array([[0, 0], [2, 0], [2, 1], [0, 1]], dtype=float), (2, 3)).astype(int).tolist()
     [[1, 1, 0], [0, 0, 0]]
+
+    Raises:
+        ShapeError: a corner lies beyond FARTHEST_PX, or the outline is longer than MOST_OUTLINE_PX.
+
+    Source: pycocotools, rleFrPoly: the outline is walked in steps of a fifth of a pixel; even-odd.
     """
-    height, width = size
-    toggles = np.zeros((height, width + 1), dtype=np.int32)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        if y0 == y1:
-            continue
-        top, bottom = min(y0, y1), max(y0, y1)
-        first, last = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in (top, bottom))
-        rows = np.arange(first, last)
-        crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-        toggles[rows, columns] += 1  # an edge meets a row once
-    return np.asarray(np.cumsum(toggles[:, :width], axis=1) % 2 == 1)
+    if not (np.abs(points) < FARTHEST_PX).all():
+        raise ShapeError(f"reaches beyond {FARTHEST_PX:,} px.")
+    outline_px = float(np.abs(points - np.roll(points, -1, axis=0)).max(axis=1).sum())
+    if outline_px > MOST_OUTLINE_PX:
+        raise ShapeError(f"has an outline of {outline_px:,.0f} px; at most {MOST_OUTLINE_PX:,} px are drawn.")
+    runs = coco.merge(coco.frPyObjects([points.ravel()], *size))
+    return np.asarray(coco.decode(runs), dtype=np.bool_)
 
 
 def fill_runs(counts: Sequence[int] | I64, size: tuple[int, int]) -> Bits:
@@ -62,14 +73,14 @@ def fill_runs(counts: Sequence[int] | I64, size: tuple[int, int]) -> Bits:
 
 
 def parse_runs(text: str) -> I64:
-    """The run lengths of COCO's compressed text: 5 bits a letter from "0" on, the 6th says that more follow; from the
-    fourth on a number is added to that of two before.
+    """The run lengths of COCO's compressed text: each letter, counted from "0", holds 5 bits, and a 6th bit if more
+    letters follow; from the fourth number on, each is the difference from the number two before it.
 
     >>> parse_runs("121").tolist()
     [1, 2, 1]
 
     Raises:
-        ValueError: letters that no number has, a number cut short or too long, or more than 2²⁴ runs.
+        ValueError: a letter that encodes no number, a number cut short or too long, or more than 2²⁴ runs.
     """
     counts, value, shift = list[int](), 0, 0
     if len(text) > MOST_RUNS:

@@ -1,1 +1,1 @@
-"""splits."""
+"""Folds of cross-validation."""

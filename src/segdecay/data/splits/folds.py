@@ -1,7 +1,7 @@
-"""Which items are trained on and which are validated, fold by fold: groups, blocks inside long groups, or as given.
+"""Folds of cross-validation: by groups, by blocks inside long groups, or as the data set gives them.
 
-With `groups` no fold shares one; with `blocks` folds share groups on purpose, behind a guard gap. The part "test" is in
-no fold.
+With `groups` a group is in training or in validation of a fold, never in both. With `blocks` it may be in both, and a
+gap of frames between them is left out. The part "test" is in no fold.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Fold:
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
-    left_out: tuple[int, ...] = ()  # in neither: the guard gap around a validation block
+    left_out: tuple[int, ...] = ()  # in neither: the gap around a validation block
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ def names_of_fold(fold: Fold, dataset: Dataset) -> dict[str, list[str]]:
     return {part: [dataset.items[index].name for index in indices] for part, indices in parts.items()}
 
 
-MISSING_CODES = frozenset({"class_missing_validation", "class_missing_training"})  # what allow_missing allows
+MISSING_CODES = frozenset({"class_missing_validation", "class_missing_training"})  # warnings under allow_missing
 
 
 def check_folds(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool = False) -> tuple[Finding, ...]:
-    """Everything that makes a plan unfit ("wrong") or its scores doubtful ("warning").
+    """Findings on a plan: "wrong" where it cannot be used, "warning" where its scores are doubtful.
 
     allow_missing: a class that some fold cannot score or learn is a warning.
     """
@@ -78,7 +78,7 @@ def check_folds(plan: FoldPlan, dataset: Dataset, *, allow_missing: bool = False
 
 
 def missing_table(plan: FoldPlan, dataset: Dataset) -> str:
-    """Groups and validation pixels a fold of every class that some fold lacks, as lines of text; "" when none does."""
+    """Groups, and validation pixels per fold, of every class that some fold lacks, as text; "" if no class does."""
     rows = [
         (name, str(groups), *(f"{pixels:,}" for pixels in row))
         for name, row, groups in zip(dataset.classes, plan.table, plan.groups_of_class, strict=True)
@@ -105,11 +105,11 @@ def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
             findings.append(Finding("wrong", "fold_empty", None, _empty_text(k, fold)))
         both = {*fold.train} & {*fold.validation}
         if both:
-            message = f"Fold {k + 1} trains on {len(both)} of the images that it validates. Make the folds anew."
+            message = f"Fold {k + 1} trains on {len(both)} of the images that it validates. Make new folds."
             findings.append(Finding("wrong", "fold_overlap", None, message))
         tested = [i for i in (*fold.train, *fold.validation) if dataset.items[i].part not in POOL]
         if tested:
-            message = f"Fold {k + 1} uses {len(tested)} images of the test part. Make the folds anew."
+            message = f"Fold {k + 1} uses {len(tested)} images of the test part. Make new folds."
             findings.append(Finding("wrong", "fold_uses_test", None, message))
         groups = [{dataset.items[i].group for i in side} for side in (fold.train, fold.validation)]
         shared = sorted(groups[0] & groups[1])
@@ -120,7 +120,7 @@ def _leaks(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
             f"Fold {k + 1} has {len(shared)} group{'s' if len(shared) > 1 else ''} in both training and validation: "
             f"{names_of(shared)}. Images of one group resemble each other, so scores will be better than on new ones, "
             "and a strength that is too weak may look best. Use folds: groups, or give each group one fold"
-            f"{'; if these images are independent, take their column group out' if by_column else ''}."
+            f"{'; if these images are independent, remove the column group' if by_column else ''}."
         )
         level: Level = "wrong" if by_column or plan.method != "given" else "warning"  # published splits may leak
         findings.append(Finding(level, "fold_shares_groups", None, message))
@@ -140,7 +140,7 @@ def _empty_text(k: int, fold: Fold) -> str:
 
 
 def _missing_in_validation(plan: FoldPlan, dataset: Dataset) -> list[Finding]:
-    """Classes that some fold cannot score. A class that the whole pool lacks is a matter of the data, not of folds."""
+    """Classes that some fold cannot score. A class that the whole pool lacks is a fault of the data, not of folds."""
     n_folds = len(plan.folds)
     findings = []
     for name, row, groups in zip(dataset.classes, plan.table, plan.groups_of_class, strict=True):
@@ -191,14 +191,14 @@ MOST_FOLDS = 100
 def fold_plan(
     dataset: Dataset, *, method: str | None, n_folds: int, seed: int, block_gap: int, allow_missing: bool = False
 ) -> FoldPlan:
-    """The folds of train and val together; the same for the same data, arguments and seed.
+    """The folds of train and val together; deterministic for the data, the arguments and the seed.
 
-    method: one of METHODS; None takes the data set's own. n_folds is ignored by "given" and "leave-one-group-out".
+    method: one of METHODS; None takes that of the data set. n_folds is ignored by "given" and "leave-one-group-out".
     block_gap: items left out of training on each side of a validation block.
 
     Raises:
-        DataError: fewer groups than folds, no group long enough for blocks, nothing given, given folds that leak a
-            group, or (unless allow_missing) a class that some fold cannot score or learn, with the table.
+        DataError: there are fewer groups than folds, no group is long enough for blocks, no folds are given, given
+            folds leak a group, or (unless allow_missing) some fold cannot score or learn a class.
     """
     method = method or dataset.fold_method
     if method not in METHODS:
@@ -222,7 +222,7 @@ def fold_plan(
 
 
 def _members(dataset: Dataset, pool: Sequence[int]) -> dict[str, list[int]]:
-    """Items of each group in natural order of their names, groups in natural order too."""
+    """The items of each group; groups and items in the natural order of their names."""
     members: dict[str, list[int]] = defaultdict(list)
     for index in sorted(pool, key=lambda i: (natural_key(_sequence_name(dataset, i)), i)):
         members[dataset.items[index].group].append(index)
@@ -230,13 +230,13 @@ def _members(dataset: Dataset, pool: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _sequence_name(dataset: Dataset, index: int) -> str:
-    """The name without its part, so that train and val frames of one video stand in their order."""
+    """The name without its part, so that train and val frames of one video are sorted together."""
     item = dataset.items[index]
     return item.name.removeprefix(f"{item.part}/")
 
 
 def _amounts(dataset: Dataset, units: Iterable[Sequence[int]], counts: Mapping[int, I64]) -> I64:
-    """What is balanced: pixels of each class, images with each class, images. (units, 2 * classes + 1)."""
+    """The amounts to balance: pixels of each class, images with each class, images. (units, 2 * classes + 1)."""
     n_classes = len(dataset.classes)
     rows = []
     for unit in units:
@@ -250,7 +250,7 @@ def _class_counts(dataset: Dataset, pool: Sequence[int]) -> dict[int, I64]:
 
 
 def _refuse_few_groups(dataset: Dataset, n_groups: int, n_folds: int) -> None:
-    """Each fold needs a group of its own.
+    """Refuse fewer groups than folds.
 
     Raises:
         DataError: fewer groups than folds.
@@ -300,7 +300,7 @@ def _fold(pool: Sequence[int], validation: Iterable[int], left_out: Iterable[int
 
 
 def _blocks(dataset: Dataset, pool: Sequence[int], n_folds: int, seed: int, block_gap: int) -> list[Fold]:
-    """One block of each long group for each fold; groups too short for that go into one fold as they are."""
+    """One block of each long group for each fold; a group that is too short for blocks goes whole into one fold."""
     members = list(_members(dataset, pool).values())
     shortest = n_folds * max(1, block_gap)
     long = [unit for unit in members if len(unit) >= shortest]
@@ -330,7 +330,7 @@ def _blocks(dataset: Dataset, pool: Sequence[int], n_folds: int, seed: int, bloc
 
 
 def _given(dataset: Dataset, pool: Sequence[int]) -> list[Fold]:
-    """The folds of the column fold; else val validates what train trained.
+    """The folds of the column fold; without it, one fold that trains on train and validates on val.
 
     Raises:
         DataError: the data set gives neither.
@@ -341,25 +341,29 @@ def _given(dataset: Dataset, pool: Sequence[int]) -> list[Fold]:
     validation = dataset.part("val")
     if numbers or not validation or not dataset.part("train"):
         seen = (
-            f"every image has fold {numbers[0]}" if numbers else "there is no column fold, nor images in train and val"
+            f"every image has fold {numbers[0]}"
+            if numbers
+            else "there is no column fold, and not both train and val have images"
         )
-        raise DataError(f"folds: given needs folds; {seen}. Give folds in groups.csv, or use folds: groups.")
+        raise DataError(
+            f"folds: given needs folds in the data set; {seen}. Give folds in groups.csv, or use folds: groups."
+        )
     return [_fold(pool, validation)]
 
 
-FOLDS = (5, 4, 3)  # tried in this order where no number is asked for
+FOLDS = (5, 4, 3)  # tried in this order if no number is set
 
 
 def plan_folds(dataset: Dataset, config: RunConfig) -> FoldPlan:
-    """The folds of this data and configuration; the same every time.
+    """The folds of a data set and a configuration; deterministic.
 
     Raises:
-        DataError: as `fold_plan`; where no number is asked for, what stands against the smallest.
+        DataError: as `fold_plan`; if no number of folds is set, the faults of the smallest number.
     """
     search = config.search
     asked: tuple[int, ...] = FOLDS if search.folds is None else (search.folds,)
     if search.honest == "holdout":
-        asked = tuple(n_folds + 1 for n_folds in asked)  # one of them is no fold of the search
+        asked = tuple(n_folds + 1 for n_folds in asked)  # one fold is held out of the search
     for n_folds in asked:
         try:
             return fold_plan(

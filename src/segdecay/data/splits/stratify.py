@@ -1,8 +1,8 @@
-"""Groups to folds so that every fold gets its share of every class and of the images. Arithmetic on counts only.
+"""Assign groups to folds so that every fold gets an equal share of every class and of the images.
 
-Each column of `amounts` (pixels of a class, images with a class, images) is scaled to sum 1; a split is the better,
-the smaller the sum over columns and folds of (share − 1/folds)². Before that comes: no fold without units, and no
-fold without a class that enough units have.
+Each column of `amounts` (pixels of a class, images with a class, images) is scaled to sum 1. The cost of a split is the
+weighted sum over columns and folds of (share − 1/folds)². A fold without units, or without a class that enough units
+have, costs more than any unevenness.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-RESTARTS = 6  # random orders that are tried; the best split of all is taken
+RESTARTS = 6  # random orders that are tried; the split of the lowest cost is taken
 SWAPS_A_PASS = 4000  # pairs of units that are tried in a pass
 PASSES = 20
 FEW_UNITS = 60  # with more units a greedy split is even already: one start, few passes
@@ -21,9 +21,10 @@ MISSING = 1e3  # weight of a fold that lacks a class: always worse than any unev
 
 
 def fold_weights(n_classes: int) -> F64:
-    """How much each column counts: pixels of each class, images with each class, images. (2 * classes + 1,)
+    """The weight of each column: pixels of each class, images with each class, images. (2 * classes + 1,)
 
-    Every class counts alike, by pixels more than by images; the number of images counts as half of the classes.
+    All classes have the same weight, and their pixels more than their images; the number of images has half the weight
+    of all classes.
     """
     return np.concatenate([np.ones(n_classes), np.full(n_classes, 0.25), [n_classes / 2]])
 
@@ -52,7 +53,7 @@ def _sums(shares: F64, fold_of: I64, n_folds: int) -> F64:
 
 
 class _Split:
-    """A split under change: sums of shares and counts of units with a column, kept up to date."""
+    """A split while it is improved, with its sums of shares and its counts of units that have a column."""
 
     def __init__(self, shares: F64, weights: F64, n_folds: int, order: I64) -> None:
         self.shares, self.weights, self.n_folds = shares, weights, n_folds
@@ -96,7 +97,7 @@ class _Split:
         self.fold_of[unit] = fold
 
     def move_all(self) -> bool:
-        """Move each unit where it serves best; whether anything moved."""
+        """Move each unit to the fold of the lowest cost; returns whether any unit moved."""
         moved = False
         for unit in range(len(self.shares)):
             here, now = int(self.fold_of[unit]), self.cost
@@ -114,7 +115,7 @@ class _Split:
         return moved
 
     def swap(self, pairs: I64) -> bool:
-        """Exchange the folds of each pair where that serves; whether anything was exchanged."""
+        """Exchange the folds of each pair if that lowers the cost; returns whether any were exchanged."""
         swapped = False
         for one, other in pairs:
             a, b = int(self.fold_of[one]), int(self.fold_of[other])
@@ -132,7 +133,7 @@ class _Split:
 
 
 def _pairs(n: int, random: np.random.Generator) -> I64:
-    """All pairs of units, or as many random ones as are tried in a pass: (P, 2)."""
+    """All pairs of units, or SWAPS_A_PASS random ones if there are more: (P, 2)."""
     if n * (n - 1) // 2 <= SWAPS_A_PASS:
         return np.stack(np.triu_indices(n, k=1), axis=1).astype(np.int64)
     return random.integers(0, n, size=(SWAPS_A_PASS, 2))
@@ -140,7 +141,7 @@ def _pairs(n: int, random: np.random.Generator) -> I64:
 
 def balanced_folds(
     amounts: I64,  # (units, columns), not negative
-    weights: F64,  # (columns,), how much each column counts
+    weights: F64,  # (columns,)
     n_folds: int,
     seed: int,
 ) -> I64:
@@ -171,7 +172,7 @@ def balanced_rotation(
     weights: F64,
     seed: int,
 ) -> I64:
-    """Which fold each block of each sequence serves, (sequences, folds): a permutation a sequence, classes balanced."""
+    """The fold of each block of each sequence, (sequences, folds): one permutation per sequence, classes balanced."""
     n_sequences, n_folds, n_columns = amounts.shape
     flat = amounts.reshape(-1, n_columns)
     used = flat.sum(axis=0) > 0

@@ -1,1 +1,1 @@
-"""transforms."""
+"""Crops, augmentation and copy-paste."""

@@ -1,8 +1,8 @@
-"""Images and masks changed together, a whole batch at once, from one generator.
+"""Augment the images and masks of a whole batch together, with random numbers from one generator.
 
-Flips copy pixels exactly. Turn, size and shift are one sampling of the image (bilinear) and of its mask (nearest),
-mirrored at the borders, so every mask pixel keeps a class or IGNORE. Brightness and contrast touch images only. A label
-of the whole image, a mask of one pixel, stays what it is.
+Flips copy pixels exactly. Rotation, scale and shift are one resampling of the image (bilinear) and of its mask
+(nearest), mirrored at the borders, so every mask pixel keeps a class or IGNORE. Brightness and contrast change images
+only. A label of the whole image, a mask of one pixel, is not changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from segdecay.config.schema import AugmentConfig
 from segdecay.data.dataset import IGNORE
 
-DRAWS = 8  # random numbers an image, always drawn, so that one switch does not shift the others' stream
+DRAWS = 8  # random numbers per image, always drawn, so that no setting changes the numbers of another
 
 
 def augment(
@@ -27,10 +27,10 @@ def augment(
     flip: str,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Both, changed by the same draw for each image; the tensors themselves when there is nothing to do.
+    """Images and masks, each pair changed by the same draw; the same tensors if every change is off.
 
-    flip: "none", "horizontal" or "both", what the data set allows; `config.flip` other than "data" overrules it.
-    generator: on the CPU; the result depends on it and on nothing else.
+    flip: "none", "horizontal" or "both", as the data set allows; a `config.flip` other than "data" overrides it.
+    generator: on the CPU; the only source of randomness.
 
     >>> still = AugmentConfig(flip="none", degrees=0, scale=0, shift=0, brightness=0, contrast=0)
     >>> image, mask = torch.rand(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
@@ -51,7 +51,7 @@ def augment(
         images, masks = _affine(images, masks, _matrices(draw[:, 2:6], config, *images.shape[-2:]))
     if is_coloured:
         images = _colour(images, draw[:, 6], draw[:, 7], config)
-    if config.pad:  # draws of its own: the stream of the others stays as it was before there was a pad
+    if config.pad:  # drawn separately, so that padding does not change the other random numbers
         images, masks = _pad_and_crop(images, masks, torch.rand(len(images), 2, generator=generator), config.pad)
     return images, masks
 
@@ -62,7 +62,7 @@ def _pad_and_crop(
     draw: Tensor,  # (N, 2) in 0-1: top and left of the window
     pad: int,
 ) -> tuple[Tensor, Tensor]:
-    """A window of the images' own size out of images with a black border; the border of a mask is IGNORE."""
+    """A window of the images' size from images with a black border; the border of a mask is IGNORE."""
     corners = (draw * (2 * pad + 1)).long().clamp_max(2 * pad).to(images.device)
     is_label = masks.shape[-2:] != images.shape[-2:]
     moved = _windows(F.pad(images, (pad, pad, pad, pad)), corners, *images.shape[-2:])
@@ -99,12 +99,12 @@ def _flip(
 
 
 def _matrices(
-    draw: Tensor,  # (N, 4) in 0-1: turn, size, shift in x, shift in y
+    draw: Tensor,  # (N, 4) in 0-1: rotation, scale, shift in x, shift in y
     config: AugmentConfig,
     height: int,
     width: int,
 ) -> Tensor:
-    """Output to input coordinates, both from -1 to 1: (N, 2, 3). A turn keeps right angles on any aspect ratio."""
+    """Output to input coordinates, both from -1 to 1: (N, 2, 3). Rotation keeps right angles at any aspect ratio."""
     centred = 2 * draw - 1
     angle = centred[:, 0] * math.radians(config.degrees)
     size = 1 + centred[:, 1] * config.scale
@@ -134,7 +134,7 @@ def _colour(
     contrast: Tensor,  # (N,) in 0-1
     config: AugmentConfig,
 ) -> Tensor:
-    """Contrast about each image's own mean, then brightness, kept within 0-255."""
+    """Contrast about the mean of each image, then brightness, clipped to 0-255."""
     shape = (-1, 1, 1, 1)
     factor = (1 + (2 * contrast - 1) * config.contrast).reshape(shape).to(images.device, images.dtype)
     offset = ((2 * brightness - 1) * config.brightness * 255).reshape(shape).to(images.device, images.dtype)

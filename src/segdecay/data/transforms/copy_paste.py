@@ -17,12 +17,12 @@ I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
-MOST_INSTANCES = 256  # kept of a class; with more, those of randomly chosen images
-MOST_IMAGES = 512  # searched for a class
-MOST_SHARE = 0.25  # of an image's area that the box of an instance may take
-MOST_PASTES = 3  # onto one image
-JITTER = 0.25  # largest shift from an instance's own relative place, in shares of the side
-NEIGHBOURS = np.ones((3, 3), dtype=np.int64)  # pixels that touch at a corner belong together
+MOST_INSTANCES = 256  # kept per class; if there are more, those of randomly chosen images
+MOST_IMAGES = 512  # searched per class
+MOST_SHARE = 0.25  # largest area of an instance's box, as a share of the image
+MOST_PASTES = 3  # per image
+JITTER = 0.25  # largest shift from an instance's original relative position, as a share of the side
+NEIGHBOURS = np.ones((3, 3), dtype=np.int64)  # pixels that touch at a corner are connected
 DRAWS_A_PASTE = 6  # class, instance, two flips, row, column
 
 
@@ -43,7 +43,7 @@ Instances = dict[int, tuple[Instance, ...]]  # by class
 
 
 def rare_classes(pixels: I64) -> tuple[int, ...]:  # (C,) of the training masks
-    """Classes with fewer pixels than the median class that is there; never the largest.
+    """Classes with fewer pixels than the median of the classes present; never the largest.
 
     >>> rare_classes(np.array([900, 50, 30, 0, 20]))
     (2, 4)
@@ -87,7 +87,7 @@ def _components(dataset: Dataset, index: int, label: int, least_px: int) -> list
 
 
 def cut_out(dataset: Dataset, one: Instance) -> tuple[U8, Bools]:
-    """The pixels (h, w, B) in the box of an instance, and which of them are it (h, w)."""
+    """The pixels (h, w, B) in the box of an instance, and its mask in the box (h, w)."""
     box = slice(one.top, one.top + one.height), slice(one.left, one.left + one.width)
     numbered, _ = ndimage.label(dataset.mask(one.image)[box] == one.label, structure=NEIGHBOURS)
     return dataset.image(one.image)[box], numbered == numbered[one.seed]
@@ -96,7 +96,7 @@ def cut_out(dataset: Dataset, one: Instance) -> tuple[U8, Bools]:
 def paste_(
     images: Tensor,  # (N, B, H, W) uint8, changed in place
     masks: Tensor,  # (N, H, W) int64, changed in place
-    indices: Sequence[int],  # (N,) which image each is of
+    indices: Sequence[int],  # (N,) of the images in the data set
     dataset: Dataset,
     instances: Instances,
     *,
@@ -106,9 +106,9 @@ def paste_(
 ) -> None:
     """Paste one to MOST_PASTES instances onto about `share` of the images.
 
-    Classes alike, then instances of the class from another image that fit; mirrored as `flip` ("none", "horizontal",
-    "both") allows; at their own relative place, moved by up to JITTER of a side and kept inside. Ignored pixels stay
-    as they are.
+    A class is drawn with equal probability, then an instance of it that fits and is from another image. It is mirrored
+    as `flip` ("none", "horizontal", "both") allows and pasted at its original relative position, shifted by up to
+    JITTER of a side and kept inside. Ignored pixels are not changed.
     """
     draw = torch.rand(len(images), 2 + MOST_PASTES * DRAWS_A_PASTE, generator=generator, dtype=torch.float64).numpy()
     labels = sorted(instances)
@@ -150,6 +150,6 @@ def _paste_one(
 
 
 def _start(centre: float, source_side: int, length: int, side: int, draw: float) -> int:
-    """Where a piece begins: its relative centre moved by up to JITTER of the side, kept inside."""
+    """The first pixel of a pasted piece: its relative centre shifted by up to JITTER of the side, kept inside."""
     moved = (centre / source_side + JITTER * (2 * draw - 1)) * side - length / 2
     return int(np.clip(round(moved), 0, side - length))

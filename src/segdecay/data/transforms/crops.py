@@ -1,4 +1,4 @@
-"""Items to batches: whole images of one size, or windows of one size."""
+"""Assemble batches: whole images of one size, or windows (crops) of one size."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from segdecay.errors import DataError
 U8 = npt.NDArray[np.uint8]
 
 LARGEST_WHOLE_PX = 512  # a side above this is cropped under "auto"
-SMALL_SHARE = 0.1  # under "auto" at most this share of the images is smaller than the window, and padded
+SMALL_SHARE = 0.1  # under "auto" at most this share of the images is smaller than the window and padded
 
 
 def crop_size(dataset: Dataset, indices: Sequence[int], config: AugmentConfig) -> tuple[int, int] | None:
-    """The window (height, width) in pixels that training takes, or None for whole images, all of one size.
+    """The window (height, width) in pixels for training, or None for whole images, all of one size.
 
-    "auto" takes whole images where all have one size up to 512 px; otherwise a window that nine in ten images fill,
-    at most 512 px a side.
+    "auto" takes whole images if all have one size up to 512 px; otherwise a window that nine in ten images fill, with
+    sides of at most 512 px.
 
     Raises:
-        DataError: crop is null though sizes differ.
+        DataError: crop is null although image sizes differ.
     """
     heights = [dataset.items[index].height for index in indices]
     widths = [dataset.items[index].width for index in indices]
@@ -47,7 +47,7 @@ def crop_size(dataset: Dataset, indices: Sequence[int], config: AugmentConfig) -
 def _sizes_text(sizes: set[tuple[int, int]]) -> str:
     shown = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:3])
     return (
-        f"Images of {len(sizes)} sizes (height x width: {shown}{', …' if len(sizes) > 3 else ''}) cannot be put whole "
+        f"Images of {len(sizes)} sizes (height x width: {shown}{', …' if len(sizes) > 3 else ''}) do not fit whole "
         "into one batch. Set augment.crop: auto, or data.size to resize them."
     )
 
@@ -58,13 +58,13 @@ def take_batch(
     *,
     crop: tuple[int, int] | None,
     generator: torch.Generator | None,
-    places: npt.NDArray[np.float64] | None = None,  # (N, 2) in 0-1; NaN: as the generator says
+    places: npt.NDArray[np.float64] | None = None,  # (N, 2) in 0-1; NaN: drawn
 ) -> tuple[Tensor, Tensor]:
     """Images (N, B, H, W) uint8 and masks (N, H, W) int64, copied.
 
-    crop: a window in pixels, at a place drawn from the generator (in the middle without one); what an image lacks is
-    repeated from its right and lower edge, and IGNORE in its mask. None takes whole images.
-    places: where windows lie that were drawn before; the generator draws as many numbers all the same.
+    crop: the size of the window in pixels; None takes whole images. Its place is drawn from the generator; without one
+    it is the middle. A smaller image is padded by repeating its right and lower edge, and its mask with IGNORE.
+    places: the places of windows that are already drawn; the generator draws as many numbers in any case.
 
     Raises:
         DataError: whole images of different sizes.
@@ -88,7 +88,7 @@ def take_batch(
 
 
 def _window_of(dataset: Dataset, index: int, size: tuple[int, int], place: tuple[float, float]) -> tuple[U8, U8]:
-    """A window of an image and its mask; a label of the whole image stays what it is."""
+    """A window of an image and its mask; a label of the whole image is not changed."""
     image, mask = dataset.image(index), dataset.mask(index)
     if dataset.task == "classification":
         return window(image, image[..., 0], size, place)[0], mask
@@ -101,7 +101,7 @@ def window(
     size: tuple[int, int],
     place: tuple[float, float],  # in 0-1: 0 is the upper left, just below 1 the lower right
 ) -> tuple[U8, U8]:
-    """The part of both that a window shows, padded at the right and lower edge where they are smaller.
+    """The image and the mask in a window, padded at the right and lower edge if they are smaller.
 
     >>> image, mask = np.arange(4, dtype=np.uint8).reshape(2, 2, 1), np.zeros((2, 2), dtype=np.uint8)
     >>> window(image, mask, (1, 3), (0.9, 0.0))[0][..., 0].tolist(), window(image, mask, (1, 3), (0.9, 0.0))[1].tolist()
@@ -125,8 +125,8 @@ def window(
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
-TILE_PX = 256  # side of the squares whose pixels of a class are counted: an exact draw reads one of them
-DRAWS = 6  # random numbers an image, always drawn
+TILE_PX = 256  # side of the tiles in which pixels of a class are counted; to draw a pixel, one tile is read
+DRAWS = 6  # random numbers per image, always drawn
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class LabelPlaces:
     tiles: I64  # (K, 3): top, left, pixels
 
     def pixel(self, dataset: Dataset, draws: F64) -> tuple[int, int, int]:
-        """Image, row and column of a pixel: images alike, then their pixels alike; two numbers in 0-1."""
+        """Image, row and column of a pixel, drawn uniformly over images, then over their pixels. draws: two in 0-1."""
         at = int(draws[0] * len(self.images))
         image = int(self.images[at])
         tiles = self.tiles[self.starts[at] : self.starts[at + 1]]
@@ -153,11 +153,11 @@ class LabelPlaces:
         return image, top + int(row[place]), left + int(column[place])
 
 
-ClassPlaces = tuple[LabelPlaces, ...]  # of the classes that are there
+ClassPlaces = tuple[LabelPlaces, ...]  # of the classes that occur
 
 
 def find_places(dataset: Dataset, indices: Sequence[int]) -> ClassPlaces:
-    """Count once, in one pass over the masks; room for a few numbers a class and tile of 256 px that meet."""
+    """Count the pixels of every class in one pass over the masks; needs a few numbers per class and tile with it."""
     classes = len(dataset.classes)
     found: list[list[tuple[int, int, int, int]]] = [[] for _ in range(classes)]
     for index in sorted(indices):
@@ -189,9 +189,9 @@ def draw_by_class(
 ) -> tuple[list[int], F64]:
     """A batch of which about `share` is drawn by class: image indices, and places (N, 2) of windows in 0-1, else NaN.
 
-    Classes that are there alike, then images that hold the class alike, then its pixels in the image alike.
-    A place is what `sampling.window` takes. Of the windows inside the image that hold the drawn pixel each is as likely
-    as the other, so away from the borders the pixel is everywhere in its window alike.
+    Drawn uniformly: a class that occurs, an image with it, a pixel of the class in the image, and a window inside the
+    image that holds the pixel. Away from borders the pixel is thus uniformly distributed in its window. `window` takes
+    the places.
     """
     draw = torch.rand(len(indices), DRAWS, generator=generator, dtype=torch.float64).numpy()
     taken, where = [int(index) for index in indices], np.full((len(indices), 2), np.nan)
@@ -207,7 +207,7 @@ def draw_by_class(
 
 
 def window_place(pixel: int, side: int, size: int, draw: float) -> float:
-    """A place in 0-1 whose window of `size` holds `pixel`, each such window within `side` as likely as the other.
+    """A place in 0-1 whose window of `size` holds `pixel`, uniform over all such windows within `side`.
 
     >>> [window_place(5, 10, 4, draw) * 7 for draw in (0.0, 0.99)]  # starts 2 and 5 of 0 to 6, each in its middle
     [2.5, 5.5]

@@ -1,1 +1,1 @@
-"""audit."""
+"""Audit of a model, an optimizer and a loss."""

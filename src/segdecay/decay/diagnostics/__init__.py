@@ -1,1 +1,1 @@
-"""diagnostics."""
+"""Diagnostics of the effect of decay."""

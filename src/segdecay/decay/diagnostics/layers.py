@@ -1,6 +1,6 @@
-"""What one weight looks like: norm, stable rank, exact zeros, output channels that are nothing but zeros.
+"""Diagnostics of single layers: norms, stable rank, exact zeros, dead activations, angles, rows of the head.
 
-Pure arithmetic on tensors; changes nothing and draws nothing from torch's global generator.
+Nothing is changed, and nothing is drawn from torch's global generator.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from segdecay.decay.head import bare_name
 from segdecay.errors import DecayError, gather
 
 EXACT_SIDE = 128  # shorter side up to which the largest singular value is exact
-LANCZOS_STEPS = 24  # products with W and Wᵀ beyond that
+LANCZOS_STEPS = 24  # products with W and Wᵀ for larger weights
 
 
 def as_matrix(
     weight: Tensor,  # any shape of two dimensions or more
     dim: int = 0,
 ) -> Tensor:  # (outputs, everything else)
-    """A weight as the matrix that its layer applies, a row an output channel.
+    """A weight as the matrix that its layer applies, one row per output channel.
 
     >>> as_matrix(torch.zeros(8, 3, 5, 5)).shape
     torch.Size([8, 75])
@@ -38,7 +38,7 @@ def as_matrix(
 
 
 def exact_norm(tensor: Tensor) -> float:
-    """The Euclidean norm of all elements, summed in double precision where the device has it.
+    """The Euclidean norm of all elements, summed in double precision if the device supports it.
 
     >>> exact_norm(torch.tensor([3.0, 4.0]))
     5.0
@@ -47,14 +47,14 @@ def exact_norm(tensor: Tensor) -> float:
 
 
 def stable_rank(weight: Tensor, dim: int = 0) -> float | None:
-    """How many directions carry a weight: ‖W‖_F² / σ_max², between 1 and the rank.
+    """The stable rank of a weight: ‖W‖_F² / σ_max², between 1 and the rank.
 
-    σ_max² is the largest eigenvalue of WWᵀ (or WᵀW, whichever is smaller): exact up to a shorter side of 128, and by
-    24 steps of Lanczos from a fixed start beyond, which never overestimates it.
+    σ_max² is the largest eigenvalue of WWᵀ (or WᵀW, whichever is smaller): exact up to a shorter side of 128, beyond it
+    by 24 steps of Lanczos from a fixed start, which never overestimate it.
 
     Args:
-        weight: two dimensions or more; a convolution's is read as the matrix (outputs, inputs·kh·kw).
-        dim: its dimension of output channels: 1 for transposed convolutions.
+        weight: two dimensions or more; that of a convolution is taken as the matrix (outputs, inputs·kh·kw).
+        dim: the dimension of its output channels: 1 for transposed convolutions.
 
     Returns:
         None for a weight with fewer than two dimensions, all zeros, or with values that are not finite.
@@ -75,7 +75,7 @@ def stable_rank(weight: Tensor, dim: int = 0) -> float | None:
 
 
 def zero_counts(weight: Tensor, dim: int = 0) -> tuple[int, int]:
-    """Exact zeros of a tensor, and output channels that are zero throughout; each element of a vector is one.
+    """The number of exact zeros, and of output channels with only zeros; each element of a vector is a channel.
 
     >>> zero_counts(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
     (3, 1)
@@ -101,7 +101,7 @@ def _largest_square(matrix: Tensor) -> float:
 
 
 def _lanczos(matrix: Tensor) -> float:
-    """The largest Ritz value of WWᵀ after a few steps of Lanczos, each kept orthogonal to all before it."""
+    """The largest Ritz value of WWᵀ after a few steps of Lanczos with full reorthogonalisation."""
     draw = torch.Generator().manual_seed(0)
     start = torch.randn(matrix.shape[0], generator=draw).to(matrix)
     basis = [start / torch.linalg.vector_norm(start)]
@@ -111,7 +111,7 @@ def _lanczos(matrix: Tensor) -> float:
         image = matrix @ (matrix.T @ basis[-1])
         diagonal.append(float(image @ basis[-1]))
         known = torch.stack(basis)
-        for _twice in range(2):  # once leaves an error that grows
+        for _twice in range(2):  # a single pass leaves an error that grows
             image = image - known.T @ (known @ image)
         rest = float(torch.linalg.vector_norm(image))
         if rest <= 1e-6 * diagonal[0]:
@@ -128,7 +128,7 @@ RELUS = (nn.ReLU, nn.ReLU6)
 
 @dataclass(frozen=True)
 class ActivationDiagnostics:
-    """One ReLU's output over what was watched. A module that is called several times a pass has a line for each."""
+    """The outputs of one ReLU over the watched passes; one entry per call if it is called several times per pass."""
 
     name: str  # of the module; "relu#2" for its second call in a pass
     channels: int
@@ -137,7 +137,7 @@ class ActivationDiagnostics:
 
 
 class ActivationWatch:
-    """What `watch_activations` has seen so far."""
+    """The counts of `watch_activations` so far."""
 
     def __init__(self) -> None:
         self._alive: dict[str, Tensor] = {}  # (channels,) int64: outputs above zero
@@ -146,7 +146,7 @@ class ActivationWatch:
         self._is_inside = False
 
     def diagnostics(self) -> tuple[ActivationDiagnostics, ...]:
-        """A line for every ReLU that ran, in the order of running."""
+        """One entry for every ReLU that ran, in the order of execution."""
         return tuple(
             ActivationDiagnostics(
                 name, alive.numel(), int((alive == 0).sum()), 1 - int(alive.sum()) / self._numbers[name]
@@ -155,18 +155,18 @@ class ActivationWatch:
         )
 
     def begin_pass(self, *_: Any) -> None:
-        """A forward hook of the whole model, before it."""
+        """Hook before the forward pass of the whole model."""
         self._calls, self._is_inside = {}, True
 
     def end_pass(self, *_: Any) -> None:
-        """A forward hook of the whole model, after it: what runs again in backward (checkpointing) does not count."""
+        """Hook after the forward pass of the whole model; recomputation in backward (checkpointing) is not counted."""
         self._is_inside = False
 
     @torch.no_grad()
     def see(
         self,
         name: str,
-        output: Tensor,  # (N, C), (N, L, C) or (N, C, ...) with two or more places
+        output: Tensor,  # (N, C), (N, L, C) or (N, C, ...) with two or more spatial dimensions
     ) -> None:
         """Count one output."""
         if not self._is_inside or output.numel() == 0 or output.ndim == 0:
@@ -177,17 +177,17 @@ class ActivationWatch:
         others = [dim for dim in range(output.ndim) if dim != channel]
         alive = torch.count_nonzero(output.detach(), dim=others) if others else (output.detach() != 0).long()
         if key in self._alive and self._alive[key].shape != alive.shape:
-            return  # another number of channels under the same name: not the same layer
+            return  # another number of channels: not the same layer
         self._alive[key] = self._alive[key] + alive if key in self._alive else alive
         self._numbers[key] = self._numbers.get(key, 0) + output.numel()
 
 
 @contextmanager
 def watch_activations(model: nn.Module) -> Iterator[ActivationWatch]:
-    """Count the zeros of every ReLU module's output while the block runs; hooks are gone after it.
+    """Count the zeros in the output of every ReLU module while the block runs; its hooks are removed at the end.
 
-    Channels are the second dimension of outputs with four or more, the last one of others. In a compiled model hooks
-    make torch compile anew: watch now and then, not at every step.
+    Channels are the second dimension of outputs with four or more dimensions, otherwise the last. Hooks make torch
+    recompile a compiled model, so do not watch every step.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
@@ -218,14 +218,14 @@ UNDERSTOOD = ("none", "l2", "decoupled")  # regularizers whose equilibrium is kn
 
 
 def equilibrium_angle(shrinkage: float, momentum: float = 0.0, *, nesterov: bool = False) -> float:
-    """The angle, in radians a step, that a scale-invariant weight turns by in equilibrium: √(2ρ(1−μ)/(1+μ)).
+    """The angle in radians by which a scale-invariant weight rotates per step in equilibrium: √(2ρ(1−μ)/(1+μ)).
 
     Args:
-        shrinkage: ρ, the share that decay alone takes off the weight a step in the long run: ηλ where it is decoupled,
+        shrinkage: ρ, the share of the weight that decay alone removes per step in the long run: ηλ if it is decoupled,
             ηλ·(1−dampening)/(1−μ) for L2 in SGD. Thus √(2ηλ/(1+μ)) for SGD with momentum and L2, and
             √(2ηλ(1−β₁)/(1+β₁)) for AdamW.
         momentum: μ of SGD or β₁ of Adam, below 1.
-        nesterov: SGD's; then times √(1+2μ−2μ³), our own extension.
+        nesterov: of SGD; multiplies the angle by √(1+2μ−2μ³), which is our extension.
 
     Raises:
         DecayError: a value out of range.
@@ -247,7 +247,7 @@ def equilibrium_angle(shrinkage: float, momentum: float = 0.0, *, nesterov: bool
 
 
 def turned_angle(before: Tensor, after: Tensor) -> float | None:
-    """The angle between two tensors as vectors, in radians, exact for small ones; None where one of them is zero.
+    """The angle between two tensors as vectors, in radians, accurate for small angles; None if one tensor is zero.
 
     >>> import torch
     >>> round(turned_angle(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 2.0])) / math.pi, 6)
@@ -256,7 +256,7 @@ def turned_angle(before: Tensor, after: Tensor) -> float | None:
     one, other = exact_norm(before), exact_norm(after)
     if not all(math.isfinite(length) and length > 0 for length in (one, other)):
         return None
-    # the triangle of both and their difference, after Kahan: arccos of the product loses half of the digits
+    # Kahan's formula from both norms and that of the difference: arccos of the product loses half of the digits
     apart = exact_norm(before.detach() - after.detach())
     sine = (apart - (one - other)) * (apart + (one - other))
     cosine = (one + other - apart) * (one + other + apart)
@@ -270,8 +270,8 @@ def predicted_angles(
 ) -> dict[str, float | None]:
     """The equilibrium angle of every parameter of an optimizer, at its present learning rate, by name.
 
-    0 where nothing decays; None where no formula is known: another regularizer than l2 and decoupled acts, L2 goes
-    through Adam's division, or the optimizer is neither torch's SGD nor its Adam or AdamW without amsgrad.
+    0 without decay; None if no formula is known: with a regularizer other than l2 and decoupled, with L2 under Adam,
+    or with an optimizer other than torch's SGD, Adam and AdamW without amsgrad.
     """
     given: list[dict[str, float | None]] = [handle.strengths() for handle in handles]
     found: dict[str, float | None] = {}
@@ -300,7 +300,7 @@ def _predicted(
         momentum = float(group["momentum"])
         gain = (1 - float(group["dampening"]) if momentum else 1.0) / (1 - momentum)
         return equilibrium_angle(lr * (gain * (coupled + own) + decoupled), momentum, nesterov=group["nesterov"])
-    if isinstance(optimizer, Adam) and not group["amsgrad"]:  # AdamW is below Adam
+    if isinstance(optimizer, Adam) and not group["amsgrad"]:  # AdamW is a subclass of Adam
         if group.get("decoupled_weight_decay", False):
             decoupled, own = decoupled + own, 0.0
         return None if coupled + own else equilibrium_angle(lr * decoupled, float(group["betas"][0]))
@@ -312,8 +312,8 @@ class HeadDiagnostics:
     """One weight of the head."""
 
     name: str
-    row_norms: tuple[float, ...]  # ‖w_k‖, one an output
-    spearman: float | None  # of the row norms with class frequency; None without counts, or where rows are not classes
+    row_norms: tuple[float, ...]  # ‖w_k‖, one per output
+    spearman: float | None  # of the row norms with class frequency; None without counts, or if rows are not classes
 
 
 def row_norms_of(weight: Tensor, dim: int = 0) -> tuple[float, ...]:
@@ -331,7 +331,7 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's rank correlation, −1 to 1; ties share the mean of their ranks.
 
     Returns:
-        None for fewer than two pairs, or where one of the sequences is constant or holds a NaN.
+        None for fewer than two pairs, or if one of the sequences is constant or holds a NaN.
 
     Raises:
         DecayError: their lengths differ.
@@ -341,7 +341,9 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
         (0.5, None)
     """
     if len(one) != len(other):
-        raise DecayError(f"Spearman's correlation needs pairs; saw {len(one)} and {len(other)} values.")
+        raise DecayError(
+            f"Spearman's correlation needs sequences of equal length; saw {len(one)} and {len(other)} values."
+        )
     if any(math.isnan(value) for value in (*one, *other)):
         return None
     left, right = _centred_ranks(one), _centred_ranks(other)
@@ -350,7 +352,7 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def frequency_correlation(row_norms: Sequence[float], class_counts: Sequence[float] | None) -> float | None:
-    """Spearman of row norms with (the logarithm of) class counts, over the classes that occur.
+    """Spearman's correlation of row norms with class counts, over the classes that occur.
 
     >>> frequency_correlation([3.0, 2.0, 1.0, 9.0], [100, 10, 1, 0])
     1.0

@@ -1,8 +1,8 @@
-"""The diagnostics: what decay does to the weights and features of a training, read now and then from any loop.
+"""Diagnostics of the effect of decay on weights and features, read at intervals from any training loop.
 
-Norms, stable rank, exact zeros and dead channels by layer and group, dead activations, the angle that weights turn by
-against that of equilibrium, the penalty's share of the objective, the head's rows against class frequency. Nothing is
-kept between two readings, and nothing of the training is changed: no weight, gradient, mode or random state.
+Norms, stable rank, exact zeros and dead channels by layer and group; dead activations; the rotation of weights per step
+against that in equilibrium; the penalty's share of the objective; the head's row norms against class frequency. Nothing
+is kept between readings, and no weight, gradient, mode or random state of the training is changed.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class LayerDiagnostics:
     stable_rank: float | None  # ‖W‖² / σ_max²; None for a weight that is zero or not finite
     zeros: float  # share of exact zeros
     channels: int  # output channels
-    zero_channels: int  # those that are zero throughout
-    angle: float | None = None  # radians that the watched step turned it by, where it feeds a norm layer
-    equilibrium: float | None = None  # the angle of equilibrium; 0 without decay, None where no formula is known
+    zero_channels: int  # output channels with only zeros
+    angle: float | None = None  # rotation in the watched step in radians, if it feeds a norm layer
+    equilibrium: float | None = None  # the angle in equilibrium; 0 without decay, None if no formula is known
 
     @property
     def ratio(self) -> float | None:
-        """Measured over predicted angle: 1 in equilibrium; None where one is not known or nothing decays."""
+        """Measured over predicted angle: 1 in equilibrium; None if one of them is unknown or there is no decay."""
         return self.angle / self.equilibrium if self.angle is not None and self.equilibrium else None
 
 
@@ -74,24 +74,24 @@ class GroupDiagnostics:
 
 @dataclass(frozen=True)
 class DiagnosticsReading:
-    """One reading; `to_dict` gives it to any logger."""
+    """One reading; `to_dict` returns it for a logger."""
 
     layers: tuple[LayerDiagnostics, ...]
     groups: tuple[GroupDiagnostics, ...]
-    activations: tuple[ActivationDiagnostics, ...]  # over the watched step; empty where none was watched
+    activations: tuple[ActivationDiagnostics, ...]  # of the watched step; empty if none was watched
     head: tuple[HeadDiagnostics, ...]
-    penalty: float  # λR, as the handles tell it; without a handle, of the optimizer's own weight decay
+    penalty: float  # λR of the handles; without a handle, of the optimizer's own weight decay
     penalty_share: float | None  # of L + λR; None without a loss
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: lists and mappings; None for what is not known or not finite."""
+        """Plain JSON values: lists and mappings; None for unknown or infinite values."""
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         for layer, line in zip(self.layers, plain["layers"], strict=True):
             line["ratio"] = layer.ratio
         return plain
 
     def scalars(self) -> dict[str, float]:
-        """Flat name to number, for loggers that take scalars only; what is not known is left out.
+        """Numbers by flat names, for loggers that take only scalars; unknown values are left out.
 
         Example:
             `diagnostics/layers/encoder.0.weight/norm`: 1.25
@@ -100,7 +100,7 @@ class DiagnosticsReading:
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, float]]:
-    """Every finite number in nested mappings and lists, under its path; members of a list by name or position."""
+    """Every finite number in nested mappings and lists with its path; list members by name or position."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return
     if isinstance(value, int | float):
@@ -119,12 +119,12 @@ class Diagnostics:
     """Reads the diagnostics of one model and one optimizer.
 
     Args:
-        model: any module; wrapped and compiled ones are read inside.
-        optimizer: a torch optimizer that trains it. Regularizers attached to it are known.
-        every: steps from one reading to the next, for `is_due`.
+        model: any module; the inner module of wrapped and compiled ones is read.
+        optimizer: a torch optimizer that trains it. Regularizers attached to it are found.
+        every: number of steps between readings, for `is_due`.
         partition: the groups; default: those of the attached regularizer, or `group_parameters(model)`.
-        class_counts: how often each class occurs in the training data (pixels, images: any unit), one a row of the
-            head; classes with 0 are left out of the correlation.
+        class_counts: how often each class occurs in the training data (pixels, images: any unit), one number per row of
+            the head; classes with 0 are left out of the correlation.
 
     Raises:
         DecayError: `every` below 1; the optimizer holds none of the model's parameters.
@@ -171,18 +171,18 @@ class Diagnostics:
         self._activations: tuple[ActivationDiagnostics, ...] = ()
 
     def is_due(self, step: int) -> bool:
-        """Whether a step, counted from 0, is one to read."""
+        """Whether to read the diagnostics at a step, counted from 0."""
         return step % self.every == 0
 
     @contextmanager
     def watched(self, step: int | None = None) -> Iterator[None]:
-        """Watch the forward passes and the one optimizer step inside: dead activations, and angles.
+        """Watch the forward passes and the one optimizer step in the block, for dead activations and angles.
 
         Args:
-            step: where given, nothing happens unless it is due.
+            step: if given, nothing is watched unless the step is due.
 
         Raises:
-            DecayError: the optimizer steps more than once inside.
+            DecayError: the optimizer steps more than once in the block.
         """
         self._angles, self._equilibria, self._activations = {}, {}, ()
         if step is not None and not self.is_due(step):
@@ -202,15 +202,17 @@ class Diagnostics:
         finally:
             counter.remove()
         if steps > 1:
-            raise DecayError(f"{steps} optimizer steps ran inside watched(); angles are those of one. Watch one step.")
+            raise DecayError(
+                f"{steps} optimizer steps ran inside watched(), but angles are those of one step. Watch one step."
+            )
         self._activations = watch.diagnostics()
         self._equilibria = predicted_angles(self._optimizer, handles_of(self._optimizer), self._names)
         turned = {name: turned_angle(old, parameter) for name, (parameter, old) in before.items()}
-        self._angles = {name: angle for name, angle in turned.items() if angle}  # 0: no step, or one that was skipped
+        self._angles = {name: angle for name, angle in turned.items() if angle}  # 0: no step, or a skipped one
 
     @torch.no_grad()
     def read(self, loss: float | Tensor | None = None) -> DiagnosticsReading:
-        """The diagnostics now; angles and activations are those of the step watched last.
+        """The present diagnostics; angles and activations are those of the last watched step.
 
         Args:
             loss: L_original of the same step, for the penalty's share.
@@ -231,7 +233,7 @@ class Diagnostics:
         )
 
     def _turning(self) -> Iterator[tuple[str, Parameter]]:
-        """Trainable weights that feed a norm layer: only their scale is free."""
+        """Trainable weights that feed a norm layer, which makes them scale-invariant."""
         for row, parameter in self.partition.named_parameters():
             if row.feeds and parameter.requires_grad:
                 yield row.name, parameter

@@ -1,1 +1,1 @@
-"""regularizers."""
+"""The regularizers and their registry."""

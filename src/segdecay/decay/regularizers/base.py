@@ -1,6 +1,6 @@
-"""What a regularizer is: the rule by which weights are regularized, in the moments of an optimizer step.
+"""The base class of regularizers, and what it is given: the optimizer, the parameters, and those of each step.
 
-A new regularizer is one file with one class below `Regularizer`, and one line in registry.py.
+A new regularizer is one file with one subclass of `Regularizer`, and one line in registry.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REFUSED = {
     "mix gradients with and without the penalty. Add the penalty to the loss, or use SGD, Adam or AdamW.",
 }
 SGD_NAMES = ("sgd", "sgdw")
-PART = 2**18  # numbers; 1 MiB in float32
+PART = 2**18  # elements; 1 MiB in float32
 KNOWN_OPTIMIZERS = (
     "sgd",
     "sgdw",
@@ -53,22 +53,23 @@ class Bucket:
 
     names: list[str]
     parameters: list[Parameter]
-    gradients: list[Tensor]  # multiplied by grad_scale where a GradScaler leaves the unscaling to a fused optimizer
+    gradients: list[Tensor]  # multiplied by grad_scale if a GradScaler leaves the unscaling to a fused optimizer
     strength: float  # λ of these parameters: the handle's strength times their group's multiplier; above 0
     lr: float | Tensor  # η of their optimizer group at this step
-    maximize: bool  # whether the optimizer ascends: it will flip the sign of the gradient
+    maximize: bool  # whether the optimizer maximizes: it will flip the sign of the gradient
     optimizer: torch.optim.Optimizer  # for its state; regularizers never change it
     group: Mapping[str, Any]  # the optimizer's group: betas, eps, momentum
     grad_scale: float = 1.0
 
     def state(self, parameter: Parameter) -> Mapping[str, Any]:
-        """What the optimizer keeps for a parameter; empty before its first step."""
+        """The optimizer's state of a parameter; empty before the first step."""
         found: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
         return found
 
     def parts(self) -> Iterator[Bucket]:
-        """The bucket in parts for rules with temporary tensors: small and few at a time, so that a CPU's cache holds
-        them; on other devices itself, as there the number of launches counts.
+        """Parts of the bucket for rules with temporary tensors: small enough for the cache of a CPU.
+
+        On other devices the bucket itself, as there the number of kernel launches matters.
         """
         if self.parameters[0].device.type != "cpu":
             yield self
@@ -86,14 +87,14 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Binding:
-    """What a regularizer is attached to. All mappings are by parameter name, over every parameter of the model."""
+    """The optimizer and the parameters to which a regularizer is attached. Mappings are over all names of the model."""
 
     optimizer: torch.optim.Optimizer
     traits: OptimizerTraits
     parameters: Mapping[str, Parameter]
     rows: Mapping[str, ParameterRow]
-    multipliers: Mapping[str, float]  # of the strength; 0 where nothing acts
-    learning_rates: tuple[float, ...] | None = None  # of all steps to come, where attach() was given them
+    multipliers: Mapping[str, float]  # of the strength; 0: not regularized
+    learning_rates: tuple[float, ...] | None = None  # of all steps to come, if given to attach()
 
     def decayed(self) -> list[str]:
         """Names of the trainable parameters on which the regularizer acts."""
@@ -102,7 +103,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class OptimizerTraits:
-    """What a regularizer must know of an optimizer to declare its axis."""
+    """The properties of an optimizer on which the axis of a regularizer depends."""
 
     name: str  # class name in lower case
     coupling: Coupling = field(default_factory=Coupling)
@@ -114,19 +115,19 @@ class OptimizerTraits:
 
 
 class Regularizer(ABC):
-    """One rule. Its docstring is its documentation (`describe_regularizer` prints it), with the sections of `SECTIONS`.
+    """One regularizer. Its docstring, with the sections of `SECTIONS`, is printed by `describe_regularizer`.
 
-    A subclass overrides the moments it acts in. The handle calls them without autograd, once per optimizer step, and
-    only with buckets whose strength is not `none`, whose parameters have gradients, and on steps that are not skipped.
-    Options are keyword arguments of __init__, checked there; attach() passes them on.
+    A subclass overrides the methods in which it acts. The handle calls them without autograd, once per optimizer step
+    that is not skipped, with buckets whose strength is not `none` and whose parameters have gradients. Options are
+    keyword arguments of __init__, which checks them; attach() passes them on.
     """
 
     name: ClassVar[str]
-    none: ClassVar[float] = 0.0  # the strength at which nothing acts; inf where a smaller strength is the harder one
-    bounds: ClassVar[bool] = False  # whether it only bounds weights, so that the optimizer may decay them beside it
-    whole_tensors: ClassVar[bool] = False  # whether norms or means over whole weights are needed; shards are refused
-    multiplies: ClassVar[bool] = False  # whether it only multiplies weights, so that it can act on copies of them too
-    takes_complex: ClassVar[bool] = False  # whether complex weights are decayed as the formula says
+    none: ClassVar[float] = 0.0  # the strength without decay; inf if smaller is stronger
+    bounds: ClassVar[bool] = False  # whether it only bounds weights, so that the optimizer's weight decay may stay
+    whole_tensors: ClassVar[bool] = False  # whether it needs norms or means of whole weights; shards are refused
+    multiplies: ClassVar[bool] = False  # whether it only multiplies weights, so that it can also act on copies
+    takes_complex: ClassVar[bool] = False  # whether the formula holds for complex weights
     in_model: ClassVar[bool] = False  # whether it acts in the model's forward pass; attach() refuses it
     formula: ClassVar[str]
     plain_formula: ClassVar[str]  # the same in ASCII
@@ -134,7 +135,7 @@ class Regularizer(ABC):
     SECTIONS: ClassVar[tuple[str, ...]] = ("For", "Not for", "Minimises", "Defaults", "Source")
 
     def channel(self, optimizer: OptimizerTraits) -> Channel:
-        """The moment in which it acts on this optimizer: by the methods that a subclass overrides."""
+        """When it acts under this optimizer, from the methods that the subclass overrides."""
         del optimizer
         kind = type(self)
         if kind.before_update_ is not Regularizer.before_update_:
@@ -145,10 +146,10 @@ class Regularizer(ABC):
 
     @abstractmethod
     def axis(self, optimizer: OptimizerTraits) -> StrengthAxis:
-        """The axis on this optimizer; raises DecayError with the reason where it has no meaning."""
+        """The axis under this optimizer; raises DecayError with the reason if they do not fit."""
 
     def bind(self, binding: Binding) -> None:
-        """Meet the optimizer and the parameters, once, at attach(); refuse what has no meaning there.
+        """Called once at attach(), with the optimizer and the parameters; checks them and keeps what is needed.
 
         Raises:
             DecayError: the optimizer or the parameters do not fit.
@@ -156,15 +157,15 @@ class Regularizer(ABC):
         del binding
 
     def scaled(self, strength: float, multiplier: float) -> float | None:
-        """Strength of a group from the handle's and the group's multiplier; None where nothing acts on it."""
+        """Strength of a group: the handle's times the group's multiplier; None if the group is not regularized."""
         return strength * multiplier or None
 
     def multiplier(self, strength: float, base: float) -> float:
-        """The multiplier that makes `strength` of `base`; the inverse of `scaled`."""
+        """The multiplier that turns `base` into `strength`; the inverse of `scaled`."""
         return strength / base
 
     def size(self, binding: Binding) -> float | None:
-        """The median size of what is shrunk, where the axis is relative to it; None elsewhere."""
+        """The median size of the shrunk weights if the axis is relative to it; else None."""
         del binding
         return None
 
@@ -172,7 +173,7 @@ class Regularizer(ABC):
         """Check a strength for a step with this learning rate.
 
         Raises:
-            DecayError: negative, not finite, or η·λ ≥ 1; says the largest allowed.
+            DecayError: the strength is negative or not finite, or η·λ ≥ 1; names the largest one allowed.
         """
         validate_strength(strength)
         if lr * strength >= 1:
@@ -182,11 +183,11 @@ class Regularizer(ABC):
             )
 
     def begin_step(self, buckets: Sequence[Bucket]) -> None:
-        """Before anything acts in a step: all buckets of the step, for what must be known of all of them."""
+        """Called first in a step, with all buckets, for quantities that depend on all of them."""
         del buckets
 
     def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor] | None:
-        """New gradients for the step, out of place; the old ones are put back after it. None: unchanged."""
+        """New gradients for this step, out of place; the old ones are restored after it. None: unchanged."""
         del bucket
         return None
 
@@ -199,27 +200,27 @@ class Regularizer(ABC):
         del bucket
 
     def idle_steps(self) -> int:
-        """First steps of a training in which the regularizer cannot act, whatever its strength."""
+        """The number of steps at the start of a training in which the regularizer cannot act at any strength."""
         return 0
 
     def penalty(self, names: Sequence[str], parameters: Sequence[Tensor]) -> float:
-        """R of parameters that share a strength; ½ Σ θ² unless a regularizer has another."""
+        """R of parameters that share a strength; ½ Σ θ² unless overridden."""
         del names
         return half_square_sum(parameters)
 
     def summary(self) -> str:
-        """What the regularizer found at attach(), for a person; empty where there is nothing to tell."""
+        """A readable summary of what was found at attach(); may be empty."""
         return ""
 
     def state_dict(self) -> dict[str, object]:
-        """What must survive a resume beyond strength and multipliers; JSON values and tensors."""
+        """The state for resuming, beside strength and multipliers: JSON values and tensors."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Take over what `state_dict` gave.
+        """Load a state of `state_dict`.
 
         Raises:
-            DecayError: the state is not this regularizer's.
+            DecayError: the state is of another regularizer.
         """
         if state:
             raise DecayError(
@@ -231,8 +232,8 @@ def traits_of(optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) 
     """An optimizer's traits, from the optimizer itself or from its name and momentum.
 
     Raises:
-        DecayError: the name is unknown, the optimizer is refused (LBFGS), the momentum is not in [0, 1), or parameter
-            groups differ in momentum.
+        DecayError: the name is unknown, the optimizer is not supported (LBFGS), the momentum is not in [0, 1), or
+            parameter groups differ in momentum.
 
     Example:
         >>> traits_of("SGD", momentum=0.9).coupling
@@ -255,23 +256,23 @@ def traits_of(optimizer: torch.optim.Optimizer | str, *, momentum: float = 0.0) 
         raise DecayError(f"{name.upper()} is refused: {REFUSED[name]}")
     if any(coupling != couplings[0] for coupling in couplings):
         raise DecayError(
-            "The optimizer's groups differ in momentum, so one strength would be several. Use one momentum."
+            "The optimizer's groups differ in momentum, so one strength acts differently in each. Use one momentum."
         )
     if not 0 <= couplings[0].momentum < 1:
         raise DecayError(f"momentum must be at least 0 and below 1; saw {couplings[0].momentum}.")
     return OptimizerTraits(name, couplings[0])
 
 
-# Where wrappers keep the optimizer whose step they call: trainers' wrappers, Lookahead, SAM, schedule-free.
+# Attributes in which wrappers keep their inner optimizer: wrappers of trainers, Lookahead, SAM, schedule-free.
 INNER = ("optimizer", "base_optimizer", "_base_optimizer", "_optimizer", "inner_optimizer")
 TRAINERS = ("lightning", "lightning_fabric", "pytorch_lightning", "accelerate")  # they change no step
 
 
 def optimizer_chain(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
-    """The optimizer whose update changes the weights, then those wrapped around it that take part, outermost last.
+    """The optimizer whose update changes the weights, then the wrappers that change its step, outermost last.
 
     Raises:
-        DecayError: it is no torch optimizer.
+        DecayError: it is not a torch optimizer.
 
     Example:
         >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=0.1)
@@ -297,17 +298,17 @@ def bare_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimizer whose update changes the weights, inside wrappers of trainers, Lookahead or SAM.
 
     Raises:
-        DecayError: it is no torch optimizer.
+        DecayError: it is not a torch optimizer.
     """
     return optimizer_chain(optimizer)[0]
 
 
 class BoundRegularizer(Regularizer):
-    """A regularizer whose strength is a bound, or a factor of one. A group's multiplier m divides it by m."""
+    """A regularizer whose strength is a bound or a factor of one; a group's multiplier m divides the bound by m."""
 
     none: ClassVar[float] = math.inf
     whole_tensors: ClassVar[bool] = True
-    refusal: ClassVar[str]  # what a strength that is no bound is told, with {saw}
+    refusal: ClassVar[str]  # error message for a strength that is no bound, with {saw}
 
     def scaled(self, strength: float, multiplier: float) -> float | None:
         return strength / multiplier if multiplier and math.isfinite(strength) else None
@@ -316,7 +317,7 @@ class BoundRegularizer(Regularizer):
         return base / strength
 
     def validate(self, strength: float, lr: float) -> None:
-        """Raises DecayError unless the bound is above 0; the learning rate plays no part."""
+        """Raise DecayError unless the bound is above 0, at any learning rate."""
         del lr
         if math.isnan(strength) or strength <= 0:
             raise DecayError(self.refusal.format(saw=f"{strength:g}"))

@@ -1,4 +1,4 @@
-"""Constrained parameter regularization: an upper bound on each matrix, held by a multiplier that learns."""
+"""Constrained parameter regularization: an upper bound on each matrix, enforced by a Lagrange multiplier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segdecay.decay.foreach import multiply_each_, norms
 from segdecay.decay.regularizers.base import Binding, BoundRegularizer, Bucket, OptimizerTraits
 from segdecay.errors import DecayError, gather, unknown
 
-LEAST_GROWTH = 0.01  # of the averaged norm in an interval; the authors' code, pytorch-cpr 0.3.1
+LEAST_GROWTH = 0.01  # of the averaged norm per interval; from the authors' code, pytorch-cpr 0.3.1
 FIELDS = ("multiplier", "reference", "average", "previous", "growth")
 
 
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass
 class Block:
-    """Matrices that step together: one vector a field, one entry a matrix."""
+    """Matrices that are updated together: one vector per field, one entry per matrix."""
 
     names: tuple[str, ...]
     numel: Tensor  # (n,)
@@ -45,7 +45,7 @@ class Block:
     settled: bool  # every reference is set
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """The state of each matrix by its name, cut loose."""
+        """The state of each matrix by its name, detached from the block."""
         return {
             name: {**{field: self.fields[field][index].clone() for field in FIELDS}, "steps": self.steps[index]}
             for index, name in enumerate(self.names)
@@ -53,7 +53,7 @@ class Block:
 
 
 class ConstraintState:
-    """The blocks, found by the names that step together, and states that are in no block yet."""
+    """The blocks, by the names of their matrices, and the states of matrices that are in no block yet."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -70,7 +70,7 @@ class ConstraintState:
         return rows
 
     def load(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take over what `by_name` gave.
+        """Load states of `by_name`.
 
         Raises:
             DecayError: a value is missing.
@@ -83,7 +83,7 @@ class ConstraintState:
         self._loose = {name: {f: _copied(value) for f, value in row.items()} for name, row in rows.items()}
 
     def meet(self, bucket: Bucket) -> None:
-        """See to it that these matrices have a state and are in one block, before their update."""
+        """Give new matrices a state and gather the bucket's matrices in one block, before their update."""
         names = tuple(bucket.names)
         if names in self._blocks:
             return
@@ -112,7 +112,7 @@ class ConstraintState:
         return dict.fromkeys(FIELDS, zeros) | {"reference": sizes.square() if self.rule.kappa == "factor" else unset}
 
     def advance(self, names: Sequence[str], sizes: Tensor, strength: float) -> Tensor:  # sizes (n,) -> (n,)
-        """One step of matrices that now have these norms: what each is to be multiplied by, 1 − 2λ."""
+        """One step of matrices with these norms; returns the factor 1 − 2λ for each."""
         block = self._blocks[tuple(names)]
         block.steps = [step + 1 for step in block.steps]
         square = sizes.square()
@@ -128,16 +128,16 @@ class ConstraintState:
         return factors
 
     def _end_warm_up(self, block: Block, square: Tensor) -> None:
-        """Set the reference of what has taken its warm-up steps."""
+        """Set the reference of matrices whose warm-up steps are over."""
         if self.rule.warm_steps in block.steps:
             over = _mask([step == self.rule.warm_steps for step in block.steps], square)
             block.fields["reference"] = torch.where(over, square, block.fields["reference"])
             block.settled = bool(block.fields["reference"].isfinite().all())
 
     def _watch(self, block: Block, sizes: Tensor) -> None:
-        """Average the norms; once an interval, set the reference of what has passed its inflection point.
+        """Average the norms; once per interval, set the reference of matrices past their inflection point.
 
-        What has no reference has not been shrunk, so that its norm is still the one given.
+        A matrix without reference has not been shrunk, so `sizes` still holds its norm.
         """
         interval, fields = self.rule.interval, block.fields
         weights = [1 - self.rule.ema if step >= interval else 1.0 for step in block.steps]
@@ -174,27 +174,27 @@ FACTOR_GRID = (math.inf, 2.0, 1.0, 0.5)
 class CPR(BoundRegularizer):
     """Constrained parameter regularization: each matrix keeps R = Σ θ² below its own bound κ_j.
 
-    For: Adam and AdamW without a strength to tune: with kappa="inflection_point" every matrix finds its bound in its
-        own growth. Matrices of very different size or role, which one λ does not suit.
+    For: Adam and AdamW without a strength to tune: with kappa="inflection_point" the bound of every matrix follows from
+        its growth. Matrices of very different size or role, for which one λ does not fit.
     Not for: norm gains and other weights near 1: an excess μ·(R − κ_j)/n_j above ½ in one step flips signs, and above 1
-        makes weights grow. Runs of up to 4·interval steps with "inflection_point": no bound is set in time, nothing
-        acts. SGD with "inflection_point": refused.
+        makes weights grow. Runs of up to 4·interval steps with "inflection_point": no bound is set in time, and nothing
+        is regularized. SGD with "inflection_point": refused.
     Minimises: L_original subject to Σ θ² ≤ κ_j for each matrix, approximately (augmented Lagrangian). It is no
         penalty with a fixed λ: λR is shown as 0.
-    Defaults: strength k, axis kappa_factor: κ_j = k·R_j, smaller is stronger, inf is none, 1 is the authors' rule. R_j
-        is Σ θ² of the matrix at its point of reference. kappa="inflection_point" (default; leave k at 1): the first
-        check at which its norm still grows by more than 1 % an interval, but by less than at the check before; checks
-        every `interval`=200 steps from the fourth on, on norms averaged with `ema`=0.9. kappa="warm_start": after
-        `warm_steps`=1000 steps. kappa="factor": before the first step; k is what there is to tune. `mu`=1 is how fast
-        λ_j learns. A matrix that is below its bound is left alone; a weight that gets no gradient above it shrinks by 1
-        − 2λ_j a step. The learning rate plays no part. Norm and bias are left out.
+    Defaults: strength k, axis kappa_factor: κ_j = k·R_j; smaller is stronger, inf is no bound, 1 is the authors' rule.
+        R_j is Σ θ² of the matrix at its point of reference. kappa="inflection_point" (default; leave k at 1): the first
+        check at which its norm still grows by more than 1 % per interval, but by less than at the check before; checks
+        are every `interval`=200 steps from the fourth on, on norms averaged with `ema`=0.9. kappa="warm_start": after
+        `warm_steps`=1000 steps. kappa="factor": before the first step; then k is tuned. `mu`=1 is the step size of λ_j.
+        A matrix below its bound is not changed; above it, a weight that gets no gradient is multiplied by 1 − 2λ_j each
+        step. The learning rate has no effect. Norm and bias are left out.
     Source: Franke, Hefenbrock, Koehler and Hutter, NeurIPS 2024, and their pytorch-cpr 0.3.1 with foreach=True and
         reg_function l2; differs in: no bound at all, instead of 1e6, before it is set; its documentation says ema 0.9,
         as here, its code 0.99.
     """
 
     name = "cpr"
-    refusal = "The factor k in κ = k·Σθ² must be above 0, or inf for none; saw {saw}."
+    refusal = "The factor k in κ = k·Σθ² must be above 0, or inf for no bound; saw {saw}."
     formula = "λ_j ← max(0, λ_j + (μ/n_j)·(Σθ² − κ_j)), θ ← θ − λ_j·2θ, after the update"
     plain_formula = (
         "lambda_j = max(0, lambda_j + mu / n_j * (sum(weight^2) - kappa_j)), weight -= lambda_j * 2 * weight"
@@ -209,17 +209,17 @@ class CPR(BoundRegularizer):
         ema: float = 0.9,
         warm_steps: int = 1000,
     ) -> None:
-        """Take the options.
+        """Check and keep the options.
 
         Args:
             kappa: how the bounds are found.
-            mu: how fast the multipliers learn; above 0.
+            mu: step size of the multipliers; above 0.
             interval: steps between two checks for the inflection point; 1 or more.
-            ema: share of the old in the running average of a norm, in [0, 1).
+            ema: weight of the old value in the running average of a norm, in [0, 1).
             warm_steps: steps before the bounds are set, with kappa="warm_start"; 1 or more.
 
         Raises:
-            DecayError: values out of range, all of them.
+            DecayError: values are out of range; all are listed.
         """
         faults = [] if kappa in KAPPAS else [unknown("kappa", kappa, KAPPAS)]
         if not (math.isfinite(mu) and mu > 0):
@@ -237,43 +237,42 @@ class CPR(BoundRegularizer):
         if self.rule.kappa == "inflection_point" and optimizer.name in NOT_ADAPTIVE:
             raise DecayError(
                 "Regularizer 'cpr' finds its bounds by inflection points only under adaptive optimizers, whose steps "
-                "have "
-                f"the size of the learning rate: it waits for norms that grow by more than 1 % an interval. Under "
-                f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, in silence. Use "
-                f"AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."
+                "have the size of the learning rate: it needs norms that grow by more than 1 % per interval. Under "
+                f"{optimizer.name} growth follows the scale of the loss, and a bound may never be set, without any "
+                f"sign of it. Use AdamW, or options={{'kappa': 'warm_start'}} or 'factor'."
             )
         reason = "it bounds Σ θ² of each matrix by k times its value at a point of reference."
         return bound_axis("kappa_factor", "k in κ = k·Σθ²", FACTOR_GRID, reason)
 
     def idle_steps(self) -> int:
-        """What a search for the bounds takes at least: four checks, the warm start, or nothing."""
+        """The least number of steps until bounds are set: four checks, the warm start, or 0."""
         return {"inflection_point": 4 * self.rule.interval, "warm_start": self.rule.warm_steps}.get(self.rule.kappa, 0)
 
     def bind(self, binding: Binding) -> None:
-        """Learn the names, to check a state that is loaded."""
+        """Keep the names of the parameters, to check a loaded state."""
         self._state.names = frozenset(binding.parameters)
 
     def before_update_(self, bucket: Bucket) -> None:
-        """Meet parameters at their first step; with kappa="factor" their size is the reference."""
+        """Give parameters a state at their first step; with kappa="factor" their size is the reference."""
         self._state.meet(bucket)
 
     def after_update_(self, bucket: Bucket) -> None:
-        """Let the multipliers learn, and shrink what is above its bound."""
+        """Update the multipliers, and shrink matrices above their bound."""
         multiply_each_(bucket.parameters, self._state.advance(bucket.names, norms(bucket.parameters), bucket.strength))
 
     def state_dict(self) -> dict[str, object]:
-        """Options, and by parameter name: multiplier λ_j, reference R_j, what detection remembers, and steps."""
+        """Options, and by parameter name: multiplier λ_j, reference R_j, averages of the detection, and steps."""
         return {"options": self.rule.options(), "parameters": self._state.by_name()}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Take over what `state_dict` gave.
+        """Load a state of `state_dict`.
 
         Raises:
-            DecayError: it is not of this regularizer, of other options, or of other parameters.
+            DecayError: the state is of another regularizer, other options or other parameters.
         """
         options, parameters = state.get("options"), state.get("parameters")
         if not isinstance(parameters, Mapping) or not isinstance(options, Mapping):
-            raise DecayError(f"This is no state of 'cpr': options and parameters are needed; saw {', '.join(state)}.")
+            raise DecayError(f"This is not a state of 'cpr', which has options and parameters; saw {', '.join(state)}.")
         ours = self.rule.options()
         faults = [
             f"{key} is {options.get(key)!r} in the state and {value!r} here. Attach with the same options."

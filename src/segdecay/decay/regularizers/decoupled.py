@@ -1,4 +1,4 @@
-"""Regularizers that act on the weights themselves, past the gradient; and the one that does nothing."""
+"""Regularizers that multiply weights without going through the gradient, and `none`, which does nothing."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class NoDecay(Regularizer):
 class Decoupled(Regularizer):
     """Decoupled weight decay: every step multiplies the weights by 1 − η·λ, whatever the gradient is.
 
-    For: Adam, AdamW and other adaptive optimizers; an even pull on all weights; strengths that carry over between
-        schedules, batch and data sizes through D = Σ η·λ. The default of segdecay.
-    Not for: claims about the minimiser of L + λR. A learning rate that changes changes the decay with it.
+    For: Adam, AdamW and other adaptive optimizers; the same pull on all weights; strengths that carry over between
+        schedules, batch sizes and data sizes through D = Σ η·λ. The default of segdecay.
+    Not for: claims about the minimiser of L + λR. When the learning rate changes, the decay changes with it.
     Minimises: not the stated objective; λR is shown, not minimised. Under Adam it tends to min L subject to
         max|θ| ≤ 1/λ; under SGD with momentum μ to the objective with λ·(1−μ).
     Defaults: no strength; axis total_decay D = Σ η·λ, exact: exp(−D) is left of a weight that gets no gradient as η·λ
@@ -83,21 +83,21 @@ class Decoupled(Regularizer):
         return decoupled_axis()
 
     def before_update_(self, bucket: Bucket) -> None:
-        """Shrink before the update: there it equals AdamW to the bit; after it, it does not."""
+        """Shrink before the update, which equals AdamW bit for bit."""
         multiply_(bucket.parameters, 1 - bucket.lr * bucket.strength)
 
 
 class Cautious(Regularizer):
     """Cautious weight decay (CWD): decoupled decay on those entries whose update agrees with the weight in sign.
 
-    For: Adam, AdamW, SGD and any other optimizer; the λ of 'decoupled', where decay should never work against the
-        gradient: an entry that the update drives away from zero is left alone.
-    Not for: a statement of how much decay acted: it depends on the signs, and D only bounds it.
+    For: Adam, AdamW, SGD and any other optimizer; the λ of 'decoupled', if decay should never oppose the update: an
+        entry that the update moves away from zero is not decayed.
+    Not for: stating how much decay acted: that depends on the signs, and D is only an upper bound.
     Minimises: L_original: the decay only chooses among its stationary points (the paper's claim). λR is shown.
     Defaults: no strength; axis total_decay D = Σ η·λ, an upper bound: exp(−D) is left of a weight that gets no gradient
-        (equality counts as agreement), and at least that of others by the decay. The signs are those of the update u of
-        this step, in θ ← θ − η·u, and of the weight before it. Norm and bias are left out. SGD, Adam and AdamW need one
-        passing tensor a parameter; other optimizers a copy of the weights during the step.
+        (an update of 0 counts as agreement), and the decay leaves at least that of others. The signs are those of the
+        update u of this step, in θ ← θ − η·u, and of the weight before it. Norm and bias are left out. SGD, Adam and
+        AdamW need one temporary tensor per parameter; other optimizers need a copy of the weights during the step.
     Source: Chen, Li, Liang, Su, Xie, Wang Pierse, Liang, Lao and Liu, arXiv 2510.12402, 2025. timm's `caution` is
         something else: it masks the update.
     """
@@ -117,7 +117,7 @@ class Cautious(Regularizer):
         )
 
     def bind(self, binding: Binding) -> None:
-        """Refuse what has no sign.
+        """Refuse complex parameters, which have no sign.
 
         Raises:
             DecayError: a parameter that decays is complex.
@@ -130,12 +130,12 @@ class Cautious(Regularizer):
             )
 
     def begin_step(self, buckets: Sequence[Bucket]) -> None:
-        """Forget copies of a step that broke off."""
+        """Discard copies from a step that was not completed."""
         del buckets
         self._before.clear()
 
     def before_update_(self, bucket: Bucket) -> None:
-        """Decay by the sign of the update to come; keep a copy where it cannot be foretold."""
+        """Decay by the signs of the coming update; keep a copy of the weights if it cannot be computed in advance."""
         for part in bucket.parts():
             updates = foretold_updates(part)
             if updates is None:
@@ -145,7 +145,7 @@ class Cautious(Regularizer):
             subtract_masked_(part.parameters, part.parameters, updates, part.lr * part.strength)
 
     def after_update_(self, bucket: Bucket) -> None:
-        """Decay by the update that took place, with the weights before it."""
+        """Decay by the signs of the completed update and of the weights before it."""
         before = self._before.pop(bucket.names[0], None)
         if before is not None:
             updates = [old - new for old, new in zip(before, bucket.parameters, strict=True)]
@@ -154,10 +154,10 @@ class Cautious(Regularizer):
 
 
 def foretold_updates(bucket: Bucket) -> list[Tensor] | None:
-    """New tensors with the signs of u in θ ← θ − η·u, from gradients and state; None where they cannot be told.
+    """New tensors with the signs of u in θ ← θ − η·u, from gradients and state; None if they cannot be computed.
 
-    Told for torch's SGD, Adam and AdamW themselves: a subclass may do something else. Computed by the same operations
-    as theirs, so that rounding gives the same signs.
+    Computed for torch's SGD, Adam and AdamW, not for subclasses, whose update may differ. The operations are those of
+    the optimizer, so that rounding gives the same signs.
     """
     kind = type(bucket.optimizer)
     if kind not in (SGD, Adam, AdamW) or any(gradient.layout != torch.strided for gradient in bucket.gradients):
@@ -179,7 +179,7 @@ def foretold_updates(bucket: Bucket) -> list[Tensor] | None:
 
 
 def _buffers(bucket: Bucket) -> list[Tensor | None]:
-    """The first moment of each parameter; None where there is none (yet)."""
+    """The first moment of each parameter; None if it has none yet."""
     states = bucket.optimizer.state
     if bucket.group.get("momentum") == 0:
         return [None] * len(bucket.parameters)
@@ -194,25 +194,25 @@ def _sgd_updates(buffers: Sequence[Tensor], gradients: Sequence[Tensor], group: 
 
 
 def _adam_updates(buffers: Sequence[Tensor], gradients: Sequence[Tensor], group: Mapping[str, Any]) -> list[Tensor]:
-    """The new first moments: what Adam divides them by is positive."""
+    """The new first moments; Adam's denominator is positive and does not change the signs."""
     return averaged(buffers, gradients, 1 - group["betas"][0])
 
 
-ROUNDING = 1e-6  # by which a schedule's own arithmetic may exceed its peak
+ROUNDING = 1e-6  # relative excess over the peak that rounding in a schedule may cause
 
 
 class Corrected(Regularizer):
-    """Corrected weight decay (AdamC): decay follows η², not η, where only the effective learning rate is at stake.
+    """Corrected weight decay (AdamC): the decay of weights that feed a norm layer is proportional to η², not η.
 
-    For: schedules that end near 0, with weights that feed a norm layer: there decay sets the ratio of gradient to
-        weight, and plain decoupled decay lets it run away as η falls. Adam, AdamW and SGD.
-    Not for: networks without norm layers, where it is 'decoupled' to the bit; a peak learning rate that is not known.
-    Minimises: not the stated objective; λR is shown, not minimised. Fed weights are held at a size that does not
-        depend on the schedule.
+    For: schedules that end near 0, with weights that feed a norm layer: decay sets their ratio of gradient to weight,
+        which under plain decoupled decay grows as η falls. Adam, AdamW and SGD.
+    Not for: networks without norm layers, where it equals 'decoupled' bit for bit; an unknown peak learning rate.
+    Minimises: not the stated objective; λR is shown, not minimised. Weights that feed a norm layer are held at a size
+        that does not depend on the schedule.
     Defaults: no strength; axis total_decay D = Σ η²/η_max·λ, exact for the weights that feed a norm layer (`feeds` of
-        the partition's table): exp(−D) is left of an idle one. Other weights decay as 'decoupled' does, by the larger
-        Σ η·λ. η_max is the option peak_lr, else the largest of the learning_rates given to attach(); one of the two
-        is needed. One η_max holds for all of the optimizer's groups. Norm and bias are left out.
+        the partition's table): exp(−D) is left of one that gets no gradient. Other weights decay as under 'decoupled',
+        by the larger Σ η·λ. η_max is the option peak_lr, else the largest of the learning_rates given to attach(); one
+        of the two is needed. One η_max holds for all of the optimizer's groups. Norm and bias are left out.
     Source: Defazio, arXiv 2506.02285, 2025 (AdamC); differs in: weights that feed a norm layer are found by order of
         registration, and η_max is that of the schedule, not the rate the optimizer was built with.
     """
@@ -224,7 +224,7 @@ class Corrected(Regularizer):
     plain_formula = "weight = (1 - lr * (lr / lr_max) * lambda) * weight - lr * update before a norm layer"
 
     def __init__(self, *, peak_lr: float | None = None) -> None:
-        """Take η_max.
+        """Check and keep η_max.
 
         Raises:
             DecayError: it is not a finite number above 0.
@@ -243,7 +243,7 @@ class Corrected(Regularizer):
         )
 
     def bind(self, binding: Binding) -> None:
-        """Take η_max from the schedule unless it was given, and note which weights feed a norm layer.
+        """Take η_max from the schedule unless it was given, and keep the names of weights that feed a norm layer.
 
         Raises:
             DecayError: neither learning rates nor peak_lr were given.
@@ -253,8 +253,7 @@ class Corrected(Regularizer):
             rates = binding.learning_rates
             if not rates or not max(rates) > 0:
                 raise DecayError(
-                    "Regularizer 'corrected' compares each learning rate with the largest of the schedule; saw none. "
-                    "Pass "
+                    "Regularizer 'corrected' needs the largest learning rate of the schedule; none was given. Pass "
                     "Strength.from_lambda(λ, learning_rates=[...]), one rate a step, to attach(), or "
                     "options={'peak_lr': ...}."
                 )
@@ -264,12 +263,12 @@ class Corrected(Regularizer):
         super().validate(strength, lr)
         if self._peak is not None and lr > self._peak * (1 + ROUNDING):
             raise DecayError(
-                f"Learning rate {lr:g} is above η_max = {self._peak:g}, so that the correction would add decay instead "
-                f"of taking it away. Give the schedule's largest rate as peak_lr, or all learning_rates."
+                f"Learning rate {lr:g} is above η_max = {self._peak:g}, so the correction would increase the decay "
+                f"instead of reducing it. Give the schedule's largest rate as peak_lr, or all learning_rates."
             )
 
     def before_update_(self, bucket: Bucket) -> None:
-        """Shrink before the update, as 'decoupled' does; by η²/η_max·λ what feeds a norm layer."""
+        """Shrink before the update as 'decoupled' does, weights that feed a norm layer by η²/η_max·λ."""
         members = list(zip(bucket.names, bucket.parameters, strict=True))
         fed = [parameter for name, parameter in members if name in self._fed]
         others = [parameter for name, parameter in members if name not in self._fed]
@@ -280,23 +279,23 @@ class Corrected(Regularizer):
 
 
 WITH_SECOND_MOMENT = ("adam", "adamw", "nadam", "radam")  # of torch: those that keep exp_avg_sq
-LARGEST_SHARE = 1 - 2**-20  # of the weights that one step may remove; float32 resolves it
+LARGEST_SHARE = 1 - 2**-20  # of a weight that one step may remove; below 1 in float32
 Held = tuple[list[Tensor], list[Mapping[str, Any]]]  # gradients, states
 
 
 class Scheduled(Regularizer):
     """Scheduled weight decay (SWD, AdamS): decoupled decay, stronger where the gradients of the whole model are small.
 
-    For: Adam and AdamW, where late in training large gradient norms are to be avoided: the decay grows as the
-        gradients shrink, so that weights do not settle where gradients are large.
-    Not for: comparing strengths between data sets, losses or schedules: the pull depends on the scale of the loss.
+    For: Adam and AdamW, to avoid large gradient norms late in training: the decay grows as the gradients shrink, so
+        that weights do not settle where gradients are large.
+    Not for: comparing strengths between data sets, losses or schedules: the decay depends on the scale of the loss.
         Optimizers without a second moment (exp_avg_sq), such as SGD.
     Minimises: not the stated objective; λR is shown, not minimised.
-    Defaults: no strength (the authors' λ for Adam: 5e-4); axis lambda: D predicts nothing, as the gradients set the
-        pull. v̄ is the mean, over all entries of all parameters with gradients, of the bias-corrected second moment
-        with this step's gradient in it. η·λ/√v̄ is kept below 1: a step never flips a sign; where all gradients
-        vanish it removes the weights. A weight that gets no gradient is multiplied by 1 − η·λ/√v̄ each step. Norm and
-        bias are left out, but their gradients count in v̄.
+    Defaults: no strength (the authors' λ for Adam: 5e-4); axis lambda: D predicts nothing, as the decay depends on
+        the gradients. v̄ is the mean, over all entries of all parameters with gradients, of the bias-corrected second
+        moment including this step's gradient. η·λ/√v̄ is kept below 1, so that a step never flips a sign; if all
+        gradients are 0, a step removes the weights. A weight that gets no gradient is multiplied by 1 − η·λ/√v̄ each
+        step. Norm and bias are left out, but their gradients count in v̄.
     Source: Xie, Xu, Zhang, Sato and Sugiyama, NeurIPS 2023; AdamS of pytorch_optimizer, which adds ε to √v̄ as here;
         differs in: the bound below 1.
     """
@@ -316,8 +315,8 @@ class Scheduled(Regularizer):
                 f"{optimizer.name} does not keep. Use {', '.join(WITH_SECOND_MOMENT)}, or the regularizer 'decoupled'."
             )
         return lambda_axis(
-            "the decay is divided by the root mean square of the gradients, which no schedule gives, so Σ η·λ predicts "
-            "nothing.",
+            "the decay is divided by the root mean square of the gradients, which is not known in advance, so Σ η·λ "
+            "predicts nothing.",
             "λ in θ·(1 − η·λ/√v̄)",
         )
 
@@ -325,7 +324,7 @@ class Scheduled(Regularizer):
         """Refuse optimizers whose groups have no betas.
 
         Raises:
-            DecayError: as said.
+            DecayError: the optimizer's groups have no betas.
         """
         if any("betas" not in group for group in binding.optimizer.param_groups):
             raise DecayError(
@@ -334,12 +333,12 @@ class Scheduled(Regularizer):
             )
 
     def validate(self, strength: float, lr: float) -> None:
-        """Check a strength; no η·λ is too large, as the share of a step is bounded."""
+        """Check a strength; any η·λ is allowed, as the share that a step removes is bounded."""
         del lr
         validate_strength(strength)
 
     def begin_step(self, buckets: Sequence[Bucket]) -> None:
-        """Find √v̄ over all parameters with gradients, decayed or not.
+        """Compute √v̄ over all parameters with gradients, decayed or not.
 
         Raises:
             DecayError: the optimizer keeps no exp_avg_sq, or a gradient is sparse.
@@ -354,9 +353,9 @@ class Scheduled(Regularizer):
 
 
 def root_mean_second_moment(optimizer: torch.optim.Optimizer, grad_scale: float = 1.0) -> Tensor:  # scalar
-    """√v̄ + ε before a step: v̄ is the mean of v̂ over all entries, with the gradients that wait for the step.
+    """√v̄ + ε before a step: v̄ is the mean of v̂ over all entries, including the gradients of the coming step.
 
-    Σ v is β2·Σ v_old + (1−β2)·Σ g², so that no new tensors are made; except under amsgrad, one a parameter.
+    Σ v is β2·Σ v_old + (1−β2)·Σ g², which needs no new tensors; amsgrad needs one per parameter.
 
     Raises:
         DecayError: the optimizer keeps no exp_avg_sq, or a gradient is sparse.
@@ -371,7 +370,7 @@ def root_mean_second_moment(optimizer: torch.optim.Optimizer, grad_scale: float 
     for (beta2, amsgrad, *_), (gradients, states) in _by_kind(optimizer).items():
         found = _sums(gradients, states, beta2, grad_scale, amsgrad=amsgrad)
         steps = torch.stack([state["step"] for state in states]).to(found) + 1 if states[0] else torch.ones_like(found)
-        # 1 − β2^t, whose digits float32 would cancel
+        # 1 − β2^t without cancellation in float32
         correction = -torch.expm1(steps * (math.log(beta2) if beta2 else -math.inf))
         totals.append((found / correction).sum())
         count += sum(gradient.numel() for gradient in gradients)
@@ -412,7 +411,7 @@ def _refuse(optimizer: torch.optim.Optimizer, gradient: Tensor, state: Mapping[s
 def _sums(
     gradients: Sequence[Tensor], states: Sequence[Mapping[str, Any]], beta2: float, grad_scale: float, *, amsgrad: bool
 ) -> Tensor:  # (n,)
-    """Σ v of each parameter after the step to come, without bias correction."""
+    """Σ v of each parameter after the coming step, without bias correction."""
     if amsgrad and states[0]:
         return torch.stack([_largest(g, s, beta2, grad_scale) for g, s in zip(gradients, states, strict=True)])
     new = norms(gradients).square_().mul_((1 - beta2) / grad_scale**2)

@@ -1,4 +1,4 @@
-"""Dropout as a comparator: an axis and a ridge to compare with; it acts in the model, never through an optimizer."""
+"""Dropout, to compare with weight decay: its axis and its equivalent ridge penalty. It acts in the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segdecay.decay.axes import StrengthAxis
 from segdecay.decay.regularizers.base import Binding, OptimizerTraits, Regularizer
 from segdecay.errors import DecayError
 
-DROPOUT_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)  # Srivastava et al. use .2 on inputs and .5 on hidden units; the rest between
+DROPOUT_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)  # Srivastava et al. use .2 on inputs, .5 on hidden units
 
 
 class Dropout(Regularizer):
@@ -19,8 +19,8 @@ class Dropout(Regularizer):
 
     For: a comparison with decay on the same folds; large networks without much normalisation.
     Not for: attach(): it acts in the model's forward pass, so build the model with nn.Dropout2d(p), or the built-in
-        U-Net with model.dropout = p. `segdecay tune --decay dropout` does that for every strength. Blocks with batch
-        norm after the dropout, whose running variances differ between training and prediction.
+        U-Net with model.dropout = p. `segdecay tune --decay dropout` does that for every strength. Nor for blocks with
+        batch norm after the dropout, whose variances differ between training and prediction.
     Minimises: the mean of L over all masks. For a linear model and squared error that is ridge with
         λ_j = 2p/(1−p)·mean(x_j²) for input j, exactly (`ridge_of_dropout`); elsewhere no λR.
     Defaults: axis dropout, p from 0 to below 1; grid 0, .1, .2, .3, .5. Group multipliers and rules do not apply.
@@ -42,10 +42,9 @@ class Dropout(Regularizer):
     def bind(self, binding: Binding) -> None:
         del binding
         raise DecayError(
-            "Dropout acts in the model's forward pass, where an optimizer has no part. Build the model with it "
+            "Dropout acts in the model's forward pass, not in the optimizer. Build the model with it "
             "(nn.Dropout2d(p) after its blocks; model.dropout=p for the built-in U-Net) and attach another regularizer "
-            "or "
-            "none. `segdecay tune --decay dropout` searches p for the built-in U-Net."
+            "or none at all. `segdecay tune --decay dropout` searches p for the built-in U-Net."
         )
 
     def validate(self, strength: float, lr: float) -> None:
@@ -62,12 +61,12 @@ def ridge_of_dropout(
     p: float,
     inputs: Tensor,  # (N, features) of a linear layer
 ) -> Tensor:  # (features,)
-    """λ_j of the ridge ½ Σ λ_j w_j² that inverted dropout of the inputs is, for the mean squared error.
+    """λ_j of the ridge penalty ½ Σ λ_j w_j² to which dropout of the inputs is equivalent under mean squared error.
 
     λ_j = 2p/(1−p) · mean(x_j²)
 
     Raises:
-        DecayError: p is not from 0 to below 1.
+        DecayError: p is not in [0, 1).
 
     Example:
         >>> import torch

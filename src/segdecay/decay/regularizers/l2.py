@@ -1,4 +1,4 @@
-"""Regularizers that add to the gradient what their penalty's gradient is."""
+"""L2, which adds the gradient of its penalty to the gradient, and helpers for such regularizers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from segdecay.errors import DecayError
 
 
 class L2(Regularizer):
-    """Coupled L2: the gradient of λ·½Σθ² joins the gradient before the optimizer's update.
+    """Coupled L2: the gradient of λ·½Σθ² is added to the gradient before the optimizer's update.
 
-    For: minimising L(θ) = L_original(θ) + λ·½Σθ² as it stands; SGD with or without momentum; comparing with ridge or
+    For: minimising L(θ) = L_original(θ) + λ·½Σθ² exactly; SGD with or without momentum; comparing with ridge or
         logistic regression, whose solutions it reaches exactly.
-    Not for: Adam and its kin where decay should be even. They divide the penalty by the size of the gradients: weights
-        with small gradients shrink at once, those with large ones hardly. Use 'decoupled' there. A convolution before a
-        norm layer is scale-invariant: its decay sets the effective learning rate, not the capacity.
+    Not for: Adam and similar optimizers, if all weights should decay alike. They divide the penalty by the size of the
+        gradients: weights with small gradients shrink at once, those with large ones hardly. Use 'decoupled' there. A
+        convolution before a norm layer is scale-invariant: its decay sets the effective learning rate, not the
+        capacity.
     Minimises: the stated objective, under every optimizer that converges; R = ½ Σ θ² over the parameters that decay.
     Defaults: no strength; axis total_decay D = Σ η·λ/(1−μ) under SGD, to first order, while η·λ is far below (1−√μ)²;
         axis lambda through adaptive optimizers, where D predicts nothing. Norm and bias are left out.
@@ -41,7 +42,7 @@ class L2(Regularizer):
         )
 
     def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor]:
-        """The gradients g + λ·θ, scaled as the gradients are; minus where the optimizer will flip the sign.
+        """The gradients g + λ·θ, scaled as the gradients are; g − λ·θ if the optimizer maximizes.
 
         Raises:
             DecayError: a gradient is sparse.
@@ -50,10 +51,10 @@ class L2(Regularizer):
 
 
 def shifted_by(bucket: Bucket, directions: Sequence[Tensor], what: str) -> list[Tensor]:
-    """The gradients g + λ·direction, scaled as the gradients are; minus where the optimizer will flip the sign.
+    """The gradients g + λ·direction, scaled as the gradients are; g − λ·direction if the optimizer maximizes.
 
     Raises:
-        DecayError: a gradient is sparse, so that it cannot carry `what` is added.
+        DecayError: a gradient is sparse; `what` names the penalty's gradient in the message.
     """
     refuse_sparse(bucket, what)
     sign = -1.0 if bucket.maximize else 1.0
@@ -61,7 +62,7 @@ def shifted_by(bucket: Bucket, directions: Sequence[Tensor], what: str) -> list[
 
 
 def refuse_sparse(bucket: Bucket, what: str = "λ·w") -> None:
-    """Raises DecayError where a gradient is sparse, to which a penalty's dense gradient cannot be added."""
+    """Raise DecayError if a gradient is sparse, since a penalty's dense gradient cannot be added to it."""
     sparse = [n for n, g in zip(bucket.names, bucket.gradients, strict=True) if g.layout != torch.strided]
     if sparse:
         raise DecayError(

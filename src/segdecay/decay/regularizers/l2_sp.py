@@ -1,4 +1,4 @@
-"""L2-SP: weights that were pretrained are pulled to where they started, new ones to zero."""
+"""L2-SP: pretrained weights are pulled to their starting values, new weights to zero."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ SHOWN = 8  # names of a kind in an error
 
 @dataclass
 class Anchors:
-    """References by parameter name, and the reasons of those parameters that have none."""
+    """Reference values by parameter name, and the reasons why other parameters have no reference."""
 
     reference: dict[str, Tensor]  # at least float32, never changed in place
     new: dict[str, str]  # name to reason
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of every parameter of the model
 
     def beside(self, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-        """The references of these parameters, moved once to where they are."""
+        """The references of these parameters, moved to their devices at the first call."""
         for name, parameter in parameters.items():
             if self.reference[name].device != parameter.device:
                 self.reference[name] = self.reference[name].to(parameter.device)
         return [self.reference[name] for name in parameters]
 
     def table(self, ratio: float) -> str:
-        """One line a weight."""
+        """One line per weight."""
         head = (
             f"{len(self.reference)} weights are pulled to their reference, {len(self.new)} are new and decay to 0 with "
             f"λ times {ratio:g}."
@@ -51,7 +51,7 @@ class Anchors:
         """These anchors with the references and new names of a state.
 
         Raises:
-            DecayError: the state is of something else, or names and shapes do not fit; all faults are listed.
+            DecayError: the state is of another regularizer, or names or shapes do not fit; all faults are listed.
         """
         reference, new = state.get("reference"), state.get("new")
         if not isinstance(reference, Mapping) or not isinstance(new, Mapping):
@@ -70,10 +70,10 @@ class Anchors:
 
 
 def reference_faults(reference: object) -> list[str]:
-    """Faults of what was given as reference."""
+    """Faults of the option `reference`."""
     if isinstance(reference, Mapping):
         wrong = [name for name, value in reference.items() if not isinstance(value, Tensor)]
-        return [f"reference holds no tensor under {', '.join(map(str, wrong[:SHOWN]))}."] if wrong else []
+        return [f"reference holds values that are no tensors: {', '.join(map(str, wrong[:SHOWN]))}."] if wrong else []
     if reference == "initial":
         return []
     wanted = "'initial' or a mapping of parameter names to tensors, such as dict(pretrained.named_parameters())"
@@ -86,8 +86,8 @@ def build_anchors(
     """The anchors of the parameters that decay.
 
     Raises:
-        DecayError: reference names that are not in the model, weights neither referenced nor named new, or globs that
-            match nothing; all are listed, with both sides' names.
+        DecayError: the reference has names that are not in the model, weights have no reference and are not named new,
+            or globs match nothing; all are listed, with the names of both sides.
     """
     decayed = binding.decayed()
     shapes = {name: tuple(parameter.shape) for name, parameter in binding.parameters.items()}
@@ -107,8 +107,8 @@ def build_anchors(
     new |= dict.fromkeys(without, "no reference")
     if not faults and decayed and not any(name not in new for name in decayed):
         faults.append(
-            f"All {len(decayed)} weights that decay count as new, so nothing is pulled: {_names(decayed)}. Name what "
-            f"is new with new=[...] (new=[] for nothing), or use 'l2' or 'decoupled'."
+            f"All {len(decayed)} weights that decay count as new, so none is pulled to its start: {_names(decayed)}. "
+            f"Name the new ones with new=[...] (new=[] if there are none), or use 'l2' or 'decoupled'."
         )
     gather(DecayError, faults)
     kept = {name: _copy(given[name], binding.parameters[name]) for name in decayed if name not in new}
@@ -122,7 +122,7 @@ def _without_buffers(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _new_by_name(
     binding: Binding, decayed: Sequence[str], wanted: Sequence[str] | None
 ) -> tuple[dict[str, str], list[str]]:
-    """Names that groups or globs make new, with the reason; and the faults of those that match nothing."""
+    """The names that groups or globs declare new, with the reason, and faults of words that match nothing."""
     groups = {binding.rows[name].group for name in decayed}
     new: dict[str, str] = {}
     faults = []
@@ -133,7 +133,7 @@ def _new_by_name(
             matched, why = fnmatch.filter(decayed, word), f"named by '{word}'"
         if not matched:
             near = did_you_mean(word, [*groups, *decayed])
-            faults.append(f"new: '{word}' is no group and matches no weight that decays.{near}")
+            faults.append(f"new: '{word}' is not a group and matches no weight that decays.{near}")
         new |= {name: new.get(name, why) for name in matched}
     return new, faults
 
@@ -150,7 +150,7 @@ def _difference(strangers: Sequence[str], without: Sequence[str], names: Sequenc
 
 
 def _prefix(strangers: Sequence[str], names: Sequence[str]) -> str:
-    """What to do where one prefix makes most of the names match; else empty."""
+    """What to do if one prefix makes most of the names match; else empty."""
     found: dict[str, int] = {}
     for stranger in strangers:
         for name in names:
@@ -166,7 +166,7 @@ def _prefix(strangers: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _copy(reference: Tensor, parameter: Tensor) -> Tensor:
-    """A copy of its own in at least float32, laid out where and as the parameter is."""
+    """A copy in at least float32, with the device and memory layout of the parameter."""
     kind = torch.promote_types(parameter.dtype, torch.float32)
     return torch.empty_like(parameter, dtype=kind, requires_grad=False).copy_(reference.detach())
 
@@ -185,19 +185,20 @@ MODES = ("auto", "coupled", "decoupled")
 class L2SP(Regularizer):
     """L2 to the starting point: pretrained weights are pulled to their start θ₀, new ones (θ₀ = 0) to zero.
 
-    For: fine-tuning pretrained encoders on small data, where plain decay pulls away what was learned.
-    Not for: networks from random weights, where the start is no knowledge; a scale-invariant layer, where only the
-        direction of θ₀ counts; continuing from a checkpoint of the same task without `reference`: the start must be
+    For: fine-tuning pretrained encoders on small data, where plain decay removes what was learned.
+    Not for: networks from random weights, whose start is worth nothing; scale-invariant layers, where only the
+        direction of θ₀ matters; continuing from a checkpoint of the same task without `reference`: the start must be
         the pretrained weights, not the checkpoint's.
     Minimises: coupled: L + λ·½Σ(θ − θ₀)² over pretrained + λ·ratio·½Σθ² over new weights, under every optimizer that
         converges. Decoupled: not the stated objective; λR is shown, not minimised.
-    Defaults: reference "initial": the weights at attach(), where the group head counts as new; else a mapping of
-        parameter names to tensors, in which what is missing or has another shape is new. `new`: groups or globs over
-        names instead. new_ratio 1: new weights decay with λ times it. mode "auto": coupled under SGD, as the authors
-        do, decoupled elsewhere, as in AdamW. No strength; axis total_decay D, the pull to θ₀: exp(−D) is left of the
+    Defaults: reference "initial": the weights at attach(), with the group head as new; or a mapping of parameter names
+        to tensors, in which weights that are missing or have another shape are new. `new` names them instead, by groups
+        or globs. new_ratio 1: new weights decay by λ·new_ratio. mode "auto": coupled under SGD, as the authors do,
+        decoupled elsewhere, as in AdamW. No strength; axis total_decay D, the pull to θ₀: exp(−D) is left of the
         distance of a weight without gradient; exact when decoupled, to first order when coupled under SGD; axis lambda
-        when coupled through adaptive optimizers. Norm and bias are left out. The reference is kept in at least
-        float32 beside the weights, so averages of weights never touch it, and in the state: resuming needs no copy.
+        when coupled through adaptive optimizers. Norm and bias are left out. The reference is kept in at least float32,
+        apart from the weights, so that averaging weights does not change it, and in the state, so that resuming needs
+        no other copy.
     Source: Li, Grandvalet and Davoine, ICML 2018, who take α = β = 1e-4 with SGD, momentum .9 and learning rate .01;
         differs in: norm and bias are left out, and the decoupled form is ours.
     """
@@ -264,7 +265,7 @@ class L2SP(Regularizer):
             pull_(list(pulled.values()), self._anchors.beside(pulled), part.lr * part.strength)
 
     def shifted_gradients(self, bucket: Bucket) -> Sequence[Tensor] | None:
-        """The gradients g + λ·(θ − θ₀), scaled as the gradients are; minus where the optimizer will flip the sign.
+        """The gradients g + λ·(θ − θ₀), scaled as the gradients are; g − λ·(θ − θ₀) if the optimizer maximizes.
 
         Raises:
             DecayError: a gradient is sparse.
@@ -293,7 +294,7 @@ class L2SP(Regularizer):
         return half_square_sum(moved) + self._ratio * half_square_sum(list(new.values()))
 
     def summary(self) -> str:
-        """Which weights are pulled to their reference and which count as new, with the reason."""
+        """The weights that are pulled to their reference, and those that count as new, with the reason."""
         return self._anchors.table(self._ratio)
 
     def state_dict(self) -> dict[str, object]:

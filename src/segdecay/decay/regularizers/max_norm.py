@@ -1,4 +1,4 @@
-"""MaxNorm: the norm of every output row stays below a bound."""
+"""MaxNorm: the norm of every output row is kept below a bound."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from segdecay.decay.regularizers.base import Binding, BoundRegularizer, Bucket, 
 from segdecay.decay.scale_invariance import channel_norms
 from segdecay.errors import DecayError, gather
 
-# Srivastava et al. give 3 to 4 as typical. Each next one is half: a row of He's initialisation has norm √2, so that 2
-# binds only what has grown and 1 binds from the first step on.
+# Srivastava et al. give 3 to 4 as typical; each further value is half. A row of He's initialisation has norm √2, so 2
+# bounds only rows that have grown, and 1 bounds all from the first step on.
 MAX_NORM_GRID = (math.inf, 4.0, 2.0, 1.0)
 
 
 class MaxNorm(BoundRegularizer):
-    """Bound on norms: after every step each output row or filter w_k is scaled back to norm c where it is longer.
+    """Bound on norms: after every step each output row or filter w_k with a norm above c is scaled to norm c.
 
     For: keeping single filters or classes from growing, whatever the gradient; heads whose row norms grow with class
-        frequency (long tails), beside 'decoupled', the one regularizer it combines with.
-    Not for: shrinking what is short: rows inside the bound are left alone. Convolutions before a norm layer, whose
-        scale changes only the effective learning rate.
+        frequency (long tails), beside 'decoupled', the only regularizer it combines with.
+    Not for: shrinking rows inside the bound, which are not changed. Convolutions before a norm layer, whose scale
+        changes only the effective learning rate.
     Minimises: L_original subject to ‖w_k‖ ≤ c for every row, by projection. There is no λR; its penalty is 0.
-    Defaults: no bound; axis max_norm, c itself, where less is stronger and inf is none; grid inf, 4, 2, 1: 4 is the
+    Defaults: no bound; axis max_norm, c itself, where less is stronger and inf is no bound; grid inf, 4, 2, 1: 4 is the
         upper end of what the source calls typical, and a row of He's initialisation has norm √2. A group's multiplier m
-        means c/m. Norms are over all but the dimension of the output channels. Norm, bias and every 1-d parameter are
-        left out. The optimizer's own weight decay may go on beside it.
+        means c/m. Norms are over all dimensions except that of the output channels. Norm, bias and every 1-d parameter
+        are left out. The optimizer's own weight decay may act as well.
     Source: Srivastava et al., JMLR 2014, section 5.1; torch.renorm; Alshammari et al., CVPR 2022, for long tails, whose
         c `max_norm_of` computes.
     """
@@ -68,7 +68,7 @@ def _along(factors: Tensor, dim: int, ndim: int) -> Tensor:
 
 
 def bound_rows_(weight: Tensor, bound: float, dim: int = 0) -> None:
-    """Scale the rows along `dim` that are longer than `bound` back to it, in place; the others keep every bit.
+    """Scale rows along `dim` with a norm above `bound` to this norm, in place; the others keep every bit.
 
     >>> w = torch.tensor([[3.0, 4.0], [0.3, 0.4]]); bound_rows_(w, 1.0); w
     tensor([[0.6000, 0.8000],
@@ -95,11 +95,11 @@ def max_norm_of(weight: Tensor, share: float = 0.1, *, dim: int = 0) -> float:
 
     Args:
         weight: of at least two dimensions, usually of the head after a first stage.
-        share: 0 bounds every row by the shortest, 1 none.
+        share: 0: the bound is the smallest norm; 1: the largest, so that no row is changed.
         dim: of the output channels.
 
     Raises:
-        DecayError: fewer than two dimensions, share outside [0, 1], or norms that give no bound.
+        DecayError: the weight has fewer than two dimensions, share is outside [0, 1], or the norms give no bound.
 
     Example:
         >>> max_norm_of(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), share=0.5)

@@ -1,4 +1,4 @@
-"""Regularizers that set single weights to exactly zero: l1 and elastic net, as proximal steps after the update."""
+"""Regularizers that set weights or channels to exactly zero by a proximal step after the update."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NO_STEP = {
     "rprop": "moves by the sign of the gradient",
     "muon": "makes its update orthogonal, which mixes the coordinates",
     "adafactor": "keeps rows and columns of v only, and clips and rescales its update",
-    "adadelta": "changes the step's numerator after using it, so that its state no longer tells it",
-    "asgd": "takes its step size from the state of the step before",
+    "adadelta": "changes the numerator of its step after using it, so that its state no longer holds it",
+    "asgd": "takes its step size from the state of the previous step",
 }
 
 
@@ -42,7 +42,7 @@ def sgd_step_size(lr: float | Tensor, group: Mapping[str, Any]) -> float | Tenso
 
 
 def coordinate_steps(bucket: Bucket) -> list[Tensor]:
-    """The step t of every coordinate, one tensor a parameter, in at least float32; after the optimizer's update.
+    """The step t of every coordinate after the update, one tensor per parameter, in at least float32.
 
     Raises:
         DecayError: the optimizer has no such step, see `validate_step_size`.
@@ -54,7 +54,7 @@ def coordinate_steps(bucket: Bucket) -> list[Tensor]:
 
 
 def has_coordinate_steps(optimizer: OptimizerTraits) -> bool:
-    """Whether this optimizer, by its name, divides each coordinate's gradient by what its state tells."""
+    """Whether the step of each coordinate under this optimizer can be read from its state."""
     return any(known.kind.__name__.lower() == optimizer.name for known in STEPS)
 
 
@@ -62,7 +62,7 @@ def validate_step_size(regularizer: str, optimizer: OptimizerTraits, binding: Bi
     """Refuse optimizers whose step along a constant gradient is not known.
 
     Raises:
-        DecayError: says why for those that are known, and which are allowed.
+        DecayError: the step is not known; gives the reason and the optimizers that are allowed.
     """
     if optimizer.is_sgd:
         return
@@ -84,7 +84,7 @@ def _refusal(name: str, *, by_name: bool = False) -> str:
 
 
 def _bias_corrections(bucket: Bucket) -> list[Any]:
-    """1 − β₂^step of every parameter; numbers, or tensors where the optimizer counts on the device."""
+    """1 − β₂^step of every parameter: numbers, or tensors if the optimizer counts steps on the device."""
     beta2 = bucket.group["betas"][1]
     return [1 - beta2 ** _count(bucket, index) for index in range(len(bucket.parameters))]
 
@@ -180,8 +180,8 @@ class _Proximal(Regularizer):
         if optimizer.is_sgd:
             return relative_axis(optimizer.coupling)
         return lambda_axis(
-            f"{optimizer.name} gives each weight a step of its own, by the size of its gradients, and the proximal "
-            f"step shrinks by the same: a weight without gradient is zeroed at once, so Σ η·λ predicts nothing.",
+            f"under {optimizer.name} the step of each weight depends on its gradients, and so does the proximal step: "
+            f"a weight without gradient is zeroed at once, so Σ η·λ predicts nothing.",
             UNIT,
         )
 
@@ -195,7 +195,7 @@ class _Proximal(Regularizer):
         validate_strength(strength)
 
     def size(self, binding: Binding) -> float | None:
-        """m/(l1_ratio + (1 − l1_ratio)·m) for the median m of |θ|: one over the relative pull on a weight of size m."""
+        """m/(l1_ratio + (1 − l1_ratio)·m) for the median m of |θ|: the inverse of the relative pull at |θ| = m."""
         entries = [binding.parameters[name].detach().abs().float().flatten().cpu() for name in binding.decayed()]
         if not entries:
             return None
@@ -216,19 +216,19 @@ class _Proximal(Regularizer):
 class L1(_Proximal):
     """L1 (lasso): R = Σ|θ|, as a proximal step after the optimizer's update, which makes exact zeros.
 
-    For: few weights that matter, the rest exactly zero; comparing with the lasso, whose solution it reaches.
+    For: few weights that are not zero; comparing with the lasso, whose solution it reaches.
     Not for: faster networks: single zeros in dense kernels save nothing, see 'group_lasso'. A convolution before a norm
         layer is scale-invariant: there the penalty shrinks the weights without changing the function.
     Minimises: the stated objective, under SGD and the adaptive optimizers that are allowed. Each coordinate is shrunk
         by the step t that its gradient gets: η·(1 − dampening)/(1 − μ) under SGD (with η alone the fixed point would
         have λ·(1 − μ)); η/(√v̂ + ε) through Adam, AdamW and NAdam, after the update, with amsgrad's v̂ where it is on;
-        their own t through RAdam, Adamax, RMSprop and Adagrad. Others have no such t and are refused. Idle weights,
-        that is those without gradient: |θ| − Σ t·λ under SGD, not below 0. Through Adam t is η/ε for a weight that
-        never had a gradient, and it is zero after one step unless λ is below |θ|·ε/η.
-    Defaults: no strength; method 'proximal'. 'subgradient' adds λ·sign(θ) to the gradient: for optimizers that are
-        refused here; it makes no exact zeros, weights jitter about zero by the size of a step. Axis relative_shrinkage
-        Σ t·λ / median initial |θ| under SGD: at 1 a weight that gets no gradient of median size just reaches zero; axis
-        lambda through other optimizers. Norm and bias are left out.
+        their own t through RAdam, Adamax, RMSprop and Adagrad. Others have no such t and are refused. A weight without
+        gradient becomes |θ| − Σ t·λ under SGD, not below 0. Through Adam t is η/ε for a weight that never had a
+        gradient, and it is zero after one step unless λ is below |θ|·ε/η.
+    Defaults: no strength; method 'proximal'. 'subgradient' adds λ·sign(θ) to the gradient, for optimizers that are
+        refused here; it makes no exact zeros: weights oscillate about zero by the size of a step. Axis
+        relative_shrinkage Σ t·λ / median initial |θ| under SGD: at 1 a weight of median size that gets no gradient just
+        reaches zero; axis lambda through other optimizers. Norm and bias are left out.
     Source: Tibshirani, 1996; scikit-learn's Lasso(alpha=λ/2) for a mean squared error; the step is ISTA of Beck and
         Teboulle, 2009, eq. 1.4. Differs in: t for momentum and for Adam.
     """
@@ -280,7 +280,7 @@ class L1(_Proximal):
 class ElasticNet(_Proximal):
     """Elastic net: R = l1_ratio·Σ|θ| + (1 − l1_ratio)·½Σθ², as a proximal step after the optimizer's update.
 
-    For: exact zeros in single weights where inputs are correlated, and l1 alone would keep one of each set.
+    For: exact zeros in single weights with correlated inputs, of which l1 alone would keep only one of each set.
     Not for: faster networks: single zeros in dense kernels save nothing, see 'group_lasso'. A convolution before a norm
         layer is scale-invariant: there the penalty shrinks the weights without changing the function.
     Minimises: the stated objective, under the same optimizers as 'l1' and with the same step t for each coordinate.
@@ -318,23 +318,23 @@ class GroupLasso(Regularizer):
     """Group lasso: R = Σ √p_g·‖W_g‖ over output channels; whole channels become exactly zero.
 
     W_g is the filter of one output channel together with its gain γ where the weight feeds a norm layer that has one,
-    p_g the count of both. Linear layers: rows; transposed convolutions: their second dimension (with groups > 1, the
-    channels at the same place in every group are one); embeddings: one token; 1-d parameters and scales of one number a
-    channel: every number by itself, as in l1; a scalar is one group.
+    p_g the number of elements of both. Groups are the rows of linear layers; the second dimension of transposed
+    convolutions (with groups > 1, the channels at the same place in every group are one); single tokens of embeddings;
+    single numbers of 1-d parameters and of scales with one number per channel, as in l1; a scalar is one group.
 
-    For: narrower layers: a channel at zero can be cut out. Behind a norm layer it then emits the layer's bias, a
-        constant, whatever its filter is; elsewhere the bias of its own layer.
+    For: narrower layers: a channel at zero can be removed. Its output is then constant: the bias of the norm layer
+        behind it, or of its own layer.
     Not for: norm layers without gains (affine=False) or with frozen ones, where the filter alone is the group: the
-        penalty shrinks it, and raises its effective learning rate, without changing the function. Channels that must
-        be able to return: with filter and gain at zero neither gets a gradient any more.
+        penalty shrinks it, and raises its effective learning rate, without changing the function. Channels that may
+        have to return: with filter and gain at zero neither gets a gradient any more.
     Minimises: the stated objective under SGD, with t = η·(1 − dampening)/(1 − μ), where filter and gain share the
-        learning rate. Through every other optimizer t = η, and it is **not** the minimiser of the group lasso: their
-        update divides each coordinate by a size of its own, this step does not. Channels without gradient: ‖W_g‖ −
-        Σ t·λ·√p_g, not below 0, the direction kept.
-    Defaults: no strength; axis relative_shrinkage, Σ t·λ over the median initial ‖W_g‖/√p_g: at 1 an idle channel of
-        median size just reaches zero. Norm and bias are left out, but for the gains of decayed weights, which are
-        shrunk with their filters and only so, whatever the multiplier of their group. Nothing happens to a channel at
-        a step in which its gain has no gradient.
+        learning rate. Through every other optimizer t = η, and the result is **not** the minimiser of the group lasso:
+        those optimizers scale each coordinate by itself, this step does not. The norm of a channel without gradient
+        becomes ‖W_g‖ − Σ t·λ·√p_g, not below 0, and its direction is kept.
+    Defaults: no strength; axis relative_shrinkage, Σ t·λ over the median initial ‖W_g‖/√p_g: at 1 a channel of median
+        size that gets no gradient just reaches zero. Norm and bias are left out, except the gains of decayed weights,
+        which are shrunk only together with their filters, whatever the multiplier of their group. A channel is not
+        changed at a step in which its gain has no gradient.
     Source: Yuan and Lin, 2006, eq. 2.1 with K = p·I; for filters Wen et al., NeurIPS 2016. Differs in: filter and gain
         are one group, and the step is proximal.
     """
@@ -399,9 +399,9 @@ class GroupLasso(Regularizer):
 
 
 def _find_gains(binding: Binding) -> dict[str, _Gain]:
-    """By name of a decayed weight: the trainable gain of the norm layer it feeds, one for each channel, of it alone.
+    """By name of a decayed weight: the trainable gain of the norm layer that only it feeds, one number per channel.
 
-    The norm layer is a sibling of the weight's layer: where its name was not known, "norm" may be another one's.
+    The norm layer must be a sibling of the weight's layer; otherwise it may belong to another weight.
     """
     held = {id(parameter) for group in binding.optimizer.param_groups for parameter in group["params"]}
     found = {}

@@ -38,7 +38,7 @@ REGULARIZERS: Registry[type[Regularizer]] = Registry(
         Dropout.name: Dropout,
     },
 )
-# One shrinks, the other bounds; every other pair would regularize the same weights twice.
+# One shrinks, the other bounds; any other pair would regularize the same weights twice.
 COMBINATIONS = (frozenset(("decoupled", "max_norm")),)
 
 
@@ -52,7 +52,7 @@ def regularizer_names() -> tuple[str, ...]:
 
 
 def build_regularizer(name: str, options: Mapping[str, Any] | None = None) -> Regularizer:
-    """A fresh regularizer by name, with its own options.
+    """A new regularizer by name, with its options.
 
     Raises:
         DecayError: the name or an option is unknown, or an option's value is not allowed.
@@ -104,16 +104,16 @@ def axis_of(
     momentum: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> StrengthAxis:
-    """What this regularizer on this optimizer is tuned along.
+    """The axis along which this regularizer is tuned under this optimizer.
 
     Args:
         regularizer: a name in REGULARIZERS.
         optimizer: the optimizer, or the name of its class in any case.
-        momentum: of SGD, where only the name is given.
+        momentum: of SGD, if only the name is given.
         options: of the regularizer; some change the axis.
 
     Raises:
-        DecayError: unknown names or options, or a combination without meaning (LBFGS).
+        DecayError: a name or an option is unknown, or regularizer and optimizer do not fit.
 
     Example:
         >>> axis_of("decoupled", "adamw").name, axis_of("l2", "adam").name

@@ -1,1 +1,1 @@
-"""facts."""
+"""Records of a run, prepared for pages."""

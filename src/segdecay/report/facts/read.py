@@ -14,6 +14,7 @@ from segdecay.config.schema import DecayConfig
 from segdecay.data.records import DataRecord, FoldsRecord
 from segdecay.errors import ConfigError, RunError, gather
 from segdecay.report.facts.run import CurveRow, Extras, Run, Training, of_verdict, read_kept
+from segdecay.runs.example import Example
 from segdecay.runs.examples import Examples
 from segdecay.runs.facts import Environment, PartitionRecord
 from segdecay.runs.joint import JointSearch
@@ -101,6 +102,7 @@ def _search(folder: Path, environment: Environment, trials: tuple[TrialRecord, .
         examples=read_record(folder / "examples" / "examples.json", Examples),
         kept=of_verdict(kept, verdict),
         joint=read_record(search, JointSearch) if (search := folder / "search.json").exists() else None,
+        example=read_record(told, Example) if (told := folder / "example.json").exists() else None,
     )
 
 

@@ -17,6 +17,7 @@ from segdecay.data.records import DataRecord, FoldsRecord
 from segdecay.errors import RunError
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.counts import I64, read_counts
+from segdecay.runs.example import Example
 from segdecay.runs.examples import Examples
 from segdecay.runs.facts import Environment, PartitionRecord
 from segdecay.runs.joint import JointSearch
@@ -244,3 +245,4 @@ class Run:
     examples: Examples = field(default_factory=Examples)
     kept: Kept = field(default_factory=dict)  # counts of all scored trainings
     joint: JointSearch | None = None  # points of a joint search
+    example: Example | None = None  # the worked example, of which this search is a part

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 from markupsafe import Markup
 
 from segdecay.data.records import DataRecord
-from segdecay.report.facts.tables import ClassCurve, ClassLine, ClassPoint
+from segdecay.report.facts.tables import ClassCurve, ClassLine
 from segdecay.report.figures.score import (
-    BLUE,
-    ORANGE,
     axis_style,
     base_layout,
     csv_text,
     padded,
-    positions,
     short,
-    ticks,
 )
+from segdecay.report.figures.svg import class_svg
 from segdecay.report.text.format import (
-    axis_symbol,
     axis_title,
     difference,
     interval,
     label,
-    minus,
     number,
     score,
-    visible,
 )
 from segdecay.report.text.glossary import PageNames
 from segdecay.runs.verdict import Verdict
@@ -98,10 +91,6 @@ def _points(value: float) -> str:
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
-WIDTH, HEIGHT = 250, 150  # px
-LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 24
-SOFT, HAIR, PAPER = "var(--soft,#5c636b)", "var(--hair,#d9dce0)", "var(--card,#ffffff)"
-FEW = 7  # number of strengths up to which each is labelled
 LEAST_SPAN = 0.01  # IoU; a smaller range would make negligible differences look large
 
 
@@ -149,74 +138,5 @@ def _multiple(
     gain = difference(shown.difference) if shown else "n/a"
     if shown is not None and shown.interval is not None:
         gain += f" ({interval(shown.interval, signed=True)})"
-    picture = Markup(_svg(verdict, curve, f"{measure} of {line.name}", limits))  # noqa: S704  # all texts are escaped
+    picture = Markup(class_svg(verdict, curve, f"{measure} of {line.name}", limits))  # noqa: S704  # all texts are escaped
     return Multiple(line, picture, score(curve.none), gain)
-
-
-def _svg(verdict: Verdict, curve: ClassCurve, name: str, limits: tuple[float, float]) -> str:
-    none = verdict.none.strength.value if verdict.none else 0.0
-    places = positions([none, *(point.value for point in curve.points)])
-    left, right = padded(places, 0.08)
-    low, high = limits
-
-    def x(place: float) -> float:
-        return round(LEFT + (place - left) / (right - left) * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(value: float) -> float:
-        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
-
-    rows = [f"{number(point.value)}: {difference(point.difference)}" for point in curve.points]
-    against = f"{none_name(verdict.axis)} ({score(curve.none)})"
-    words = f"{name}, difference from {against} by {axis_symbol(verdict.axis)}: {'; '.join(rows)}"
-    style = 'font-family="system-ui, sans-serif" font-size="10.5"'
-    size, words = f"0 0 {WIDTH} {HEIGHT}", html.escape(visible(words))
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-label="{words}" {style}>']
-    for value in ticks(low, high, 4):
-        parts.append(f'<path d="M{LEFT} {y(value)}H{WIDTH - RIGHT}" style="stroke:{HAIR}"/>')
-        parts.append(_text(LEFT - 5, y(value) + 3.5, minus(f"{value:+.2g}") if value else "0", "end"))
-    parts += _axis(verdict, curve, [x(place) for place in places])
-    if curve.none is None:
-        parts.append(_text(WIDTH / 2, HEIGHT / 2, "in no validation image", "middle"))
-        return "".join([*parts, "</svg>"])
-    style = f'style="stroke:{SOFT}" stroke-width="1.3" stroke-dasharray="2 3"'
-    parts.append(f'<path d="M{LEFT} {y(0)}H{WIDTH - RIGHT}" {style}/>')
-    known = [
-        (x(place), point) for place, point in zip(places[1:], curve.points, strict=True) if point.difference is not None
-    ]
-    line = "".join(f"L{at} {y(point.difference or 0.0)}" for at, point in known)
-    parts.append(f'<path d="M{x(places[0])} {y(0)}{line}" stroke="{BLUE}" fill="none"/>')
-    parts.append(f'<circle cx="{x(places[0])}" cy="{y(0)}" r="3" style="fill:{SOFT}"/>')
-    for at, point in known:
-        parts += _point(at, point, y)
-    return "".join([*parts, "</svg>"])
-
-
-def _axis(verdict: Verdict, curve: ClassCurve, at: Sequence[float]) -> list[str]:
-    """Labels of the strengths, and a mark at the compared one."""
-    parts = [_text(at[0], HEIGHT - 8, number(verdict.none.strength.value if verdict.none else 0.0), "middle")]
-    is_named = len(curve.points) <= FEW
-    compared = verdict.compared.strength.value if verdict.compared else None
-    for index, (place, point) in enumerate(zip(at[1:], curve.points, strict=True)):
-        if is_named or index % 2 == len(curve.points) % 2 or point.value == compared:
-            parts.append(_text(place, HEIGHT - 8, number(point.value), "middle"))
-        if point.value == compared:
-            parts.append(
-                f'<path d="M{place} {TOP}V{HEIGHT - BOTTOM}" stroke="{ORANGE}" stroke-width="1.3"'
-                ' stroke-dasharray="2 3"/>'
-            )
-    return parts
-
-
-def _point(at: float, point: ClassPoint, y: Callable[[float], float]) -> list[str]:
-    parts = []
-    if point.interval is not None:
-        low, high = (y(bound) for bound in point.interval)
-        parts.append(f'<path d="M{at} {low}V{high}M{at - 3} {low}h6M{at - 3} {high}h6" stroke="{BLUE}" fill="none"/>')
-    fill = BLUE if point.is_told_apart else PAPER
-    place = f'cx="{at}" cy="{y(point.difference or 0.0)}" r="3.2"'
-    parts.append(f'<circle {place} style="fill:{fill}" stroke="{BLUE}" stroke-width="1.6"/>')
-    return parts
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" style="fill:{SOFT}">{html.escape(text)}</text>'

@@ -1,1 +1,1 @@
-"""The HTML pages of runs, comparisons, evaluations and the worked example."""
+"""The HTML pages of runs, comparisons and evaluations."""

@@ -12,7 +12,6 @@ from segdecay.report.pages.classes import balancing_table, confusion_section
 from segdecay.report.pages.compare import build_compare_report
 from segdecay.report.pages.diagnostics import diagnostics_section
 from segdecay.report.pages.evaluation import build_evaluation_report
-from segdecay.report.pages.example import build_example_report
 from segdecay.report.pages.images import read_label_sheets, read_sheets
 from segdecay.report.pages.panel import json_text, render_page
 from segdecay.report.pages.strength import (
@@ -46,8 +45,6 @@ def build_report(run: Path) -> Path:
     """
     if not (run / "run.yaml").is_file() and (run / "evaluation.json").is_file():
         return build_evaluation_report(run)
-    if (run / "example.json").is_file():
-        return build_example_report(run)
     if (run / "comparison.json").is_file():
         return build_compare_report(run)
     path = run / "report.html"

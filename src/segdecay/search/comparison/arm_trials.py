@@ -35,7 +35,7 @@ class ArmSetting:
 class ArmTrials(TrialStore):
     """All settings of all arms; the trials without decay are trained once and are the first setting of every arm."""
 
-    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; "none" has none
+    strengths: Mapping[str, Sequence[float]]  # by arm, from the weakest to the strongest; empty for "none"
 
     def settings(self) -> list[ArmSetting]:
         """No decay once, then every strength of every arm."""

@@ -84,13 +84,13 @@ def thinned(grid: Sequence[float], n: int) -> tuple[float, ...]:
 
 
 def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequence[float] | None) -> tuple[float, ...]:
-    """The n strengths of an arm, from the weakest to the strongest, without the setting `none`.
+    """The n strengths of an arm, from the weakest to the strongest, without the value of no decay.
 
     n_images: of the smallest training. own: strengths given by the user in place of the default grid.
 
     Raises:
-        ConfigError: the strengths are not n different ones, or a value is not on the axis.
-        DecayError: a regularizer that does not fit the optimizer.
+        ConfigError: the strengths are not n distinct values, or a value is not on the axis.
+        DecayError: the regularizer does not fit the optimizer.
     """
     if arm.axis is None:
         return ()
@@ -100,7 +100,7 @@ def strengths_of(arm: Arm, config: RunConfig, n_images: int, n: int, own: Sequen
     values = sorted({float(value) for value in own} - {axis.none}, reverse=axis.stronger == "lower")
     if len(values) != n or len(own) != n:
         raise ConfigError(
-            f"compare.grids.{arm.name} = {list(own)}: {n} different strengths other than {axis.none:g} are needed, "
+            f"compare.grids.{arm.name} = {list(own)}: {n} distinct strengths other than {axis.none:g} are needed, "
             "as many as every arm has (compare.strengths)."
         )
     if not all(math.isfinite(value) and 0 < value < axis.below for value in values):

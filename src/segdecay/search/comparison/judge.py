@@ -57,7 +57,7 @@ def choose(
 ) -> I64:  # (F,)
     """For every fold the option with the best mean over the other folds; of equal ones the first, the weakest.
 
-    >>> choose(np.array([[0.5, 0.5, 0.5], [0.9, 0.4, 0.4]]), [0, 1]).tolist()  # the second is best where it is not
+    >>> choose(np.array([[0.5, 0.5, 0.5], [0.9, 0.4, 0.4]]), [0, 1]).tolist()  # option 1 leads in fold 0
     [0, 1, 1]
     """
     own = scores[list(options)]
@@ -199,7 +199,7 @@ def rest_variances(
     """The variance of one trial of every setting beyond setting and fold, and its degrees of freedom (Satterthwaite).
 
     >>> found, freedom = rest_variances(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 2.0]]))
-    >>> bool(np.allclose(found, 0)), round(freedom, 6)  # nothing but settings and folds
+    >>> bool(np.allclose(found, 0)), round(freedom, 6)  # only settings and folds differ
     (True, 2.0)
     """
     n, folds = scores.shape
@@ -220,7 +220,7 @@ def pair_estimates(
     pairs: I64,  # (M, 2) of arms
     deviations: F64 | None = None,  # (A, F, R) of resampled scores of the arms
 ) -> Estimates:
-    """The mean difference, first minus second arm of every pair; NaN where they take the same trials."""
+    """The mean difference, first minus second arm of every pair; NaN if both use the same trials."""
     folds = np.arange(scores.shape[1])
     used = np.unique(chosen)
     variances = np.zeros(len(scores))

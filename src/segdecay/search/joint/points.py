@@ -44,7 +44,7 @@ class Point:
 
 @dataclass(frozen=True)
 class PointOutcome:
-    """A point with its score on every fold, mean over seeds; None where a training failed."""
+    """A point with its score on every fold, mean over seeds; None if a training failed."""
 
     point: Point
     folds: tuple[float, ...] | None
@@ -96,11 +96,11 @@ def strength_at(study: Study, point: Point) -> StrengthRecord:
     return strength_of(point.config, point.value, study.pool_images, size=study.size)
 
 
-END = 0.03  # share of a range from which a value lies at its end
+END = 0.03  # share of a range, at each side, that counts as its end
 
 
 def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequence[PointOutcome]) -> JointSearch:
-    """What search.json holds: dimensions, and every point with its scores."""
+    """The content of search.json: dimensions, and every point with its scores."""
     return JointSearch(
         study.config.search.sampler,
         tuple(
@@ -125,7 +125,7 @@ def joint_record(study: Study, dimensions: Sequence[Dimension], outcomes: Sequen
 
 
 def told_of(study: Study, outcomes: Sequence[PointOutcome], verdict: Verdict, none: float) -> dict[str, Any]:
-    """The best values of everything else searched, and the verdict on strengths with all else as configured."""
+    """The best values of the other searched parameters, and the verdict with these as configured."""
     acting = [one for one in verdict.settings if one.mean is not None and not one.strength.is_none]
     best = max(acting, key=lambda one: one.mean or 0.0).strength.value if acting else none
     name = regularization_name(verdict.strength.axis)
@@ -172,7 +172,7 @@ def _none_gain(study: Study, outcomes: Sequence[PointOutcome], none: float) -> f
 
 
 def _as_configured(study: Study, outcomes: Sequence[PointOutcome]) -> dict[str, Any] | None:
-    """The decision between the strengths that were tried with all else as configured."""
+    """The decision between the strengths that were tried with the other parameters as configured."""
     default = {one.name: one.rounded(one.default) for one in dimensions_of(study.config)}
     found: dict[float, Candidate] = {}
     for one in outcomes:

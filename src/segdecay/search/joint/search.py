@@ -36,15 +36,15 @@ from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_bytes, write_json
 
-NONE_SHARE = 3  # one point in so many is without decay
+NONE_SHARE = 3  # one point in NONE_SHARE is without decay
 FILE = "search.json"
-NOT_TRIED = f"{RACED_OUT}no point was made there"
+NOT_TRIED = f"{RACED_OUT}no point has this strength"
 
 
 def count_points(config: RunConfig) -> tuple[int, int]:
     """Number of points without decay, and with it.
 
-    One point without decay is enough where no searched value acts there.
+    One point without decay is enough if no searched value changes a training without decay.
     """
     acting = [one for one in dimensions_of(config) if one.is_for_none]
     none = config.search.points // NONE_SHARE if acting else 1
@@ -52,7 +52,7 @@ def count_points(config: RunConfig) -> tuple[int, int]:
 
 
 def run_joint(study: Study) -> tuple[Verdict, Decision]:
-    """Search, then decide between the strengths, each at the best values of everything else that was searched.
+    """Search, then decide between the strengths, each at the best values of the other searched parameters.
 
     Raises:
         RunError: no strength could be scored.

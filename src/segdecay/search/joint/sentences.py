@@ -11,7 +11,7 @@ from segdecay.search.sentences import regularization_name, show_interval, show_s
 
 
 def show_values(values: Mapping[str, float | str]) -> str:
-    """Values of what was searched beside the strength.
+    """The values of the parameters searched together with the strength.
 
     >>> show_values({"lr": 0.00256, "class_weights": "median"}), show_values({})
     ('lr = 0.00256, class_weights = median', 'no other values')
@@ -21,7 +21,7 @@ def show_values(values: Mapping[str, float | str]) -> str:
 
 
 def joint_sentence(told: Mapping[str, Any], kind: str, axis: str = "total_decay") -> str:
-    """The values at the best strength and without decay, what they gain there, and the verdict on strengths alone.
+    """The values at the best strength and without decay, their gain, and the verdict on the strengths alone.
 
     >>> told = {"searched": ("lr",), "points": 6, "best": {"lr": 0.003}, "none": {"lr": 0.01}, "none_gain": 0.02,
     ...         "as_configured": None}
@@ -42,7 +42,7 @@ def joint_sentence(told: Mapping[str, Any], kind: str, axis: str = "total_decay"
     best: StrengthRecord = alone["best"]
     changes = "does not change" if alone["kind"] == kind else "changes"
     return (
-        f"{sentence} With all else as configured, the verdict on the strengths alone is "
+        f"{sentence} With the other values as configured, the verdict on the strengths alone is "
         f'"{verdict_title(alone["kind"], best.axis)}"{_difference(best, alone["best_difference"])}: searching '
         f"{', '.join(told['searched'])} {changes} it."
     )

@@ -18,7 +18,7 @@ from segdecay.training.setup import multipliers_of
 
 FACTOR = 8.0  # the default range: from the configured value divided by it to the value times it
 MOST_DROPOUT = 0.5
-DIGITS = 3  # significant digits of a proposed value, so that its folder's name holds all of it
+DIGITS = 3  # significant digits of a proposed value, so that the folder's name holds all of them
 
 Value = float | str
 

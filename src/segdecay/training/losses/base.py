@@ -109,7 +109,7 @@ def truth_of(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def ratio(total: Tensor, mass: Tensor) -> Tensor:
-    """A sum over its mass; 0 where both are 0."""
+    """A sum divided by its mass; 0 if both are 0."""
     return total / mass.clamp_min(torch.finfo(total.dtype).tiny)
 
 

@@ -83,7 +83,7 @@ def _option_faults(config: LossConfig, losses: Sequence[type[Loss]]) -> list[str
             users = [name for name, loss in LOSSES.items() if key in loss.options()]
             hint = f" It is an option of {', '.join(users)}." if users else did_you_mean(key, allowed)
             shown = ", ".join(sorted(allowed)) or "none"
-            faults.append(f"loss.options.{key} is no option of loss.name={config.name}; allowed: {shown}.{hint}")
+            faults.append(f"loss.options.{key} is not an option of loss.name={config.name}; allowed: {shown}.{hint}")
             continue
         rule = next(loss.options()[key].metadata for loss in losses if key in loss.options())
         least, most, above = rule["least"], rule["most"], rule["above"]

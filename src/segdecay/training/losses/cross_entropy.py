@@ -23,7 +23,7 @@ class CrossEntropy(PixelLoss):
     >>> round(CrossEntropy()(logits, torch.tensor([[[0]]])).item(), 4)
     0.6931
 
-    Source: torch.nn.functional.cross_entropy; differs in: 0 instead of NaN where every pixel is ignored.
+    Source: torch.nn.functional.cross_entropy; differs in: 0 instead of NaN if every pixel is ignored.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -83,7 +83,7 @@ class Focal(PixelLoss):
         wrong = -torch.expm1(-entropy)  # 1 − p_y, also where p_y is nearly 1
         return (
             wrong.clamp_min(torch.finfo(wrong.dtype).tiny) ** self.gamma * entropy
-        )  # the slope of 0^γ may be infinite
+        )  # the derivative of x^γ at 0 may be infinite
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.gamma:

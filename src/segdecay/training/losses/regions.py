@@ -29,8 +29,8 @@ class Dice(ImageLoss):
     >>> round(Dice()(logits, torch.tensor([[[0, 0]]])).item(), 4)
     0.3333
 
-    Source: Milletari et al., 3DV 2016, section 3; differs in: Σ p instead of Σ p², as most users have it, and several
-    classes.
+    Source: Milletari et al., 3DV 2016, section 3; differs in: Σ p instead of Σ p², as in most implementations, and
+    several classes.
     """
 
     name: ClassVar[str] = "dice"
@@ -74,7 +74,7 @@ class Tversky(ImageLoss):
 
 @dataclass(frozen=True)
 class Lovasz(ImageLoss):
-    """The sum of errors, largest first, each times the increase of the Jaccard loss if its pixel joins the wrong ones.
+    """Σ of errors in decreasing order, each times the increase of the Jaccard loss when its pixel becomes wrong.
 
     The error of a pixel is |t − p| for each class. Mean over the classes that the truth of the batch holds.
 
@@ -103,12 +103,12 @@ def jaccard_steps(
     errors: Tensor,  # (C, P), -1 at ignored pixels
     truth: Tensor,  # (C, P) bool
 ) -> Tensor:
-    """(C, P): the increase of the Jaccard loss when a pixel joins the wrong ones, after those with larger errors.
+    """(C, P): the increase of the Jaccard loss when a pixel becomes wrong, after those with larger errors.
 
-    With G pixels of the class of which i are left, and the union grown to u: 1/u for a pixel of the class, and
+    If i pixels of the class are still right and the union is now u, it is 1/u for a pixel of the class and
     i/((u − 1)·u) for another. 0 for classes that the truth does not hold.
 
-    >>> jaccard_steps(torch.tensor([[0.9, 0.1]]), torch.tensor([[True, False]]))  # wrong already: nothing is left
+    >>> jaccard_steps(torch.tensor([[0.9, 0.1]]), torch.tensor([[True, False]]))  # none is right any more
     tensor([[1., 0.]])
     """
     steps = torch.zeros_like(errors)
