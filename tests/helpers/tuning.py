@@ -12,7 +12,7 @@ for _pair in ("search.resamples=200", "model.width=4", "model.depth=2", "trainin
     _QUICK += ["--set", _pair]
 
 
-def tune(data: Path, run: Path, grid: Sequence[float], *more: str, workers: int = 0, code: int = 0) -> Said:
-    """The output of the command over a grid of strengths; it must end with this exit code."""
+def tune(data: Path, run: Path, grid: Sequence[float], *more: str, workers: int = 0, code: int | None = 0) -> Said:
+    """The output of the command over a grid of strengths; it must end with this exit code, None: 0 or 1."""
     options = ["--workers", str(workers), "--set", f"search.grid={list(grid)}", *more]
     return call("tune", data, "--out", run, *_QUICK, *options, code=code)

@@ -76,7 +76,7 @@ def test_a_full_disk_stops_a_search_in_processes_and_room_lets_it_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, disk = write_shapes(tmp_path / "shapes", n_images=12, test_images=4), tmp_path / "disk"
-    settings = ("search.grid=[0,0.5,1,2]", "search.folds=2", "search.resamples=200", "training.epochs=4",
+    settings = ("search.grid=[0,0.5,1,2]", "search.folds=2", "search.resamples=200", "training.epochs=8",
                 "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.01")  # fmt: skip
     words = ["tune", str(data), "--out", str(disk / "run"), "--device", "cpu"]
     words += [word for one in settings for word in ("--set", one)]

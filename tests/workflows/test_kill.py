@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from shapes import write_shapes
 
 SETTINGS = ["search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
-            "training.epochs=4", "training.batch_size=4", "optimizer.lr=0.01"]  # fmt: skip
+            "training.epochs=6", "training.batch_size=4", "optimizer.lr=0.02"]  # fmt: skip
 QUICK = ["--workers", "0", "--device", "cpu", *(word for pair in SETTINGS for word in ("--set", pair))]
 
 
