@@ -155,6 +155,7 @@ def test_an_interrupt_while_finishing_leaves_what_was_read_and_the_next_reading_
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(caching, "WORTH_KEEPING", 1)
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr("segdecay.data.cache.write_json", fail)
         load(root)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from segdecay.config.schema import DataConfig
-from segdecay.data import read_log
+from segdecay.data import cache, read_log
 from segdecay.data.cache import PART_MARK
 from segdecay.data.checks.findings import CheckReport
 from segdecay.data.dataset import Dataset
@@ -24,8 +24,9 @@ PAIRS = 8
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of a test are younger than what is trusted by its time."""
+    """Files of a test are younger than what is trusted by its time, and smaller than what is worth keeping."""
     monkeypatch.setattr(read_log, "SETTLED_S", -1.0)
+    monkeypatch.setattr(cache, "WORTH_KEEPING", 1)
 
 
 @pytest.fixture
@@ -254,6 +255,13 @@ def test_a_damaged_log_is_read_past(tmp_path: Path, decoded: list[str]) -> None:
     dataset, _ = read(folder)
     assert {*decoded} == {"000.png", "006.png", "007.png"}
     np.testing.assert_array_equal(dataset.mask(0), cases.scene(0)[1])
+
+
+def test_little_is_sooner_read_again_than_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "WORTH_KEEPING", 1 << 20)
+    with pytest.raises(KeyboardInterrupt):
+        read(made(tmp_path), watch=stop_at(6))
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_room_is_taken_from_what_earlier_readings_left(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def remove_abandoned(cache: Path) -> None:
 
 
 VARIABLE = "SEGDECAY_CACHE"
+WORTH_KEEPING = 1 << 20  # bytes that an unfinished reading must have written: fewer are sooner read again than kept
 STEPS = 64  # of the limit: room is made so much at a time, so that the cache is not listed for every image
 
 
@@ -265,7 +266,7 @@ class Builder:
 
     def _kept(self) -> int | None:
         """How many pairs the unfinished folder holds for the next reading; None where it is not worth keeping."""
-        if self._is_finished or self._is_full or self._lease is None:
+        if self._is_finished or self._is_full or self._lease is None or self._written < WORTH_KEEPING:
             return None
         try:
             self._files.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -120,7 +120,7 @@ def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
         item.name: getattr(dataset, item.name)
         for item in fields(Dataset)
         if item.name not in {"root", "items", "counts"}
-    } | {"items": [asdict(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
+    } | {"items": [vars(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
 
 
 def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:

@@ -27,7 +27,7 @@ from segdecay.data.cache_lock import claim, end_lease, take_lease
 from segdecay.data.formats.base import Recalled, Sample, SeenFile
 from segdecay.data.formats.reader import digest_of
 from segdecay.data.images.perceptual_hash import Content
-from segdecay.utils.files import write_json
+from segdecay.utils.files import write_bytes
 from segdecay.utils.parallel import ordered_map
 
 U8 = npt.NDArray[np.uint8]
@@ -143,7 +143,7 @@ class ReadMemory:
     def write_digests(self, folder: Path) -> None:
         """Keep the digests in a folder of the cache."""
         files = {os.path.abspath(path): [*stamp, digest] for path, (stamp, digest) in self._stamps.items()}  # noqa: PTH100
-        write_json(folder / DIGESTS, {"files": files})
+        write_bytes(folder / DIGESTS, json.dumps({"files": files}, ensure_ascii=False).encode(errors="surrogatepass"))
 
     def recall(self, key: str) -> Recalled | None:
         """The pair of this key, in the size asked for or as it was read; None where no reading left it whole."""

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -213,7 +213,8 @@ class PairReader:
         def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
             noted = Notebook()
             reader = self._alone(noted)
-            sample = read(reader, item, noted)
+            with no_warnings():  # once a pair: each file by itself costs more
+                sample = read(reader, item, noted)
             return reader, noted, None if sample is None else measured(sample)
 
         for reader, noted, sample in ordered_map(alone, items, weigh=lambda item: bytes_to_read(image_of(item))):
@@ -301,15 +302,15 @@ class PairReader:
     def _notes(self) -> dict[str, Any]:
         """What was noted so far, as JSON holds it."""
         noted = {
-            "faults": [asdict(one) for one in self._notebook.faults],
-            "findings": [asdict(one) for one in self._notebook.findings],
+            "faults": [vars(one) for one in self._notebook.faults],
+            "findings": [vars(one) for one in self._notebook.findings],
             "values": [
                 (one.file, {int(v): int(one.counts[v]) for v in np.flatnonzero(one.counts)}, one.lossy)
                 for one in self.values
             ],
             "palettes": [(one.file, one.colours) for one in self.palettes],
             "colours": sorted(self.colours),
-            "bands": [asdict(one) for one in self.bands],
+            "bands": [vars(one) for one in self.bands],
         }
         return {name: entries for name, entries in noted.items() if entries}
 
