@@ -37,6 +37,10 @@ class RunError(SegdecayError):
     """A run's folder does not fit what was asked: other configuration, other data, unfinished, damaged."""
 
 
+class ReadingInterrupted(KeyboardInterrupt):  # noqa: N818  (as the one of Python)
+    """Ctrl-C while a data set was read, before anything was trained."""
+
+
 class DiskFullError(RunError):
     """The disk that a file was to be written to is full, or its owner's share of it.
 

@@ -39,7 +39,7 @@ from segdecay.data.images.decode import resize_image, resize_mask
 from segdecay.data.images.perceptual_hash import Content
 from segdecay.data.read_log import ReadMemory
 from segdecay.data.spec import SPEC_NAMES
-from segdecay.errors import ConfigError, DataError, gather
+from segdecay.errors import ConfigError, DataError, ReadingInterrupted, gather
 from segdecay.utils.parallel import ordered_map
 
 I64 = npt.NDArray[np.int64]
@@ -125,7 +125,10 @@ def read_dataset(
         folder = caching.folder_of(place, source.facts.name, source.key(), config.size)
         stored = caching.find(folder)
         if stored is None:
-            return _build(source, config, folder, memory, cache_limit, watch)
+            try:
+                return _build(source, config, folder, memory, cache_limit, watch)
+            except KeyboardInterrupt as error:
+                raise ReadingInterrupted(f"interrupted while {config.path} was read") from error
         if memory.has_new_digests:
             with suppress(OSError):  # a cache that others filled is read all the same
                 memory.write_digests(folder)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from segdecay.data.checks.findings import Level, Notebook, names_of
+from segdecay.data.checks.scene_names import check_scene_names
 from segdecay.data.dataset import POOL, Part
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import DataError, did_you_mean, unknown
@@ -434,6 +435,8 @@ def place_by_rows(
             message = f"dataset.yaml has a group_pattern and {label} has a column group. Remove one of them."
             notebook.finding("wrong", "groups_twice", message, label)
         groups = _groups_of_pattern(pairs, spec.group_pattern, notebook)
+    elif not groups and spec.folds != "given":
+        notebook.note(check_scene_names([pair.name for pair in pairs if pair.part in POOL]))
     placed = []
     for pair in pairs:
         row = row_of.get(pair.name)
