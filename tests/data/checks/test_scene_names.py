@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from pathlib import Path
 
 import layout_cases as cases
@@ -21,6 +22,13 @@ PARTS_OF_SCENES = {
     "slices": [f"case_{n:02}-slice{k}" for n in range(5) for k in range(10, 14)],
     "folders": [f"{n:03}/frame_{k:02}" for n in range(4) for k in range(6)],
     "views": [f"plant 12.{n} view2_{k}" for n in range(3) for k in (1, 2)],
+}
+ADVICE = {
+    "tiles": "group_pattern: '^(.+)_[0-9]+_[0-9]+$'",
+    "offsets": "group_pattern: '^(.+)_[0-9]+$'",
+    "slices": "group_pattern: '^(.+)-slice[0-9]+$'",
+    "folders": "{group} for the folder",
+    "views": "group_pattern: '^(.+) view[0-9]+_[0-9]+$'",
 }
 UNRELATED = {
     "numbers": [f"{n:04}" for n in range(40)],
@@ -42,11 +50,28 @@ def test_parts_of_scenes_are_told(kind: str) -> None:
     (found,) = check_scene_names(PARTS_OF_SCENES[kind])
     assert found.level == "warning"
     assert found.message.startswith("No groups are known, and ")
+    assert ADVICE[kind] in found.message
 
 
 @pytest.mark.parametrize("kind", UNRELATED)
 def test_names_that_say_nothing_raise_no_alarm(kind: str) -> None:
     assert check_scene_names(UNRELATED[kind]) == ()
+
+
+def test_the_advice_makes_groups_of_the_scenes() -> None:
+    (found,) = check_scene_names(PARTS_OF_SCENES["tiles"])
+    pattern = found.message.split("group_pattern: '")[1].split("'")[0]
+    groups = {re.match(pattern, name)[1] for name in PARTS_OF_SCENES["tiles"]}  # type: ignore[index]
+    assert groups == {"ortho0", "ortho1", "ortho2"}
+
+
+@pytest.mark.parametrize("part", ["train", "Val"])
+def test_folders_of_parts_are_no_scenes(tmp_path: Path, part: str) -> None:
+    cases.pairs(tmp_path / "set", "images/train/f01_{n}.png", "masks/train/f01_{n}.png", masked=lambda m, _: m)
+    cases.pairs(tmp_path / "set", f"images/{part}/f01_9{{n}}.png", f"masks/{part}/f01_9{{n}}.png", masked=lambda m, _: m)
+    (tmp_path / "set" / "classes.txt").write_text("background\nroad\n")
+    _, report = read_dataset(DataConfig(path=str(tmp_path / "set")), cache=tmp_path / "cache")
+    assert "no_groups_known" not in {finding.code for finding in report.findings}
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from segdecay.data.checks.findings import Finding
 
-PART = re.compile(r"(?P<scene>.*\d.*?)[_\-. /]+[A-Za-z]{0,6}[_\-]?(?P<numbers>\d+(?:[_\-x]\d+)?)")
+PART = re.compile(r"(?P<scene>.*?\d.*?)[_\-. /]+[A-Za-z]{0,6}[_\-]?(?P<numbers>\d+(?:[_\-x]\d+)?)")
 YEAR = re.compile(r"(?:19|20)\d\d")
 LEAST_IMAGES, LEAST_SCENES = 6, 2
 MOST = 0.8  # share of the names that must be parts of scenes of several images
@@ -37,11 +37,24 @@ def check_scene_names(names: Sequence[str]) -> tuple[Finding, ...]:
     shown = ", ".join([name for name in names if name.startswith(scene)][:3])
     message = (
         f"No groups are known, and {covered} of {len(names)} names look like parts of {len(parts)} scenes ({shown}). "
-        "Parts of one scene in training and validation make scores better than on new scenes: give each scene a group, by "
-        'group_pattern: "^(.+?)[^0-9]*[0-9]+$" for one, a groups.csv, or {group} in images:. Where they are not related, '
+        "Parts of one scene in training and validation make scores better than on new scenes: give each scene a group, "
+        f"by {_advice(names, parts)}. Where they are not related, "
         'group_pattern: "^(.*)$" keeps each image by itself.'
     )
     return (Finding("warning", "no_groups_known", None, message),)
+
+
+def _advice(names: Sequence[str], parts: Mapping[str, object]) -> str:
+    """How these scenes become groups."""
+    tails = Counter[str]()
+    for name in names:
+        scene = PART.fullmatch(name)
+        if scene and scene["scene"] in parts:
+            tails[re.sub(r"\d+", "[0-9]+", name[len(scene["scene"]) :])] += 1
+    tail = tails.most_common(1)[0][0]
+    if "/" in tail:
+        return "a groups.csv, or {group} for the folder in images: and masks:"
+    return f"group_pattern: '^(.+){tail.replace('.', '[.]')}$', or a groups.csv"
 
 
 def _in_steps(numbers: Sequence[tuple[int, ...]]) -> bool:
