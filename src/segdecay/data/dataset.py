@@ -138,7 +138,7 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
         items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
         task=values.get("task", "segmentation"),
         exclude_from_mean=tuple(values.get("exclude_from_mean", ())),
-        depth=depth_from_json(depth.get("scale"), depth.get("nodata")),
+        depth=depth_from_json(depth),
         chosen_bands=None if chosen is None else tuple(chosen),
     )
 

@@ -150,7 +150,8 @@ def _size_text(shape: tuple[int, ...]) -> str:
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
-    return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
+    bands = None if spec.bands is None else tuple(spec.bands)
+    return Depth(scale, spec.nodata, bands, spec.grey_as_rgb, spec.exif)
 
 
 def facts_of(
@@ -345,9 +346,6 @@ class PairReader:
         if image is None:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
-        if self._spec.grey_as_rgb and upright.pixels.shape[2] <= 2 and image.n_bands is None:
-            upright = _as_rgb(upright)
-            image = upright
         n_bands = image.n_bands or upright.pixels.shape[2]
         opaque = image.mode in {"LA", "RGBA"} and bool(upright.pixels[..., -1].min() == 255)
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
@@ -537,16 +535,6 @@ def _labels_by_value(spec: DatasetSpec, classes: tuple[str, ...]) -> dict[float,
     found: dict[float, int] = {value: classes.index(name) for value, name in spec.values.items() if name in classes}
     found = found or {index: index for index in range(len(classes))}
     return found | {float(value): IGNORE for value in spec.ignore if isinstance(value, int)}
-
-
-def _as_rgb(picture: Picture) -> Picture:
-    """Grey as three equal bands; an alpha band stays the last."""
-    pixels = np.concatenate([np.repeat(picture.pixels[..., :1], 3, axis=2), picture.pixels[..., 1:]], axis=2)
-    empty = None
-    if picture.empty is not None:
-        empty = np.concatenate([np.repeat(picture.empty[..., :1], 3, axis=2), picture.empty[..., 1:]], axis=2)
-    mode = "RGBA" if pixels.shape[2] == 4 else "RGB"
-    return replace(picture, pixels=pixels, empty=empty, mode=mode)
 
 
 def _resized(labels: U8, size: tuple[int, ...]) -> U8:

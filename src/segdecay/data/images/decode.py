@@ -233,6 +233,21 @@ def read_image(content: bytes, depth: Depth = PLAIN, page: int | None = None) ->
         UnusableError: damaged, empty, too large, more than 8 bits a band without a scale, bands that have no meaning
             here, or pixels without data of which nobody spoke.
     """
+    picture = _read_image(content, depth, page)
+    is_grey = picture.pixels.shape[2] <= 2 and picture.n_bands is None
+    return _as_rgb(picture) if depth.grey_as_rgb and is_grey else picture
+
+
+def _as_rgb(picture: Picture) -> Picture:
+    """Grey as three equal bands; an alpha band stays the last."""
+    pixels = np.concatenate([np.repeat(picture.pixels[..., :1], 3, axis=2), picture.pixels[..., 1:]], axis=2)
+    empty = None
+    if picture.empty is not None:
+        empty = np.concatenate([np.repeat(picture.empty[..., :1], 3, axis=2), picture.empty[..., 1:]], axis=2)
+    return replace(picture, pixels=pixels, empty=empty, mode="RGBA" if pixels.shape[2] == 4 else "RGB")
+
+
+def _read_image(content: bytes, depth: Depth, page: int | None) -> Picture:
     raw = raw_of(content, page)
     if raw is not None:
         if raw.pages > 1 and raw.values.shape[2] > raw.pages:
