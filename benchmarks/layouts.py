@@ -29,7 +29,7 @@ from segdecay.errors import DataError
 
 
 def verdict_of(root: Path, tree: Tree, cache: Path) -> str:
-    """What becomes of a tree: right, question, refused, or wrong with what is wrong; asked: a question that is right."""
+    """What becomes of a tree: right, question, asked (rightly), refused, or wrong with what is wrong."""
     try:
         spec = parse_spec(guess_spec(root).spec_yaml)
     except DoubtError:

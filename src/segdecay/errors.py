@@ -37,7 +37,7 @@ class RunError(SegdecayError):
     """A run's folder does not fit what was asked: other configuration, other data, unfinished, damaged."""
 
 
-class ReadingInterrupted(KeyboardInterrupt):  # noqa: N818  (as the one of Python)
+class ReadingInterrupted(KeyboardInterrupt):
     """Ctrl-C while a data set was read, before anything was trained."""
 
 

@@ -156,9 +156,10 @@ def test_an_interrupt_while_finishing_leaves_what_was_read_and_the_next_reading_
         raise KeyboardInterrupt
 
     monkeypatch.setattr(caching, "WORTH_KEEPING", 1)
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as broken:
         broken.setattr("segdecay.data.cache.write_json", fail)
-        load(root)
+        with pytest.raises(KeyboardInterrupt):
+            load(root)
     (left,) = (root.parent / "cache").iterdir()
     assert PART_MARK in left.name
     monkeypatch.setattr("segdecay.data.formats.reader.PairReader._picture", None)  # nothing is decoded again

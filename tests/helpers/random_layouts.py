@@ -25,7 +25,17 @@ PART_NAMES = {
     "test": ("test", "Test", "TEST", "testing"),
 }
 ENDINGS = ("", "", "_m", "_mask", "-label", " seg", "_GT", ".gt")
-PLAIN = ("flat", "folders", "parts above", "parts below", "parts in names", "sites", "many sites", "deeper", "both endings")
+PLAIN = (
+    "flat",
+    "folders",
+    "parts above",
+    "parts below",
+    "parts in names",
+    "sites",
+    "many sites",
+    "deeper",
+    "both endings",
+)
 SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp", ".ppm")
 MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif")
 SIDE = 24
@@ -82,7 +92,17 @@ def _plain(root: Path, random: Random, kind: str) -> Tree:
             tree.truth[image + head + suffix] = part, (labels > 0).astype(np.uint8) if style == "0 and 255" else labels
             if kind == "many sites":
                 tree.groups[image + head + suffix] = site
+    _clutter(root, random)
     return tree
+
+
+def _clutter(root: Path, random: Random) -> None:
+    """Files that lie about in folders of data."""
+    for name, content in (("README.md", b"# data"), ("Thumbs.db", b"\0"), ("liesmich.txt", b"x"), (".DS_Store", b"\0")):
+        if random.random() < 0.3:
+            (root / name).write_bytes(content)
+    if random.random() < 0.3:
+        _save(root / "vorschau" / "all.jpg", random.integers(0, 255, (60, 90, 3)).astype(np.uint8))
 
 
 def _paths(kind: str, photo: str, label: str, part: str, site: str, name: str, ending: str) -> tuple[str, str]:
@@ -122,7 +142,9 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
         is_rgb = array.ndim == 3 and array.shape[2] == 3
         tifffile.imwrite(path, array, photometric="rgb" if is_rgb else "minisblack")
         return
-    options: dict[str, Any] = {"quality": 95} if path.suffix == ".jpg" else {"lossless": True} if path.suffix == ".webp" else {}
+    options: dict[str, Any] = (
+        {"quality": 95} if path.suffix == ".jpg" else {"lossless": True} if path.suffix == ".webp" else {}
+    )
     picture = Image.fromarray(array)
     if path.suffix == ".gif" and array.ndim == 3:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
@@ -243,7 +265,12 @@ def _via(root: Path, random: Random) -> Tree:
             }
             for index, box in outlines
         ]
-        entries[f"v{number}.jpg1"] = {"filename": f"v{number}.jpg", "size": 1, "regions": regions, "file_attributes": {}}
+        entries[f"v{number}.jpg1"] = {
+            "filename": f"v{number}.jpg",
+            "size": 1,
+            "regions": regions,
+            "file_attributes": {},
+        }
         tree.truth[f"v{number}.jpg"] = "train", labels
     (root / "via_region_data.json").write_text(json.dumps(entries))
     return tree
@@ -335,8 +362,9 @@ def _negative(root: Path, random: Random) -> Tree:
         values[number : number + 3, 10:14] = hole
         return values
 
-    tree = Tree("", {})
-    for number, (tree, path, labels) in enumerate(_two_folders(root, random, "negative or NaN", masked, suffix)):
+    made = list(_two_folders(root, random, "negative or NaN", masked, suffix))
+    tree = made[-1][0]
+    for number, (_, path, labels) in enumerate(made):
         known = labels.copy()
         known[number : number + 3, 10:14] = 255
         tree.truth[path] = "train", known
@@ -344,8 +372,9 @@ def _negative(root: Path, random: Random) -> Tree:
 
 
 def _grey_beside_rgb(root: Path, random: Random) -> Tree:
-    tree = Tree("", {})
-    for tree, path, _ in _two_folders(root, random, "grey beside RGB", lambda m, _, __: m * np.uint8(60), ".png"):
+    made = list(_two_folders(root, random, "grey beside RGB", lambda m, _, __: m * np.uint8(60), ".png"))
+    tree = made[-1][0]
+    for _, path, _ in made:
         if random.random() < 0.4:
             _save(root / path, np.asarray(Image.open(root / path).convert("L")))
     first = next(iter(tree.truth))
@@ -357,15 +386,13 @@ def _palettes(root: Path, random: Random) -> Tree:
     """Palette files; where palettes differ between them the colours are the classes."""
     colours = random.choice(200, (3, 3), replace=False).astype(np.uint8) + 20
     is_mixed = bool(random.random() < 0.5)
-    tree = Tree("", {})
-    for number, (tree, path, labels) in enumerate(
-        _two_folders(root, random, "palettes", lambda m, _, __: m, ".png")
-    ):
+    made = list(_two_folders(root, random, "palettes", lambda m, _, __: m, ".png"))
+    for number, (_, path, labels) in enumerate(made):
         order = np.array([2, 0, 1]) if is_mixed and number % 2 else np.arange(3)
         picture = Image.fromarray(order.argsort().astype(np.uint8)[labels])
         picture.putpalette(colours[order].ravel().tolist())
         picture.save(_mask_beside(root, path))
-    return tree
+    return made[-1][0]
 
 
 def _mask_beside(root: Path, image: str) -> Path:
@@ -378,11 +405,12 @@ def _names_beside(root: Path, random: Random) -> Tree:
     colours = random.choice(200, (3, 3), replace=False).astype(int) + 20
     way = int(random.integers(0, 6))
     is_coloured = way < 3
-    tree = Tree("", {})
-    for tree, _, _ in _two_folders(
-        root, random, "names beside", lambda m, _, __: colours.astype(np.uint8)[m] if is_coloured else m, ".png"
-    ):
-        pass
+    made = list(
+        _two_folders(
+            root, random, "names beside", lambda m, _, __: colours.astype(np.uint8)[m] if is_coloured else m, ".png"
+        )
+    )
+    tree = made[-1][0]
     tree.names.update(enumerate(names))
     rgb = [",".join(map(str, colour)) for colour in colours.tolist()]
     lines = list(zip(names, rgb, strict=True))
@@ -450,7 +478,7 @@ def _soft(labels: U8, random: Random, _: int) -> npt.NDArray[Any]:
     return (smooth * 0.9 + 0.05 * random.random(labels.shape)).astype(np.float32)
 
 
-def _numbered(_: U8, random: Random, number: int) -> npt.NDArray[Any]:
+def _numbered(_: U8, __: Random, number: int) -> npt.NDArray[Any]:
     values = np.zeros((SIDE, SIDE), dtype=np.uint16)
     for place in range(16):
         top, left = 6 * (place // 4), 6 * (place % 4)
@@ -466,6 +494,19 @@ def _two_sets(root: Path, random: Random) -> Tree:
             _save(root / top / f"{sub}_in" / f"{number}.png", pixels)
             _save(root / top / f"{sub}_out" / f"{number}.png", labels)
             tree.truth[f"{top}/{sub}_in/{number}.png"] = "train", labels
+    return tree
+
+
+def _two_photographs(root: Path, random: Random) -> Tree:
+    """A second folder of photographs of the same names, such as overlays or another exposure."""
+    tree = Tree("two photographs", {}, is_ambiguous=True)
+    first, second = random.choice(("raw", "x", "Fotos", "exposure2", "vis"), 2, replace=False)
+    for number in range(7):
+        pixels, labels = _scene(random, 3)
+        _save(root / str(first) / f"{number:02}.png", pixels)
+        _save(root / str(second) / f"{number:02}.png", (pixels // 2 + 40 * labels[..., None]).astype(np.uint8))
+        _save(root / "y" / f"{number:02}.png", labels)
+        tree.truth[f"{first}/{number:02}.png"] = "train", labels
     return tree
 
 
@@ -490,6 +531,7 @@ MADE: dict[str, Callable[[Path, Random], Tree]] = {
     "folders of classes": _class_folders,
     "two observers": _two_observers,
     "two sets": _two_sets,
+    "two photographs": _two_photographs,
     "probabilities": _asked("probabilities", _soft, ".tif"),
     "numbered objects": _asked("numbered objects", _numbered),
     "half size": _asked("half size", lambda labels, _, __: labels[::2, ::2] * np.uint8(255)),

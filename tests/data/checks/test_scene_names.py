@@ -68,7 +68,9 @@ def test_the_advice_makes_groups_of_the_scenes() -> None:
 @pytest.mark.parametrize("part", ["train", "Val"])
 def test_folders_of_parts_are_no_scenes(tmp_path: Path, part: str) -> None:
     cases.pairs(tmp_path / "set", "images/train/f01_{n}.png", "masks/train/f01_{n}.png", masked=lambda m, _: m)
-    cases.pairs(tmp_path / "set", f"images/{part}/f01_9{{n}}.png", f"masks/{part}/f01_9{{n}}.png", masked=lambda m, _: m)
+    cases.pairs(
+        tmp_path / "set", f"images/{part}/f01_9{{n}}.png", f"masks/{part}/f01_9{{n}}.png", masked=lambda m, _: m
+    )
     (tmp_path / "set" / "classes.txt").write_text("background\nroad\n")
     _, report = read_dataset(DataConfig(path=str(tmp_path / "set")), cache=tmp_path / "cache")
     assert "no_groups_known" not in {finding.code for finding in report.findings}

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,8 +104,8 @@ Bits = npt.NDArray[np.bool_]
 T = TypeVar("T")
 Decoded = tuple[U8, U8, SeenFile | None]  # image (H, W, B), mask (H, W), and what was counted of both on the way
 OF_THE_SET = {  # keys that change no pixel of a pair: what was read stays good when they change
-    "name", "groups", "group_pattern", "folds", "flip", "palette", "exclude_from_mean", "images", "masks", "mask_suffix",
-    "annotations", "columns",
+    "name", "groups", "group_pattern", "folds", "flip", "palette", "exclude_from_mean", "images", "masks",
+    "mask_suffix", "annotations", "columns",
 }  # fmt: skip
 BYTES_A_PIXEL = 9  # while a pair is decoded: 4 in Pillow, 3 of the image, 2 of its mask
 
@@ -230,7 +230,7 @@ class PairReader:
     def _alone(self, notebook: Notebook) -> PairReader:
         """A reader that knows the same and has seen nothing."""
         other = copy.copy(self)
-        other._notebook = notebook
+        other._notebook = notebook  # noqa: SLF001  (of the same class)
         other.colours, other.values, other.palettes, other.bands = set(), [], [], []
         return other
 

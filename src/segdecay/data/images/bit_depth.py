@@ -79,8 +79,8 @@ class UnusableError(Exception):
 class Depth:
     """How a file's values become the bands of 8 bits that a model sees.
 
-    scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone; bands: those that are wanted, from 0,
-    None: all; grey_as_rgb: grey becomes three equal bands; exif: whether images are turned by their EXIF orientation.
+    scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone; bands: those that are wanted, from
+    0, None: all; grey_as_rgb: grey becomes three equal bands; exif: whether their EXIF orientation turns images.
     """
 
     scale: Literal["percentile"] | float | None = None

@@ -1,8 +1,8 @@
 """One file's bytes to uint8 pixels, or the reason why not; and resizing.
 
 Pillow reads PNG, JPEG, GIF, WebP, BMP and PNM; TIFF, .npy and .mat are read by bit_depth.py. Other formats are named.
-Grey and RGB of 8 bits in PNG and JPEG, which most files are, are decoded by imagecodecs, in half of Pillow's time and to
-the same pixels; Pillow judges their heads, and reads them where anything is special or damaged.
+Grey and RGB of 8 bits in PNG and JPEG, which most files are, are decoded by imagecodecs, in half of Pillow's time and
+to the same pixels; Pillow judges their heads, and reads them where anything is special or damaged.
 """
 
 from __future__ import annotations
