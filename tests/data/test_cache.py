@@ -16,9 +16,10 @@ from PIL import Image
 from segdecay.config.schema import DataConfig
 from segdecay.data import cache as caching
 from segdecay.data import open_dataset
-from segdecay.data.cache import ABANDONED_S, PART_MARK, default_cache
+from segdecay.data.cache import ABANDONED_S, default_cache
 from segdecay.data.dataset import Dataset, class_pixels
 from segdecay.data.loading import load_dataset
+from segdecay.data.read_log import PART_MARK
 from segdecay.errors import DataError
 
 

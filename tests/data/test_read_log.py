@@ -14,10 +14,11 @@ from PIL import Image
 
 from segdecay.config.schema import DataConfig
 from segdecay.data import cache, read_log
-from segdecay.data.cache import PART_MARK
 from segdecay.data.checks.findings import CheckReport
 from segdecay.data.dataset import Dataset
+from segdecay.data.formats.reader import digest_of
 from segdecay.data.loading import read_dataset
+from segdecay.data.read_log import PART_MARK
 
 PAIRS = 8
 
@@ -49,11 +50,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read for their digest."""
     names = list[str]()
-    real = read_log.digest_of
 
     def digest(path: Path) -> str:
         names.append(path.name)
-        return real(path)
+        return digest_of(path)
 
     monkeypatch.setattr(read_log, "digest_of", digest)
     return names

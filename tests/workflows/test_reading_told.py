@@ -27,7 +27,7 @@ def test_an_interrupt_while_reading_says_that_nothing_was_trained(
     (root / "classes.txt").write_text("background\nroad\n")
     monkeypatch.setattr(Builder, "add", stop)
     monkeypatch.setenv("SEGDECAY_CACHE", str(tmp_path / "cache"))
-    options = [] if command == "check" else ["--out", tmp_path / "run"]
+    options: list[str | Path] = [] if command == "check" else ["--out", tmp_path / "run"]
     said = call(command, root, *options, code=130).err
     assert f"interrupted while {root} was read" in said
     assert "The same command goes on from there." in said

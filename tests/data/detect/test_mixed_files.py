@@ -66,7 +66,7 @@ def test_opaque_alpha_in_some_files_is_left_out_of_all(tmp_path: Path, kinds: tu
 
 @pytest.mark.parametrize("stray", [7, 200])
 def test_a_value_of_a_few_pixels_that_no_name_has_is_ignored_and_counted(tmp_path: Path, stray: int) -> None:
-    def masked(labels: np.ndarray, number: int) -> np.ndarray:  # type: ignore[type-arg]
+    def masked(labels: cases.U8, number: int) -> cases.U8:
         values = labels.copy()
         values[0, :3] = stray if number == 2 else 0
         return values

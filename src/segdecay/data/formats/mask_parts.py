@@ -146,4 +146,5 @@ def fill_from_file(path: Path, invert: bool, size: tuple[int, int]) -> Bits:
 
 def _holds_two(pixels: npt.NDArray[np.uint8], covered: Bits) -> bool:
     """Whether a mask of one band surely holds 0 and one other value: the highest alone is not 0."""
-    return pixels.shape[2] == 1 and np.count_nonzero(pixels == pixels.max()) == np.count_nonzero(covered)
+    n_highest, n_covered = np.count_nonzero(pixels == pixels.max()), np.count_nonzero(covered)
+    return pixels.shape[2] == 1 and bool(n_highest == n_covered)
