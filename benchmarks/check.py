@@ -6,6 +6,9 @@ python benchmarks/check.py FOLDER [FOLDER ...]     # each with a dataset.yaml, o
 python benchmarks/check.py                         # 300 made-up pairs of 512x512: JPEG and PNG with PNG masks
 python benchmarks/check.py --objects               # 664 made-up images with 28,986 mask files, one an object, twice
 python benchmarks/check.py --memory                # most memory of `segdecay check` over made-up pairs of 16 MP
+
+Measured in November 2026 on 2 shared cores: ratio 1.06 by the clock and .93 of processor time; objects 48 to 50 s of
+processor time (70 to 117 s by the clock at loads of 4 and 8), 2.8 s (4 to 7 s) the second time; memory 292 MB.
 """
 
 from __future__ import annotations
