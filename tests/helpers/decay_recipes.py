@@ -1,8 +1,8 @@
-"""Training recipes written from public documentation in our own words, ten right and ten broken, and what an audit must say.
+"""Training recipes written from public documentation in our own words, ten right and ten broken.
 
-The expectations were committed before the audit could see a training step; they say what is true of the recipe, not what
-the audit happens to find. `step` is one whole training step: forward, backward, whatever the recipe does to gradients or
-weights, and the optimizers' steps.
+What an audit must say of each was committed before the audit could see a training step: it is what is true of the
+recipe, not what the audit happens to find. `step` is one whole training step: forward, backward, whatever the recipe
+does to gradients or weights, and the optimizers' steps.
 """
 
 from __future__ import annotations
@@ -102,7 +102,6 @@ def segmentation(
     net: nn.Module,
     optimizers: list[Optimizer],
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
-    **options: Any,
 ) -> Program:
     """The plain loop: zero_grad, loss, backward, step."""
     x, y = images()
@@ -110,11 +109,11 @@ def segmentation(
     def step() -> None:
         for one in optimizers:
             one.zero_grad()
-        loss(net(x), y).backward()
+        loss(net(x), y).backward()  # type: ignore[no-untyped-call]
         for one in optimizers:
             one.step()
 
-    return Program(net, optimizers, step, loss, options)
+    return Program(net, optimizers, step, loss)
 
 
 # --- ten that are right ----------------------------------------------------------------------------------------------
@@ -131,7 +130,7 @@ def language_model() -> Program:
 
     def step() -> None:
         logits = net(tokens[:, :-1])
-        cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         adamw.step()
         adamw.zero_grad(set_to_none=True)
@@ -143,7 +142,7 @@ def detection_transformer() -> Program:
     torch.manual_seed(0)
     net = Detector()
     trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for name, p in trained if "backbone" not in name]},
         {"params": [p for name, p in trained if "backbone" in name], "lr": 1e-5},
     ]
@@ -153,7 +152,7 @@ def detection_transformer() -> Program:
         scores = net(torch.randn(2, 3, 6, 6))
         loss = cross_entropy(scores.flatten(0, 1), torch.tensor([0, 1, 2, 0]))
         adamw.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         adamw.step()
 
@@ -183,7 +182,7 @@ def medical_segmentation() -> Program:
         sgd.zero_grad()
         scores = net(x)
         overlap = scores.softmax(dim=1)[:, 1][y == 1].sum() * 2 / (scores.softmax(dim=1)[:, 1].sum() + y.sum())
-        (cross_entropy(scores, y) + 1 - overlap).backward()
+        (cross_entropy(scores, y) + 1 - overlap).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 12)
         sgd.step()
 
@@ -215,14 +214,14 @@ def schedule_free() -> Program:
 def matrices_by_muon() -> Program:
     torch.manual_seed(0)
     net = Transformer()
-    muon = torch.optim.Muon([net.mlp.weight], lr=0.02, weight_decay=0.01)
+    muon: Optimizer = torch.optim.Muon([net.mlp.weight], lr=0.02, weight_decay=0.01)
     rest = [p for p in net.parameters() if p is not net.mlp.weight]
     adamw = torch.optim.AdamW(rest, lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)
     tokens = torch.randint(0, 16, (2, 5))
 
     def step() -> None:
         logits = net(tokens[:, :-1])
-        cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
         for one in (muon, adamw):
             one.step()
             one.zero_grad()
@@ -237,7 +236,7 @@ def decay_by_hand() -> Program:
 
     def step() -> None:
         adam.zero_grad()
-        cross_entropy(net(x), y).backward()
+        cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for p in net.parameters():
                 if p.ndim > 1:
@@ -294,7 +293,7 @@ def penalty_on_buffers() -> Program:
 def hook_beside_adamw() -> Program:
     net = plain_net()
     for p in net.parameters():
-        p.register_hook(lambda gradient, p=p: gradient + 1e-2 * p.detach())
+        p.register_hook(lambda gradient, p=p: gradient + 1e-2 * p.detach())  # type: ignore[no-untyped-call]
     return segmentation(net, [torch.optim.AdamW(net.parameters(), lr=1e-3)])
 
 
@@ -313,7 +312,7 @@ def times_the_batch() -> Program:
 
     def step() -> None:
         sgd.zero_grad()
-        loss(net(x), y).backward()
+        loss(net(x), y).backward()  # type: ignore[no-untyped-call]
         sgd.step()
 
     return Program(net, [sgd], step, loss)
@@ -333,7 +332,7 @@ def logits_layer_spared() -> Program:
 
     def step() -> None:
         adamw.zero_grad()
-        net(torch.randn(2, 3, 6, 6)).square().mean().backward()
+        net(torch.randn(2, 3, 6, 6)).square().mean().backward()  # type: ignore[no-untyped-call]
         adamw.step()
 
     return Program(net, [adamw], step)
@@ -346,7 +345,7 @@ def by_hand_and_by_default() -> Program:
 
     def step() -> None:
         adamw.zero_grad()
-        cross_entropy(net(x), y).backward()
+        cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
         adamw.step()
         for p in net.parameters():
             p.data.mul_(1 - 1e-3 * 0.05)
@@ -385,8 +384,8 @@ def penalty_in_each_part_of_the_batch() -> Program:
 
     def step() -> None:
         sgd.zero_grad()
-        for part, mask in zip(x.split(1), y.split(1), strict=True):
-            (cross_entropy(net(part), mask) / 4 + 1e-4 * half_squares(net)).backward()
+        for part, mask in zip(x.chunk(4), y.chunk(4), strict=True):
+            (cross_entropy(net(part), mask) / 4 + 1e-4 * half_squares(net)).backward()  # type: ignore[no-untyped-call]
         sgd.step()
 
     return Program(net, [sgd], step, options={"lambda_meant": 1e-4})

@@ -12,7 +12,7 @@ import inspect
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -184,14 +184,18 @@ def _constructed(one: Optimizer, groups: list[dict[str, Any]], inner: Optimizer 
     return type(one)(*positional, **arguments)
 
 
+def kind_of_group(group: Mapping[str, Any]) -> str:
+    """What groups have in common that one stand-in speaks for: all options but rates, decay and names."""
+    return repr(sorted((key, repr(value)[:80]) for key, value in group.items() if key not in FREE))
+
+
 def choose(optimizer: Optimizer, is_decayed: Callable[[Parameter], bool]) -> list[list[Parameter]]:
     """The parameters of every group that get a stand-in: one for each kind of group and shape, if they decay."""
     seen: dict[str, set[tuple[Any, ...]]] = {}
     chosen: list[list[Parameter]] = []
     count = 0
     for group in optimizer.param_groups:
-        plain = {key: value for key, value in group.items() if key not in FREE}
-        kinds = seen.setdefault(repr(sorted((key, repr(value)[:80]) for key, value in plain.items())), set())
+        kinds = seen.setdefault(kind_of_group(group), set())
         taken: list[Parameter] = []
         for parameter in group["params"]:
             kind = (parameter.ndim, parameter.is_complex())

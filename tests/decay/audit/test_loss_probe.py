@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from segdecay.decay import Audit, audit
-from segdecay.decay.audit.loss_probe import possible_forms, settle_forms, untouched
+from segdecay.decay.audit.forms import possible_forms, settle_forms
+from segdecay.decay.audit.untouched import untouched
 
 Loss = Callable[[Any, Any], Any]
 
