@@ -162,7 +162,7 @@ class _Walker:
 
         At this share of the decay and of the learning rates.
         """
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         stand = self.stand()
         for group in stand.chain[0].param_groups:
             for other in ("weight_decay", "lambd"):
