@@ -2,15 +2,17 @@
 
     python benchmarks/families.py [--library timm|transformers] [--only NAME]
 
-One model of each family is built on the meta device, transformers' from configurations with few layers. The authors' groups
-are those of timm's `param_groups_weight_decay` with the model's own `no_weight_decay()`, and those of transformers' Trainer
-without what carries `_no_weight_decay`. Ours are tried twice: as they are, where declarations win, and by our rules alone.
-Differences are printed by the reason that we give for the parameter, with one name of each; docs/audit.md explains them.
+One model of each family is built on the meta device, transformers' from configurations with few layers. The authors'
+groups are those of timm's `param_groups_weight_decay` with the model's own `no_weight_decay()`, and those of
+transformers' Trainer without what carries `_no_weight_decay`. Ours are tried twice: as they are, where declarations
+win, and by our rules alone. Differences are printed by the reason that we give for the parameter, with one name of
+each; docs/audit.md explains them.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import warnings
 from collections import Counter, defaultdict
@@ -133,7 +135,8 @@ def differences(model: nn.Module, spared: set[str], *, declarations: bool) -> li
     for row in rows:
         if row.trainable and (row.group in DECAYED) == (row.name in spared):
             who = "we" if row.group in DECAYED else "they"
-            found.append((f"{who} decay it", row.reason.split("; shared")[0], row.name))
+            reason = re.sub(r", shape [\dx]+|; shared.*", "", row.reason)
+            found.append((f"{who} decay it", reason, row.name))
     return found
 
 
