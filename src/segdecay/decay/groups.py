@@ -47,6 +47,8 @@ POSITION_NAME = re.compile(
     r"(^|_)(pos|position|positions|positional|wpe|posemb|rel|relative|distance)(_|$)|pos_?emb|rel(ative)?_?pos",
     re.IGNORECASE,
 )
+# Of a module that computes what is added by position: Swin v2's cpb_mlp, LayoutLM's rel_pos_bias
+POSITION_BIAS = re.compile(r"(^|_)cpb(_|$)|pos(ition)?(_[xy])?_bias", re.IGNORECASE)
 TOKEN_NAME = re.compile(r"(^|_)tokens?$|^class_embedding$")  # of a plain parameter; embed_tokens is a vocabulary
 
 
@@ -203,8 +205,8 @@ def group_parameters(
 def declared_undecayed(model: nn.Module, entries: Sequence[_Entry]) -> dict[int, tuple[str, str]]:
     """By id of the parameter: the group bias and the reason, for what its author declares undecayed.
 
-    `no_weight_decay()` gives whole names or globs over them and `no_weight_decay_keywords()` parts of names, as timm and
-    its followers read them, of the module that has the method; a parameter may carry the flag `_no_weight_decay` (Mamba).
+    `no_weight_decay()` gives whole names or globs over them, and `no_weight_decay_keywords()` parts of names, as timm
+    and its followers read them, of the module that has the method; a parameter may carry the flag `_no_weight_decay`.
     """
     found: dict[int, tuple[str, str]] = {}
     for path, module in model.named_modules():
@@ -360,6 +362,8 @@ def _undecayed(entry: _Entry) -> tuple[str, str] | None:
     is_weight = is_layer and WEIGHT_NAME.search(leaf) is not None
     if not is_weight and (is_token or any(POSITION_NAME.search(word) for word in words)):
         return "bias", "position embedding or token: added to the features"
+    if any(POSITION_BIAS.search(part) for part in path):
+        return "bias", "part of what computes a bias of positions"
     if any(BIAS_NAME.search(word) for word in words):
         return "bias", "bias by name"
     if parameter.ndim <= 1:
