@@ -295,6 +295,7 @@ class Handle:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self.restore_gradients_()  # of a step that raised after the regularizer had acted
         self._backwards.watch_(None, "")
         if self.is_attached():
             remove_handle(self._optimizer, self)

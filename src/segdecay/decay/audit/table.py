@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from segdecay.decay.adaptation import base_rate
 from segdecay.decay.audit.forms import Form
 from segdecay.decay.audit.mechanism import Mechanism, Mechanisms
 from segdecay.decay.audit.step_probe import ByHand
@@ -153,18 +154,6 @@ class Horizon:
         """The largest learning rate of a group; its base rate where no schedule is given."""
         rates = self.rates(optimizer, index)
         return max(rates) if rates else base_rate(optimizer.param_groups[index])
-
-
-def base_rate(group: Mapping[str, Any]) -> float:
-    """The learning rate of a group before any schedule scaled it, times timm's `lr_scale`.
-
-    timm's layer-wise decay keeps `lr_scale` beside `lr`, and its scheduler multiplies; a group without `initial_lr`
-    whose rate was multiplied by hand carries no `lr_scale`.
-
-    >>> base_rate({"lr": 0.1, "lr_scale": 0.5}), base_rate({"lr": 0.05, "initial_lr": 0.1, "lr_scale": 0.5})
-    (0.05, 0.05)
-    """
-    return float(group.get("initial_lr", group.get("lr", 0.0))) * float(group.get("lr_scale", 1.0))
 
 
 def audit_partition(model: nn.Module) -> Partition:
