@@ -48,7 +48,7 @@ POSITION_NAME = re.compile(
     re.IGNORECASE,
 )
 # Of a module that computes what is added by position: Swin v2's cpb_mlp, LayoutLM's rel_pos_bias
-POSITION_BIAS = re.compile(r"(^|_)cpb(_|$)|pos(ition)?(_[xy])?_bias", re.IGNORECASE)
+POSITION_BIAS = re.compile(r"(^|_)cpb(_|$)|pos(ition)?(_[xy])?_bias(_|$)", re.IGNORECASE)
 TOKEN_NAME = re.compile(r"(^|_)tokens?$|^class_embedding$")  # of a plain parameter; embed_tokens is a vocabulary
 
 
