@@ -65,7 +65,7 @@ def test_what_computes_a_bias_of_positions_is_spared_as_the_table_is() -> None:
 
 
 def test_beside_the_trainer_of_transformers_no_matrix_is_decayed_that_it_spares(
-    kind: str, families: ModuleType
+    families: ModuleType,
 ) -> None:
     models = [build for name, build in families.transformers_models("swinv2") if name == "swinv2"]
     with torch.device("meta"):

@@ -147,11 +147,16 @@ def _try(
     if builder.idle_steps == IDLE_STEPS and (bare.keys or bare.has_copies):
         builder = replace(builder, idle_steps=COPY_STEPS)
         bare = builder.bare()
-    if bare.keys and multiplies:
+    found = _hold(bare, builder.with_probe(moment, bare), moment, chain)
+    if moment == "gradient" and not found.pulls and builder.idle_steps == IDLE_STEPS:
+        builder = replace(builder, idle_steps=COPY_STEPS)  # some move no weight in their first steps
+        bare = builder.bare()
+        found = _hold(bare, builder.with_probe(moment, bare), moment, chain)
+    if not found.holds and bare.keys and multiplies:
         both = _hold(bare, builder.with_probe(moment, bare, bare.keys), moment, chain)
         if both.holds:
             return both, bare.keys, bare.keys
-    return _hold(bare, builder.with_probe(moment, bare), moment, chain), bare.keys, ()
+    return found, bare.keys, ()
 
 
 def _bare_trial(chain: Sequence[Optimizer], chosen: Any, rate: str) -> tuple[_Trial, _Builder]:
@@ -292,8 +297,9 @@ def _hold(bare: _Trial, trial: _Trial, moment: Channel, chain: Sequence[Optimize
     asked = math.prod(trial.factors[:count])
     exact = _distance(bare, trial.path, trial.factors, count) <= EXACT
     moving = _distance(bare, trial.path, trial.factors, len(trial.factors)) <= CLOSE
-    used = _share(trial.deployed, trial.path[0]) / _share(trial.path[-1], trial.path[0])
-    plain = _share(bare.deployed, bare.path[0]) / _share(bare.path[-1], bare.path[0])
+    used, plain = (
+        _share(one.deployed, one.path[0]) / (_share(one.path[-1], one.path[0]) or 1.0) for one in (trial, bare)
+    )
     lag = abs(used - plain) / max(abs(plain), 1e-300)
     return _Found(exact and moving and lag <= CLOSE, left, asked, pulls, averages=lag > EXACT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 import pytorch_optimizer as po
 import torch
-from timm.optim.lookahead import Lookahead
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from segdecay.decay import Audit, attach, audit
 
 Step = Callable[[], object]
+lookahead: Any = importlib.import_module("timm.optim.lookahead").Lookahead
 X, Y = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1])
 LAMBDA, RATE = 0.01, 0.1
 
@@ -68,14 +69,14 @@ def test_a_penalty_is_read_behind_a_grad_scaler_and_behind_clipping() -> None:
 
     def scaled() -> None:
         optimizer.zero_grad()
-        scaler.scale(cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()
+        scaler.scale(cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
         scaler.update()
 
     def clipped() -> None:
         optimizer.zero_grad()
-        (cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()
+        (cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1e-3)
         optimizer.step()
 
@@ -94,7 +95,7 @@ def test_a_closure_is_a_step_too() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    found = audit(net, optimizer, step=lambda: optimizer.step(closure))  # type: ignore[arg-type]
+    found = audit(net, optimizer, step=lambda: optimizer.step(closure))
     assert told(found, "loss") == [("squared", LAMBDA)]
     assert found.step.passes == 1
 
@@ -179,7 +180,7 @@ def test_the_penalty_of_every_part_of_a_batch_names_the_passes() -> None:
         optimizer.zero_grad()
         for part in range(2):
             half = slice(2 * part, 2 * part + 2)
-            (cross_entropy(net(X[half]), Y[half]) / 2 + LAMBDA * half_squares(net)).backward()
+            (cross_entropy(net(X[half]), Y[half]) / 2 + LAMBDA * half_squares(net)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     found = audit(net, optimizer, step=step, lambda_meant=LAMBDA)
@@ -216,7 +217,7 @@ def test_scores_inside_of_mappings_and_lists_are_found(wrap: Any, unwrap: Any) -
 
     def step() -> None:
         optimizer.zero_grad()
-        (cross_entropy(unwrap(net(X)), Y) + LAMBDA * half_squares(net)).backward()
+        (cross_entropy(unwrap(net(X)), Y) + LAMBDA * half_squares(net)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     assert told(audit(net, optimizer, step=step), "loss", "layer.weight") == [("squared", LAMBDA)]
@@ -357,7 +358,7 @@ MAKES: dict[str, Callable[[nn.Module], Any]] = {
     "sgd": lambda net: sgd(net, momentum=0.9, weight_decay=1e-3),
     "adamw": lambda net: torch.optim.AdamW(net.parameters(), lr=1e-3),
     "a rate that is a tensor": lambda net: torch.optim.AdamW(net.parameters(), lr=torch.tensor(1e-3)),
-    "lookahead": lambda net: Lookahead(torch.optim.AdamW(net.parameters(), lr=1e-3), k=2),
+    "lookahead": lambda net: lookahead(torch.optim.AdamW(net.parameters(), lr=1e-3), k=2),
     "lookahead of po": lambda net: po.Lookahead(torch.optim.AdamW(net.parameters(), lr=1e-3), k=2),
     "schedule-free": lambda net: po.ScheduleFreeAdamW(net.parameters(), lr=1e-3, weight_decay=0.1),
     "adagrad": lambda net: torch.optim.Adagrad(net.parameters(), lr=1e-2, weight_decay=1e-3),
@@ -368,7 +369,7 @@ MAKES: dict[str, Callable[[nn.Module], Any]] = {
 @pytest.mark.parametrize("kind", MAKES)
 def test_a_step_leaves_every_bit_as_it_was(kind: str, fails: bool) -> None:
     net = layers()
-    net.get_parameter("4.bias").requires_grad_(requires_grad=False)
+    net.get_parameter("4.bias").requires_grad = False
     net.get_parameter("4.weight").register_hook(lambda g: g + 0.1)  # type: ignore[no-untyped-call]
     optimizer = MAKES[kind](net)
     inner = plain(net, optimizer, lambda n: LAMBDA * half_squares(n))
