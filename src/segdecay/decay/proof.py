@@ -176,7 +176,8 @@ def _bare_trial(chain: Sequence[Optimizer], chosen: Any, rate: str) -> tuple[_Tr
 
 
 def _may_need_closure(error: Exception) -> bool:
-    return isinstance(error, TypeError) or "closure" in str(error).lower()
+    """Whether a step that failed without a closure may work with one; what torch itself refuses will not."""
+    return not isinstance(error, RuntimeError) or "closure" in str(error).lower()
 
 
 @dataclass(frozen=True)

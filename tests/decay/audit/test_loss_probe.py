@@ -378,3 +378,11 @@ def test_untouched_gives_back_nan_weights_too() -> None:
     with untouched(net):
         net.weight.data.zero_()
     assert bool(net.weight.isnan().all())
+
+
+def test_a_loss_is_examined_where_the_first_weights_are_complex() -> None:
+    net = nn.Module()
+    net.spectral, net.out = nn.Parameter(torch.randn(4, 4, dtype=torch.cfloat)), nn.Conv2d(4, 2, 1)
+    found = audit(net, torch.optim.AdamW(net.parameters(), weight_decay=0.0), nn.CrossEntropyLoss())
+    assert found.loss.status == "examined"
+    assert found.loss.forms == {}

@@ -181,7 +181,8 @@ def _missing(subject: Subject, missing: list[str]) -> list[AuditFinding]:
             tuple(names),
             f"{some(names)} ({len(names)} trainable parameters) are in no group of the optimizer, {how}. They never "
             f"train and never decay.",
-            "Add them to a group, or set requires_grad to False to say that it is meant.",
+            "Add them to a group; pass every optimizer to the audit where another one trains them; or set "
+            "requires_grad to False to say that it is meant.",
         )
         for level, names, how in levels
         if names

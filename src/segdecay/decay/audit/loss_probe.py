@@ -313,7 +313,8 @@ def examine_loss(
     own_modules = set(owner.modules()) if owner is not None and not holds_model else set()
     watched = [module for module in model.modules() if module not in own_modules]
     guarded = [model, owner] if owner is not None else [model]
-    offered = samples(classes, first.device, first.dtype, output, target)
+    real = first.dtype.to_real() if first.is_complex() else first.dtype  # losses take scores, which are real
+    offered = samples(classes, first.device, real, output, target)
     own = {id(parameter) for module in guarded for parameter in module.parameters()}
     probe = _Probe(loss, trained, dict(model.named_buffers()), frozenset({*held, *own}))
     with (
