@@ -165,11 +165,21 @@ def test_a_hook_on_a_parameter_is_no_penalty_of_the_loss() -> None:
     assert [f.parameters for f in found.findings if f.code == "decays_twice"] == [("4.weight",)]
 
 
-def test_a_hook_that_only_scales_gradients_decays_nothing() -> None:
+def test_gradients_that_are_only_scaled_decay_nothing() -> None:
     net = layers()
     net.get_parameter("4.weight").register_hook(lambda g: 0.1 * g)  # type: ignore[no-untyped-call]
     optimizer = sgd(net)
-    assert audit(net, optimizer, step=plain(net, optimizer)).codes() == ("no_decay",)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()
+        for p in net.parameters():
+            nn.utils.clip_grad_norm_([p], 1e-3)  # each by a factor of its own
+        optimizer.step()
+
+    found = audit(net, optimizer, step=step)
+    assert found.codes("wrong") == ()
+    assert {d.source for row in found.rows for d in row.decays} == {"loss"}
 
 
 def test_the_penalty_of_every_part_of_a_batch_names_the_passes() -> None:

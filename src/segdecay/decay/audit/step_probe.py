@@ -8,6 +8,7 @@ outputs of the model that do not depend on the weights, so that whatever still m
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ class _StepProbe:
             raise _StepError(f"the model returns a {seen.unreplaced}, in which no tensor with gradient is found")
         bare = self._run(idle=True, hooked=False) if _has_hooks(self.trained.values(), self.optimizers) else seen
         twice = self._run(idle=True, hooked=False, scale=2.0)
-        forms = self._forms(bare, twice, _common_factor(seen), reached)
+        forms = self._forms(bare, twice, _unscaled(bare), reached)
         by_hand: dict[str, tuple[ByHand, ...]] = {}
         for name in (name for name in self.trained if name in reached):
             found = (*_by_step(bare, name), *_by_hooks(seen, bare, name))
@@ -189,24 +190,33 @@ class _StepProbe:
 def _by_step(bare: _Seen, name: str) -> tuple[ByHand, ...]:
     """What the step's own code does to a weight outside updates, or to its gradient after the last backward pass."""
     zero = torch.zeros_like(bare.start[name])
-    added = bare.entered.get(name, zero) - _common_factor(bare, powers=False) * bare.backward.get(name, zero)
-    return _told("step", bare, name, bare.outside[name], added)
+    added = _added(bare.backward.get(name, zero), bare.entered.get(name, zero))
+    return _told("step", bare.start[name], bare.outside[name], added)
 
 
 def _by_hooks(seen: _Seen, bare: _Seen, name: str) -> tuple[ByHand, ...]:
     """What is done with the hooks of parameters and optimizers in place, and not without them."""
     zero = torch.zeros_like(bare.start[name])
-    moved = seen.outside[name] - bare.outside[name]
-    return _told("hook", seen, name, moved, seen.entered.get(name, zero) - bare.entered.get(name, zero))
+    added = _added(bare.entered.get(name, zero), seen.entered.get(name, zero))
+    return _told("hook", seen.start[name], seen.outside[name] - bare.outside[name], added)
 
 
-def _told(by: Literal["step", "hook"], run: _Seen, name: str, moved: Tensor, added: Tensor) -> tuple[ByHand, ...]:
-    start, found = run.start[name], []
+def _added(before: Tensor, after: Tensor) -> Tensor | None:
+    """What was added to a gradient; None where it is the same or was made smaller, as by clipping and unscaling."""
+    size = float(before.double().square().sum())
+    factor = float((before.double() * after.double()).sum()) / size if size else 0.0
+    if 0 < factor <= 1 + ROUNDED and float((after - factor * before).abs().max()) <= ROUNDED * float(after.abs().max()):
+        return None
+    added = after - before
+    return added if float(added.abs().max()) > ROUNDED * float(before.abs().max()) else None
+
+
+def _told(by: Literal["step", "hook"], start: Tensor, moved: Tensor, added: Tensor | None) -> tuple[ByHand, ...]:
+    found = []
     share = _share(start, moved)
     if share != 0.0:
         found.append(ByHand(by, share=share))
-    size = float(run.backward[name].abs().max()) if name in run.backward else 0.0
-    if float(added.abs().max()) > ROUNDED * size:
+    if added is not None:
         forms = possible_forms(start, added, None)
         kind = "squared" if "squared" in forms else next(iter(forms))
         found.append(ByHand(by, form=Form(kind, forms[kind])))
@@ -224,23 +234,15 @@ def _share(start: Tensor, moved: Tensor) -> float | None:
     return share if off <= TOLERANCE * abs(share) * size + rounding else None
 
 
-def _common_factor(seen: _Seen, *, powers: bool = True) -> float:
-    """What every gradient was multiplied by between backward and step: by clipping, or by a GradScaler's powers of 2.
-
-    With `powers` 1 unless it is a power of two, which is a scale that was divided out and no clipping.
-    """
-    inner = sum(
-        float((seen.entered[n].double() * g.double()).sum()) for n, g in seen.backward.items() if n in seen.entered
-    )
-    size = sum(float(g.double().square().sum()) for g in seen.backward.values())
-    if not size or not inner > 0:
+def _unscaled(seen: _Seen) -> float:
+    """What a GradScaler's scale was divided out by between backward and step: a power of two below 1; else 1."""
+    both = [(seen.entered[name].double(), g.double()) for name, g in seen.backward.items() if name in seen.entered]
+    size = sum(float(before.square().sum()) for _, before in both)
+    factor = sum(float((after * before).sum()) for after, before in both) / size if size else 1.0
+    if not 0 < factor < 1:
         return 1.0
-    factor = inner / size
-    mantissa, _ = torch.frexp(torch.tensor(factor, dtype=torch.float64))
-    is_power = min(abs(float(mantissa) - 0.5), abs(float(mantissa) - 1.0)) < TOLERANCE**2
-    if powers:
-        return factor if is_power and factor < 1 else 1.0
-    return min(factor, 1.0)
+    mantissa, _ = math.frexp(factor)
+    return factor if min(abs(mantissa - 0.5), abs(mantissa - 1.0)) < TOLERANCE**2 else 1.0
 
 
 class _Idle(torch.autograd.Function):
