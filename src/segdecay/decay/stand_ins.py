@@ -28,6 +28,7 @@ KINDS = 4  # stand-ins of one kind of group
 MOST = 12  # stand-ins of an optimizer
 # What may differ between groups that one stand-in speaks for.
 FREE = ("params", "lr", "lr_scale", "initial_lr", "weight_decay", "lambd", "name", "param_names", "layer")
+RATES = ("lr", "initial_lr", "lr_scale")  # which may be tensors
 DEVICE_OPTIONS = ("fused", "foreach", "capturable", "compile")  # which kernel is used; the stand-ins are on the CPU
 
 
@@ -131,12 +132,14 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
         if key in DEVICE_OPTIONS:
             found[key] = False if value else value
         elif isinstance(value, Tensor):
-            found[key] = float(value) if value.numel() == 1 else value.detach().clone()
+            found[key] = float(value) if key in RATES else value.detach().cpu().clone()
         else:
             found[key] = copy.deepcopy(value)
     for key in ("step", "counter"):  # counts of steps: the copy has taken none
         if isinstance(found.get(key), int):
             found[key] = 0
+        elif isinstance(found.get(key), Tensor):
+            found[key].zero_()
     return found
 
 

@@ -182,6 +182,35 @@ def test_gradients_that_are_only_scaled_decay_nothing() -> None:
     assert {d.source for row in found.rows for d in row.decays} == {"loss"}
 
 
+@pytest.mark.parametrize(
+    "wrap", [lookahead, po.Lookahead, po.TRAC, po.ScheduleFreeWrapper, lambda one: one], ids=lambda wrap: wrap.__name__
+)
+def test_what_a_wrapper_does_to_the_weights_is_no_decay_by_hand(wrap: Any) -> None:
+    net = layers()
+    optimizer = wrap(torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.02))
+    getattr(optimizer, "train", lambda: None)()
+    step = plain(net, optimizer)
+    for _ in range(3):
+        step()
+    found = audit(net, optimizer, step=step)
+    assert {d.source for row in found.rows for d in row.decays} == {"optimizer"}
+    is_bare = isinstance(optimizer, torch.optim.AdamW)
+    assert ("other_mechanism" in found.codes()) is not is_bare
+
+
+def test_sam_is_one_step_of_two_passes() -> None:
+    net = layers()
+    optimizer: Any = po.SAM(net.parameters(), torch.optim.SGD, lr=RATE, momentum=0.9, weight_decay=1e-3)
+
+    def step() -> None:
+        for half in (optimizer.first_step, optimizer.second_step):
+            cross_entropy(net(X), Y).backward()  # type: ignore[no-untyped-call]
+            half(zero_grad=True)
+
+    found = audit(net, optimizer, step=step)
+    assert (found.step.passes, told(found, "optimizer"), told(found, "step")) == (2, [("coupled", 1e-3)], [])
+
+
 def test_the_penalty_of_every_part_of_a_batch_names_the_passes() -> None:
     net = layers()
     optimizer = sgd(net)

@@ -185,7 +185,8 @@ def audit(
     _validate(
         model, loss, step, learning_rates, steps_per_epoch, {"clip_norm": clip_norm, "lambda_meant": lambda_meant}
     )
-    optimizers = [bare_optimizer(one) for one in (optimizer if isinstance(optimizer, Sequence) else [optimizer])]
+    given = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+    optimizers = [bare_optimizer(one) for one in given]
     if not optimizers:
         raise DecayError("No optimizer: give one, or a list of all that train the model.")
     placed = partition or audit_partition(model)
@@ -196,14 +197,14 @@ def audit(
     held = {id(parameter) for one in optimizers for parameter in held_parameters(one)}
     classes = _classes(placed)
     report = examine_loss(model, parameters, loss, classes=classes, output=output, target=target, held=held)
-    taken = examine_step(model, parameters, optimizers, step, loss)
+    taken = examine_step(model, parameters, given, step, loss)
     if taken.status == "examined":
         report = replace(report, forms=taken.forms, gradient_norm=taken.gradient_norm)
     horizon = Horizon(None if learning_rates is None else tuple(validate_rates(learning_rates)), steps_per_epoch)
     bare = bare_module(model)
     subjects = []
-    for one in optimizers:
-        mechanisms = measure(one) if _may_decay(one, report, taken) else Mechanisms()
+    for one, outer in zip(optimizers, given, strict=True):
+        mechanisms = measure(outer) if _may_decay(one, report, taken) else Mechanisms()
         table = audit_rows(one, placed, report.forms, horizon, mechanisms, taken.by_hand)
         rows = table if len(optimizers) == 1 else tuple(row for row in table if row.optimizer_groups)
         subjects.append(

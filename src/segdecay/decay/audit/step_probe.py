@@ -94,7 +94,8 @@ def examine_step(
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     if any(parameter.is_meta for parameter in trained.values()):
         return StepReport("not examined", "the model is on the meta device, without values")
-    held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+    inner = [optimizer_chain(one)[0] for one in optimizers]
+    held = {id(p) for one in inner for group in one.param_groups for p in group["params"]}
     known = frozenset(held | {id(parameter) for parameter in parameters.values()})
     probe = _StepProbe(model, {n: p for n, p in trained.items() if id(p) in held}, optimizers, step, loss, known)
     try:
@@ -338,6 +339,7 @@ class _Updates:
 
     names: Mapping[int, str]  # by id of the parameter
     seen: _Seen
+    inside: set[int] = field(default_factory=set)  # ids of optimizers inside of a wrapper's step
 
     def held(self, optimizer: Optimizer) -> Iterator[tuple[str, Parameter]]:
         """The model's parameters that an optimizer holds, by name."""
@@ -362,12 +364,16 @@ class _Updates:
     def before(self, optimizer: Optimizer, args: Any = (), kwargs: Any = None) -> None:
         """What changed the weights since the last update."""
         del args, kwargs
+        if id(optimizer) in self.inside:
+            return
         for name, parameter in self.held(optimizer):
             self.seen.note_outside(name, parameter.detach())
 
     def after(self, optimizer: Optimizer, args: Any = (), kwargs: Any = None) -> None:
         """Where the update left the weights."""
         del args, kwargs
+        if id(optimizer) in self.inside:
+            return
         for name, parameter in self.held(optimizer):
             self.seen.last[name] = parameter.detach().clone()
 
@@ -376,9 +382,12 @@ class _Updates:
 
         def whole(*args: Any, **kwargs: Any) -> Any:
             self.before(inner)
-            result = step(*args, **kwargs)
-            self.after(inner)
-            return result
+            self.inside.add(id(inner))
+            try:
+                return step(*args, **kwargs)
+            finally:
+                self.inside.discard(id(inner))
+                self.after(inner)
 
         return whole
 
@@ -388,13 +397,10 @@ class _Updates:
         hooks: list[Any] = []
         for one in optimizers:
             inner, outer = optimizer_chain(one)[0], optimizer_chain(one)[-1]
-            starts, ends = [self.enter], [self.leave]
-            if outer is inner:
-                starts, ends = [self.enter, self.before], [self.after, self.leave]
-            else:  # put back with the wrapper's other attributes
+            if outer is not inner:  # put back with the wrapper's other attributes
                 outer.step = self.around(inner, outer.step)  # type: ignore[method-assign]
-            hooks += [inner.register_step_pre_hook(hook) for hook in starts]
-            for end in ends:
+            hooks += [inner.register_step_pre_hook(hook) for hook in (self.enter, self.before)]
+            for end in (self.after, self.leave):
                 made = inner.register_step_post_hook(end)
                 inner._optimizer_step_post_hooks.move_to_end(made.id, last=False)  # type: ignore[attr-defined] # noqa: SLF001
                 hooks.append(made)
