@@ -136,10 +136,11 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
         else:
             found[key] = copy.deepcopy(value)
     for key in ("step", "counter"):  # counts of steps: the copy has taken none
-        if isinstance(found.get(key), int):
+        count: Any = found.get(key)
+        if isinstance(count, Tensor):
+            count.zero_()
+        elif isinstance(count, int):
             found[key] = 0
-        elif isinstance(found.get(key), Tensor):
-            found[key].zero_()
     return found
 
 

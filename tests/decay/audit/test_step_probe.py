@@ -172,7 +172,7 @@ def test_gradients_that_are_only_scaled_decay_nothing() -> None:
 
     def step() -> None:
         optimizer.zero_grad()
-        (cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()
+        (cross_entropy(net(X), Y) + LAMBDA * half_squares(net)).backward()  # type: ignore[no-untyped-call]
         for p in net.parameters():
             nn.utils.clip_grad_norm_([p], 1e-3)  # each by a factor of its own
         optimizer.step()
