@@ -37,6 +37,10 @@ class RunError(SegdecayError):
     """A run folder cannot be used: it has another configuration or other data, is unfinished or is damaged."""
 
 
+class ReadingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a data set was read, before anything was trained."""
+
+
 class DiskFullError(RunError):
     """The disk is full, or the user's quota on it is used up.
 

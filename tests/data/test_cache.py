@@ -16,9 +16,10 @@ from PIL import Image
 from segdecay.config.schema import DataConfig
 from segdecay.data import cache as caching
 from segdecay.data import open_dataset
-from segdecay.data.cache import ABANDONED_S, PART_MARK, default_cache
+from segdecay.data.cache import ABANDONED_S, default_cache
 from segdecay.data.dataset import Dataset, class_pixels
 from segdecay.data.loading import load_dataset
+from segdecay.data.read_log import PART_MARK
 from segdecay.errors import DataError
 
 
@@ -149,14 +150,23 @@ def test_what_a_kill_left_is_passed_over_and_removed_after_a_day(root: Path) -> 
     assert not old.exists()
 
 
-def test_an_error_while_building_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_finishing_leaves_what_was_read_and_the_next_reading_takes_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segdecay.data.cache.write_json", fail)
-    with pytest.raises(KeyboardInterrupt):
-        load(root)
-    assert list((root.parent / "cache").iterdir()) == []
+    monkeypatch.setattr(caching, "WORTH_KEEPING", 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("segdecay.data.cache.write_json", fail)
+        with pytest.raises(KeyboardInterrupt):
+            load(root)
+    (left,) = (root.parent / "cache").iterdir()
+    assert PART_MARK in left.name
+    monkeypatch.setattr("segdecay.data.formats.reader.PairReader._picture", None)  # nothing is decoded again
+    dataset = load(root)
+    assert list(dataset.root.parent.iterdir()) == [dataset.root]
+    np.testing.assert_array_equal(dataset.image(3), np.asarray(Image.open(root / "images" / "3.png")))
 
 
 def test_concurrent_builders_end_with_one_folder(root: Path) -> None:
@@ -192,7 +202,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(root: Path) -
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segdecay.data.formats.reader.digest_of", lambda _: "0" * 64)
+    monkeypatch.setattr("segdecay.data.read_log.digest_of", lambda _: "0" * 64)
     with pytest.raises(DataError, match=r"images/0\.png changed while the data set was read"):
         load(root)
 

@@ -16,10 +16,11 @@ from PIL import Image
 
 from segdecay.config.schema import DataConfig
 from segdecay.data import open_dataset
-from segdecay.data.cache import LIMIT_VARIABLE, PART_MARK, STAMP, Builder, parse_bytes, show_bytes, stored_in
+from segdecay.data.cache import LIMIT_VARIABLE, STAMP, Builder, parse_bytes, show_bytes, stored_in
 from segdecay.data.cache_lock import LEASE
 from segdecay.data.dataset import Dataset
 from segdecay.data.loading import load_dataset, read_dataset
+from segdecay.data.read_log import PART_MARK
 from segdecay.errors import ConfigError, DataError
 
 SIDE, PAIRS = 64, 4

@@ -166,3 +166,65 @@ def test_backward_passes_without_a_step_are_told_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         backward(100)
+
+
+@pytest.mark.parametrize("scale", [{"lr": 0.01}, {"lr_scale": 0.1}])
+def test_d_over_groups_of_different_rates_says_so_and_a_lambda_does_not(scale: dict[str, float]) -> None:
+    net = net_()
+    groups: list[dict[str, Any]] = [{"params": net[0].parameters(), **scale}, {"params": net[2].parameters()}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.0)
+    strength = Strength.from_total_decay(1.0, learning_rates=[0.1] * 20)
+    with pytest.warns(UserWarning, match=r"2 different learning rates, from 0\.01 to 0\.1, and D goes with them"):
+        attach(optimizer, net, "decoupled", strength=strength).detach()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attach(optimizer, net, "decoupled", strength=0.5).detach()
+        attach(optimizer, net, "decoupled", strength=strength, multipliers={"body": 0.0}).detach()
+
+
+class Stops(torch.optim.SGD):
+    """Raises in the middle of its own step."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        del closure
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                assert parameter.grad is not None
+        raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("regularizer", ["l2", "l1", "decoupled"])
+def test_an_exception_in_mid_step_leaves_gradients_and_groups_and_a_second_try_acts_once(regularizer: str) -> None:
+    net = net_()
+    optimizer = Stops(net.parameters(), lr=0.1, weight_decay=0.3)
+    handle = attach(optimizer, net, regularizer, strength=0.5, take_over=True, proof=False)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    gradients = [parameter.grad for parameter in net.parameters()]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step()
+    once = [(p.detach().clone(), p.grad) for p in net.parameters()]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step()
+    assert all(torch.equal(p, w) and p.grad is g for p, (w, g) in zip(net.parameters(), once, strict=True))
+    handle.detach()
+    assert all(p.grad is g and bool((g == 1).all()) for p, g in zip(net.parameters(), gradients, strict=True))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3]
+    assert handle.steps == 0
+
+
+def test_a_sparse_gradient_is_decayed_or_refused_at_attach() -> None:
+    net = nn.Sequential(nn.Embedding(5, 3, sparse=True), nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(DecayError, match=r"Sparse gradients cannot carry the penalty of 'l2'.*0\.weight"):
+        attach(optimizer, net, "l2", strength=0.5)
+    assert handle_of(optimizer) is None
+    attach(optimizer, net, "decoupled", strength=0.5)
+    table: Any = net[0]
+    start = table.weight.detach().clone()
+    net(torch.tensor([0, 1])).sum().backward()
+    assert table.weight.grad is not None
+    table.weight.grad = 0 * table.weight.grad
+    optimizer.step()
+    assert torch.allclose(table.weight, start * 0.95)

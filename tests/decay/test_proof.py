@@ -175,6 +175,15 @@ def test_prodigy_decays_at_the_rate_that_it_found() -> None:
         attach(po.Prodigy(net.parameters(), lr=1.0), net, "decoupled", strength=strength)
 
 
+def test_what_was_found_on_a_fresh_optimizer_is_found_after_steps() -> None:
+    """Prodigy keeps the rate that it found as a tensor in its groups."""
+    net, _ = layer()
+    optimizer = po.Prodigy(net.parameters(), lr=1.0, weight_decay=0.0)
+    net.weight.grad = torch.ones_like(net.weight)
+    optimizer.step()
+    assert attach(optimizer, net, "decoupled", strength=0.5).proof.status == "adapted"
+
+
 class WithoutRate(Optimizer):
     def __init__(self, parameters: Any) -> None:
         super().__init__(parameters, {})

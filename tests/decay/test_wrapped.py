@@ -172,3 +172,29 @@ def test_sharded_weights_are_decayed_by_rules_for_single_numbers(regularizer: st
     whole = [cast("Any", parameter).full_tensor().detach() for parameter in model.parameters()]
     assert handle.steps == len(RATES)
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, expected(regularizer), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kernel", "same"),
+    [
+        (torch.float32, {"foreach": False}, True),
+        (torch.float32, {"foreach": True}, True),
+        (torch.bfloat16, {"foreach": False}, True),
+        (torch.bfloat16, {"foreach": True}, False),
+    ],
+)
+def test_decoupled_is_adamw_bit_for_bit_within_the_limits_that_its_documentation_names(
+    dtype: torch.dtype, kernel: dict[str, bool], same: bool
+) -> None:
+    ends = []
+    for own, ours in ((0.3, 0.0), (0.0, 0.3)):
+        torch.manual_seed(0)
+        net = nn.Linear(64, 64, bias=False).to(dtype)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=own, **kernel)  # type: ignore[arg-type]
+        if ours:
+            attach(optimizer, net, "decoupled", strength=ours)
+        for step in range(3):
+            net.weight.grad = torch.randn(64, 64, generator=torch.Generator().manual_seed(step)).to(dtype)
+            optimizer.step()
+        ends.append(net.weight.detach().clone())
+    assert torch.equal(*ends) is same

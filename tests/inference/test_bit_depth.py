@@ -21,6 +21,7 @@ from segdecay.inference.bundle import Bundle, load_bundle, write_bundle
 from segdecay.inference.card import Card, model_of
 from segdecay.inference.evaluate import check_fit
 from segdecay.inference.image_io import open_image
+from segdecay.inference.model import Model
 from segdecay.inference.predict import Request, predict_files
 from segdecay.inference.predictor import Predictor, build_predictor
 from segdecay.models.unet import UNet
@@ -69,6 +70,40 @@ def test_the_same_file_gives_the_bits_of_the_training(tmp_path: Path, kind: str)
             np.testing.assert_array_equal(source.rows(0, item.height), data.image(index))
             empty = np.zeros(zoo.SIZE, bool) if source.empty is None else source.empty
             np.testing.assert_array_equal(empty, data.mask(index) == 255)
+
+
+def _mixed(root: Path, text: str) -> Dataset:
+    """Grey, grey with alpha, RGB, and a photograph that lies on its side."""
+    zoo.write(root, "images/{stem}.png", "masks/{stem}.png")
+    zoo.spec(root, f"classes: [background, road]\ngrey_as_rgb: true\n{text}")
+    names = [path.name for path in sorted((root / "images").iterdir())]
+    for name, mode in zip(names, ("L", "LA"), strict=False):
+        picture = Image.open(root / "images" / name).convert(mode)
+        picture.save(root / "images" / name)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(root / "images" / names[2]).save(root / "images" / names[2], exif=exif)
+    return zoo.dataset(root)
+
+
+@pytest.mark.parametrize("text", ["exif: ignore\nbands: [0, 1, 2]", "exif: apply\nbands: [2, 1, 0]"])
+def test_grey_and_turned_files_are_read_as_in_the_training(tmp_path: Path, text: str) -> None:
+    data = _mixed(tmp_path / "set", text)
+    predictor = _predictor(open_dataset(data.root))
+    for index, item in enumerate(data.items):
+        path = tmp_path / "set" / "images" / f"{item.name}.png"
+        with open_image(path, 3, predictor.depth, predictor.chosen_bands) as source:
+            np.testing.assert_array_equal(source.rows(0, item.height), data.image(index))
+        found = Model(predictor).predict(path)
+        assert np.array_equal(found, Model(predictor).predict(np.array(data.image(index))))
+    assert not predict_files(predictor, sorted((tmp_path / "set" / "images").iterdir()), tmp_path / "out").failed
+
+
+def test_a_set_of_rgb_alone_fits_a_model_of_grey_as_rgb(tmp_path: Path) -> None:
+    predictor = _predictor(_mixed(tmp_path / "mixed", "bands: [0, 1, 2]"))
+    zoo.write(tmp_path / "plain", "images/{stem}.png", "masks/{stem}.png")
+    zoo.spec(tmp_path / "plain", "classes: [background, road]\nbands: [0, 1, 2]\n")
+    assert check_fit(predictor, zoo.dataset(tmp_path / "plain")) == []
 
 
 def test_pixels_without_data_are_of_no_class(tmp_path: Path) -> None:
@@ -139,6 +174,7 @@ def _card(**changes: Any) -> Card:
         ({}, Depth(), None),
         ({"scale": "percentile", "nodata": "nan"}, Depth("percentile", math.nan), None),
         ({"scale": 4096.0, "nodata": -1.0, "chosen_bands": (3, 2, 1)}, Depth(4096.0, -1.0), (3, 2, 1)),
+        ({"grey_as_rgb": True, "exif": "ignore"}, Depth(grey_as_rgb=True, exif="ignore"), None),
     ],
 )
 def test_a_bundle_carries_them_and_one_of_before_has_none(

@@ -23,6 +23,7 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.images.bit_depth import no_warnings
 from segdecay.data.images.decode import read_image
 from segdecay.data.loading import read_dataset
+from segdecay.utils import parallel
 from segdecay.utils.parallel import AHEAD, count_cores, ordered_map
 
 
@@ -143,3 +144,25 @@ def test_check_takes_a_limit(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SEGDECAY_CACHE", str(faulty.parent / "cache"))
     done = CliRunner().invoke(app, ["check", str(faulty), "--cache-limit", "1KB", "--json"])
     assert "needs more than 1KB, the limit of the cache" in str(done.exception) + done.output
+
+
+def test_what_is_in_work_needs_no_more_memory_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items of 40 of 100 bytes run two at a time on eight cores; one of 500 runs alone, and the order stays."""
+    monkeypatch.setattr(parallel, "MOST_HELD", 100)
+    weights = [40, 40, 40, 40, 500, 40, 40]
+    held, most, lock = 0, list[int](), threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal held
+        with lock:
+            held += weights[number]
+            most.append(held)
+        time.sleep(0.01)
+        with lock:
+            held -= weights[number]
+        return number
+
+    found = list(ordered_map(work, range(len(weights)), cores=8, weigh=lambda number: weights[number]))
+    assert found == list(range(len(weights)))
+    assert max(most) == 500
+    assert sorted(most)[-2] <= 80

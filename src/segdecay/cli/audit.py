@@ -39,6 +39,10 @@ def audit(
     ] = "constant",
     clip_norm: Annotated[float | None, typer.Option("--clip-norm", help="The norm gradients are clipped to.")] = None,
     lambda_: Annotated[float | None, typer.Option("--lambda", help="The intended λ of a penalty in the loss.")] = None,
+    by_parameter: Annotated[
+        bool,
+        typer.Option("--by-parameter", help="A line for each parameter, in place of one for all that decay alike."),
+    ] = False,
     as_json: opt.Json = False,
 ) -> None:
     """Find which parameters of your model and optimizer decay, how strongly, by which mechanism, and common mistakes.
@@ -65,7 +69,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False))
     else:
-        _show(found)
+        _show(found, by_parameter=by_parameter)
     if found.is_wrong:
         raise typer.Exit(1)
 
@@ -138,16 +142,16 @@ def _rates(optimizer: Any, schedule: str, epochs: int | None, steps_per_epoch: i
     return learning_rates(shape, float(first.get("initial_lr", first["lr"])), epochs * steps_per_epoch)
 
 
-def _show(found: Audit) -> None:
+def _show(found: Audit, *, by_parameter: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
 
     console = Console()
     console.print(escape(found.headline()), highlight=False, soft_wrap=True)
-    console.print(escape(found.table()), highlight=False, soft_wrap=True)
     for finding in found.findings:
         colour = COLOURS[finding.level]
         console.print(f"\n[{colour}]{finding.level}[/]: {finding.code}", highlight=False)
         console.print(f"  {escape(finding.message)}\n  {escape(finding.advice)}", highlight=False, soft_wrap=True)
     if not found.findings:
         console.print("\nno findings.", highlight=False)
+    console.print(f"\n{escape(found.table(by_parameter=by_parameter))}", highlight=False, soft_wrap=True)

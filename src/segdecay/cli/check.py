@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from segdecay.cli import options as opt
+from segdecay.errors import ReadingInterrupted
 from segdecay.workflows.request import build_config, collect_values, parse_limit
 
 if TYPE_CHECKING:
@@ -30,13 +32,17 @@ COLOURS = {"wrong": "bold red", "warning": "yellow", "note": "cyan"}
 def reading_bar(*, shown: bool, console: Console | None = None) -> Iterator[Watch | None]:
     """What to tell the number of pairs read; None where there is no terminal to show it on, or it is not wanted."""
     console = console or Console(stderr=True)
-    if not shown or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("reading", total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+    try:
+        if not shown or not console.is_terminal:
+            yield None
+            return
+        columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("reading", total=None)
+            yield lambda done, total: progress.update(bar, completed=done, total=total)
+    except ReadingInterrupted as error:
+        sys.stderr.write(f"segdecay: {error}. The same command goes on from there.\n")
+        raise
 
 
 def register(app: typer.Typer) -> None:

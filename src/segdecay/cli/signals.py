@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from segdecay.errors import ReadingInterrupted
+
 INTERRUPTED = 130
 LIKE_CTRL_C = ("SIGTERM", "SIGHUP", "SIGUSR1")  # a scheduler's end, a closed terminal, Slurm's --signal=USR1
 
@@ -32,11 +34,14 @@ def interruptible() -> Iterator[None]:
     is_stopped = False
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         is_stopped = True
         for number in (signal.SIGINT, *numbers):
             signal.signal(number, signal.SIG_IGN)
-        sys.stderr.write("segdecay: interrupted. Finished trials are kept; the same command resumes.\n")
+        said = "interrupted. Finished trials are kept; the same command resumes."
+        if isinstance(error, ReadingInterrupted):
+            said = f"{error}: this command has trained nothing yet. The same command goes on from there."
+        sys.stderr.write(f"segdecay: {said}\n")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for number, handler in before.items() if not is_stopped else ():

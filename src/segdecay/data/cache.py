@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import os
 import re
 import shutil
@@ -19,21 +18,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
-
-import numpy as np
+from typing import Self
 
 from segdecay.data.cache_lock import LEASE, claim, end_lease, new_lease
 from segdecay.data.checks.findings import CheckReport, report_from_json, report_to_json
 from segdecay.data.dataset import Dataset, dataset_to_json, open_dataset
 from segdecay.data.formats.base import Sample
+from segdecay.data.read_log import PART_MARK, READ, ArrayFiles, ReadMemory, plain_name, reading_version
 from segdecay.errors import ConfigError, DataError
 from segdecay.utils.files import read_json, sync_folder, write_json
 
 LIMIT_VARIABLE = "SEGDECAY_CACHE_LIMIT"
 DEFAULT_LIMIT = "100GB"
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-PART_MARK = ".part-"
 STAMP = "used"  # seconds since 1970 when a folder was used last, as text
 ABANDONED_S = 24 * 3600  # an unfinished folder without a lease that nobody wrote to for so long was left by a kill
 
@@ -157,25 +154,23 @@ def _claimed(folder: Path) -> int | None:
 
 
 def remove_abandoned(cache: Path) -> None:
-    """Delete unfinished folders that a kill left behind: at once where a lease tells it, else after a day."""
+    """Delete unfinished folders that nobody writes to, after a day; at once where they hold no pair that was read."""
     for folder in cache.glob(f"*{PART_MARK}*"):
         handle = claim(folder)
-        if handle is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            end_lease(handle)
-            continue
-        if (folder / LEASE).exists():
+        if handle is None and (folder / LEASE).exists():
             continue
         try:
             newest = max(entry.stat().st_mtime for entry in [folder, *folder.iterdir()])
         except OSError:  # another builder has just renamed or removed it
-            continue
-        if time.time() - newest > ABANDONED_S:
+            newest = time.time()
+        is_worthless = handle is not None and not (folder / READ).is_file()
+        if is_worthless or time.time() - newest > ABANDONED_S:
             shutil.rmtree(folder, ignore_errors=True)
+        end_lease(handle)
 
 
 VARIABLE = "SEGDECAY_CACHE"
-LAYOUT = 3  # raise it when the files in a cache folder, how pixels are made, or what is checked, change
+WORTH_KEEPING = 1 << 20  # bytes that an unfinished reading must have written: fewer are sooner read again than kept
 STEPS = 64  # of the limit: room is made so much at a time, so that the cache is not listed for every image
 
 
@@ -189,9 +184,8 @@ def default_cache() -> Path:
 
 def folder_of(cache: Path, name: str, key: str, size: tuple[int, int] | None) -> Path:
     """Where a data set lies decoded, or will: readable name, then what makes it unique."""
-    unique = hashlib.sha256(repr((LAYOUT, importlib.metadata.version("segdecay"), key, size)).encode()).hexdigest()[:24]
-    plain = "".join(char if char.isalnum() or char in "-_" else "-" for char in name)[:40]
-    return cache / f"{plain}-{unique}"
+    unique = hashlib.sha256(repr((reading_version(), key, size)).encode()).hexdigest()[:24]
+    return cache / f"{plain_name(name)}-{unique}"
 
 
 @contextmanager
@@ -219,21 +213,30 @@ def find(folder: Path) -> tuple[Dataset, CheckReport] | None:
 
 
 class Builder:
-    """Writes one data set beside its folder; `finish` renames it there, leaving without it removes everything.
+    """Writes one data set beside its folder; `finish` renames it there. What was read stays when it is left before,
+    for the next reading; nothing stays where nothing was read, or the disk or the cache is full.
 
-    limit: bytes that the whole cache may take; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB.
+    limit: bytes that the whole cache may take; None takes $SEGDECAY_CACHE_LIMIT, else 100 GB. memory: what earlier
+    readings left: their digests are kept with the new ones, and what they hold is removed where room is needed.
 
     Raises:
         DataError: the cache cannot be written, or the data set does not fit into its limit.
         ConfigError: $SEGDECAY_CACHE_LIMIT is no size.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        limit: int | None = None,
+        *,
+        memory: ReadMemory | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self._folder, self._memory, self._size = folder, memory, size
         self._limit = default_limit() if limit is None else limit
         self._written = self._granted = 0
         self._lease: int | None = None
-        self._files: list[IO[bytes]] = []
+        self._is_finished = self._is_full = False
 
     def __enter__(self) -> Self:
         cache = self._folder.parent
@@ -242,45 +245,76 @@ class Builder:
             remove_abandoned(cache)
             self._beside = Path(tempfile.mkdtemp(prefix=f"{self._folder.name}{PART_MARK}", dir=cache))
             self._lease = new_lease(self._beside)
-            self._files = [(self._beside / name).open("wb") for name in ("images.u8", "masks.u8")]
+            self._files = ArrayFiles(self._beside, self._size)
+            if self._memory is not None:
+                self._memory.write_digests(self._beside)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in self._files:
-            file.close()
-        shutil.rmtree(self._beside, ignore_errors=True)
+        kept = self._kept()
+        self._files.close()
+        left = {} if self._memory is None else self._memory.left
+        is_surpassed = kept is not None and any(pairs > kept for pairs in left.values())
+        if kept is None or is_surpassed:
+            shutil.rmtree(self._beside, ignore_errors=True)
+        if self._is_finished or (kept is not None and not is_surpassed):
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
         end_lease(self._lease)
+
+    def _kept(self) -> int | None:
+        """How many pairs the unfinished folder holds for the next reading; None where it is not worth keeping."""
+        if self._is_finished or self._is_full or self._lease is None or self._written < WORTH_KEEPING:
+            return None
+        try:
+            self._files.flush()
+        except OSError:
+            return None
+        return self._files.pairs or None
 
     def add(self, sample: Sample) -> None:
         """Append one decoded pair."""
         self._written += sample.image.nbytes + sample.mask.nbytes
         if self._written > self._granted:
             self._grant(max(self._written, min(self._written + self._limit // STEPS, self._limit)))
-        with _explained(self._folder.parent):
-            for file, array in zip(self._files, (sample.image, sample.mask), strict=True):
-                file.write(np.ascontiguousarray(array).data)
+        with self._worthless_where_full(), _explained(self._folder.parent):
+            self._files.add(sample)
 
     def _grant(self, n_bytes: int) -> None:
         """Make room for so many bytes in all."""
-        with _explained(self._folder.parent):
-            make_room(self._folder.parent, self._beside, n_bytes, self._limit)
+        with self._worthless_where_full(), _explained(self._folder.parent):
+            try:
+                make_room(self._folder.parent, self._beside, n_bytes, self._limit)
+            except DataError:
+                if self._memory is None:
+                    raise
+                self._memory.close()  # what it holds may go
+                make_room(self._folder.parent, self._beside, n_bytes, self._limit)
         self._granted = n_bytes
+
+    @contextmanager
+    def _worthless_where_full(self) -> Iterator[None]:
+        """A cache or disk that is full gets its room back; an interrupt leaves what was read."""
+        try:
+            yield
+        except DataError:
+            self._is_full = True
+            raise
 
     def finish(self, dataset: Dataset, report: CheckReport) -> Dataset:
         """The data set in its final place; another builder's when that was faster."""
         with _explained(self._folder.parent):
-            for file in self._files:
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
+            self._files.flush()
             write_json(self._beside / "checks.json", report_to_json(report))
             write_json(self._beside / "dataset.json", dataset_to_json(dataset))
             stamp(self._beside)
+            self._files.close()
             self._beside.chmod(0o755)
             for _attempt in range(3):
                 if self._move():
+                    self._is_finished = True
                     return open_dataset(self._folder)
         raise DataError(f"{self._folder} cannot be replaced. Delete it and repeat.")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 Part = Literal["train", "val", "test"]
 
+COUNTED_AT_ONCE = 1 << 20  # pixels of a mask
 IGNORE = 255  # value of ignored pixels in every decoded mask
 MOST_CLASSES = 255  # class indices are 0-254, since 255 is IGNORE
 POOL: tuple[Part, ...] = ("train", "val")  # for cross-validation; "test" is not used before the verdict
@@ -120,7 +121,7 @@ def dataset_to_json(dataset: Dataset) -> dict[str, Any]:
         item.name: getattr(dataset, item.name)
         for item in fields(Dataset)
         if item.name not in {"root", "items", "counts"}
-    } | {"items": [asdict(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
+    } | {"items": [vars(item) for item in dataset.items], "depth": depth_to_json(dataset.depth)}
 
 
 def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
@@ -137,7 +138,7 @@ def _dataset_from_json(values: Mapping[str, Any], root: Path) -> Dataset:
         items=tuple(Item(**{item.name: one[item.name] for item in fields(Item)}) for one in values["items"]),
         task=values.get("task", "segmentation"),
         exclude_from_mean=tuple(values.get("exclude_from_mean", ())),
-        depth=depth_from_json(depth.get("scale"), depth.get("nodata")),
+        depth=depth_from_json(depth),
         chosen_bands=None if chosen is None else tuple(chosen),
     )
 
@@ -179,5 +180,20 @@ def class_pixels(dataset: Dataset, indices: tuple[int, ...] | None = None) -> I6
     if dataset.task == "classification":
         labels = np.array([dataset.mask(index)[0, 0] for index in chosen], dtype=np.int64)
         return np.asarray(labels[:, None] == np.arange(n), dtype=np.int64)
-    rows = [np.bincount(dataset.mask(index).ravel(), minlength=256)[:n] for index in chosen]
+    rows = [_counts_of_mask(dataset, index)[:n] for index in chosen]
     return np.asarray(rows, dtype=np.int64).reshape(len(rows), n)
+
+
+def _counts_of_mask(dataset: Dataset, index: int) -> I64:
+    """How often each of the 256 values occurs; read a piece at a time, so that no page of the mask stays mapped."""
+    item, start = dataset.items[index], int(dataset._starts[index])  # noqa: SLF001
+    counts, left = np.zeros(256, dtype=np.int64), item.height * item.width
+    with (dataset.root / "masks.u8").open("rb") as file:
+        file.seek(start)
+        while left:
+            piece = np.frombuffer(file.read(min(left, COUNTED_AT_ONCE)), dtype=np.uint8)
+            if not piece.size:
+                raise DataError(f"{file.name} is cut short. Delete {dataset.root}: it is rebuilt.")
+            counts += np.bincount(piece, minlength=256)
+            left -= piece.size
+    return counts

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,12 @@ from segdecay.data.checks.findings import (
 from segdecay.data.dataset import Dataset, Item
 from segdecay.data.detect.detect import DoubtError, guess_spec
 from segdecay.data.formats import Facts, Sample, Source, build_source
-from segdecay.data.formats.base import PlacedSource, measured
+from segdecay.data.formats.base import PlacedSource, RecallingSource, measured
 from segdecay.data.images.decode import resize_image, resize_mask
 from segdecay.data.images.perceptual_hash import Content
+from segdecay.data.read_log import ReadMemory
 from segdecay.data.spec import SPEC_NAMES
-from segdecay.errors import ConfigError, DataError, gather
+from segdecay.errors import ConfigError, DataError, ReadingInterrupted, gather
 from segdecay.utils.parallel import ordered_map
 
 I64 = npt.NDArray[np.int64]
@@ -114,24 +115,41 @@ def read_dataset(
         DataError, ConfigError: as `load_dataset`, except for faults of files.
     """
     source = known_source(config) if source is None else source
-    folder = caching.folder_of(cache or caching.default_cache(), source.facts.name, source.key(), config.size)
-    stored = caching.find(folder)
-    return stored if stored is not None else _build(source, config, folder, cache_limit, watch)
+    place = cache or caching.default_cache()
+    with closing(ReadMemory(place, source.facts.name, config.size)) as memory:
+        if isinstance(source, RecallingSource):
+            source.recall_from(memory)
+        folder = caching.folder_of(place, source.facts.name, source.key(), config.size)
+        stored = caching.find(folder)
+        if stored is None:
+            try:
+                return _build(source, config, folder, memory, cache_limit, watch)
+            except KeyboardInterrupt as error:
+                raise ReadingInterrupted(f"interrupted while {config.path} was read") from error
+        if memory.has_new_digests:
+            with suppress(OSError):  # a cache that others filled is read all the same
+                memory.write_digests(folder)
+        return stored
 
 
 def _build(
-    source: Source, config: DataConfig, folder: Path, cache_limit: int | None, watch: Watch | None
+    source: Source,
+    config: DataConfig,
+    folder: Path,
+    memory: ReadMemory,
+    cache_limit: int | None,
+    watch: Watch | None,
 ) -> tuple[Dataset | None, CheckReport]:
-    """Read and check every file once, and write it to the cache as long as there is no fault."""
+    """Read every file once, those alone that no earlier reading left: check it, and write it into the cache."""
     facts, notebook = source.facts, Notebook()
     items: list[Item] = []
     counts: list[I64] = []
     contents: list[Content] = []
-    bands = 0
+    bands, is_kept = 0, True
     count = len(source.placed) if isinstance(source, PlacedSource) else None
     prepare = partial(_prepared, size=config.size, task=facts.task)
     samples = ordered_map(prepare, source.samples(notebook), cores=None if config.size else 1)
-    with caching.Builder(folder, cache_limit) as builder, closing(samples):
+    with caching.Builder(folder, cache_limit, memory=memory, size=config.size) as builder, closing(samples):
         for sample in samples:
             if watch is not None:
                 watch(len(items) + 1, count)
@@ -141,8 +159,8 @@ def _build(
             assert sample.seen is not None  # noqa: S101  (of `measured`)
             counts.append(sample.seen.values[: len(facts.classes)])
             contents.append(sample.seen.content)
-            if notebook.is_clean and sample.image.shape[2] == bands:
-                builder.add(sample)
+            if is_kept:
+                is_kept = _is_added(builder, sample, notebook)
         table = np.asarray(counts, dtype=np.int64).reshape(len(items), len(facts.classes))
         report = _report(facts, notebook, items, table, contents)
         if report.of_level("wrong") or not items:
@@ -163,6 +181,21 @@ def _build(
             chosen_bands=facts.chosen_bands,
         )
         return builder.finish(dataset, report), report
+
+
+def _is_added(builder: caching.Builder, sample: Sample, notebook: Notebook) -> bool:
+    """Whether the cache had room; where a set is refused anyway, a full cache only keeps less of it for the next time.
+
+    Raises:
+        DataError: it had none, and nothing else is wrong so far.
+    """
+    try:
+        builder.add(sample)
+    except DataError:
+        if notebook.is_clean:
+            raise
+        return False
+    return True
 
 
 def _prepared(sample: Sample, *, size: tuple[int, int] | None, task: Task) -> Sample:

@@ -67,3 +67,15 @@ def adaptive_rate(optimizer: Optimizer) -> str:
     """The key of the factor that the optimizer finds for its learning rate; empty where it finds none."""
     groups = optimizer.param_groups
     return "d" if groups and all("d" in group and any(key in group for key in OWN_RATE) for group in groups) else ""
+
+
+def base_rate(group: Mapping[str, Any]) -> float:
+    """The learning rate of a group before any schedule scaled it, times timm's `lr_scale`.
+
+    timm's layer-wise decay keeps `lr_scale` beside `lr`, and its scheduler multiplies; a group without `initial_lr`
+    whose rate was multiplied by hand carries no `lr_scale`.
+
+    >>> base_rate({"lr": 0.1, "lr_scale": 0.5}), base_rate({"lr": 0.05, "initial_lr": 0.1, "lr_scale": 0.5})
+    (0.05, 0.05)
+    """
+    return float(group.get("initial_lr", group.get("lr", 0.0))) * float(group.get("lr_scale", 1.0))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segdecay.decay.adaptation import Adaptation, Proof, adaptive_rate
+from segdecay.decay.adaptation import Adaptation, Proof, adaptive_rate, base_rate
 from segdecay.decay.groups import FROZEN, Partition, group_parameters, partition_by_optimizer
 from segdecay.decay.handle import Handle, refuse_pair
 from segdecay.decay.proof import prove
@@ -57,7 +57,8 @@ def attach(
             as it was.
 
     Warns:
-        UserWarning: the optimizer could not be tried on stand-in weights.
+        UserWarning: the optimizer could not be tried on stand-in weights; what it spared decays from now on; D or τ was
+            asked for and its groups have different learning rates.
 
     Example:
         >>> import torch
@@ -124,6 +125,8 @@ def attach(
         handle.detach()
         raise
     _warn_of_change(handle, spared)
+    if given.asks_for_law:
+        _warn_of_rates(handle)
     return handle
 
 
@@ -161,6 +164,23 @@ def _warn_of_change(handle: Handle, spared: set[int]) -> None:
             f"take_over changes what decays: {len(changed)} parameters that the optimizer's groups spared decay from "
             f"now on ({', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}). Pass groups='optimizer' to keep "
             f"them, or a partition with rules.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_rates(handle: Handle) -> None:
+    """Say that a D or τ is met in some groups only, where those that decay have different learning rates."""
+    strengths = handle.strengths()
+    acting = {id(parameter) for row, parameter in handle.partition.named_parameters() if strengths[row.name]}
+    groups = [group for group in handle.optimizer.param_groups if any(id(p) in acting for p in group["params"])]
+    rates = sorted({base_rate(group) for group in groups})
+    if len(rates) > 1:
+        warnings.warn(
+            f"The optimizer's groups that decay have {len(rates)} different learning rates, from {rates[0]:g} to "
+            f"{rates[-1]:g}, and D goes with them: what was asked for is met in those whose rates are the ones given, "
+            f"and in proportion elsewhere. Give a λ for each group, strength={{'encoder': …}}, for one D; "
+            f"handle.total_decay_so_far tells the largest.",
             UserWarning,
             stacklevel=3,
         )

@@ -47,6 +47,8 @@ POSITION_NAME = re.compile(
     r"(^|_)(pos|position|positions|positional|wpe|posemb|rel|relative|distance)(_|$)|pos_?emb|rel(ative)?_?pos",
     re.IGNORECASE,
 )
+# Of a module that computes what is added by position: Swin v2's cpb_mlp, LayoutLM's rel_pos_bias
+POSITION_BIAS = re.compile(r"(^|_)cpb(_|$)|pos(ition)?(_[xy])?_bias(_|$)", re.IGNORECASE)
 TOKEN_NAME = re.compile(r"(^|_)tokens?$|^class_embedding$")  # of a plain parameter; embed_tokens is a vocabulary
 
 
@@ -205,22 +207,22 @@ def group_parameters(
 def declared_undecayed(model: nn.Module, entries: Sequence[_Entry]) -> dict[int, tuple[str, str]]:
     """By id of the parameter: the group bias and the reason, for parameters that the author excludes from decay.
 
-    `no_weight_decay()` returns whole names and `no_weight_decay_keywords()` parts of names within the module that has
-    the method, as in timm; a parameter may carry the flag `_no_weight_decay` (Mamba).
+    `no_weight_decay()` gives whole names or globs over them, and `no_weight_decay_keywords()` parts of names, as timm
+    and its followers read them, of the module that has the method; a parameter may carry the flag `_no_weight_decay`.
     """
     found: dict[int, tuple[str, str]] = {}
     for path, module in model.named_modules():
         prefix = f"{bare_name(path)}." if path else ""
-        names = {f"{prefix}{name}" for name in _declared(module, "no_weight_decay")}
+        globs = _declared(module, "no_weight_decay")
         keywords = _declared(module, "no_weight_decay_keywords")
-        if not names and not keywords:
+        if not globs and not keywords:
             continue
         kind = type(module).__name__
         for entry in entries:
-            inside = [name for name in entry.names if name.startswith(prefix)]
-            if any(name in names for name in inside):
+            inside = [name.removeprefix(prefix) for name in entry.names if name.startswith(prefix)]
+            if any(fnmatch.fnmatchcase(name, glob) for name in inside for glob in globs):
                 found[id(entry.parameter)] = ("bias", f"declared by {kind}.no_weight_decay()")
-            elif any(word in name.removeprefix(prefix) for name in inside for word in keywords):
+            elif any(word in name for name in inside for word in keywords):
                 found[id(entry.parameter)] = ("bias", f"declared by {kind}.no_weight_decay_keywords()")
     for entry in entries:
         if getattr(entry.parameter, "_no_weight_decay", False):
@@ -358,16 +360,18 @@ def _undecayed(entry: _Entry) -> tuple[str, str] | None:
     is_embedding = isinstance(owner, nn.Embedding)
     words = [leaf, *path[-1:]] if is_embedding else [leaf]
     is_token = not is_embedding and TOKEN_NAME.search(leaf)
-    if not is_weight_layer(owner) and (is_token or any(POSITION_NAME.search(word) for word in words)):
+    is_layer = is_weight_layer(owner) or isinstance(owner, ParametrizationList)
+    is_weight = is_layer and WEIGHT_NAME.search(leaf) is not None
+    if not is_weight and (is_token or any(POSITION_NAME.search(word) for word in words)):
         return "bias", "position embedding or token: added to the features"
+    if any(POSITION_BIAS.search(part) for part in path):
+        return "bias", "part of what computes a bias of positions"
     if any(BIAS_NAME.search(word) for word in words):
         return "bias", "bias by name"
     if parameter.ndim <= 1:
         return "norm", f"{parameter.ndim}-d parameter: a gain, slope or scale"
     if leaf == "weight_g" and hasattr(owner, "weight_v"):
         return "norm", "gain of torch's weight_norm"
-    is_layer = is_weight_layer(owner) or isinstance(owner, ParametrizationList)
-    is_weight = is_layer and WEIGHT_NAME.search(leaf) is not None
     if axes <= 1 and not is_weight and not isinstance(owner, nn.Embedding | nn.RNNBase):
         return "norm", f"one number per channel, shape {_size(tuple(parameter.shape))}: a scale"
     return None

@@ -8,13 +8,12 @@ parent's fires twice.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,206 +21,23 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.adaptation import UNTRIED, Proof
+from segdecay.decay.backward_count import BackwardCount
+from segdecay.decay.copied_optimizer import let_be_copied_, warn_when_copied_
 from segdecay.decay.foreach import HALF_TYPES
 from segdecay.decay.groups import FROZEN, Partition
+from segdecay.decay.optimizer_step import (
+    Closure,
+    Firing,
+    StepArguments,
+    gradient_scale,
+    is_skipped,
+    validate_step,
+)
+from segdecay.decay.own_decay import OwnDecay
 from segdecay.decay.regularizers.base import Binding, Bucket, Regularizer, bare_optimizer, traits_of
 from segdecay.decay.regularizers.registry import may_combine
 from segdecay.decay.strength_given import Schedule, number_of, scheduled
 from segdecay.errors import DecayError, did_you_mean, gather
-
-NAME = "__deepcopy__"  # looked up on the optimizer itself by copy.deepcopy; no part of its state, so no copy has it
-
-
-def warn_when_copied_(optimizer: Optimizer) -> None:
-    """Let `copy.deepcopy` of this optimizer warn that nothing acts on the copy."""
-
-    def copied(memo: dict[int, Any]) -> Optimizer:
-        warnings.warn(
-            "A copy of an optimizer has lost its hooks: no regularizer acts on it. Call segdecay.decay.attach on the "
-            "copy, "
-            "with the model whose parameters it holds.",
-            UserWarning,
-            stacklevel=3,
-        )
-        let_be_copied_(optimizer)
-        try:
-            return copy.deepcopy(optimizer, memo)
-        finally:
-            warn_when_copied_(optimizer)
-
-    setattr(optimizer, NAME, copied)
-
-
-def let_be_copied_(optimizer: Optimizer) -> None:
-    """Undo `warn_when_copied_`."""
-    vars(optimizer).pop(NAME, None)
-
-
-BACKWARDS = 64  # without a step before a warning
-KEYS = ("weight_decay", "lambd")  # `lambd` is ASGD's, 1e-4 by default
-REMEDY = (
-    "Beside a regularizer that would decay twice. Set it to 0, or pass take_over=True, which sets it to 0 until "
-    "detach()."
-)
-
-
-@dataclass(frozen=True)
-class OwnDecay:
-    """What an optimizer's groups decayed by before a regularizer took over; given back on detach."""
-
-    taken_over: bool
-    values: tuple[tuple[int, str, float], ...]  # index of the group, key, value
-    beside: bool = False  # left alone: the regularizer only bounds weights
-
-    @classmethod
-    def take_(cls, optimizer: Optimizer, *, take_over: bool, beside: bool = False) -> OwnDecay:
-        """Set the optimizer's decay to 0 in place and remember it; beside a bound only when asked to take over.
-
-        Raises:
-            DecayError: it decays, take_over is False, and the regularizer is no bound.
-        """
-        if beside and not take_over:
-            return cls(taken_over=False, values=(), beside=True)
-        found = _decaying(optimizer)
-        if found and not take_over:
-            raise DecayError(f"{_what(optimizer)} {REMEDY}")
-        _set_to_zero(optimizer, found)
-        return cls(take_over, tuple(found))
-
-    def guard_(self, optimizer: Optimizer) -> None:
-        """Before each step: decay that came back, as from a checkpoint of the optimizer, is set to 0 or refused.
-
-        Raises:
-            DecayError: it decays again and was not taken over.
-        """
-        if self.beside:
-            return
-        found = _decaying(optimizer)
-        if found and not self.taken_over:
-            raise DecayError(f"{_what(optimizer)} It did not when the regularizer was attached. {REMEDY}")
-        _set_to_zero(optimizer, found)
-
-    def extended_(self, optimizer: Optimizer) -> OwnDecay:
-        """With the groups that joined since: theirs is set to 0 and remembered, if the others' was taken over.
-
-        Raises:
-            DecayError: one that joined decays, and nothing was taken over.
-        """
-        known = {(index, key) for index, key, _ in self.values}
-        found = [one for one in _decaying(optimizer) if one[:2] not in known]
-        if self.beside or not found:
-            return self
-        if not self.taken_over:
-            raise DecayError(f"{_what(optimizer)} {REMEDY}")
-        _set_to_zero(optimizer, found)
-        return replace(self, values=(*self.values, *found))
-
-    def restore_(self, optimizer: Optimizer) -> None:
-        """Give the groups their own decay back."""
-        for index, key, value in self.values:
-            optimizer.param_groups[index][key] = value
-
-
-def _decaying(optimizer: Optimizer) -> list[tuple[int, str, float]]:
-    groups = enumerate(optimizer.param_groups)
-    return [(index, key, group[key]) for index, group in groups for key in KEYS if group.get(key)]
-
-
-def _set_to_zero(optimizer: Optimizer, found: list[tuple[int, str, float]]) -> None:
-    for index, key, _ in found:
-        optimizer.param_groups[index][key] = 0.0
-
-
-def _what(optimizer: Optimizer) -> str:
-    groups = [f"{key} = {float(value):g} in group {index}" for index, key, value in _decaying(optimizer)]
-    return f"{type(optimizer).__name__} decays already: {', '.join(groups)}."
-
-
-class Actor(Protocol):
-    """What acts in a step."""
-
-    def restore_gradients_(self) -> None:
-        """Undo what was done to the gradients."""
-
-    def act_(self, optimizer: Optimizer) -> None:
-        """Act, before the update."""
-
-
-class Closure:
-    """A closure after which a regularizer acts."""
-
-    def __init__(self, actor: Actor, optimizer: Optimizer, closure: Callable[[], Any]) -> None:
-        self.actor, self.optimizer, self.closure = actor, optimizer, closure
-
-    def is_of(self, actor: Actor) -> bool:
-        """Whether this actor acts after the closure already, itself or one wrapped inside."""
-        return self.actor is actor or (isinstance(self.closure, Closure) and self.closure.is_of(actor))
-
-    def __call__(self) -> Any:
-        self.actor.restore_gradients_()
-        loss = self.closure()
-        self.actor.act_(self.optimizer)
-        return loss
-
-
-@dataclass(frozen=True)
-class Firing:
-    """What a regularizer acted on last. An optimizer whose `step` calls its parent's fires its hooks twice a step."""
-
-    parameter: Parameter
-    gradient: Tensor
-    versions: tuple[int, int]
-
-    @classmethod
-    def of(cls, buckets: Sequence[Bucket]) -> Firing | None:
-        """The mark of a step, from its first parameter; None where nothing was acted on."""
-        parameter = next((bucket.parameters[0] for bucket in buckets), None)
-        if parameter is None or parameter.grad is None:
-            return None
-        return cls(parameter, parameter.grad, _versions(parameter, parameter.grad))
-
-    def is_the_same(self) -> bool:
-        """Whether nothing has touched weight or gradient since: the same step fires again."""
-        gradient = self.parameter.grad
-        return gradient is self.gradient and _versions(self.parameter, gradient) == self.versions
-
-
-class BackwardCount:
-    """Counts backward passes through one parameter since the optimizer's last step, and warns once of many."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._hook: Any = None
-        self._warned = False
-
-    def watch_(self, parameter: Parameter | None, optimizer: str) -> None:
-        """Count through this parameter from now on; None: through none."""
-        if self._hook is not None:
-            self._hook.remove()
-        self.count, self._hook = 0, None
-        if parameter is None or not parameter.is_leaf:
-            return
-        here = weakref.ref(self)
-
-        def count(_: Tensor) -> None:
-            counted = here()
-            if counted is not None:
-                counted.count += 1
-                counted._warn_of_many(optimizer)  # noqa: SLF001 - a method of the same class
-
-        self._hook = parameter.register_post_accumulate_grad_hook(count)  # type: ignore[no-untyped-call]
-
-    def _warn_of_many(self, optimizer: str) -> None:
-        if self.count < BACKWARDS or self._warned:
-            return
-        self._warned = True
-        warnings.warn(
-            f"{self.count} backward passes without a step of {optimizer}, to which a regularizer is attached: nothing "
-            f"decays. If another optimizer takes the steps, attach to that one; if gradients are accumulated over so "
-            f"many passes, all is well.",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def merged(fresh: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,34 +51,6 @@ def merged(fresh: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
         here = out.get(key)
         out[key] = merged(here, value) if isinstance(here, Mapping) and isinstance(value, Mapping) else value
     return out
-
-
-def is_skipped(optimizer: Optimizer) -> bool:
-    """Whether a GradScaler found inf and a fused optimizer, which does not ask it, will skip this step itself."""
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and float(found) > 0
-
-
-def gradient_scale(optimizer: Optimizer) -> float:
-    """What a GradScaler multiplied the gradients by and leaves to a fused optimizer to divide out; else 1."""
-    scale = getattr(optimizer, "grad_scale", None)
-    return 1.0 if scale is None else float(scale)
-
-
-def validate_step(regularizer: Regularizer, strength: float, lr: float | Tensor) -> None:
-    """Let the regularizer check η·λ.
-
-    A learning rate on a device is not read, as that would wait for the device at every step.
-    """
-    if not isinstance(lr, Tensor) or lr.device.type == "cpu":
-        regularizer.validate(strength, float(lr))
-
-
-def _versions(parameter: Tensor, gradient: Tensor) -> tuple[int, int]:
-    return parameter._version, gradient._version  # noqa: SLF001 - torch's count of in-place changes; nothing public has it
-
-
-StepArguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -507,6 +295,7 @@ class Handle:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self.restore_gradients_()  # of a step that raised after the regularizer had acted
         self._backwards.watch_(None, "")
         if self.is_attached():
             remove_handle(self._optimizer, self)

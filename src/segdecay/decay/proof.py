@@ -30,9 +30,10 @@ from segdecay.errors import DecayError
 
 RATE = 2.0**-6
 LAMBDA = 4.0  # η·λ = 1/16: far above rounding, far below 1
-IDLE_STEPS = 7  # at least one synchronisation of Lookahead (k = 5 or 6), after which its copy is seen
-WRAPPED_STEPS = 14  # more than two synchronisations
-MOVING_STEPS = 3
+IDLE_STEPS = 2  # without gradient, where nothing keeps a copy of the weights
+COPY_STEPS = 8  # where a copy is kept: at least one synchronisation of Lookahead (k = 5 or 6), after which it is seen
+WRAPPED_STEPS = 14  # of wrappers, which may make their copy at the first synchronisation: more than two of them
+MOVING_STEPS = 1
 EXACT = 1e-6  # of the decay, where no gradient acts
 PULL = 1e-9  # of the weight: what a pull towards zero takes off at least
 CLOSE = 0.5  # of the decay, where gradients act and updates may depend on the weights
@@ -69,7 +70,10 @@ class _Trial:
 
     path: list[list[Tensor]]  # [step][stand-in]; the first is the start
     factors: list[float]  # 1 − η·λ of every step
+    idle: int  # steps without gradient
     deployed: list[Tensor]
+    keys: tuple[str, ...] = ()  # of the state, that hold copies which steps average with the weights
+    has_copies: bool = False  # whether anything in the state is what the weights were at the start
 
 
 @dataclass(frozen=True)
@@ -139,29 +143,41 @@ def _try(
     chain: Sequence[Optimizer], chosen: Any, rate: str, moment: Channel, *, multiplies: bool
 ) -> tuple[_Found, tuple[str, ...], tuple[str, ...]]:
     """What was found; the keys of copies of the weights; those that must be decayed too for the law to hold."""
-    bare, keys, builder = _bare_trial(chain, chosen, rate)
-    if keys or len(chain) > 1:
-        builder = replace(builder, idle_steps=WRAPPED_STEPS)
-        bare, keys = builder.bare()
-    found = _hold(bare, builder(moment, ()), moment, chain)
-    if not found.holds and keys and multiplies:
-        both = _hold(bare, builder(moment, keys), moment, chain)
+    bare, builder = _bare_trial(chain, chosen, rate)
+    if builder.idle_steps == IDLE_STEPS and (bare.keys or bare.has_copies):
+        builder = replace(builder, idle_steps=COPY_STEPS)
+        bare = builder.bare()
+    found = _hold(bare, builder.with_probe(moment, bare), moment, chain)
+    if moment == "gradient" and not found.pulls and builder.idle_steps == IDLE_STEPS:
+        builder = replace(builder, idle_steps=COPY_STEPS)  # some move no weight in their first steps
+        bare = builder.bare()
+        found = _hold(bare, builder.with_probe(moment, bare), moment, chain)
+    if not found.holds and bare.keys and multiplies:
+        both = _hold(bare, builder.with_probe(moment, bare, bare.keys), moment, chain)
         if both.holds:
-            return both, keys, keys
-    return found, keys, ()
+            return both, bare.keys, bare.keys
+    return found, bare.keys, ()
 
 
-def _bare_trial(chain: Sequence[Optimizer], chosen: Any, rate: str) -> tuple[_Trial, tuple[str, ...], Any]:
-    """The steps without the regularizer, the keys of copies of the weights, and how to make them with it."""
-    errors: list[Exception] = []
+def _bare_trial(chain: Sequence[Optimizer], chosen: Any, rate: str) -> tuple[_Trial, _Builder]:
+    """The steps without the regularizer, and how to make them with it."""
+    first: Exception | None = None
     for construct in (False, True):
         for with_closure in (False, True):
-            how = _Builder(chain, chosen, rate, construct=construct, with_closure=with_closure)
+            if with_closure and first is not None and not _may_need_closure(first):
+                continue
+            steps = WRAPPED_STEPS if len(chain) > 1 else IDLE_STEPS
+            how = _Builder(chain, chosen, rate, construct=construct, with_closure=with_closure, idle_steps=steps)
             try:
-                return *how.bare(), how
+                return how.bare(), how
             except Exception as error:  # noqa: BLE001 - the next way is tried, and the first reason told
-                errors.append(error)
-    raise errors[0]
+                first = first or error
+    raise first or TypeError("it cannot be built")
+
+
+def _may_need_closure(error: Exception) -> bool:
+    """Whether a step that failed without a closure may work with one; what torch itself refuses will not."""
+    return not isinstance(error, RuntimeError) or "closure" in str(error).lower()
 
 
 @dataclass(frozen=True)
@@ -173,18 +189,21 @@ class _Builder:
     rate: str
     construct: bool
     with_closure: bool
-    idle_steps: int = IDLE_STEPS
+    idle_steps: int
 
-    def bare(self) -> tuple[_Trial, tuple[str, ...]]:
-        """The steps without a regularizer, and the state's keys that hold copies of the weights."""
+    def bare(self) -> _Trial:
+        """The steps without a regularizer."""
         stand = self._fresh()
         for group in stand.chain[0].param_groups:
             for key in ("weight_decay", "lambd"):
                 if group.get(key):
                     group[key] = 0.0
-        return self._walk(stand, None), doubled_keys(stand.chain, stand.weights)
+        trial = self._walk(stand, None)
+        has_copies = _keeps_start(stand.chain, stand.weights, trial.path[0])
+        return replace(trial, keys=doubled_keys(stand.chain, stand.weights), has_copies=has_copies)
 
-    def __call__(self, moment: Channel, doubles: tuple[str, ...]) -> _Trial:
+    def with_probe(self, moment: Channel, bare: _Trial, doubles: tuple[str, ...] = ()) -> _Trial:
+        """The same steps with a regularizer that acts in this moment, on the weights and on these copies of them."""
         stand = self._fresh()
         names = [f"w{number}" for number in range(len(stand.weights))]
         rows = tuple(
@@ -204,7 +223,7 @@ class _Builder:
         )
         handle.set_strength(LAMBDA)
         try:
-            return self._walk(stand, adaptation)
+            return self._walk(stand, adaptation, bare if moment != "gradient" else None)
         finally:
             handle.detach()
 
@@ -214,7 +233,8 @@ class _Builder:
             stand.rebuild_()
         return stand
 
-    def _walk(self, stand: StandIns, adaptation: Adaptation | None) -> _Trial:
+    def _walk(self, stand: StandIns, adaptation: Adaptation | None, bare: _Trial | None = None) -> _Trial:
+        """Let the stand-ins step; not on, where they are far from their law already."""
         stand.begin_()
         path = [[weight.detach().clone() for weight in stand.weights]]
         factors = []
@@ -230,7 +250,10 @@ class _Builder:
             path.append([weight.detach().clone() for weight in stand.weights])
             if step == self.idle_steps - 1 and not all(torch.isfinite(w).all() for w in path[-1]):
                 raise ValueError("it makes weights that are not finite")
-        return _Trial(path, factors, stand.deployed())
+            is_idle = IDLE_STEPS <= step + 1 < self.idle_steps
+            if bare is not None and is_idle and _distance(bare, path, factors, step + 1) > EXACT:
+                return _Trial(path, factors, step + 1, [weight.detach().clone() for weight in stand.weights])
+        return _Trial(path, factors, self.idle_steps, stand.deployed())
 
 
 def doubled_keys(chain: Sequence[Optimizer], weights: Sequence[Tensor]) -> tuple[str, ...]:
@@ -248,9 +271,19 @@ def doubled_keys(chain: Sequence[Optimizer], weights: Sequence[Tensor]) -> tuple
     return tuple(found)
 
 
+def _keeps_start(chain: Sequence[Optimizer], weights: Sequence[Tensor], start: Sequence[Tensor]) -> bool:
+    """Whether the state still has the weights of the start, after they have moved."""
+    return any(
+        isinstance(value, Tensor) and value.shape == first.shape and value.dtype == first.dtype and value.equal(first)
+        for one in chain
+        for weight, first in zip(weights, start, strict=True)
+        for value in one.state.get(weight, {}).values()
+    )
+
+
 def _hold(bare: _Trial, trial: _Trial, moment: Channel, chain: Sequence[Optimizer]) -> _Found:
     """The steps with the regularizer against its law and the steps without."""
-    count = len(trial.factors) - MOVING_STEPS
+    count = trial.idle
     left = _share(trial.path[count], trial.path[0])
     pulls = all(
         _inner(b - w, s) > 0 and float(w.norm()) < float(b.norm()) * (1 - PULL)
@@ -263,23 +296,24 @@ def _hold(bare: _Trial, trial: _Trial, moment: Channel, chain: Sequence[Optimize
         asked = idle_weight(sgd_axis(axis_traits.coupling), LAMBDA, [RATE] * count)
         return _Found(pulls and abs(left - asked) <= EXACT * 10, left, asked, pulls)
     asked = math.prod(trial.factors[:count])
-    exact = _distance(bare, trial, 0, count) <= EXACT
-    moving = _distance(bare, trial, 0, len(trial.factors)) <= CLOSE
-    used = _share(trial.deployed, trial.path[0]) / _share(trial.path[-1], trial.path[0])
-    plain = _share(bare.deployed, bare.path[0]) / _share(bare.path[-1], bare.path[0])
+    exact = _distance(bare, trial.path, trial.factors, count) <= EXACT
+    moving = _distance(bare, trial.path, trial.factors, len(trial.factors)) <= CLOSE
+    used, plain = (
+        _share(one.deployed, one.path[0]) / (_share(one.path[-1], one.path[0]) or 1.0) for one in (trial, bare)
+    )
     lag = abs(used - plain) / max(abs(plain), 1e-300)
     return _Found(exact and moving and lag <= CLOSE, left, asked, pulls, averages=lag > EXACT)
 
 
-def _distance(bare: _Trial, trial: _Trial, first: int, last: int) -> float:
-    """The largest distance from the law, as a share of what the law takes off."""
+def _distance(bare: _Trial, path: Sequence[Sequence[Tensor]], factors: Sequence[float], last: int) -> float:
+    """The largest distance from the law after some steps, as a share of what the law takes off."""
     worst = 0.0
-    for index in range(len(trial.path[0])):
-        told = trial.path[first][index]
-        for step in range(first, last):
-            told = trial.factors[step] * told + (bare.path[step + 1][index] - bare.path[step][index])
+    for index in range(len(path[0])):
+        told = path[0][index]
+        for step in range(last):
+            told = factors[step] * told + (bare.path[step + 1][index] - bare.path[step][index])
         taken = float((bare.path[last][index] - told).abs().max())
-        off = float((trial.path[last][index] - told).abs().max())
+        off = float((path[last][index] - told).abs().max())
         worst = max(worst, off / max(taken, 1e-300) if off else 0.0)
     return worst
 

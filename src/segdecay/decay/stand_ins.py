@@ -12,7 +12,7 @@ import inspect
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ KINDS = 4  # stand-ins of one kind of group
 MOST = 12  # stand-ins of an optimizer
 # What may differ between groups that one stand-in speaks for.
 FREE = ("params", "lr", "lr_scale", "initial_lr", "weight_decay", "lambd", "name", "param_names", "layer")
+RATES = ("lr", "initial_lr", "lr_scale")  # which may be tensors
 DEVICE_OPTIONS = ("fused", "foreach", "capturable", "compile")  # which kernel is used; the stand-ins are on the CPU
 
 
@@ -131,11 +132,14 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
         if key in DEVICE_OPTIONS:
             found[key] = False if value else value
         elif isinstance(value, Tensor):
-            found[key] = float(value) if value.numel() == 1 else value.detach().clone()
+            found[key] = float(value) if key in RATES else value.detach().cpu().clone()
         else:
             found[key] = copy.deepcopy(value)
     for key in ("step", "counter"):  # counts of steps: the copy has taken none
-        if isinstance(found.get(key), int):
+        count: Any = found.get(key)
+        if isinstance(count, Tensor):
+            count.zero_()
+        elif isinstance(count, int):
             found[key] = 0
     return found
 
@@ -184,14 +188,18 @@ def _constructed(one: Optimizer, groups: list[dict[str, Any]], inner: Optimizer 
     return type(one)(*positional, **arguments)
 
 
+def kind_of_group(group: Mapping[str, Any]) -> str:
+    """What groups have in common that one stand-in speaks for: all options but rates, decay and names."""
+    return repr(sorted((key, repr(value)[:80]) for key, value in group.items() if key not in FREE))
+
+
 def choose(optimizer: Optimizer, is_decayed: Callable[[Parameter], bool]) -> list[list[Parameter]]:
     """The parameters of every group that get a stand-in: one for each kind of group and shape, if they decay."""
     seen: dict[str, set[tuple[Any, ...]]] = {}
     chosen: list[list[Parameter]] = []
     count = 0
     for group in optimizer.param_groups:
-        plain = {key: value for key, value in group.items() if key not in FREE}
-        kinds = seen.setdefault(repr(sorted((key, repr(value)[:80]) for key, value in plain.items())), set())
+        kinds = seen.setdefault(kind_of_group(group), set())
         taken: list[Parameter] = []
         for parameter in group["params"]:
             kind = (parameter.ndim, parameter.is_complex())

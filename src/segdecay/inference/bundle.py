@@ -160,7 +160,7 @@ def load_bundle(path: Path, *, model: str | None = None, device: str = "cpu") ->
         made_by=card.made_by,
         card=card,
         task=card.task,
-        depth=depth_from_json(card.scale, card.nodata),
+        depth=depth_from_json(vars(card)),
         chosen_bands=card.chosen_bands,
     )
 

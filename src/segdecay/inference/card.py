@@ -99,6 +99,8 @@ class Card(Part):
     scale: Literal["percentile"] | Positive | None = None  # conversion to 8 bits; a number is the value mapped to 255
     nodata: Literal["nan"] | Finite | None = None  # value of pixels without data
     chosen_bands: tuple[BandNumber, ...] | None = None  # of the files; None: all
+    grey_as_rgb: bool = False  # grey files become three equal bands
+    exif: Literal["apply", "ignore"] = "apply"  # whether files are turned by their EXIF orientation
     model: Mapping[str, Any]
     made_by: Mapping[str, Any] = {}
     trained_on: TrainedOn | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,10 @@ def check_fit(predictor: Predictor, dataset: Dataset) -> list[str]:
         )
     if predictor.bands != dataset.bands:
         faults.append(f"{dataset.name} has {dataset.bands} band(s), the model needs {predictor.bands}.")
-    own, other = (repr((one.depth, one.chosen_bands)) for one in (predictor, dataset))
+    own, other = (
+        repr((replace(one.depth, grey_as_rgb=False, exif="apply"), one.chosen_bands))  # which changes no decoded image
+        for one in (predictor, dataset)
+    )
     if own != other and not faults:
         faults.append(
             f"{dataset.name} is not read like the training data of the model: "

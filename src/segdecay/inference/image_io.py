@@ -193,7 +193,7 @@ class TiffSource:
 def open_image(
     path: Path, bands: int, depth: Depth = PLAIN, chosen_bands: tuple[int, ...] | None = None
 ) -> Iterator[ImageFile]:
-    """An image file with this number of bands, rotated by its EXIF orientation.
+    """An image file with this number of bands, turned by its EXIF orientation unless `depth` says otherwise.
 
     depth, chosen_bands: as in training. If they are set, a TIFF is decoded whole, by the same code as in training, up
     to 4 GiB.
@@ -221,13 +221,15 @@ def reading_in_words(depth: Depth, chosen_bands: tuple[int, ...] | None) -> str:
     scale = depth.scale if depth.scale is None or isinstance(depth.scale, str) else f"{{max: {depth.scale:g}}}"
     nodata = None if depth.nodata is None else f"{depth.nodata:g}"
     bands = None if chosen_bands is None else list(chosen_bands)
-    said = {"scale": scale, "nodata": nodata, "bands": bands}
+    said = {"scale": scale, "nodata": nodata, "bands": bands, "grey_as_rgb": "true" if depth.grey_as_rgb else None}
+    said |= {"exif": "ignore" if depth.exif == "ignore" else None}
     return ", ".join(f"{key}: {value}" for key, value in said.items() if value is not None) or "8 bits as they are"
 
 
 def _opened(path: Path, stack: ExitStack, depth: Depth, chosen_bands: tuple[int, ...] | None) -> ImageFile:
     if path.suffix.lower() not in TIFF_SUFFIXES or depth != PLAIN or chosen_bands is not None:
-        picture = turned(read_image(path.read_bytes(), depth))
+        picture = read_image(path.read_bytes(), depth)
+        picture = turned(picture) if depth.exif == "apply" else picture
         chosen = list(range(picture.pixels.shape[2]) if chosen_bands is None else chosen_bands)
         if max(chosen) >= picture.pixels.shape[2]:
             raise DataError(f"has {picture.pixels.shape[2]} bands; the model uses bands {chosen}, counted from 0.")

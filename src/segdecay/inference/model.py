@@ -90,7 +90,7 @@ class Model:
     def _pixels(self, image: Any) -> U8:
         bands = self.predictor.bands
         if isinstance(image, (str, Path)):
-            with open_image(Path(image), bands) as source:
+            with open_image(Path(image), bands, self.predictor.depth, self.predictor.chosen_bands) as source:
                 return np.array(source.rows(0, source.shape[0]))
         values = np.asarray(image)
         values = values[..., None] if values.ndim == 2 else values

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segdecay.decay import Handle, Strength
-from segdecay.decay.handle import KEYS
+from segdecay.decay.own_decay import KEYS
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, need
 from segdecay.integrations.trainer import REMEDY, Ahead, Attachments, ScheduleCopy

@@ -263,7 +263,7 @@ class ConsoleWatcher:
         self._total = self._done = 0
         self._epochs_done = 0.0
         self._epochs_of: dict[str, int] = {}
-        self._start = time.monotonic()
+        self._start: float | None = None  # of the first training: reading data says nothing of how long one takes
         self._workers = 1
         self._criterion: Criterion | None = None  # of a search
 
@@ -322,6 +322,7 @@ class ConsoleWatcher:
         name = f"{task.setting} {'refit' if task.fold < 0 else f'fold {task.fold + 1}'}"
         if len(task.config.search.seeds) > 1:
             name += f" seed {task.seed}"
+        self._start = time.monotonic() if self._start is None else self._start
         if event.kind == "started":
             self._epochs_of.setdefault(name, 0)
             if self._live:
@@ -375,7 +376,7 @@ class ConsoleWatcher:
 
     def _left(self, epochs: int) -> str:
         """Time left, from the mean time of all epochs so far."""
-        if not self._epochs_done or self._done >= self._total:
+        if not self._epochs_done or self._done >= self._total or self._start is None:
             return ""
         pace = (time.monotonic() - self._start) / self._epochs_done
         running = sum(done for done in self._epochs_of.values() if done < epochs)

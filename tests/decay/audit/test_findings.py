@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from segdecay.decay import REGULARIZERS, Audit, attach, audit, group_parameters, optimizer_groups
-from segdecay.decay.audit.findings import FORM_FINDINGS, AuditFinding
+from segdecay.decay.audit.decay_findings import MECHANISM_TEXTS
+from segdecay.decay.audit.penalty_findings import FORM_FINDINGS
+from segdecay.decay.audit.subject import AuditFinding
 from segdecay.decay.regularizers.decoupled import Decoupled
 from segdecay.errors import DecayError
 
@@ -250,8 +252,13 @@ CASES: dict[str, tuple[str, str, Program, Program]] = {  # code, level, with the
     ),
     "one layer is spared": (
         "filter_spares_weights", "doubtful",
-        lambda: named_groups(lambda name: name.startswith("head"), Attention()),
+        lambda: named_groups(lambda name: name.startswith("key_proj"), Attention()),
         lambda: named_groups(lambda name: name.endswith("bias"), Attention()),
+    ),
+    "the logits layer is spared": (
+        "head_spared", "doubtful",
+        lambda: named_groups(lambda name: name.startswith("head") or name.endswith("bias"), Attention()),
+        lambda: named_groups(lambda name: name.startswith(("head", "key_proj")), Attention()),
     ),
     "in no group": ("in_no_group", "wrong", lambda: dropped(("body.0", "head")), lambda: dropped(("body", "head"))),
     "a whole part in no group": ("in_no_group", "doubtful", lambda: dropped(("head",)), lambda: dropped(("",))),
@@ -479,9 +486,9 @@ def test_a_model_without_any_layer_is_audited_all_the_same() -> None:
 
 def test_every_finding_is_documented() -> None:
     said = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    sources = Path(inspect.getfile(Audit)).parent.glob("audit_*.py")
+    sources = Path(inspect.getfile(Audit)).parent.glob("*_findings.py")
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     codes = set(re.findall(r'Finding\(\s*"(\w+)"', text)) | {code for code, _, _ in FORM_FINDINGS.values()}
-    codes |= {code for code, *_ in CASES.values()}
+    codes |= {code for code, *_ in (*CASES.values(), *MECHANISM_TEXTS.values())} | {"decay_by_hook", "decay_in_step"}
     assert len(codes) > 30
     assert [code for code in sorted(codes) if f"`{code}`" not in said] == []

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from segdecay.decay import Audit, audit
-from segdecay.decay.audit.loss_probe import possible_forms, settle_forms, untouched
+from segdecay.decay.audit.forms import possible_forms, settle_forms
+from segdecay.decay.audit.untouched import untouched
 
 Loss = Callable[[Any, Any], Any]
 
@@ -377,3 +378,11 @@ def test_untouched_gives_back_nan_weights_too() -> None:
     with untouched(net):
         net.weight.data.zero_()
     assert bool(net.weight.isnan().all())
+
+
+def test_a_loss_is_examined_where_the_first_weights_are_complex() -> None:
+    net = nn.Module()
+    net.spectral, net.out = nn.Parameter(torch.randn(4, 4, dtype=torch.cfloat)), nn.Conv2d(4, 2, 1)
+    found = audit(net, torch.optim.AdamW(net.parameters(), weight_decay=0.0), nn.CrossEntropyLoss())
+    assert found.loss.status == "examined"
+    assert found.loss.forms == {}

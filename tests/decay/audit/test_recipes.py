@@ -14,7 +14,8 @@ import torchvision
 from torch import nn
 
 from segdecay.decay import Audit, audit
-from segdecay.decay.audit.table import mechanism_of, own_decays
+from segdecay.decay.audit.mechanism import measure
+from segdecay.decay.audit.table import own_decays
 from segdecay.models.unet import UNet
 
 Groups = list[dict[str, Any]]
@@ -216,8 +217,8 @@ TORCH = {
     "Adagrad": "coupled", "Adamax": "coupled", "Muon": "decoupled",
 }  # fmt: skip
 OF_TIMM = {
-    "nadamw": "decoupled", "lion": "decoupled", "adopt": "coupled", "adoptw": "decoupled",
-    "lookahead_adamw": "decoupled", "lookahead_adam": "coupled", "rmsproptf": "coupled", "lamb": "coupled",
+    "nadamw": "decoupled", "lion": "decoupled", "adoptw": "decoupled",
+    "lookahead_adam": "coupled", "rmsproptf": "coupled", "adopt": "coupled",
 }  # fmt: skip
 
 
@@ -260,9 +261,8 @@ def test_the_mechanism_that_is_told_is_what_the_optimizer_does(name: str) -> Non
     build, kind = OPTIMIZERS[name]
     weight = nn.Parameter(torch.ones(2, 2))
     optimizer = build([weight], 0.1)
-    assert mechanism_of(optimizer, optimizer.param_groups[0]) == kind
-    (decay,) = own_decays(optimizer, optimizer.param_groups[0])
-    assert decay.strength == 0.1
+    (decay,) = own_decays(optimizer, optimizer.param_groups[0], weight, measure(optimizer))
+    assert (decay.mechanism, decay.strength) == (kind, 0.1)
     plain, decayed = weights_over_steps(build, 0.0), weights_over_steps(build, 0.1)
     as_told = [
         decayed[step + 1] == pytest.approx(decayed[step] * (1 - 0.1 * 0.1) + plain[step + 1] - plain[step], abs=1e-4)
@@ -272,9 +272,10 @@ def test_the_mechanism_that_is_told_is_what_the_optimizer_does(name: str) -> Non
 
 
 def test_a_wrapped_optimizer_decays_as_the_one_inside() -> None:
-    optimizer = of_timm("lookahead_momentum")([nn.Parameter(torch.ones(2, 2))], 0.1)
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = of_timm("lookahead_momentum")([weight], 0.1)
     assert type(optimizer).__name__ == "Lookahead"
-    assert mechanism_of(optimizer, optimizer.param_groups[0]) == "coupled"
-    (decay,) = own_decays(optimizer, optimizer.param_groups[0])
+    (decay,) = own_decays(optimizer, optimizer.param_groups[0], weight, measure(optimizer))
+    assert decay.mechanism == "coupled"
     assert decay.axis is not None
     assert (decay.axis.name, round(decay.axis.gain)) == ("total_decay", 10)

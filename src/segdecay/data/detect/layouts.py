@@ -57,6 +57,7 @@ CITYSCAPES_VOID = frozenset({0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
 def guess_layout(folder: Path) -> list[Idea] | None:
     """The keys of dataset.yaml that name a layout; None where images/ and masks/ or class folders are to be sought."""
     refuse_exports(folder)
+    refuse_channels(folder)
     for guess in (_voc, _cityscapes, _coco, _via, _labelme, _yolo, _table, _instances):
         ideas = guess(folder)
         if ideas is not None:
@@ -99,6 +100,30 @@ def refuse_exports(folder: Path) -> None:
                 f"{folder / path} is an export 'CVAT for images'. Export the task again as 'COCO 1.0' or "
                 "'Segmentation mask 1.1', and run init on that folder."
             )
+
+
+def refuse_channels(folder: Path) -> None:
+    """Name several files an image, one a channel, as nnU-Net keeps them: X_0000.png and X_0001.png for a mask X.png.
+
+    Raises:
+        DataError: they lie there.
+    """
+    stems = defaultdict[str, set[str]](set)
+    plain = set[str]()
+    for path in _pictures(folder):
+        channel = re.fullmatch(r"(.+)_(\d{4})", path.stem)
+        if channel:
+            stems[channel[1]].add(channel[2])
+        else:
+            plain.add(path.stem)
+    several = [stem for stem, channels in stems.items() if stem in plain and {"0000", "0001"} <= channels]
+    if len(several) > 1 and 2 * len(several) > len(plain):
+        n_channels = len(stems[several[0]])
+        raise DataError(
+            f"{folder} holds {n_channels} files an image, one a channel ({several[0]}_0000 to _{n_channels - 1:04}), "
+            "as nnU-Net keeps them; one file an image is read. Join them into X.tif, in Python for one: "
+            "tifffile.imwrite('X.tif', numpy.dstack([first, second]), planarconfig='contig')."
+        )
 
 
 def _json_of(path: Path) -> Any:

@@ -158,7 +158,8 @@ def _ask_for_strange(
     answers = []
     if list(values) == list(range(len(names) + 1)) and "background" not in names:
         shifted = {0: "background", **dict(enumerate(names, 1))}
-        answers.append(Answer("0 is the background, and the names begin at 1", lines_of(values=shifted)))
+        lines = lines_of(classes=list(shifted.values()), values=shifted)
+        answers.append(Answer("0 is the background, and the names begin at 1", lines))
     if len(names) > 1:
         keyed = lines_of(values=dict(classes), ignore=list(strange))
         answers.append(Answer(f"{', '.join(map(str, strange))} is unlabelled", keyed))

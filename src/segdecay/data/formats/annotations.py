@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from segdecay.data.checks.findings import Notebook
 from segdecay.data.dataset import IGNORE
-from segdecay.data.formats.base import Sample
+from segdecay.data.formats.base import Memory, Sample
 from segdecay.data.formats.folders import reading_of
 from segdecay.data.formats.pairing import Placed
 from segdecay.data.formats.reader import PairReader, check_bands, digests_of, facts_of
@@ -142,6 +142,7 @@ class DrawnSource:
         self, root: Path, spec: DatasetSpec, classes: tuple[str, ...], drawn: Sequence[Drawn], noted: Notebook
     ) -> None:
         self._spec, self._drawn, self._noted = spec, drawn, noted
+        self._memory: Memory | None = None
         self._background = background_of(spec, classes)
         self.facts = facts_of(spec, root, classes, f"{spec.layout} {reading_of(spec)}")
 
@@ -150,9 +151,14 @@ class DrawnSource:
         """Every image in its place."""
         return tuple(one.placed for one in self._drawn)
 
+    def recall_from(self, memory: Memory) -> None:
+        """Take what earlier readings left from here."""
+        self._memory = memory
+
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return digests_of(path for one in self._drawn for path in (one.placed.pair.image, *one.files))
+        paths = (path for one in self._drawn for path in (one.placed.pair.image, *one.files))
+        return digests_of(paths, self._memory)
 
     def _identity(self, one: Drawn) -> str:
         parts = (one.content, one.size, [self._digests[path] for path in one.files])
@@ -175,12 +181,14 @@ class DrawnSource:
             DataError: a file changed between its hash and its decoding.
         """
         notebook.note([*self._noted.faults, *self._noted.findings])
-        reader = PairReader(self._spec, tables_of(self._spec, self.facts.classes), self._digests, notebook)
+        classes = self.facts.classes
+        tables = tables_of(self._spec, classes)
+        reader = PairReader(self._spec, tables, self._digests, notebook, classes, self._memory)
         large_first = self._spec.overlap == "large first"
 
         def read(own: PairReader, one: Drawn, noted: Notebook) -> Sample | None:
             paint = partial(draw, one.shapes, background=self._background, large_first=large_first, notebook=noted)
             return own.read_drawn(one.placed, paint, one.size, self._identity(one))
 
-        yield from reader.read_each(self._drawn, read)
+        yield from reader.read_each(self._drawn, read, lambda one: one.placed.pair.image)
         notebook.note(check_bands(reader.bands, self._spec.bands))

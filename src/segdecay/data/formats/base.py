@@ -5,9 +5,10 @@ A source lists what there is at build time and reads it on demand, one pair afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,42 @@ class SeenFile:
 
 
 @dataclass(frozen=True)
+class Memo:
+    """What lets a pair be taken from the cache instead of its files. key: of their content and of how it is read;
+    notes: what reading them noted for the whole set, as JSON holds it.
+    """
+
+    key: str
+    notes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A pair as an earlier reading left it: image (H, W, B), mask (H, W)."""
+
+    image: U8
+    mask: U8
+    seen: SeenFile
+    notes: Mapping[str, Any]
+
+
+class Memory(Protocol):
+    """What earlier readings left in the cache."""
+
+    def digests(self, paths: Iterable[Path]) -> dict[Path, str]:
+        """sha256 of every file; of files that have not changed since, without reading them."""
+        ...
+
+    def is_unchanged(self, path: Path) -> bool:
+        """Whether a file has surely not been written to since `digests` told its digest."""
+        ...
+
+    def recall(self, key: str) -> Recalled | None:
+        """The pair of this key; None where it was not read yet."""
+        ...
+
+
+@dataclass(frozen=True)
 class Sample:
     """One decoded pair. image (H, W, B) uint8; mask (H, W) uint8, class indices or IGNORE, (1, 1) for a label."""
 
@@ -61,6 +98,7 @@ class Sample:
     image: U8
     mask: U8
     seen: SeenFile | None = None  # of both as they were read; `measured` fills it in
+    memo: Memo | None = None  # None where it cannot be read in part: it is not kept one by one
 
 
 def measured(sample: Sample) -> Sample:
@@ -91,3 +129,12 @@ class PlacedSource(Source, Protocol):
 
     @property
     def placed(self) -> Sequence[Placed]: ...
+
+
+@runtime_checkable
+class RecallingSource(Source, Protocol):
+    """A source that takes from the cache what was read before."""
+
+    def recall_from(self, memory: Memory) -> None:
+        """Where `key` and `samples` look first, from now on."""
+        ...

@@ -19,7 +19,7 @@ import numpy as np
 from segdecay.data.checks.findings import Finding, Notebook, check_unseen, names_of
 from segdecay.data.checks.labels import check_palettes, check_values
 from segdecay.data.dataset import Part
-from segdecay.data.formats.base import Sample
+from segdecay.data.formats.base import Memory, Sample
 from segdecay.data.formats.pairing import (
     SUFFIXES,
     Pair,
@@ -269,6 +269,7 @@ class FolderSource:
     def __init__(self, root: Path, spec: DatasetSpec, find: Finder = find_in_folders) -> None:
         self._spec = spec
         self._listing = Notebook()
+        self._memory: Memory | None = None
         classes = class_names(spec, root)
         placed = find(root, spec, self._listing)
         if find is find_in_folders:
@@ -283,9 +284,14 @@ class FolderSource:
         """Every pair in its place."""
         return self._placed
 
+    def recall_from(self, memory: Memory) -> None:
+        """Take what earlier readings left from here."""
+        self._memory = memory
+
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return digests_of(path for one in self._placed for path in (one.pair.image, one.pair.mask))
+        paths = (path for one in self._placed for path in (one.pair.image, one.pair.mask))
+        return digests_of(paths, self._memory)
 
     def key(self) -> str:
         """Over every file's content, its place, what was noted about names, and the spec."""
@@ -305,8 +311,8 @@ class FolderSource:
             DataError: a file changed between its hash and its decoding.
         """
         notebook.note([*self._listing.faults, *self._listing.findings])
-        reader = PairReader(self._spec, self._tables, self._digests, notebook, self.facts.classes)
-        yield from reader.read_each(self._placed, lambda own, one, _: own.read(one))
+        reader = PairReader(self._spec, self._tables, self._digests, notebook, self.facts.classes, self._memory)
+        yield from reader.read_each(self._placed, lambda own, one, _: own.read(one), lambda one: one.pair.image)
         ignored = [value for value in self._spec.ignore if isinstance(value, int)]
         notebook.note(check_values(reader.values, self._tables[0], self.facts.classes, ignored))
         notebook.note(check_palettes(reader.palettes))

@@ -14,7 +14,7 @@ from typing import cast
 
 from segdecay.data.checks.findings import Notebook
 from segdecay.data.dataset import Part
-from segdecay.data.formats.base import Sample
+from segdecay.data.formats.base import Memory, Sample
 from segdecay.data.formats.pairing import (
     READABLE,
     Pair,
@@ -88,12 +88,18 @@ class LabelledSource:
 
     def __init__(self, root: Path, spec: DatasetSpec, listing: Listing) -> None:
         self._spec, self._listing = spec, listing
+        self._memory: Memory | None = None
         reading = spec.model_dump_json(include={"task", "exif", "bands"})
         self.facts = facts_of(spec, root, listing.classes, reading, "classification")
 
+    def recall_from(self, memory: Memory) -> None:
+        """Take what earlier readings left from here."""
+        self._memory = memory
+
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        return digests_of(one.placed.pair.image for one in self._listing.images)
+        paths = (one.placed.pair.image for one in self._listing.images)
+        return digests_of(paths, self._memory)
 
     def key(self) -> str:
         """Over every file's content, its label and place, what was noted about names, and the spec."""
@@ -113,8 +119,12 @@ class LabelledSource:
         """
         notebook.note([*self._listing.noted.faults, *self._listing.noted.findings])
         tables = tables_of(self._spec, self.facts.classes)
-        reader = PairReader(self._spec, tables, self._digests, notebook)
-        yield from reader.read_each(self._listing.images, lambda own, one, _: own.read_labelled(one.placed, one.label))
+        reader = PairReader(self._spec, tables, self._digests, notebook, self.facts.classes, self._memory)
+
+        def read(own: PairReader, one: Labelled, _: Notebook) -> Sample | None:
+            return own.read_labelled(one.placed, one.label)
+
+        yield from reader.read_each(self._listing.images, read, lambda one: one.placed.pair.image)
         notebook.note(check_bands(reader.bands, self._spec.bands))
 
 

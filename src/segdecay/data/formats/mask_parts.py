@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 
 from segdecay.data.checks.findings import Notebook, names_of
 from segdecay.data.formats.annotations import Drawn, DrawnSource, Names, Shape, background_of
@@ -134,9 +135,16 @@ def fill_from_file(path: Path, invert: bool, size: tuple[int, int]) -> Bits:
     if pixels.shape[:2] != size:
         seen = f"is {pixels.shape[1]}x{pixels.shape[0]} (width x height), its image {size[1]}x{size[0]}."
         raise ShapeError(seen, "size_mismatch", "Re-export both in one size.")
-    n_values = int(np.count_nonzero(count_values(pixels)))
-    if picture.lossy or n_values > 2:
-        seen = f"holds {n_values} values; a mask of one object holds 0 and one other."
-        raise ShapeError(seen, "lossy_mask", "Re-export it as PNG with two values.")
     covered = pixels[..., 0] != 0 if pixels.shape[2] == 1 else (pixels != 0).any(axis=2)
+    if picture.lossy or not _holds_two(pixels, covered):
+        n_values = int(np.count_nonzero(count_values(pixels)))
+        if picture.lossy or n_values > 2:
+            seen = f"holds {n_values} values; a mask of one object holds 0 and one other."
+            raise ShapeError(seen, "lossy_mask", "Re-export it as PNG with two values.")
     return np.asarray(~covered if invert else covered)
+
+
+def _holds_two(pixels: npt.NDArray[np.uint8], covered: Bits) -> bool:
+    """Whether a mask of one band surely holds 0 and one other value: the highest alone is not 0."""
+    n_highest, n_covered = np.count_nonzero(pixels == pixels.max()), np.count_nonzero(covered)
+    return pixels.shape[2] == 1 and bool(n_highest == n_covered)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from segdecay.data.checks.findings import Level, Notebook, names_of
+from segdecay.data.checks.scene_names import check_scene_names
 from segdecay.data.dataset import POOL, Part
 from segdecay.data.spec import DatasetSpec, read_text
 from segdecay.errors import DataError, did_you_mean, unknown
@@ -421,6 +422,12 @@ def place_pairs(root: Path, spec: DatasetSpec, pairs: Sequence[Pair], notebook: 
     return place_by_rows(assign_rows(rows, pairs, path.name, notebook), path.name, spec, pairs, notebook)
 
 
+def _without_parts(name: str) -> str:
+    """A name without the folders that say its part."""
+    *folders, stem = name.split("/")
+    return "/".join([*(folder for folder in folders if part_named(folder) is None), stem])
+
+
 def place_by_rows(
     row_of: Mapping[str, Row], label: str, spec: DatasetSpec, pairs: Sequence[Pair], notebook: Notebook
 ) -> tuple[Placed, ...]:
@@ -434,6 +441,8 @@ def place_by_rows(
             message = f"dataset.yaml has a group_pattern and {label} has a column group. Remove one of them."
             notebook.finding("wrong", "groups_twice", message, label)
         groups = _groups_of_pattern(pairs, spec.group_pattern, notebook)
+    elif not groups and spec.folds != "given":
+        notebook.note(check_scene_names([_without_parts(pair.name) for pair in pairs if pair.part in POOL]))
     placed = []
     for pair in pairs:
         row = row_of.get(pair.name)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from segdecay.config.schema import Task
-from segdecay.data.checks.findings import Fault, Notebook
+from segdecay.data.checks.findings import Fault, Finding, Notebook
 from segdecay.data.checks.labels import MANY_VALUES, MaskPalette, MaskValues, colour_fault
 from segdecay.data.dataset import IGNORE
-from segdecay.data.formats.base import Facts, Sample, SeenFile, measured
+from segdecay.data.formats.base import Facts, Memo, Memory, Sample, SeenFile, measured
 from segdecay.data.formats.pairing import Placed
+from segdecay.data.images.bit_depth import no_warnings
 from segdecay.data.images.decode import (
     BAND_NAMES,
     SIDEWAYS,
@@ -99,6 +102,30 @@ U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
 T = TypeVar("T")
+Decoded = tuple[U8, U8, SeenFile | None]  # image (H, W, B), mask (H, W), and what was counted of both on the way
+OF_THE_SET = {  # keys that change no pixel of a pair: what was read stays good when they change
+    "name", "groups", "group_pattern", "folds", "flip", "palette", "exclude_from_mean", "images", "masks",
+    "mask_suffix", "annotations", "columns",
+}  # fmt: skip
+BYTES_A_PIXEL = 9  # while a pair is decoded: 4 in Pillow, 3 of the image, 2 of its mask
+
+
+def bytes_to_read(path: Path) -> int:
+    """About how much memory decoding an image and its mask takes, told from the image's head.
+
+    What cannot be told is taken as five times the file: then it is a TIFF or an array, stored as it is or packed.
+    """
+    try:
+        with no_warnings(), Image.open(path) as image:
+            return image.width * image.height * BYTES_A_PIXEL
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 5 * path.stat().st_size if path.is_file() else 0
+
+
+def _reading_of_pairs(spec: DatasetSpec, classes: tuple[str, ...]) -> str:
+    """How the files of a pair become arrays, as text."""
+    said = spec.model_dump_json(exclude=OF_THE_SET)
+    return repr((said, sorted(spec.model_fields_set - OF_THE_SET), classes))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -123,7 +150,8 @@ def _size_text(shape: tuple[int, ...]) -> str:
 def depth_of(spec: DatasetSpec) -> Depth:
     """How more than 8 bits become 8, as a spec says it."""
     scale = spec.scale if spec.scale is None or isinstance(spec.scale, str) else spec.scale["max"]
-    return Depth(scale, spec.nodata, None if spec.bands is None else tuple(spec.bands))
+    bands = None if spec.bands is None else tuple(spec.bands)
+    return Depth(scale, spec.nodata, bands, spec.grey_as_rgb, spec.exif)
 
 
 def facts_of(
@@ -154,13 +182,15 @@ class PairReader:
         digests: Mapping[Path, str],
         notebook: Notebook,
         classes: tuple[str, ...] = (),
+        memory: Memory | None = None,
     ) -> None:
         self._spec, self._digests, self._notebook, self._classes = spec, digests, notebook, classes
+        self._memory = memory
+        self._reading = _reading_of_pairs(spec, classes)
         self._label_of = _labels_by_value(spec, classes)
         self._other = None if spec.other is None else classes.index(spec.other)
         self._has_transparent = "transparent" in spec.model_fields_set
         self._transparent = IGNORE if spec.transparent is None else classes.index(spec.transparent)
-        self._tables = tables
         self._values, self._colours = tables
         self._read_image = partial(read_image, depth=depth_of(spec))
         self._has_merged_colours = len(set(spec.colors.values())) < len(spec.colors)
@@ -170,20 +200,25 @@ class PairReader:
         self.bands: list[BandsSeen] = []
 
     def read_each(
-        self, items: Iterable[T], read: Callable[[PairReader, T, Notebook], Sample | None]
+        self,
+        items: Iterable[T],
+        read: Callable[[PairReader, T, Notebook], Sample | None],
+        image_of: Callable[[T], Path],
     ) -> Iterator[Sample]:
         """What `read` makes of every item, in order, with all cores; each item has its own reader and notebook.
 
         What these saw is taken over in the items' order, so that findings do not depend on the number of cores.
+        image_of: an item's image, whose size says how much memory it needs.
         """
 
         def alone(item: T) -> tuple[PairReader, Notebook, Sample | None]:
             noted = Notebook()
-            reader = PairReader(self._spec, self._tables, self._digests, noted, self._classes)
-            sample = read(reader, item, noted)
+            reader = self._alone(noted)
+            with no_warnings():  # once a pair: each file by itself costs more
+                sample = read(reader, item, noted)
             return reader, noted, None if sample is None else measured(sample)
 
-        for reader, noted, sample in ordered_map(alone, items):
+        for reader, noted, sample in ordered_map(alone, items, weigh=lambda item: bytes_to_read(image_of(item))):
             self._notebook.note([*noted.faults, *noted.findings])
             self.values += reader.values
             self.palettes += reader.palettes
@@ -192,8 +227,50 @@ class PairReader:
             if sample is not None:
                 yield sample
 
+    def _alone(self, notebook: Notebook) -> PairReader:
+        """A reader that knows the same and has seen nothing."""
+        other = copy.copy(self)
+        other._notebook = notebook  # noqa: SLF001  (of the same class)
+        other.colours, other.values, other.palettes, other.bands = set(), [], [], []
+        return other
+
     def read(self, placed: Placed) -> Sample | None:
         """The decoded pair, or None when it cannot be used; the notebook then says why."""
+        pair = placed.pair
+        both = self._digests[pair.image] + self._digests[pair.mask] + ("" if pair.page is None else str(pair.page))
+        return self._once(placed, both, partial(self._read_pair, placed))
+
+    def read_labelled(self, placed: Placed, label: int) -> Sample | None:
+        """The decoded image with its label as a mask of one pixel; None when it cannot be used."""
+
+        def read() -> Decoded | None:
+            image = self._picture(placed.pair.image, placed.pair.image_label, self._read_image)
+            pixels, _ = self._pixels(image, placed.pair.image_label)
+            return None if pixels is None else (pixels, np.full((1, 1), label, dtype=np.uint8), None)
+
+        return self._once(placed, f"{self._digests[placed.pair.image]}{label}", read)
+
+    def read_drawn(
+        self, placed: Placed, paint: Callable[[tuple[int, int]], U8], size: tuple[int, int] | None, identity: str
+    ) -> Sample | None:
+        """The decoded image with a mask that `paint` draws in the stated size; None when it cannot be used.
+
+        identity: of the annotation, for the sample's hash.
+        """
+
+        def read() -> Decoded | None:
+            image = self._picture(placed.pair.image, placed.pair.image_label, self._read_image)
+            pixels, empty = self._pixels(image, placed.pair.image_label)
+            if image is None or pixels is None:
+                return None
+            height, width = size or pixels.shape[:2]
+            labels = paint((height, width))
+            fits = self._sizes_fit(placed, image, pixels, labels)
+            return (pixels, _ignored_where(empty, labels), None) if fits else None
+
+        return self._once(placed, f"{self._digests[placed.pair.image]}{identity}", read)
+
+    def _read_pair(self, placed: Placed) -> Decoded | None:
         pair = placed.pair
         image = self._picture(pair.image, pair.image_label, partial(self._read_image, page=pair.page))
         mask = self._picture(pair.mask, pair.mask_label, partial(read_mask, page=pair.page, wide=True))
@@ -205,46 +282,57 @@ class PairReader:
         if image is None or pixels is None or labels is None or not self._sizes_fit(placed, image, pixels, labels):
             return None
         seen = None if counts is None or empty is not None else SeenFile(content_of(pixels), counts)
-        labels = _ignored_where(empty, labels)
-        both = self._digests[pair.image] + self._digests[pair.mask] + ("" if pair.page is None else str(pair.page))
-        digest = hashlib.sha256(both.encode()).hexdigest()
-        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels, seen)
+        return pixels, _ignored_where(empty, labels), seen
 
-    def read_labelled(self, placed: Placed, label: int) -> Sample | None:
-        """The decoded image with its label as a mask of one pixel; None when it cannot be used."""
-        pair = placed.pair
-        image = self._picture(pair.image, pair.image_label, self._read_image)
-        pixels, _ = self._pixels(image, pair.image_label)
-        if pixels is None:
-            return None
-        digest = hashlib.sha256(f"{self._digests[pair.image]}{label}".encode()).hexdigest()
-        mask = np.full((1, 1), label, dtype=np.uint8)
-        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, mask)
+    def _once(self, placed: Placed, content: str, read: Callable[[], Decoded | None]) -> Sample | None:
+        """What `read` decodes, or what an earlier reading of the same content left; with what it noted.
 
-    def read_drawn(
-        self, placed: Placed, paint: Callable[[tuple[int, int]], U8], size: tuple[int, int] | None, identity: str
-    ) -> Sample | None:
-        """The decoded image with a mask that `paint` draws in the stated size; None when it cannot be used.
-
-        identity: of the annotation, for the sample's hash.
+        content: digests of the pair's files and of its annotation.
         """
         pair = placed.pair
-        image = self._picture(pair.image, pair.image_label, self._read_image)
-        pixels, empty = self._pixels(image, pair.image_label)
-        if image is None or pixels is None:
-            return None
-        height, width = size or pixels.shape[:2]
-        labels = paint((height, width))
-        if not self._sizes_fit(placed, image, pixels, labels):
-            return None
-        labels = _ignored_where(empty, labels)
-        digest = hashlib.sha256(f"{self._digests[pair.image]}{identity}".encode()).hexdigest()
-        return Sample(pair.name, pair.part, placed.group, placed.fold, digest, pixels, labels)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        key = hashlib.sha256(repr((self._reading, digest, pair.image_label, pair.mask_label)).encode()).hexdigest()
+        sample = partial(Sample, pair.name, pair.part, placed.group, placed.fold, digest)
+        known = None if self._memory is None else self._memory.recall(key)
+        if known is not None:
+            self._take_notes(known.notes)
+            return sample(known.image, known.mask, known.seen, Memo(key, known.notes))
+        made = read()
+        return None if made is None else sample(*made, Memo(key, self._notes()))
+
+    def _notes(self) -> dict[str, Any]:
+        """What was noted so far, as JSON holds it."""
+        noted = {
+            "faults": [vars(one) for one in self._notebook.faults],
+            "findings": [vars(one) for one in self._notebook.findings],
+            "values": [
+                (one.file, {int(v): int(one.counts[v]) for v in np.flatnonzero(one.counts)}, one.lossy)
+                for one in self.values
+            ],
+            "palettes": [(one.file, one.colours) for one in self.palettes],
+            "colours": sorted(self.colours),
+            "bands": [vars(one) for one in self.bands],
+        }
+        return {name: entries for name, entries in noted.items() if entries}
+
+    def _take_notes(self, notes: Mapping[str, Any]) -> None:
+        """Note what an earlier reading noted."""
+        self._notebook.note([Fault(**one) for one in notes.get("faults", ())])
+        self._notebook.note([Finding(**one) for one in notes.get("findings", ())])
+        for file, held, lossy in notes.get("values", ()):
+            counts = np.zeros(256, dtype=np.int64)
+            counts[[int(value) for value in held]] = list(held.values())
+            self.values.append(MaskValues(file, counts, lossy))
+        for file, colours in notes.get("palettes", ()):
+            self.palettes.append(MaskPalette(file, {int(i): (r, g, b) for i, (r, g, b) in colours.items()}))
+        self.colours |= set(notes.get("colours", ()))
+        self.bands += [BandsSeen(**one) for one in notes.get("bands", ())]
 
     def _picture(self, path: Path, label: str, decode: Callable[[bytes], Picture]) -> Picture | None:
         try:
             content = read_bytes(path)
-            if hashlib.sha256(content).hexdigest() != self._digests[path]:
+            is_same = self._memory is not None and self._memory.is_unchanged(path)
+            if not is_same and hashlib.sha256(content).hexdigest() != self._digests[path]:
                 raise DataError(
                     f"{label} changed while the data set was read. Wait until nothing writes there, then repeat."
                 )
@@ -258,9 +346,6 @@ class PairReader:
         if image is None:
             return None, None
         upright = turned(image) if self._spec.exif == "apply" else image
-        if self._spec.grey_as_rgb and upright.pixels.shape[2] <= 2 and image.n_bands is None:
-            upright = _as_rgb(upright)
-            image = upright
         n_bands = image.n_bands or upright.pixels.shape[2]
         opaque = image.mode in {"LA", "RGBA"} and bool(upright.pixels[..., -1].min() == 255)
         self.bands.append(BandsSeen(label, n_bands, image.mode, opaque))
@@ -452,16 +537,6 @@ def _labels_by_value(spec: DatasetSpec, classes: tuple[str, ...]) -> dict[float,
     return found | {float(value): IGNORE for value in spec.ignore if isinstance(value, int)}
 
 
-def _as_rgb(picture: Picture) -> Picture:
-    """Grey as three equal bands; an alpha band stays the last."""
-    pixels = np.concatenate([np.repeat(picture.pixels[..., :1], 3, axis=2), picture.pixels[..., 1:]], axis=2)
-    empty = None
-    if picture.empty is not None:
-        empty = np.concatenate([np.repeat(picture.empty[..., :1], 3, axis=2), picture.empty[..., 1:]], axis=2)
-    mode = "RGBA" if pixels.shape[2] == 4 else "RGB"
-    return replace(picture, pixels=pixels, empty=empty, mode=mode)
-
-
 def _resized(labels: U8, size: tuple[int, ...]) -> U8:
     """Labels (H, W) in the size of their image where the aspect ratios are equal within a pixel; else as they are."""
     height, width = labels.shape
@@ -492,7 +567,9 @@ def digest_of(path: Path) -> str:
         return hashlib.sha256(str(error).encode()).hexdigest()
 
 
-def digests_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """The digest of every file, read with all cores."""
+def digests_of(paths: Iterable[Path], memory: Memory | None = None) -> dict[Path, str]:
+    """The digest of every file, read with all cores where the memory does not know it."""
     distinct = list(dict.fromkeys(paths))
+    if memory is not None:
+        return memory.digests(distinct)
     return dict(zip(distinct, ordered_map(digest_of, distinct), strict=True))

@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,13 +77,17 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Depth:
-    """How values become 8 bits. scale: "percentile", or the value that becomes 255; nodata: the value of pixels without
-    data, where NaN means that only NaN marks them; bands: the bands to decode, from 0; None: all.
+    """How a file's values become the bands of 8 bits that a model sees.
+
+    scale: "percentile", or the value that becomes 255; nodata: NaN means NaN alone; bands: those that are wanted, from
+    0, None: all; grey_as_rgb: grey becomes three equal bands; exif: whether their EXIF orientation turns images.
     """
 
     scale: Literal["percentile"] | float | None = None
     nodata: float | None = None
     bands: tuple[int, ...] | None = None
+    grey_as_rgb: bool = False
+    exif: Literal["apply", "ignore"] = "apply"
 
     def chosen(self, n_bands: int) -> list[int]:
         """The bands to decode: all of them if a requested one is missing, which the caller reports."""
@@ -95,19 +99,26 @@ PLAIN = Depth()  # 8 bits as they are
 
 
 def depth_to_json(depth: Depth) -> dict[str, Any]:
-    """Scale and nodata as JSON values; NaN is written as "nan".
+    """All but the bands, as JSON can hold it, which has no NaN.
 
-    >>> depth_to_json(Depth(nodata=math.nan)), depth_to_json(Depth(4096.0, 0.0))
-    ({'scale': None, 'nodata': 'nan'}, {'scale': 4096.0, 'nodata': 0.0})
+    >>> depth_to_json(Depth(nodata=math.nan))
+    {'scale': None, 'nodata': 'nan', 'grey_as_rgb': False, 'exif': 'apply'}
     """
     is_nan = depth.nodata is not None and math.isnan(depth.nodata)
-    return {"scale": depth.scale, "nodata": "nan" if is_nan else depth.nodata}
+    nodata = "nan" if is_nan else depth.nodata
+    return {"scale": depth.scale, "nodata": nodata, "grey_as_rgb": depth.grey_as_rgb, "exif": depth.exif}
 
 
-def depth_from_json(scale: Any, nodata: Any) -> Depth:
-    """The inverse of `depth_to_json`."""
+def depth_from_json(values: Mapping[str, Any]) -> Depth:
+    """What `depth_to_json` wrote; what is not there is as it is by default.
+
+    >>> depth_from_json({"scale": 4096, "nodata": "nan"}).scale
+    4096.0
+    """
+    scale, nodata = values.get("scale"), values.get("nodata")
     kept = scale if scale is None or scale == "percentile" else float(scale)
-    return Depth(kept, None if nodata is None else float(nodata))
+    turns: Literal["apply", "ignore"] = "ignore" if values.get("exif") == "ignore" else "apply"
+    return Depth(kept, None if nodata is None else float(nodata), None, bool(values.get("grey_as_rgb")), turns)
 
 
 @dataclass(frozen=True)

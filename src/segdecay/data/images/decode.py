@@ -1,6 +1,8 @@
 """Decode the bytes of an image or a mask to uint8 pixels, and resize them.
 
-Pillow reads PNG, JPEG, GIF, WebP, BMP and PNM; bit_depth.py reads TIFF, .npy and .mat. An error names other formats.
+Pillow reads PNG, JPEG, GIF, WebP, BMP and PNM; TIFF, .npy and .mat are read by bit_depth.py. Other formats are named.
+Grey and RGB of 8 bits in PNG and JPEG, which most files are, are decoded by imagecodecs, in half of Pillow's time and
+to the same pixels; Pillow judges their heads, and reads them where anything is special or damaged.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
@@ -54,7 +57,10 @@ NOT_READ = (  # offset in the file, bytes there, name of the format, how to conv
     (0, b"\x1f\x8b", "gzip (NIfTI, where the name ends in .nii.gz)", "Unpack it, and save each slice as .npy or TIFF."),
 )
 BAND_NAMES = {"L": "grey", "LA": "grey + alpha", "RGB": "RGB", "RGBA": "RGB + alpha"}
-STRIP_BYTES = 1 << 25
+STRIP_BYTES = 1 << 22
+TURNING_CHUNKS = frozenset({b"eXIf", b"iTXt", b"zTXt", b"tEXt"})  # of PNG, where an orientation may stand
+SPECIAL_CHUNKS = TURNING_CHUNKS | {b"tRNS", b"acTL", b"fcTL"}
+END_OF_JPEG = b"\xff\xd9"
 TURN_TAG = 0x0112  # EXIF orientation
 SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that exchange height and width
 FLIPS = {  # orientation: are rows, are columns reversed (after the exchange)
@@ -89,8 +95,46 @@ def _png_bits(content: bytes) -> int:
     return content[24] if content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) > 24 else 8
 
 
-def _open(content: bytes) -> Image.Image:
-    """A fully loaded image.
+def _chunks_of_png(content: bytes) -> set[bytes]:
+    """The kinds of chunks that a PNG has; nothing where they do not end as they should."""
+    place, kinds = 8, set[bytes]()
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        kinds.add(kind)
+        if kind == b"IEND":
+            return kinds
+        place += 12 + length
+    return set()
+
+
+def _quick_pixels(image: Image.Image, content: bytes) -> U8 | None:
+    """The pixels (H, W, B) of an image that is open but not loaded; None where Pillow alone reads it as is needed here.
+
+    A JPEG that does not end as it should is left to Pillow, which tells one that is cut short.
+    """
+    if image.mode not in {"L", "RGB"}:
+        return None
+    try:
+        if image.format in {"JPEG", "MPO"} and content.endswith(END_OF_JPEG):
+            pixels = imagecodecs.jpeg8_decode(content)
+        elif image.format == "PNG" and _png_bits(content) == 8 and _is_plain_png(content):
+            pixels = imagecodecs.png_decode(content)
+        else:
+            return None
+    except (RuntimeError, ValueError, MemoryError):  # Pillow says what is wrong
+        return None
+    shape = (image.height, image.width, len(image.getbands()))
+    is_sound = pixels.dtype == np.uint8 and pixels.size == math.prod(shape) and pixels.shape[:2] == shape[:2]
+    return np.asarray(pixels).reshape(shape) if is_sound else None
+
+
+def _is_plain_png(content: bytes) -> bool:
+    kinds = _chunks_of_png(content)
+    return b"IDAT" in kinds and not kinds & SPECIAL_CHUNKS
+
+
+def _open(content: bytes) -> tuple[Image.Image, U8 | None]:
+    """An image, and its pixels where they were decoded quickly; else it is fully loaded.
 
     Raises:
         UnusableError: the file is empty, damaged, of another format, or exceeds Pillow's decompression bomb limit.
@@ -103,6 +147,9 @@ def _open(content: bytes) -> Image.Image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # here Pillow only warns
                 raise _too_many_pixels()
             refuse_hollow(image.width * image.height * len(image.getbands()), content)
+            quick = _quick_pixels(image, content)
+            if quick is not None:
+                return image, quick
             image.load()
     except Image.DecompressionBombError as error:  # twice the limit
         raise _too_many_pixels() from error
@@ -115,9 +162,9 @@ def _open(content: bytes) -> Image.Image:
         reason = f"is damaged or cut short ({_cause(error)})." if known else inside
         raise UnusableError("unreadable", reason, "Copy or export it again.") from error
     if getattr(image, "n_frames", 1) > 1 and image.format in {"GIF", "WEBP"}:
-        seen = f"is an animation of {getattr(image, 'n_frames', 1)} frames."
-        raise UnusableError("moving", seen, "Save each frame as a separate file.")
-    return image
+        seen = f"is a moving picture of {getattr(image, 'n_frames', 1)} frames."
+        raise UnusableError("moving", seen, "Save each frame as a file of its own.")
+    return image, None
 
 
 def format_not_read(content: bytes) -> tuple[str, str]:
@@ -172,6 +219,11 @@ def _array(image: Image.Image) -> U8:
     return pixels
 
 
+def _of_quick(image: Image.Image, pixels: U8) -> Picture:
+    is_jpeg = image.format != "PNG"  # Pillow would load a PNG to look for an orientation, and there is none
+    return Picture(pixels, image.mode, _orientation(image) if is_jpeg else 1, lossy=is_jpeg)
+
+
 def read_image(content: bytes, depth: Depth = PLAIN, page: int | None = None) -> Picture:
     """An image's pixels in the bands of the file: grey 1, grey + alpha 2, RGB 3, RGB + alpha 4; palette and CMYK become
     RGB.
@@ -182,12 +234,29 @@ def read_image(content: bytes, depth: Depth = PLAIN, page: int | None = None) ->
         UnusableError: the file is damaged, empty or too large, has more than 8 bits per band and no scale, bands that
             are not supported, or pixels without data while nodata is not set.
     """
+    picture = _read_image(content, depth, page)
+    is_grey = picture.pixels.shape[2] <= 2 and picture.n_bands is None
+    return _as_rgb(picture) if depth.grey_as_rgb and is_grey else picture
+
+
+def _as_rgb(picture: Picture) -> Picture:
+    """Grey as three equal bands; an alpha band stays the last."""
+    pixels = np.concatenate([np.repeat(picture.pixels[..., :1], 3, axis=2), picture.pixels[..., 1:]], axis=2)
+    empty = None
+    if picture.empty is not None:
+        empty = np.concatenate([np.repeat(picture.empty[..., :1], 3, axis=2), picture.empty[..., 1:]], axis=2)
+    return replace(picture, pixels=pixels, empty=empty, mode="RGBA" if pixels.shape[2] == 4 else "RGB")
+
+
+def _read_image(content: bytes, depth: Depth, page: int | None) -> Picture:
     raw = raw_of(content, page)
     if raw is not None:
         if raw.pages > 1 and raw.values.shape[2] > raw.pages:
             raise _several_pages(raw)
         return _of_raw(expanded(raw), depth)
-    image = _open(content)
+    image, quick = _open(content)
+    if quick is not None:
+        return _of_quick(image, quick)
     mode = image.mode
     if mode.startswith(("I", "F")):
         wide = np.asarray(image)
@@ -247,7 +316,9 @@ def read_mask(content: bytes, page: int | None = None, *, wide: bool = False) ->
     raw = raw_of(content, page)
     if raw is not None:
         return _mask_of_raw(raw, wide=wide)
-    image = _open(content)
+    image, quick = _open(content)
+    if quick is not None:
+        return _of_quick(image, quick)
     lossy = image.format in {"JPEG", "MPO"}
     if image.mode.startswith("I"):  # 16 bits that hold 8 lose nothing
         stored = np.asarray(image)

@@ -81,6 +81,9 @@ def _pattern(image: U8) -> F32 | None:
 
 def _cell_sums(values: U8 | U32) -> U32:
     """Sums of GRID runs of rows, of about equal length: (GRID, N) from (H, N). Four times as fast as reduceat."""
+    if len(values) % GRID == 0:
+        equal: U32 = values.reshape(GRID, -1, values.shape[1]).sum(axis=1, dtype=np.uint32)
+        return equal
     return np.stack([np.add.reduce(values[a:b], axis=0, dtype=np.uint32) for a, b in pairwise(_edges(len(values)))])
 
 

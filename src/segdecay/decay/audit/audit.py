@@ -7,47 +7,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from segdecay.decay.audit import findings as audit_filter
-from segdecay.decay.audit import findings as audit_findings
-from segdecay.decay.audit import findings as audit_membership
-from segdecay.decay.audit import findings as audit_penalties
-from segdecay.decay.audit import findings as audit_size
-from segdecay.decay.audit.findings import AuditFinding, Subject
+from segdecay.decay.audit import decay_findings, group_findings, penalty_findings
 from segdecay.decay.audit.loss_probe import LossReport, examine_loss
-from segdecay.decay.audit.table import AuditRow, Horizon, audit_partition, audit_rows, held_parameters, joined_rows
+from segdecay.decay.audit.mechanism import Mechanisms, measure
+from segdecay.decay.audit.step_probe import StepReport, examine_step
+from segdecay.decay.audit.subject import NO_STEP, AuditFinding, Subject
+from segdecay.decay.audit.table import (
+    AuditRow,
+    Horizon,
+    audit_partition,
+    audit_rows,
+    folded_lines,
+    held_parameters,
+    joined_rows,
+    parameter_lines,
+)
 from segdecay.decay.axes import validate_rates
 from segdecay.decay.groups import Partition, bare_module
+from segdecay.decay.handle import handles_of
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, gather
 
 LEVELS = ("wrong", "doubtful", "note")
 SCHEMA_VERSION = 1
 CHECKS: tuple[Callable[[Subject], list[AuditFinding]], ...] = (
-    audit_findings.check_twice,
-    audit_penalties.check_forms,
-    audit_penalties.check_strength,
-    audit_penalties.check_batch,
-    audit_penalties.check_without_gradient,
-    audit_penalties.check_clipping,
-    audit_penalties.check_examined,
-    audit_membership.check_two_groups,
-    audit_membership.check_frozen,
-    audit_filter.check_filter,
-    audit_size.check_half,
-    audit_size.check_size,
-    audit_findings.check_default,
-    audit_findings.check_coupled,
-    audit_filter.check_spared,
-    audit_findings.check_mechanism,
-    audit_size.check_effective_rate,
-    audit_size.check_schedule,
-    audit_findings.check_nothing,
+    decay_findings.check_twice,
+    decay_findings.check_by_hand,
+    penalty_findings.check_forms,
+    penalty_findings.check_strength,
+    penalty_findings.check_mean,
+    penalty_findings.check_batch,
+    penalty_findings.check_without_gradient,
+    penalty_findings.check_clipping,
+    group_findings.check_two_groups,
+    group_findings.check_frozen,
+    group_findings.check_filter,
+    group_findings.check_head,
+    decay_findings.check_half,
+    decay_findings.check_size,
+    decay_findings.check_default,
+    decay_findings.check_coupled,
+    decay_findings.check_oscillation,
+    group_findings.check_spared,
+    decay_findings.check_mechanism,
+    decay_findings.check_effective_rate,
+    decay_findings.check_schedule,
+)
+
+
+WHOLE_CHECKS = (  # of all optimizers together
+    penalty_findings.check_copies,
+    penalty_findings.check_examined,
+    decay_findings.check_nothing,
 )
 
 
@@ -60,6 +77,7 @@ class Audit:
     rows: tuple[AuditRow, ...]
     findings: tuple[AuditFinding, ...]  # wrong first, then doubtful, then notes
     loss: LossReport
+    step: StepReport = NO_STEP
 
     @property
     def is_wrong(self) -> bool:
@@ -70,43 +88,22 @@ class Audit:
         """The codes of all findings, or of those of a level, each once."""
         return tuple(dict.fromkeys(f.code for f in self.findings if level in (None, f.level)))
 
-    def cells(self) -> list[tuple[str, ...]]:
-        """The table as text, headings first."""
-        lines: list[tuple[str, ...]] = [
-            ("parameter", "shape", "module", "kind", "group", "decayed by", "τ epochs", "D"),
-        ]
-        for row in self.rows:
-            shape = "x".join(str(side) for side in row.shape) or "scalar"
-            held = ",".join(str(index) for index in row.optimizer_groups) or "–"
-            lines.append(
-                (
-                    row.name,
-                    shape,
-                    row.module,
-                    row.group,
-                    held,
-                    _how(row),
-                    _number(row.timescale_epochs),
-                    _number(row.total_decay),
-                )
-            )
-        return lines
-
-    def table(self) -> str:
-        """The rows as aligned text."""
-        lines = self.cells()
+    def table(self, *, by_parameter: bool = False) -> str:
+        """What decays as aligned text: a line for all parameters of a group that decay alike, or one for each."""
+        lines = parameter_lines(self.rows) if by_parameter else folded_lines(self.rows)
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         return "\n".join("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
     def headline(self) -> str:
         """What was audited, in one line."""
-        return f"{self.model}, {self.optimizer}; loss: {self.loss.status} ({self.loss.reason})"
+        step = "" if self.step.status == "none given" else f"; step: {self.step.status} ({self.step.reason})"
+        return f"{self.model}, {self.optimizer}; loss: {self.loss.status} ({self.loss.reason}){step}"
 
     def __str__(self) -> str:
-        lines = [self.headline(), self.table(), ""]
+        lines = [self.headline(), ""]
         for finding in self.findings:
             lines += [f"{finding.level}: {finding.code}: {finding.message}", f"    {finding.advice}"]
-        return "\n".join(lines if self.findings else [*lines, "No findings."])
+        return "\n".join([*lines, *([] if self.findings else ["No findings."]), "", self.table()])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON; None where a number is not finite."""
@@ -130,6 +127,7 @@ class Audit:
             "findings": [asdict(finding) for finding in self.findings],
             "parameters": rows,
             "loss": loss,
+            "step": {**asdict(self.step), "gradient_norm": _finite(self.step.gradient_norm)},
         }
 
 
@@ -138,6 +136,7 @@ def audit(
     optimizer: Optimizer | Sequence[Optimizer],
     loss: Callable[..., Any] | None = None,
     *,
+    step: Callable[[], object] | None = None,
     output: Any = None,
     target: Any = None,
     learning_rates: Sequence[float] | None = None,
@@ -149,13 +148,18 @@ def audit(
     """What decays in a model under an optimizer, how hard and by which mechanism; and what is wrong with it.
 
     The loss is called up to four times as loss(output, target), with outputs that do not depend on the parameters, so
-    that whatever gradient reaches them is a penalty's. It is stopped before it calls the model. Nothing is changed.
+    that whatever gradient reaches them is a penalty's. It is stopped before it calls the model. The step is taken up to
+    four times, and all that it did is put back. How an optimizer's own decay acts is measured on a copy of it over
+    stand-in weights. Nothing is changed.
 
     Args:
         model: bare, compiled or wrapped.
         optimizer: over the model's parameters, bare or wrapped; or several that share them, such as Muon for matrices
             and AdamW for the rest. Regularizers attached to them are part of the table.
         loss: loss(output, target) → a number with gradient; of a tuple the first, of a dict "loss", of many the mean.
+        step: one whole training step, as a function without arguments: forward, backward, whatever is done to gradients
+            and weights, and the optimizers' steps. Leave out what should not happen again, as a scheduler's step, a log
+            or an average of the weights.
         output: shape of what the model returns, batch first, or a tensor, or a mapping or list of these. Default:
             class scores of pixels, then of images, then one score a pixel.
         target: the same for the target. Default: class indices, then 0 and 1 of the output's shape.
@@ -178,8 +182,11 @@ def audit(
         >>> audit(net, adam, loss).codes("wrong")
         ('decays_twice', 'norm_not_squared')
     """
-    _validate(model, loss, learning_rates, steps_per_epoch, {"clip_norm": clip_norm, "lambda_meant": lambda_meant})
-    optimizers = [bare_optimizer(one) for one in (optimizer if isinstance(optimizer, Sequence) else [optimizer])]
+    _validate(
+        model, loss, step, learning_rates, steps_per_epoch, {"clip_norm": clip_norm, "lambda_meant": lambda_meant}
+    )
+    given = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+    optimizers = [bare_optimizer(one) for one in given]
     if not optimizers:
         raise DecayError("No optimizer: give one, or a list of all that train the model.")
     placed = partition or audit_partition(model)
@@ -187,30 +194,44 @@ def audit(
     parameters = {row.name: parameter for row, parameter in placed.named_parameters()}
     for one in optimizers:
         _validate_overlap(model, one, placed)
-    report = examine_loss(model, parameters, loss, classes=_classes(placed), output=output, target=target)
+    held = {id(parameter) for one in optimizers for parameter in held_parameters(one)}
+    classes = _classes(placed)
+    report = examine_loss(model, parameters, loss, classes=classes, output=output, target=target, held=held)
+    taken = examine_step(model, parameters, given, step, loss)
+    if taken.status == "examined":
+        report = replace(report, forms=taken.forms, gradient_norm=taken.gradient_norm)
     horizon = Horizon(None if learning_rates is None else tuple(validate_rates(learning_rates)), steps_per_epoch)
     bare = bare_module(model)
-    tables = [audit_rows(one, placed, report.forms, horizon) for one in optimizers]
-    found: list[AuditFinding] = []
-    for one, table in zip(optimizers, tables, strict=True):
+    subjects = []
+    for one, outer in zip(optimizers, given, strict=True):
+        mechanisms = measure(outer) if _may_decay(one, report, taken) else Mechanisms()
+        table = audit_rows(one, placed, report.forms, horizon, mechanisms, taken.by_hand)
         rows = table if len(optimizers) == 1 else tuple(row for row in table if row.optimizer_groups)
-        subject = Subject(bare, one, placed, rows, report, horizon, clip_norm, lambda_meant)
-        found += [finding for check in CHECKS for finding in check(subject)]
-    rows = joined_rows(tables)
-    whole = Subject(bare, optimizers[0], placed, rows, report, horizon, clip_norm, lambda_meant)
-    owner = loss if isinstance(loss, nn.Module) else None
-    found += audit_membership.check_no_group(whole, owner)
-    if len(optimizers) > 1:
-        found += audit_membership.check_two_groups(whole)
+        subjects.append(
+            (table, Subject(bare, one, placed, rows, report, horizon, clip_norm, lambda_meant, mechanisms, taken))
+        )
+    found = [finding for _, subject in subjects for check in CHECKS for finding in check(subject)]
+    rows = joined_rows([table for table, _ in subjects])
+    whole = Subject(bare, optimizers[0], placed, rows, report, horizon, clip_norm, lambda_meant, step=taken)
+    found += group_findings.check_no_group(whole, loss if isinstance(loss, nn.Module) else None)
+    for check in WHOLE_CHECKS if len(optimizers) == 1 else (*WHOLE_CHECKS, group_findings.check_two_groups):
+        found += check(whole)
     found = list(dict.fromkeys(found))
     found.sort(key=lambda finding: LEVELS.index(finding.level))
     names = " and ".join(type(one).__name__ for one in optimizers)
-    return Audit(type(bare).__name__, names, rows, tuple(found), report)
+    return Audit(type(bare).__name__, names, rows, tuple(found), report, taken)
+
+
+def _may_decay(optimizer: Optimizer, loss: LossReport, step: StepReport) -> bool:
+    """Whether anything is there whose mechanism must be known."""
+    own = any(group.get(key) for group in optimizer.param_groups for key in ("weight_decay", "lambd"))
+    return own or bool(loss.forms or step.by_hand or handles_of(optimizer))
 
 
 def _validate(
     model: object,
     loss: object,
+    step: object,
     learning_rates: Sequence[float] | None,
     steps_per_epoch: float | None,
     positive: dict[str, float | None],
@@ -220,6 +241,8 @@ def _validate(
         faults.append(f"model must be a torch.nn.Module; saw {type(model).__name__}.")
     if loss is not None and not callable(loss):
         faults.append(f"loss must be a function loss(output, target), or None; saw {type(loss).__name__}.")
+    if step is not None and not callable(step):
+        faults.append(f"step must be a function without arguments, or None; saw {type(step).__name__}.")
     faults += [
         f"{name} must be a finite number above 0; saw {value}."
         for name, value in {"steps_per_epoch": steps_per_epoch, **positive}.items()
@@ -249,15 +272,6 @@ def _classes(partition: Partition) -> int:
     heads = [row for row in partition.rows if row.group == "head" and len(row.shape) > 1]
     heads += [row for row in partition.rows if not heads and len(row.shape) > 1][-1:]
     return heads[-1].shape[heads[-1].output_dim] if heads else 2
-
-
-def _how(row: AuditRow) -> str:
-    parts = [f"{d.label} {d.mechanism if d.source == 'optimizer' else ''} {_number(d.strength)}" for d in row.decays]
-    return " + ".join(" ".join(part.split()) for part in parts) or "–"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
 
 
 def _finite(value: float | None) -> float | None:

@@ -7,8 +7,6 @@ own output.
 from __future__ import annotations
 
 import contextlib
-import random
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,183 +20,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-TOLERANCE = 1e-3  # of the largest element, float32; four times the data type's eps where that is more
-FORMULAS = {
-    "squared": "λ·½Σθ²",
-    "norm": "c·Σ‖θ‖ (of each tensor, not squared)",
-    "joint_norm": "c·‖θ‖ (of all tensors, not squared)",
-    "row_norm": "c·Σ‖θ_k‖ over output channels",
-    "l1": "c·Σ|θ|",
-    "elastic": "λ·½Σθ² + c·Σ|θ|",
-    "toward": "λ·½Σ(θ − w)² (to a fixed w)",
-    "zero": "penalty (unknown, as all are zero)",
-    "nan": "a gradient that is not finite",
-    "unknown": "a gradient of no known form",
-    "none": "nothing",
-}
-
-
-@dataclass(frozen=True)
-class Form:
-    """What the loss does to one parameter beside fitting the data.
-
-    `coefficient` is λ for squared, elastic and toward (the gradient is λ·θ, λ·(θ − w)) and c for the others; None
-    where it cannot be read.
-    """
-
-    kind: str
-    coefficient: float | None
-
-    @property
-    def formula(self) -> str:
-        """What the loss adds, for people."""
-        return FORMULAS[self.kind]
-
-
-def possible_forms(
-    weight: Tensor,
-    gradient: Tensor,  # of the loss on outputs that do not depend on the weight; same shape
-    curvature: Tensor | None,  # H·θ; None where the loss cannot be differentiated twice
-) -> dict[str, float | None]:
-    """All forms that fit one tensor, with their coefficients; more than one where the tensor cannot tell.
-
-    >>> w = torch.tensor([1.0, -2.0])
-    >>> possible_forms(w, 0.5 * w, 0.5 * w)
-    {'squared': 0.5}
-    >>> possible_forms(w, torch.sign(w), torch.zeros(2))
-    {'l1': 1.0}
-    """
-    tolerance = max(TOLERANCE, 4 * torch.finfo(weight.dtype).eps)
-    weight, gradient = weight.detach().float().cpu(), gradient.detach().float().cpu()
-    if not torch.isfinite(gradient).all():
-        return {"nan": None}
-    if not weight.any():
-        return {"unknown": None} if gradient.any() else {"zero": None}
-    if curvature is not None:
-        curvature = curvature.detach().float().cpu()
-        if not torch.isfinite(curvature).all():
-            curvature = None
-    if curvature is None:
-        return _first_order(weight, gradient, tolerance)
-    return _second_order(weight, gradient, curvature, tolerance)
-
-
-def _first_order(weight: Tensor, gradient: Tensor, tolerance: float) -> dict[str, float | None]:
-    """Without a second derivative a square and a norm look alike in one tensor; `settle_forms` compares tensors."""
-    if not gradient.any():
-        return {"none": 0.0}
-    ratio = _ratio(gradient, weight, tolerance)
-    if ratio is not None:
-        found: dict[str, float | None] = {"squared": ratio, "norm": ratio * float(weight.norm())}
-        return found | _degree_one(weight, gradient, tolerance)
-    return _degree_one(weight, gradient, tolerance) or {"unknown": None}
-
-
-def _second_order(weight: Tensor, gradient: Tensor, curvature: Tensor, tolerance: float) -> dict[str, float | None]:
-    size = float(gradient.abs().max())
-    is_flat = float(curvature.abs().max()) <= tolerance * size
-    square = 0.0 if is_flat else _ratio(curvature, weight, tolerance)
-    if square is None:
-        return {"unknown": None}
-    if square == 0.0:
-        return {"none": 0.0} if size == 0 else _degree_one(weight, gradient, tolerance) or {"unknown": None}
-    rest = gradient - square * weight
-    if float(rest.abs().max()) <= tolerance * max(size, abs(square) * float(weight.abs().max())):
-        return {"squared": square}
-    return {"elastic": square} if _sign(weight, rest, tolerance) is not None else {"toward": square}
-
-
-def _degree_one(weight: Tensor, gradient: Tensor, tolerance: float) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    ratio = _ratio(gradient, weight, tolerance)
-    if ratio is not None:
-        found["norm"] = ratio * float(weight.norm())
-    sign = _sign(weight, gradient, tolerance)
-    if sign is not None:
-        found["l1"] = sign
-    row = _rows(weight, gradient, tolerance)
-    if row is not None and ratio is None:
-        found["row_norm"] = row
-    return found
-
-
-def _ratio(numerator: Tensor, weight: Tensor, tolerance: float) -> float | None:
-    """The constant r where numerator = r·weight; None where there is none."""
-    ratio = float((numerator * weight).sum() / weight.square().sum())
-    distance = float((numerator - ratio * weight).abs().max())
-    return ratio if distance <= tolerance * float(numerator.abs().max()) else None
-
-
-def _sign(weight: Tensor, gradient: Tensor, tolerance: float) -> float | None:
-    """The constant c where gradient = c·sign(weight) wherever the weight is not 0."""
-    sign = weight.sign()
-    constant = float((gradient * sign).sum() / sign.count_nonzero())
-    distance = (gradient * sign - constant * sign.abs()).abs().max()
-    return constant if float(distance) <= tolerance * abs(constant) else None
-
-
-def _rows(weight: Tensor, gradient: Tensor, tolerance: float) -> float | None:
-    """The constant c where every output channel's gradient is c·θ_k/‖θ_k‖."""
-    if weight.ndim < 2 or weight.shape[0] < 2:
-        return None
-    rows, slopes = weight.flatten(1), gradient.flatten(1)
-    norms = rows.norm(dim=1, keepdim=True)
-    units = rows / norms.clamp_min(torch.finfo(torch.float32).tiny)
-    found = (slopes * units).sum(dim=1)[norms[:, 0] > 0]
-    constant = float(found.mean())
-    distance = float((slopes - constant * units)[norms[:, 0] > 0].abs().max())
-    return constant if distance <= tolerance * float(gradient.abs().max()) and constant != 0 else None
-
-
-def settle_forms(
-    possible: Mapping[str, Mapping[str, float | None]],  # by parameter name
-    norms: Mapping[str, float],  # ‖θ‖ by parameter name
-) -> dict[str, Form]:
-    """One form a parameter: the one that explains most tensors, then the first that fits.
-
-    A norm over all tensors together is told from one of each by its coefficients: r = g/θ is the same in all tensors.
-    """
-    forms = {name: dict(found) for name, found in possible.items()}
-    if all(not {"squared", "norm"} <= found.keys() for found in forms.values()):
-        _join_(forms, norms)
-    else:
-        _separate_(forms)
-    votes = Counter(kind for found in forms.values() for kind in found)
-    settled = {}
-    for name, found in forms.items():
-        kind = max(found, key=lambda word: votes[word])  # of equals, the first
-        settled[name] = Form(kind, found[kind])
-    return settled
-
-
-def _join_(forms: Mapping[str, dict[str, float | None]], norms: Mapping[str, float]) -> None:
-    """Where all tensors' norms share one ratio g/θ and not one c, they are one norm."""
-    found = {name: value for name, kinds in forms.items() if (value := kinds.get("norm")) is not None}
-    ratios = [value / norms[name] for name, value in found.items()]
-    if len(found) < 2 or _spread(ratios) > TOLERANCE or _spread(list(found.values())) <= TOLERANCE:
-        return
-    total = sum(norms[name] ** 2 for name in found) ** 0.5
-    for name in found:
-        forms[name].pop("norm")
-        forms[name]["joint_norm"] = ratios[0] * total
-
-
-def _separate_(forms: Mapping[str, dict[str, float | None]]) -> None:
-    """Without second derivatives: keep squares or norms, whichever has one coefficient in all tensors."""
-    both = [found for found in forms.values() if {"squared", "norm"} <= found.keys()]
-    spreads = {
-        kind: _spread([value for found in both if (value := found[kind]) is not None]) for kind in ("squared", "norm")
-    }
-    worse = "squared" if spreads["norm"] < spreads["squared"] else "norm"
-    for found in both:
-        found.pop(worse)
-
-
-def _spread(values: list[float]) -> float:
-    """Largest relative distance from the median."""
-    middle = sorted(values)[len(values) // 2]
-    return max(abs(value - middle) for value in values) / abs(middle) if middle else float("inf")
-
+from segdecay.decay.audit.forms import Form, possible_forms, settle_forms
+from segdecay.decay.audit.untouched import untouched
 
 BATCH, SIDE = 2, 16  # the side is above the 11 pixels of SSIM's window
 SEED = 0
@@ -307,66 +130,6 @@ def _words(tree: Any) -> str:
     return str(tuple(tree)) if _is_shape(tree) else str(tree)
 
 
-@contextlib.contextmanager
-def untouched(*modules: nn.Module) -> Iterator[None]:
-    """Whatever happens inside, the modules and the random states are afterwards what they were, bit for bit.
-
-    Gradients are laid aside, so that a `backward()` inside finds none and leaves none. Needs memory for a copy of all
-    weights and buffers.
-
-    Example:
-        >>> net = nn.BatchNorm1d(2)
-        >>> with untouched(net):
-        ...     _ = net(torch.randn(4, 2)); _ = net.eval()
-        >>> net.running_mean.tolist(), net.training
-        ([0.0, 0.0], True)
-    """
-    members = list(dict.fromkeys(member for module in modules for member in module.modules()))
-    modes = [(member, member.training) for member in members]
-    parameters = list({id(p): p for member in members for p in member.parameters(recurse=False)}.values())
-    buffers = [(member, dict(member.named_buffers(recurse=False))) for member in members]
-    tensors: list[Tensor] = [*parameters, *(value for _, held in buffers for value in held.values())]
-    copies = [tensor.detach().clone() for tensor in tensors]
-    gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in parameters]
-    restore_random = _random_states()
-    try:
-        for parameter in parameters:
-            parameter.grad = None
-        yield
-    finally:
-        restore_random()
-        for parameter, gradient, trains in gradients:
-            parameter.grad = gradient
-            parameter.requires_grad_(trains)
-        with torch.no_grad():
-            for tensor, copy in zip(tensors, copies, strict=True):
-                if not torch.equal(tensor.data, copy):  # an expanded buffer cannot be written to, and need not be
-                    tensor.data.copy_(copy)
-        for member, held in buffers:
-            for name, value in held.items():
-                setattr(member, name, value)
-        for member, mode in modes:
-            member.training = mode
-
-
-def _random_states() -> Callable[[], None]:
-    """A function that puts torch's, Python's and, where it is loaded, NumPy's global random states back."""
-    on_cpu, python = torch.get_rng_state(), random.getstate()
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    numpy: Any = sys.modules.get("numpy.random")
-    drawn = numpy.get_state() if numpy is not None else None
-
-    def restore() -> None:
-        torch.set_rng_state(on_cpu)
-        random.setstate(python)
-        if on_gpu is not None:
-            torch.cuda.set_rng_state_all(on_gpu)
-        if drawn is not None:
-            numpy.set_state(drawn)
-
-    return restore
-
-
 class ModelCalledError(Exception):
     """The loss calls the model; stopped before the model runs."""
 
@@ -437,6 +200,56 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._alive.append(tensor)
 
 
+def copies_behind(
+    results: Sequence[Any],  # what is differentiated
+    parameters: Mapping[str, Parameter],  # of the model
+    known: Collection[int],  # ids of what the model, the loss and the optimizers hold
+    *,
+    may_have_moved: bool = False,
+) -> tuple[str, ...]:
+    """Names of the parameters of which the results depend on a copy: a leaf of the graph that nobody trains.
+
+    A copy is known by its values; with `may_have_moved` also where every matrix of the model has one of its shape
+    there, as an average of the weights has. Where other networks run, one of the same kind would be taken for a copy.
+
+    >>> weight = nn.Parameter(torch.randn(2, 2))
+    >>> copied = nn.Parameter(weight.detach().clone())
+    >>> copies_behind([copied.sum()], {"weight": weight}, {id(weight)})
+    ('weight',)
+    """
+    leaves = [leaf for leaf in _leaves_behind(results) if id(leaf) not in known]
+    if not leaves:
+        return ()
+    matrices = {name: p for name, p in parameters.items() if p.ndim > 1 and bool((p != p.flatten()[0]).any())}
+    equal = [
+        name
+        for name, p in matrices.items()
+        if any(leaf.shape == p.shape and torch.equal(leaf.detach(), p.detach()) for leaf in leaves)
+    ]
+    if not equal and may_have_moved and len(matrices) > 1:
+        shapes = Counter(leaf.shape for leaf in leaves)
+        shapes.subtract(Counter(p.shape for p in matrices.values()))
+        return tuple(matrices) if min(shapes.values()) >= 0 else ()
+    return tuple(equal)
+
+
+def _leaves_behind(results: Sequence[Any]) -> list[Tensor]:
+    """The leaves of the graphs behind the results that collect gradients."""
+    found: dict[int, Tensor] = {}
+    waiting = [result.grad_fn for result in results if isinstance(result, Tensor) and result.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            found[id(leaf)] = leaf
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return list(found.values())
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
@@ -462,6 +275,7 @@ class LossReport:
     read_without_gradient: tuple[str, ...] = ()  # in the loss's value, past autograd
     read_as_numbers: tuple[str, ...] = ()  # read out by .item(); may be in the value
     read_buffers: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()  # parameters of whose copies the loss depends, which no optimizer holds
     gradient_norm: float = 0.0  # of the penalty, over all parameters
     batch_factor: float = 1.0  # of the penalty's gradient when the batch is twice as large; 1 where it cannot be seen
 
@@ -481,10 +295,11 @@ def examine_loss(
     classes: int,
     output: Any = None,
     target: Any = None,
+    held: Collection[int] = (),
 ) -> LossReport:
     """Probe a loss. A loss that cannot be probed is "not examined", with the reason; never an error.
 
-    Everything is left as it was, also when the loss raises.
+    Everything is left as it was, also when the loss raises. `held` are the ids of what the optimizers hold.
     """
     if loss is None:
         return LossReport("none given", "pass the loss to see penalties in it")
@@ -498,8 +313,10 @@ def examine_loss(
     own_modules = set(owner.modules()) if owner is not None and not holds_model else set()
     watched = [module for module in model.modules() if module not in own_modules]
     guarded = [model, owner] if owner is not None else [model]
-    offered = samples(classes, first.device, first.dtype, output, target)
-    probe = _Probe(loss, trained, dict(model.named_buffers()))
+    real = first.dtype.to_real() if first.is_complex() else first.dtype  # losses take scores, which are real
+    offered = samples(classes, first.device, real, output, target)
+    own = {id(parameter) for module in guarded for parameter in module.parameters()}
+    probe = _Probe(loss, trained, dict(model.named_buffers()), frozenset({*held, *own}))
     with (
         untouched(*guarded),
         stop_at_calls(watched) as called,
@@ -519,6 +336,7 @@ class _Probe:
     loss: Callable[..., Any]
     trained: Mapping[str, Parameter]
     buffers: Mapping[str, Tensor]
+    known: frozenset[int]  # ids of what the model, the loss and the optimizers hold
 
     def first_that_works(self, offered: Sequence[ProbeSample], called: Sequence[str]) -> LossReport:
         """The report on the first sample that the loss takes."""
@@ -551,8 +369,8 @@ class _Probe:
         forms = settle_forms(possible, norms)
         size = sum(float(g.detach().float().square().sum()) for g in gradients if g is not None) ** 0.5
         factor = self._batch_factor(sample, gradients) if size > 0 else 1.0
-        hidden, numbers, buffers = self._reads(sample, forms)
-        return LossReport("examined", sample.words, forms, (), hidden, numbers, buffers, size, factor)
+        hidden, numbers, buffers, copies = self._reads(sample, forms)
+        return LossReport("examined", sample.words, forms, (), hidden, numbers, buffers, copies, size, factor)
 
     def _value(self, sample: ProbeSample) -> Tensor:
         """The loss as one number; of a tuple the first, of a dict "loss", of many numbers the mean."""
@@ -606,17 +424,18 @@ class _Probe:
         return 1.0 if abs(whole - 2.0) < SAME and abs(factor - 2.0) < SAME else factor
 
     def _reads(self, sample: ProbeSample, forms: Mapping[str, Form]) -> tuple[tuple[str, ...], ...]:
-        """Parameters in the value without a gradient, those read out as numbers, and buffers in the value."""
+        """Parameters in the value without a gradient, those read out as numbers, buffers in it, and those copied."""
         names = {f"buffer {name}": buffer for name, buffer in self.buffers.items()}
         try:
             with Reads({**self.trained, **names}) as reads:
                 value = self._value(sample)
         except Exception:  # noqa: BLE001 - as a compiled loss may, under a dispatch mode; then there is nothing to see
-            return (), (), ()
+            return (), (), (), ()
         behind = reads.behind(value)
         hidden = tuple(name for name in self.trained if name in behind and name not in forms)
         numbers = tuple(name for name in self.trained if name in reads.as_numbers and name not in (*forms, *hidden))
-        return hidden, numbers, tuple(name for name in names if name in behind)
+        copies = copies_behind([value], self.trained, self.known, may_have_moved=True)
+        return hidden, numbers, tuple(name for name in names if name in behind), copies
 
 
 def _without_owned(report: LossReport, owned: set[str]) -> LossReport:
@@ -631,6 +450,7 @@ def _without_owned(report: LossReport, owned: set[str]) -> LossReport:
         tuple(name for name in report.read_without_gradient if name not in mine),
         tuple(name for name in report.read_as_numbers if name not in mine),
         report.read_buffers,
+        report.copies,
         report.gradient_norm if forms else 0.0,
         report.batch_factor if forms else 1.0,
     )

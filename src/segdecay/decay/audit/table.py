@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from segdecay.decay.audit.loss_probe import Form
-from segdecay.decay.axes import Coupling, StrengthAxis, decoupled_axis, lambda_axis, sgd_axis
+from segdecay.decay.adaptation import base_rate
+from segdecay.decay.audit.forms import Form
+from segdecay.decay.audit.mechanism import Mechanism, Mechanisms
+from segdecay.decay.audit.step_probe import ByHand
+from segdecay.decay.axes import StrengthAxis, corrected_axis, decoupled_axis, lambda_axis, sgd_axis
 from segdecay.decay.groups import Partition, bare_module, group_parameters
 from segdecay.decay.handle import handles_of
 from segdecay.decay.head import find_head
-from segdecay.decay.regularizers.base import SGD_NAMES, traits_of
+from segdecay.decay.regularizers.base import bare_optimizer, traits_of
 from segdecay.decay.strength import timescale_epochs, total_decay
 from segdecay.errors import DecayError
 
-Source = Literal["optimizer", "regularizer", "loss"]
-# By class name in lower case, where the group carries no flag. torch 2.14, timm 1.0 and transformers 5, read in code.
-DECOUPLED_NAMES = ("sgdw", "nadamw", "lion", "muon", "adafactor", "adan", "adamp", "sgdp")
-COUPLED_NAMES = ("sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "rmsprop", "asgd", "lars")
-DECOUPLED_FLAGS = ("decoupled_weight_decay", "decoupled_decay", "decoupled", "weight_decouple")
-OTHER_RULES = ("fixed_decay", "corrected_weight_decay", "fully_decoupled_decay")  # the factor is not 1 − η·λ
-WRAPPED = ("_base_optimizer", "base_optimizer")  # Lookahead of timm, SAM
+EQUAL = 1e-3  # a measured factor that is nearer to 1 is 1
+Source = Literal["optimizer", "regularizer", "loss", "step", "hook"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,8 @@ class DecayTerm:
     """One thing that decays one parameter."""
 
     source: Source
-    mechanism: (
-        str  # coupled, decoupled or unknown of an optimizer; a regularizer's name; the form of a penalty in the loss
-    )
+    # coupled, decoupled, other or unknown of an optimizer, step or hook; a regularizer's name; the form of a penalty
+    mechanism: str
     strength: float | None  # λ, or what the regularizer or the form has instead; None where it is not known
     label: str  # for people: "AdamW(weight_decay)"
     axis: StrengthAxis | None = None  # what D and τ are read from; None where they have no meaning
@@ -48,68 +45,46 @@ class DecayTerm:
         return self.strength is not None and self.strength != 0
 
 
-def optimizer_name(optimizer: Optimizer) -> str:
-    """The class that makes the update, in lower case: the inner one of Lookahead and SAM."""
-    return _class_of(optimizer).__name__.lower()
-
-
-def is_linear(optimizer: Optimizer) -> bool:
-    """Whether a gradient reaches the weight through at most a momentum buffer: SGD and its decoupled form.
-
-    >>> net = torch.nn.Linear(1, 1)
-    >>> is_linear(torch.optim.SGD(net.parameters(), lr=0.1)), is_linear(torch.optim.Adam(net.parameters()))
-    (True, False)
-    """
-    return any(name in SGD_NAMES for name in _names(optimizer))
-
-
-def mechanism_of(optimizer: Optimizer, group: Mapping[str, Any]) -> str:
-    """How a group's own weight_decay acts: "coupled" (λ·w joins the gradient), "decoupled", or "unknown".
-
-    >>> net = torch.nn.Linear(1, 1)
-    >>> adam, adamw = torch.optim.Adam(net.parameters()), torch.optim.AdamW(net.parameters())
-    >>> mechanism_of(adam, adam.param_groups[0]), mechanism_of(adamw, adamw.param_groups[0])
-    ('coupled', 'decoupled')
-    """
-    for flag in DECOUPLED_FLAGS:
-        if flag in group:
-            return "decoupled" if group[flag] else "coupled"
-    if hasattr(optimizer, "adam_w_mode"):  # FusedAdam of apex and DeepSpeed
-        return "decoupled" if optimizer.adam_w_mode else "coupled"
-    for name in _names(optimizer):
-        if name in DECOUPLED_NAMES or name.startswith("adamw"):
-            return "decoupled"
-        if name in COUPLED_NAMES:
-            return "coupled"
-    return "unknown"
-
-
-def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any]) -> StrengthAxis:
+def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any], mechanisms: Mechanisms) -> StrengthAxis:
     """The axis of λ·w added to the gradient in this group, by the optimizer or by the loss."""
-    if is_linear(optimizer):
-        coupling = Coupling(
-            float(group.get("momentum", 0.0)), float(group.get("dampening", 0.0)), bool(group.get("nesterov", False))
-        )
-        return sgd_axis(coupling)
-    return lambda_axis(f"{_class_of(optimizer).__name__} divides the gradient, and the penalty in it, by its own size.")
+    tried = mechanisms.of_group(group)
+    if tried is not None and tried.is_linear and tried.coupling is not None:
+        return sgd_axis(tried.coupling)
+    return lambda_axis(f"{optimizer_name(optimizer)} divides the gradient, and the penalty in it, by its own size.")
 
 
-def own_decays(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[DecayTerm, ...]:
-    """What a group's own settings decay its parameters by; empty if by nothing."""
-    name = _class_of(optimizer).__name__
+def own_decays(
+    optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor, mechanisms: Mechanisms
+) -> tuple[DecayTerm, ...]:
+    """What a group's own settings decay a parameter by, as it was measured; empty if by nothing."""
     found = []
-    strength = float(group.get("weight_decay") or 0.0)
-    if strength:
-        mechanism = mechanism_of(optimizer, group)
+    for key in ("weight_decay", "lambd"):
+        strength = float(group.get(key) or 0.0)
+        if not strength:
+            continue
+        tried = mechanisms.of(key, group, parameter)
+        label = f"{optimizer_name(optimizer)}({key})"
+        if tried.how == "nothing":
+            strength = 0.0
         axis = None
-        if mechanism == "decoupled" and not any(group.get(flag) for flag in OTHER_RULES):
-            axis = decoupled_axis()
-        elif mechanism == "coupled":
-            axis = gradient_axis(optimizer, group)
-        found.append(DecayTerm("optimizer", mechanism, strength, f"{name}(weight_decay)", axis))
-    if "asgd" in _names(optimizer) and group.get("lambd"):
-        found.append(DecayTerm("optimizer", "decoupled", float(group["lambd"]), f"{name}(lambd)", decoupled_axis()))
+        if tried.how == "decoupled":
+            strength, axis = _decoupled(strength, tried, group)
+        elif tried.how == "coupled":
+            axis = gradient_axis(optimizer, group, mechanisms)
+        found.append(DecayTerm("optimizer", tried.how, strength, label, axis))
     return tuple(found)
+
+
+def _decoupled(strength: float, tried: Mechanism, group: Mapping[str, Any]) -> tuple[float, StrengthAxis | None]:
+    """λ in 1 − η·λ, and its axis; no axis where what is taken off is in no proportion of η."""
+    if tried.rate_power == 1:
+        return strength * (tried.factor if abs(tried.factor - 1) > EQUAL else 1.0), decoupled_axis()
+    return strength, corrected_axis(base_rate(group)) if tried.rate_power == 2 else None
+
+
+def optimizer_name(optimizer: Optimizer) -> str:
+    """The class that makes the update, inside Lookahead and SAM."""
+    return type(bare_optimizer(optimizer)).__name__
 
 
 def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[DecayTerm, ...]]:
@@ -129,19 +104,6 @@ def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[DecayTerm, ...]]
                 )
                 found[id(parameter)] = (*found.get(id(parameter), ()), decay)
     return found
-
-
-def _class_of(optimizer: Optimizer) -> type[Optimizer]:
-    for attribute in WRAPPED:
-        inner = getattr(optimizer, attribute, None)
-        if isinstance(inner, Optimizer):
-            return _class_of(inner)
-    return type(optimizer)
-
-
-def _names(optimizer: Optimizer) -> list[str]:
-    """The class and its parents in lower case, nearest first; torch's own AdamW is a child of its Adam."""
-    return [kind.__name__.lower() for kind in _class_of(optimizer).__mro__ if issubclass(kind, torch.optim.Optimizer)]
 
 
 @dataclass(frozen=True)
@@ -194,18 +156,6 @@ class Horizon:
         return max(rates) if rates else base_rate(optimizer.param_groups[index])
 
 
-def base_rate(group: Mapping[str, Any]) -> float:
-    """The learning rate of a group before any schedule scaled it, times timm's `lr_scale`.
-
-    timm's layer-wise decay keeps `lr_scale` beside `lr`, and its scheduler multiplies; a group without `initial_lr`
-    whose rate was multiplied by hand carries no `lr_scale`.
-
-    >>> base_rate({"lr": 0.1, "lr_scale": 0.5}), base_rate({"lr": 0.05, "initial_lr": 0.1, "lr_scale": 0.5})
-    (0.05, 0.05)
-    """
-    return float(group.get("initial_lr", group.get("lr", 0.0))) * float(group.get("lr_scale", 1.0))
-
-
 def audit_partition(model: nn.Module) -> Partition:
     """The partition of a model; where no head is found the last matrix stands in, as the audit does not need it.
 
@@ -221,7 +171,12 @@ def audit_partition(model: nn.Module) -> Partition:
 
 
 def audit_rows(
-    optimizer: Optimizer, partition: Partition, forms: Mapping[str, Form], horizon: Horizon
+    optimizer: Optimizer,
+    partition: Partition,
+    forms: Mapping[str, Form],
+    horizon: Horizon,
+    mechanisms: Mechanisms,
+    by_hand: Mapping[str, tuple[ByHand, ...]] | None = None,
 ) -> tuple[AuditRow, ...]:
     """The rows, in the order of the model's parameters.
 
@@ -230,19 +185,23 @@ def audit_rows(
         partition: of the model.
         forms: of the penalty in the loss, by parameter name.
         horizon: what D and τ are computed from.
+        mechanisms: as measured of the optimizer.
+        by_hand: what a step does beside the optimizer, by parameter name.
     """
     held = groups_held(optimizer)
     regularizers = regularizer_decays(optimizer)
-    own = [own_decays(optimizer, group) for group in optimizer.param_groups]
     rows = []
     for row, parameter in partition.named_parameters():
         indices = held.get(id(parameter), ())
         decays: tuple[DecayTerm, ...] = ()
         for index in dict.fromkeys(indices):
-            decays += own[index]
+            decays += own_decays(optimizer, optimizer.param_groups[index], parameter, mechanisms)
         if indices:
             decays += regularizers.get(id(parameter), ())
-            decays += _loss_decay(optimizer, indices[0], forms.get(row.name))
+            group = optimizer.param_groups[indices[0]]
+            decays += _loss_decay(optimizer, group, forms.get(row.name), mechanisms)
+            for one in (by_hand or {}).get(row.name, ()):
+                decays += _decay_by_hand(optimizer, group, one, mechanisms)
         tau, total = _scales(optimizer, indices, decays, horizon)
         rows.append(AuditRow(row.name, row.shape, row.module, row.group, indices, decays, row.feeds, tau, total))
     return tuple(rows)
@@ -283,12 +242,29 @@ def held_parameters(optimizer: Optimizer) -> list[Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _loss_decay(optimizer: Optimizer, index: int, form: Form | None) -> tuple[DecayTerm, ...]:
+def _loss_decay(
+    optimizer: Optimizer, group: Mapping[str, Any], form: Form | None, mechanisms: Mechanisms
+) -> tuple[DecayTerm, ...]:
     if form is None or form.kind == "none":
         return ()
     squared = form.kind in ("squared", "toward")
-    axis = gradient_axis(optimizer, optimizer.param_groups[index]) if squared else None
+    axis = gradient_axis(optimizer, group, mechanisms) if squared else None
     return (DecayTerm("loss", form.kind, form.coefficient, f"the loss's {form.formula}", axis),)
+
+
+def _decay_by_hand(
+    optimizer: Optimizer, group: Mapping[str, Any], one: ByHand, mechanisms: Mechanisms
+) -> tuple[DecayTerm, ...]:
+    who = "a hook" if one.by == "hook" else "the step's own code"
+    if one.form is not None:
+        squared = one.form.kind == "squared"
+        axis = gradient_axis(optimizer, group, mechanisms) if squared else None
+        mechanism = "coupled" if squared else one.form.kind
+        return (DecayTerm(one.by, mechanism, one.form.coefficient, f"{who}, in the gradient", axis),)
+    rate = float(group.get("lr", 0.0)) or base_rate(group)
+    if one.share is None or not rate:
+        return (DecayTerm(one.by, "unknown", None, f"{who}, on the weight"),)
+    return (DecayTerm(one.by, "decoupled", one.share / rate, f"{who}, on the weight", decoupled_axis()),)
 
 
 def _scales(
@@ -311,3 +287,41 @@ def _scales(
     if rates is not None and max(rates) > 0:
         total = sum(total_decay(axis, strength, rates) for axis, strength in parts)
     return tau, total
+
+
+def parameter_lines(rows: Sequence[AuditRow]) -> list[tuple[str, ...]]:
+    """One line a parameter, headings first."""
+    lines: list[tuple[str, ...]] = [("parameter", "shape", "module", "kind", "group", "decayed by", "τ epochs", "D")]
+    for row in rows:
+        shape = "x".join(str(side) for side in row.shape) or "scalar"
+        lines.append((row.name, shape, row.module, row.group, _held(row), *_decay_cells(row)))
+    return lines
+
+
+def folded_lines(rows: Sequence[AuditRow]) -> list[tuple[str, ...]]:
+    """One line for all parameters of an optimizer's group and kind that decay alike, headings first."""
+    folded: dict[tuple[str, ...], list[AuditRow]] = {}
+    for row in rows:
+        folded.setdefault((_held(row), row.group, *_decay_cells(row)), []).append(row)
+    lines: list[tuple[str, ...]] = [("group", "kind", "tensors", "numbers", "decayed by", "τ epochs", "D", "such as")]
+    for (held, kind, *decay), members in folded.items():
+        numbers = sum(math.prod(row.shape) for row in members)
+        lines.append((held, kind, str(len(members)), f"{numbers:,}", *decay, members[0].name))
+    return lines
+
+
+def _held(row: AuditRow) -> str:
+    return ",".join(str(index) for index in row.optimizer_groups) or "–"
+
+
+def _decay_cells(row: AuditRow) -> tuple[str, str, str]:
+    parts = [
+        f"{d.label} {d.mechanism if d.source in ('optimizer', 'step', 'hook') else ''} {_number(d.strength)}"
+        for d in row.decays
+    ]
+    how = " + ".join(" ".join(part.split()) for part in parts) or "–"
+    return how, _number(row.timescale_epochs), _number(row.total_decay)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

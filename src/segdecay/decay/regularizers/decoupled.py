@@ -68,8 +68,9 @@ class Decoupled(Regularizer):
     Defaults: no strength; axis total_decay D = Σ η·λ, exact: exp(−D) is left of a weight that gets no gradient as η·λ
         becomes small. Norm and bias are left out. η is that of the parameter's optimizer group at the step, as in
         torch.
-    Source: torch.optim.AdamW, bit for bit; Loshchilov and Hutter, ICLR 2019, differs in: the paper multiplies λ by the
-        schedule only, so λ here = λ of the paper / base learning rate.
+    Source: torch.optim.AdamW, bit for bit in float32 and float64 (in bfloat16 and float16 as its plain loop, as its
+        foreach and fused kernels round once less); Loshchilov and Hutter, ICLR 2019, differs in: the paper multiplies λ
+        by the schedule only, so λ here = λ of the paper / base learning rate.
     """
 
     name = "decoupled"
