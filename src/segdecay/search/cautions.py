@@ -14,7 +14,7 @@ from segdecay.data.splits.folds import FoldPlan
 from segdecay.runs.records import StrengthRecord, TrialRecord, axis_names, kind_of
 from segdecay.runs.verdict import Caution, Verdict
 
-OF_SCORES = ("fold_shares_groups", "duplicate_groups", "near_duplicate_groups", "no_groups")  # findings by figure
+OF_SCORES = ("fold_shares_groups", "duplicate_groups", "near_duplicate_groups", "no_groups_known")  # findings by figure
 OF_TEST = ("duplicate_parts", "near_duplicate_parts", "shared_groups")
 FEW_UNITS = 8  # validation images (or groups) of a fold; with fewer, resampling cannot tell how scores spread
 FEW_TRIALS = 2  # trials a setting
