@@ -67,6 +67,7 @@ def test_the_race_pays_for_what_its_plan_asks(monkeypatch: pytest.MonkeyPatch) -
     assert replay.used <= 0.2 * len(grid.values) * grid.shape[1] * grid.shape[3]
 
 
+@pytest.mark.soak
 def test_the_grid_by_lightning_and_optuna_trains_and_extrapolates(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     script = BENCHMARKS / "peers" / "optuna_grid.py"

@@ -1,4 +1,4 @@
-"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict.
+"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict. For `make soak`.
 
 One cluster serves all, and grows: the tests stand in the order of the nodes that they need.
 """
@@ -26,6 +26,7 @@ from segdecay.execution.ray_remote import start_mailbox
 
 KEYS = ("search.resamples=200", "model.width=4", "model.depth=2", "training.batch_size=4", "optimizer.lr=0.01")
 WITHIN_S = 900  # or it hangs: a guard, no measurement
+pytestmark = pytest.mark.soak  # minutes; test_ray.py holds Ray to the contract of executors in every run
 
 
 @pytest.fixture(scope="module")
