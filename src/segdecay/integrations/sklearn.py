@@ -236,7 +236,8 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         classes_: (C,) values of y, sorted, without ignored ones.
         strength_: the chosen value on the axis.
         lambda_: the same as the optimizer's λ in the final training on all of X; None on an axis without λ.
-        verdict_: kind, intervals and sentence; `verdict_.kind` is "chosen", "zero", "flat", "edge" or "undertrained" (then there is no model).
+        verdict_: kind, intervals and sentence; `verdict_.kind` is "chosen", "zero", "flat" or "edge". On "undertrained"
+            `fit` raises RunError, since no model is recommended.
         cv_results_: dict of arrays with one entry per strength, from no decay to the strongest: param_strength,
             param_lambda, mean_test_score, std_test_score, rank_test_score, splitK_test_score (mIoU; NaN if the race
             did not train it).
