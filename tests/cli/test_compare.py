@@ -21,8 +21,10 @@ FOUR = "none,decoupled,class_weights,early_stopping"
 
 def test_a_comparison_shares_none_and_goes_on_after_a_lost_trial(shapes: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    said = call("compare", shapes, "--arms", FOUR, *QUICK, "--out", run, "--json")
+    said = call("compare", shapes, "--arms", FOUR, *QUICK, "--out", run, "--json", code=1)  # two epochs teach nothing
     found = json.loads(said.out)
+    assert not found["training"]["is_enough"]
+    assert found["sentence"].startswith("Not trained enough to tell. The best setting")
     kept = json.loads((run / "comparison.json").read_text())
     assert kept == found
     assert found["cost"]["trials"] == 3 * 4  # none and one strength of three arms, in three folds
@@ -37,7 +39,7 @@ def test_a_comparison_shares_none_and_goes_on_after_a_lost_trial(shapes: Path, t
 
     (folders[0] / "1-0" / "trial.json").unlink()
     before = (folders[1] / "0-0" / "trial.json").read_bytes()
-    again = call("compare", shapes, "--arms", FOUR, *QUICK, "--out", run)
+    again = call("compare", shapes, "--arms", FOUR, *QUICK, "--out", run, code=1)
     assert "11 of them finished" in again.out
     assert [arm["mean"] for arm in json.loads((run / "comparison.json").read_text())["arms"]] == [
         arm["mean"] for arm in found["arms"]
@@ -69,7 +71,7 @@ def test_every_arm_trains_and_none_of_them_is_none_under_another_name(shapes: Pa
     arms = [name for name in ARMS if name not in ("l2_sp", "cpr")]  # these need pretrained weights, and 800 steps
     small = ["--strengths", "1", "--folds", "2", "--epochs", "4", "--workers", "0", "--device", "cpu"]
     small += [word for pair in TINY for word in ("--set", pair)]
-    found = json.loads(call("compare", shapes, "--arms", ",".join(arms), *small, "--out", run, "--json").out)
+    found = json.loads(call("compare", shapes, "--arms", ",".join(arms), *small, "--out", run, "--json", code=None).out)
     assert {arm["name"] for arm in found["arms"]} == set(arms)
     assert len(found["pairs"]) == len(arms) * (len(arms) - 1) // 2
     curves = {}

@@ -89,3 +89,5 @@ def compare(
         typer.echo(to_json(done.comparison), nl=False)
     else:
         watcher.conclude_comparison(done)
+    if done.comparison.training is not None and not done.comparison.training.is_enough:
+        raise typer.Exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from segdecay.runs.verdict import Cost
+from segdecay.runs.verdict import Cost, TrainingCheck
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,4 @@ class Comparison:
     classes: tuple[str, ...]
     cost: Cost
     sentence: str
+    training: TrainingCheck | None = None  # whether the best arm is trained enough to be compared

@@ -19,7 +19,7 @@ from segdecay.metrics.criteria import Criterion
 from segdecay.report import build_report
 from segdecay.runs.folder import check_same, check_same_mean, no_model_text, open_run, write_environment
 from segdecay.runs.records import TrialRecord
-from segdecay.runs.verdict import Cost, TestPart, TestScores, Verdict
+from segdecay.runs.verdict import Advice, Cost, TestPart, TestScores, Verdict
 from segdecay.search.bias_correction import honest_score, with_honest
 from segdecay.search.cautions import Evidence, cautions_of, scored_epochs
 from segdecay.search.costs import Estimate, count_trials, estimate_of
@@ -99,10 +99,7 @@ def tune(
         verdict, decision = run_joint(study) if found.config.search.joint else run_study(study)
         is_trained = verdict.kind != "undertrained"
         if not is_trained:
-            most = count_trials(study, grid_of(study)).most
-            workers = max(1, study.executor.workers)
-            advice = advice_of(found.config, verdict, execution.command, str(run), trials=most, workers=workers)
-            verdict = replace(verdict, advice=advice)
+            verdict = replace(verdict, advice=_advice(found, verdict, execution.command, run))
         verdict = replace(verdict, cautions=cautions_of(verdict, _evidence(found, run, verdict)))
         if search is None:
             verdict = _with_examples_and_paste(found, run, verdict, decision)
@@ -125,6 +122,16 @@ def tune(
                 taken = study.config_at(verdict.strength.value)
                 ship(run, taken, study.dataset, refits["chosen"], study.ledger.refit("chosen"), verdict)
         return Tuned(run, verdict, build_report(run), run / "model" if is_refitted and search is None else None)
+
+
+def _advice(found: Prepared, verdict: Verdict, command: str, run: Path) -> tuple[Advice, ...]:
+    """What to do where nothing is trained enough."""
+    study = found.study
+    if study.user is not None:
+        return (Advice("Train longer or at a higher learning rate in your function, or start from pretrained weights."),)
+    most = count_trials(study, grid_of(study)).most
+    workers = max(1, study.executor.workers)
+    return advice_of(found.config, verdict, command, str(run), trials=most, workers=workers)
 
 
 def _evidence(found: Prepared, run: Path, verdict: Verdict) -> Evidence:

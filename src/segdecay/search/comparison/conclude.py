@@ -9,11 +9,14 @@ import numpy as np
 from segdecay.config.schema import CompareConfig
 from segdecay.errors import RunError
 from segdecay.runs.comparison import ComparedArm, ComparedStrength, Comparison
-from segdecay.runs.verdict import Cost
+from segdecay.runs.records import StrengthRecord
+from segdecay.runs.verdict import Cost, TrainingCheck
 from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials, zeros_and_norm
 from segdecay.search.comparison.arms import ARMS, NONE
 from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of
 from segdecay.search.trials import cost_of
+from segdecay.search.undertrained import check_training
+from segdecay.search.verdict import Candidate
 from segdecay.training.batches import derive_seed
 
 
@@ -81,6 +84,7 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
     criterion = trials.criterion
     total = _cost(trials, settings)
     labels = {name: ARMS[name].label for name in judged.names}
+    training = _training_check(trials, [usable[v] for v in judged.chosen[order[0]]])
     return Comparison(
         criterion=criterion.name,
         task=trials.dataset.task,
@@ -95,7 +99,33 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
         resampled=resampled,
         classes=tuple(trials.dataset.classes),
         cost=total,
-        sentence=sentence_of(judged, labels, criterion.name),
+        sentence=undertrained_text(training) + sentence_of(judged, labels, criterion.name),
+        training=training,
+    )
+
+
+def undertrained_text(training: TrainingCheck) -> str:
+    """What stands before the conclusion where the best arm is not trained enough; else nothing."""
+    if training.is_enough or training.reason is None:
+        return ""
+    reason = f"{training.reason[:1].upper()}{training.reason[1:]}"
+    return f"Not trained enough to tell. {reason}. So the ranking says nothing about the arms: train longer. "
+
+
+def _training_check(trials: ArmTrials, chosen: Sequence[ArmSetting]) -> TrainingCheck:
+    """Whether the best arm is trained enough; chosen: its setting in every fold."""
+    tasks = [task for fold, setting in enumerate(chosen) for task in trials.tasks(setting) if task.fold == fold]
+    counts, search = trials.counts(tasks), trials.config.search
+    none = StrengthRecord("total_decay", 0.0)  # plays no part here
+    return check_training(
+        Candidate(none, list(counts.values()), None, None, 0, tuple(counts)),
+        trials.records(tasks),
+        trials.criterion,
+        trials.dataset.classes,
+        confidence=search.confidence,
+        resamples=search.resamples,
+        seed=derive_seed(trials.config.seed, "resamples") % 2**32,
+        groups=trials.groups,
     )
 
 
