@@ -1,6 +1,6 @@
-"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict. For `make soak`.
+"""Searches on Ray nodes that are killed, that join, or whose driver is killed, end in the local verdict.
 
-One cluster serves all, and grows: the tests stand in the order of the nodes that they need.
+One cluster serves all, and grows: the tests stand in the order of the nodes that they need. `make soak` runs them.
 """
 
 from __future__ import annotations

@@ -128,9 +128,7 @@ def _advice(found: Prepared, verdict: Verdict, command: str, run: Path) -> tuple
     """What to do where nothing is trained enough."""
     study = found.study
     if study.user is not None:
-        return (
-            Advice("Train longer or at a higher learning rate in your function, or start from pretrained weights."),
-        )
+        return (Advice("Train longer or at a higher learning rate, in your function."),)
     most = count_trials(study, grid_of(study)).most
     workers = max(1, study.executor.workers)
     return advice_of(found.config, verdict, command, str(run), trials=most, workers=workers)
