@@ -154,8 +154,8 @@ def test_lines_to_paste_name_the_peak_and_what_to_keep() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, r"saw none.*learning_rates=.*peak_lr"),
-        ({"strength": Strength.from_lambda(0.1)}, "saw none"),
+        ({}, r"none was given.*learning_rates=.*peak_lr"),
+        ({"strength": Strength.from_lambda(0.1)}, "none was given"),
         ({"options": {"peak_lr": 0.0}}, "peak_lr must be a finite number above 0; saw 0.0"),
         ({"options": {"peak_lr": 0.01}}, "Learning rate 0.05 is above η_max = 0.01"),
         ({"options": {"peak": 0.01}}, r"Unknown option of 'corrected' 'peak'.*Did you mean 'peak_lr'"),
