@@ -95,7 +95,7 @@ def test_axis_values_total_decay_and_timescales_become_the_same_strength() -> No
         ({"strength": lambda _: None}, "strength at step 0 must be a number; saw NoneType"),
         ({"strength": {"haed": 0.1}}, "Unknown group 'haed'.*Did you mean 'head'"),
         ({"strength": {"head": -0.1}}, "0 or more; saw -0.1"),
-        ({"strength": {"head": 0.1}, "multipliers": {"head": 1.0}}, "the same thing twice"),
+        ({"strength": {"head": 0.1}, "multipliers": {"head": 1.0}}, "exclude each other"),
         ({"strength": 0.1, "options": {"ratio": 1}}, "Regularizer 'decoupled' has no options; saw ratio"),
         ({"strength": lambda _: 20.0}, "must stay below 10"),
     ],
