@@ -174,7 +174,9 @@ def test_numbers_of_numpy_a_single_ignored_value_and_claims_are_taken() -> None:
     X, y = stripes()
     one = np.int64(1)
     found = small(cv=2 * one, epochs=one, batch_size=2 * one, random_state=one, ignore=255)
-    found.set_params(strengths=np.array([0.5])).fit(X, y == 7)
+    with pytest.warns(UserWarning, match=r"Not trained enough to tell\. The best setting"):  # one epoch
+        found.set_params(strengths=np.array([0.5])).fit(X, y == 7)
+    assert found.verdict_.kind == "undertrained"
     assert found.classes_.tolist() == [0, 1]
     assert set(np.unique(found.predict(X))) <= {0, 1}
 

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import operator
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,8 +237,8 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         classes_: (C,) values of y, sorted, without ignored ones.
         strength_: the chosen value on the axis.
         lambda_: the same as the optimizer's λ in the final training on all of X; None on an axis without λ.
-        verdict_: kind, intervals and sentence; `verdict_.kind` is "chosen", "zero", "flat" or "edge". On "undertrained"
-            `fit` raises RunError, since no model is recommended.
+        verdict_: kind, intervals and sentence; `verdict_.kind` is "chosen", "zero", "flat" or "edge"; or
+            "undertrained" with a warning: the model is then trained without decay, and nothing is recommended.
         cv_results_: dict of arrays with one entry per strength, from no decay to the strongest: param_strength,
             param_lambda, mean_test_score, std_test_score, rank_test_score, splitK_test_score (mIoU; NaN if the race
             did not train it).
@@ -326,9 +327,12 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
                 workers=workers,
                 device=self.device,
                 cache=folder / "decoded",
+                refit="anyway",
                 quiet=not self.verbose,
             )
             self.model_ = done.load()
+        if done.verdict.kind == "undertrained":
+            warnings.warn(f"Not trained enough to tell. {done.verdict.sentence}", UserWarning, stacklevel=2)
         self.classes_, self.scale_, self.n_features_in_ = values, scale, images[0].shape[2]
         self.verdict_, self.cv_results_ = done.verdict, results_of(done.verdict)
         self.strength_, self.lambda_ = done.verdict.strength.value, self._final_lambda(done.verdict)
