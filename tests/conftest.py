@@ -41,14 +41,21 @@ def _place(path: Path) -> int:
     return next((place for place, slow in enumerate(SLOW_FIRST) if name.startswith(slow)), len(SLOW_FIRST))
 
 
-@pytest.fixture(autouse=True)
 def _interruptible() -> None:
-    """Workers of pytest-xdist ignore SIGINT, and what they start would too; nohup would hide SIGHUP.
-
-    For every test: a command that is interrupted in this process leaves its signals ignored.
-    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible_session() -> None:
+    """Workers of pytest-xdist ignore SIGINT, and what they start would too; nohup would hide SIGHUP."""
+    _interruptible()
+
+
+@pytest.fixture(autouse=True)
+def _interruptible_test() -> None:
+    """A command that a test before interrupted in this process left its signals ignored."""
+    _interruptible()
 
 
 @pytest.fixture(autouse=True, scope="session")
