@@ -251,7 +251,7 @@ class SegmenterCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         >>> y = rng.integers(0, 2, (6, 1, 4)).repeat(16, axis=1).repeat(4, axis=2)  # (6, 16, 16): stripes
         >>> X = (y * 200 + rng.integers(0, 40, y.shape)).astype(np.uint8)[..., None]  # (6, 16, 16, 1)
         >>> small = {"model.width": 4, "model.depth": 2, "search.resamples": 200}
-        >>> found = SegmenterCV([0.5], cv=2, epochs=1, batch_size=2, options=small).fit(X, y)
+        >>> found = SegmenterCV([0.5], cv=2, epochs=8, batch_size=2, learning_rate=0.03, options=small).fit(X, y)
         >>> found.predict(X).shape, found.cv_results_["param_strength"].tolist()[:2]
         ((6, 16, 16), [0.0, 0.5])
     """

@@ -50,7 +50,7 @@ def dataset_of(
     parts, folds = parts or ["train"] * n, folds or [None] * n
     rows = tuple(tuple(row) for row in pixels) if pixels else ((5, 3, 1),) * n
     items = tuple(Item(f"{parts[i]}/f{i}", parts[i], groups[i], folds[i], 1, sum(rows[i]), f"{i}") for i in range(n))
-    return Counted("set", CLASSES, ((0, 0, 0),) * 3, 3, "none", method, "f", Path("nowhere"), items, rows)
+    return Counted("set", CLASSES, ((0, 0, 0),) * 3, 3, "none", method, "f", Path("nowhere"), items, rows, counts=rows)
 
 
 def plan_of(dataset: Dataset, n_folds: int = 3, **more: object) -> FoldPlan:
