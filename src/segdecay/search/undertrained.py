@@ -135,6 +135,12 @@ def _most_often(missing: Sequence[tuple[int, ...]], class_names: Sequence[str]) 
 def _reason(check: TrainingCheck, criterion: Criterion, share: float) -> str | None:
     """Why the networks are not trained enough; None where they are."""
     found, score = check.above_trivial, f"validation {criterion.name} {check.score:.3f}"
+    if found.mean is not None and found.interval is not None and found.interval[0] <= 0:
+        low, high = found.interval
+        return (
+            f"the best setting scores {score}, which is not told apart from the {check.trivial_score:.3f} of "
+            f"{PREDICTIONS[check.trivial]} (difference {found.mean:+.3f}, interval {low:+.3f} to {high:+.3f})"
+        )
     if share > MOST:
         named = ", ".join(check.not_learned[:NAMED])
         rest = len(check.not_learned) - NAMED
@@ -143,10 +149,4 @@ def _reason(check: TrainingCheck, criterion: Criterion, share: float) -> str | N
             f"the best setting ({score}) has not learned {round(share * check.classes)} of {check.classes} classes: "
             f"even on its training images their {criterion.class_score} is below {LIVED:g}{which}"
         )
-    if found.mean is None or found.interval is None or found.interval[0] > 0:
-        return None
-    low, high = found.interval
-    return (
-        f"the best setting scores {score}, which is not told apart from the {check.trivial_score:.3f} of "
-        f"{PREDICTIONS[check.trivial]} (difference {found.mean:+.3f}, interval {low:+.3f} to {high:+.3f})"
-    )
+    return None
