@@ -117,7 +117,7 @@ def test_a_score_that_still_rises(verdict: Verdict) -> None:
     assert _codes(verdict, _evidence(curves=[rising])) == {"still_rising": "score"}
     assert _codes(verdict, _evidence(curves=[settled])) == {}
     assert late_rise([(30, 0.5)]) is None
-    lines = [{"epoch": 1, "validation_miou": None}, {"epoch": 2, "validation_miou": 0.25}]
+    lines: list[dict[str, Any]] = [{"epoch": 1, "validation_miou": None}, {"epoch": 2, "validation_miou": 0.25}]
     assert scored_epochs(lines) == [(2, 0.25)]
 
 
