@@ -21,7 +21,7 @@ from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
 from segdecay.search.sentences import sentence_of
 from segdecay.search.trials import TrialStore, cost_of
-from segdecay.search.undertrained import check_training, is_hopeless
+from segdecay.search.undertrained import is_hopeless, training_check_of
 from segdecay.search.verdict import Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
@@ -215,21 +215,6 @@ def conclude(study: Study, searched: Searched) -> tuple[Verdict, Decision]:
         if not training.is_enough:
             decision = decide_of(study, candidates, searched.best, is_trained=False)
     return verdict_of(study, searched, decision, training), decision
-
-
-def training_check_of(study: Study, best: Candidate, tasks: Sequence[TrialTask]) -> TrainingCheck:
-    """Whether the best setting of a study is trained enough; tasks: its trials."""
-    search = study.config.search
-    return check_training(
-        best,
-        study.records(tasks),
-        study.criterion,
-        study.dataset.classes,
-        confidence=search.confidence,
-        resamples=search.resamples,
-        seed=derive_seed(study.config.seed, "resamples") % 2**32,
-        groups=study.groups,
-    )
 
 
 def first_fold_is_hopeless(study: Study, tasks: Sequence[TrialTask]) -> bool:

@@ -14,8 +14,11 @@ from segdecay.metrics.criteria import Criterion
 from segdecay.metrics.trivial import trivial_setting
 from segdecay.runs.records import TrialRecord
 from segdecay.runs.verdict import TrainingCheck
+from segdecay.search.trials import TrialStore
 from segdecay.search.verdict import Candidate, by_group
+from segdecay.training.batches import derive_seed
 from segdecay.training.dead_classes import LIVED
+from segdecay.training.setup import TrialTask
 
 MOST = 0.5  # of the classes: if more are not learned, the networks are not trained enough
 NAMED = 5  # classes that a sentence names; the others are counted
@@ -93,6 +96,21 @@ def check_training(
     )
     reason = _reason(check, criterion, _mean_share(known))
     return replace(check, is_enough=reason is None, reason=reason)
+
+
+def training_check_of(store: TrialStore, best: Candidate, tasks: Sequence[TrialTask]) -> TrainingCheck:
+    """`check_training` as a search or a comparison is configured; tasks: the trials of the best setting."""
+    search = store.config.search
+    return check_training(
+        best,
+        store.records(tasks),
+        store.criterion,
+        store.dataset.classes,
+        confidence=search.confidence,
+        resamples=search.resamples,
+        seed=derive_seed(store.config.seed, "resamples") % 2**32,
+        groups=store.groups,
+    )
 
 
 def is_hopeless(records: Sequence[TrialRecord], counts: Sequence[ev.Counts], criterion: Criterion) -> bool:

@@ -15,7 +15,7 @@ from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials, zeros_a
 from segdecay.search.comparison.arms import ARMS, NONE
 from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of
 from segdecay.search.trials import cost_of
-from segdecay.search.undertrained import check_training
+from segdecay.search.undertrained import training_check_of
 from segdecay.search.verdict import Candidate
 from segdecay.training.batches import derive_seed
 
@@ -115,18 +115,10 @@ def undertrained_text(training: TrainingCheck) -> str:
 def _training_check(trials: ArmTrials, chosen: Sequence[ArmSetting]) -> TrainingCheck:
     """Whether the best arm is trained enough; chosen: its setting in every fold."""
     tasks = [task for fold, setting in enumerate(chosen) for task in trials.tasks(setting) if task.fold == fold]
-    counts, search = trials.counts(tasks), trials.config.search
+    counts = trials.counts(tasks)
     none = StrengthRecord("total_decay", 0.0)  # plays no part here
-    return check_training(
-        Candidate(none, list(counts.values()), None, None, 0, tuple(counts)),
-        trials.records(tasks),
-        trials.criterion,
-        trials.dataset.classes,
-        confidence=search.confidence,
-        resamples=search.resamples,
-        seed=derive_seed(trials.config.seed, "resamples") % 2**32,
-        groups=trials.groups,
-    )
+    best = Candidate(none, list(counts.values()), None, None, 0, tuple(counts))
+    return training_check_of(trials, best, tasks)
 
 
 def _at_chosen(trials: ArmTrials, chosen: Sequence[ArmSetting]) -> tuple[float | None, float | None, float | None]:
