@@ -19,7 +19,7 @@ from segdecay.decay.regularizers.registry import (
 )
 from segdecay.decay.snippets import paste_lines
 from segdecay.decay.strength import describe_strength
-from segdecay.decay.strength_given import Strength
+from segdecay.decay.strength_argument import Strength
 
 __all__ = [
     "REGULARIZERS",

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segdecay.decay.adaptation import Adaptation, Proof, adaptive_rate, base_rate
+from segdecay.decay.attach_check import prove
 from segdecay.decay.groups import FROZEN, Partition, group_parameters, partition_by_optimizer
 from segdecay.decay.handle import Handle, refuse_pair
-from segdecay.decay.proof import prove
 from segdecay.decay.regularizers.base import Regularizer, optimizer_chain, traits_of
 from segdecay.decay.regularizers.registry import axis_of, build_regularizer
-from segdecay.decay.strength_given import Given, GivenStrength
+from segdecay.decay.strength_argument import Given, GivenStrength
 from segdecay.errors import DecayError, gather, unknown
 
 

@@ -36,7 +36,7 @@ from segdecay.decay.optimizer_step import (
 from segdecay.decay.own_decay import OwnDecay
 from segdecay.decay.regularizers.base import Binding, Bucket, Regularizer, bare_optimizer, traits_of
 from segdecay.decay.regularizers.registry import may_combine
-from segdecay.decay.strength_given import Schedule, number_of, scheduled
+from segdecay.decay.strength_argument import Schedule, number_of, scheduled
 from segdecay.errors import DecayError, did_you_mean, gather
 
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segdecay.decay import REGULARIZERS, Handle, Strength, attach, axis_of, handle_of
 from segdecay.decay.regularizers.base import bare_optimizer
-from segdecay.decay.strength_given import Given, validate_given
+from segdecay.decay.strength_argument import Given, validate_given
 from segdecay.errors import DecayError, gather, unknown
 
 REMEDY = "Pass learning_rates=[…] to Strength, one rate per optimizer step, or give strength=λ instead."

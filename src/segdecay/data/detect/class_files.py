@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from segdecay.data.detect.question import Idea
-from segdecay.data.detect.sides import MASK_WORDS, words_of
+from segdecay.data.detect.ambiguity import Idea
+from segdecay.data.detect.image_or_mask import MASK_WORDS, words_of
 
 MOST_NAMED = 0.9  # share of mask files that are named as an image and a word
 NO_CLASSES = MASK_WORDS | {"color", "colour", "overlay", "vis", "pred"}

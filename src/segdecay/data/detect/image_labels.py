@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.question import Idea
-from segdecay.data.detect.sides import MASK_WORDS, words_of
+from segdecay.data.detect.ambiguity import Idea
+from segdecay.data.detect.image_or_mask import MASK_WORDS, words_of
 from segdecay.data.formats.cifar10 import batches_of, find_cifar
 from segdecay.data.formats.pairing import LABEL_COLUMNS, SUFFIXES, natural_key, part_named
 from segdecay.data.spec import read_text

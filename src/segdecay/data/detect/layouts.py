@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.beside import is_ignored, named_beside, plain_name
-from segdecay.data.detect.question import Answer, Idea, Question, lines_of
-from segdecay.data.detect.sides import PART_IN
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
+from segdecay.data.detect.class_name_files import is_ignored, named_beside, plain_name
+from segdecay.data.detect.image_or_mask import PART_IN
 from segdecay.data.formats.coco import path_of_address, read_coco
 from segdecay.data.formats.labelme import read_labelme
 from segdecay.data.formats.pairing import SUFFIXES, files_below, part_named

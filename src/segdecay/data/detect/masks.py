@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from segdecay.data.checks.labels import MANY_VALUES
 from segdecay.data.dataset import MOST_CLASSES
-from segdecay.data.detect.beside import Named, is_ignored
-from segdecay.data.detect.question import Answer, Idea, Question, lines_of
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
+from segdecay.data.detect.class_name_files import Named, is_ignored
 from segdecay.data.detect.values import guess_colours, guess_values, share_text, spread
 from segdecay.data.formats.reader import read_bytes
 from segdecay.data.images.bit_depth import count_pages

@@ -17,8 +17,8 @@ import numpy as np
 from segdecay.data.checks.findings import names_of
 from segdecay.data.checks.labels import MANY_VALUES
 from segdecay.data.dataset import MOST_CLASSES
-from segdecay.data.detect.beside import Named, is_ignored
-from segdecay.data.detect.question import Answer, Idea, Question, lines_of
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
+from segdecay.data.detect.class_name_files import Named, is_ignored
 from segdecay.data.formats.pairing import natural_key
 from segdecay.data.formats.reader import read_bytes
 from segdecay.data.images.bit_depth import Depth, raw_of

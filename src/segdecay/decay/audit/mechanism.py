@@ -1,6 +1,6 @@
 """How an optimizer's own weight decay acts, measured by its steps.
 
-The optimizer is copied over a few stand-in weights (`segdecay.decay.stand_ins`) and takes the same steps, without
+The optimizer is copied over a few stand-in weights (`segdecay.decay.probe_weights`) and takes the same steps, without
 gradients and then with them, in four ways: without its decay, with it, without it but with λ·w added to the gradients,
 and without it on other gradients. What the decay is follows from the differences, never from the class's name.
 """
@@ -19,8 +19,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from segdecay.decay.axes import Coupling
+from segdecay.decay.probe_weights import StandIns, choose, kind_of_group, untouched_randomness
 from segdecay.decay.regularizers.base import optimizer_chain
-from segdecay.decay.stand_ins import StandIns, choose, kind_of_group, untouched_randomness
 
 IDLE_STEPS = 6  # without gradients; the first is not looked at, as some optimizers only take a measure in it
 WRAPPED_STEPS = 14  # more than two synchronisations of Lookahead

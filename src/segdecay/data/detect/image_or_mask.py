@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
 from segdecay.data.detect.content import LOOKED_AT, Look, are_blank, are_equal, look_at, mask_score
-from segdecay.data.detect.question import Answer, Idea, Question, lines_of
 from segdecay.data.detect.values import spread
 from segdecay.data.formats.pairing import part_named
 
