@@ -14,12 +14,12 @@ import yaml
 
 from segdecay.data.checks.findings import names_of
 from segdecay.data.detect.ambiguity import Answer, Idea, Question
-from segdecay.data.detect.class_files import guess_class_files
 from segdecay.data.detect.class_name_files import named_beside
 from segdecay.data.detect.image_labels import guess_labels
 from segdecay.data.detect.image_or_mask import IMAGE_WORDS, MASK_WORDS, Plan, guess_pairs, words_of
 from segdecay.data.detect.layouts import guess_layout
 from segdecay.data.detect.masks import ideas_of_masks
+from segdecay.data.detect.several_masks import guess_class_files
 from segdecay.data.detect.values import guess_groups, guess_images
 from segdecay.data.formats import LAYOUTS
 from segdecay.data.formats.pairing import (
