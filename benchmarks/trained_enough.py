@@ -84,7 +84,7 @@ def prepare(case: Case, folder: Path | None, work: Path) -> str | None:
 def row_of(case: Case, verdict: dict[str, Any], code: int) -> dict[str, Any]:
     """What the table shows of a run."""
     training, best = verdict["training"], verdict["evidence"].get("best_difference") or {}
-    without = next(one for one in verdict["settings"] if one["value"] == 0)
+    without = next(one for one in verdict["settings"] if one["strength"]["value"] == 0)
     return {
         "run": case.name,
         "command": "segdecay " + " ".join(case.arguments(case.data, Path("RUN"))),
