@@ -9,14 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segdecay.api import load, train, tune
+    from segdecay.api import load, lr, train, tune
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
     from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
 
-__all__ = ["Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "compare", "load", "train", "tune"]
+__all__ = [
+    "Axis",
+    "Model",
+    "Setting",
+    "Trained",
+    "Tuned",
+    "UserData",
+    "UserFold",
+    "compare",
+    "load",
+    "lr",
+    "train",
+    "tune",
+]
 
 _HOMES = {
     "Axis": "segdecay.training.user_api",
@@ -28,6 +41,7 @@ _HOMES = {
     "Tuned": "segdecay.workflows.tune",
     "compare": "segdecay.api",
     "load": "segdecay.api",
+    "lr": "segdecay.api",
     "train": "segdecay.api",
     "tune": "segdecay.api",
 }

@@ -18,11 +18,14 @@ from segdecay.training.user_api import Axis, Function
 from segdecay.utils.yaml import read_yaml
 from segdecay.workflows.compare import Compared
 from segdecay.workflows.compare import compare as run_compare
+from segdecay.workflows.lr_range import LrRange, plan_of
+from segdecay.workflows.lr_range import lr_range as run_lr_range
 from segdecay.workflows.progress import ConsoleWatcher, build_watcher
 from segdecay.workflows.request import (
     Config,
     compare_config_from_keywords,
     config_from_keywords,
+    default_lr_out,
     default_out,
     parse_budget,
 )
@@ -230,6 +233,48 @@ def compare(
         done = run_compare(built, run, execution, watcher)
         if not quiet:
             watcher.conclude_comparison(done)
+        return done
+
+
+def lr(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    steps: int | None = None,
+    lowest: float | None = None,
+    highest: float | None = None,
+    decay: str | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> LrRange:
+    """Find a learning rate by a range test, as `segdecay lr`; nothing is changed.
+
+    Args:
+        steps: of each of the two short trainings, without decay and at a middle strength; default 300.
+        lowest, highest: the first and last rate; default: the configured rate / 300 and × 300, 10 at most.
+        data, out, config, set, decay, epochs, seed, device, cache, quiet: as `tune`; `out` is runs/NAME-lr by default.
+
+    Returns:
+        `LrRange`, with `.suggestion` (`.rate` is None where no rate lowers the loss), `.judged` (of the configured
+        rate), `.curves` and `.picture` (a path).
+
+    Raises:
+        SegdecayError: anything you can act on.
+    """
+    options = {"decay.regularizer": decay, "training.epochs": epochs, "seed": seed}
+    built = config_from_keywords(data, config, set, options)
+    run = Path(out) if out is not None else default_lr_out(built.data.path)
+    with build_watcher(quiet=quiet, as_json=False) as watcher:
+        command = f"segdecay.lr({built.data.path!r}, out={str(run)!r}, ...)"
+        execution = Execution(device=device, command=command, cache=None if cache is None else Path(cache))
+        done = run_lr_range(built, run, execution, watcher, plan_of(built, steps, lowest, highest))
+        for line in done.lines:
+            watcher.say(line)
         return done
 
 

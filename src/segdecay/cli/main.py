@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from segdecay.cli import audit, check, compare, evaluate, example, fetch, init, predict, strength, tune
+from segdecay.cli import audit, check, compare, evaluate, example, fetch, init, lr, predict, strength, tune
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Choose weight decay for segmentation networks by cross-validation, with intervals and a report.",
     epilog="Start with: segdecay tune digits --out runs/digits",
 )
-for module in (init, check, tune, compare, evaluate, predict, strength, audit, example, fetch):
+for module in (init, check, lr, tune, compare, evaluate, predict, strength, audit, example, fetch):
     module.register(app)
 
 

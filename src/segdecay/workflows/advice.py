@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from segdecay.config.schema import RunConfig
 from segdecay.runs.verdict import Advice, Verdict
+from segdecay.search.recipe import Recipe
+from segdecay.workflows.request import default_out
 
 LONGER = 4  # times the epochs
 HIGHER = 3.0  # times the learning rate
@@ -55,6 +57,7 @@ def advice_of(
     seconds = verdict.cost.seconds / max(1, verdict.cost.trials) * trials / max(1, workers)
     longer = {"--epochs": str(LONGER * epochs), "--out": f"{out}-{LONGER * epochs}epochs"}
     found = [
+        Advice("See which learning rates learn at all; nothing is changed.", lr_command(command, data), None),
         Advice(
             f"Train longer: {LONGER * epochs} epochs in place of {epochs}.",
             repeat_with(command, data, longer),
@@ -73,6 +76,44 @@ def advice_of(
     if verdict.training is not None and len(verdict.training.not_learned) > 1:
         found.append(Advice("Or merge classes that are too rare to learn, under `classes` of dataset.yaml."))
     return tuple(found)
+
+
+SHARED_WITH_LR = ("--config", "--set", "--decay", "--model", "--epochs", "--size", "--seed", "--device")
+
+
+def lr_command(command: str, data: str) -> str:
+    """The range test of the learning rate for the trainings of a search: its options that matter there are kept.
+
+    >>> lr_command("segdecay tune cells --folds 3 --model smp:Unet --size=64x64 --out runs/a", "cells")
+    'segdecay lr cells --model smp:Unet --size=64x64'
+    >>> lr_command("segdecay.tune('cells', ...)", "cells")
+    'segdecay lr cells'
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    kept: list[str] = []
+    takes = False
+    for word in words if words[:2] == ["segdecay", "tune"] else ():
+        name, has_value = word.partition("=")[0], "=" in word
+        if takes or name in SHARED_WITH_LR:
+            kept.append(word)
+        takes = not takes and name in SHARED_WITH_LR and not has_value
+    return shlex.join(["segdecay", "lr", data, *kept])
+
+
+def recipe_commands(found: Recipe, config: RunConfig, command: str) -> list[str]:
+    """Commands that would find a better recipe; none where it looks right."""
+    data, epochs = config.data.path, config.training.epochs
+    lines = []
+    if found.rate != "fits":
+        lines.append(f"To find a rate: {lr_command(command, data)}")
+    if found.is_short or found.rate == "low":
+        out = f"{default_out(data)}-{LONGER * epochs}epochs"
+        longer = repeat_with(command, data, {"--epochs": str(LONGER * epochs), "--out": out})
+        lines.append(f"To train longer: {longer}")
+    return lines
 
 
 def advice_lines(advice: Sequence[Advice]) -> list[str]:
