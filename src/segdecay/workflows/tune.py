@@ -27,11 +27,11 @@ from segdecay.search.examples import write_examples
 from segdecay.search.joint.search import run_joint
 from segdecay.search.ledger import setting_name
 from segdecay.search.recipe import Seen, judge_recipe, recipe_line
-from segdecay.search.study import Study, grid_of, known_trials, run_study
+from segdecay.search.study import Study, grid_of, known_trials, run_study, stronger_than
 from segdecay.search.verdict import Decision
-from segdecay.training.setup import TrialTask
+from segdecay.training.setup import TrialTask, count_steps
 from segdecay.utils.files import read_json, write_json
-from segdecay.workflows.advice import advice_of, recipe_commands
+from segdecay.workflows.advice import Asked, advice_of, next_steps, recipe_commands
 from segdecay.workflows.prepare import Prepared, prepare
 from segdecay.workflows.steps import (
     REFIT_FOLD,
@@ -101,9 +101,12 @@ def tune(
             _tell_recipe(found, watcher, execution.command)
         verdict, decision = run_joint(study) if found.config.search.joint else run_study(study)
         is_trained = verdict.kind != "undertrained"
-        if not is_trained:
-            verdict = replace(verdict, advice=_advice(found, verdict, execution.command, run))
-        verdict = replace(verdict, cautions=cautions_of(verdict, _evidence(found, run, verdict)))
+        evidence = _evidence(found, run, verdict)
+        verdict = replace(
+            verdict,
+            advice=_advice(found, verdict, execution.command, evidence),
+            cautions=cautions_of(verdict, evidence),
+        )
         if search is None:
             verdict = _with_examples_and_paste(found, run, verdict, decision)
         else:
@@ -127,14 +130,19 @@ def tune(
         return Tuned(run, verdict, build_report(run), run / "model" if is_refitted and search is None else None)
 
 
-def _advice(found: Prepared, verdict: Verdict, command: str, run: Path) -> tuple[Advice, ...]:
-    """What to do where nothing is trained enough."""
+def _advice(found: Prepared, verdict: Verdict, command: str, evidence: Evidence) -> tuple[Advice, ...]:
+    """What may be done next, with commands."""
     study = found.study
+    is_trained = verdict.kind != "undertrained"
     if study.user is not None:
-        return (Advice("Train longer or at a higher learning rate, in your function."),)
+        return () if is_trained else (Advice("Train longer or at a higher learning rate, in your function."),)
     most = count_trials(study, grid_of(study)).most
-    workers = max(1, study.executor.workers)
-    return advice_of(found.config, verdict, command, str(run), trials=most, workers=workers)
+    steps = count_steps(found.config, study.fold_images, epochs=1)
+    asked = Asked(found.config, verdict, command, str(study.ledger.run), most, max(1, study.executor.workers), steps)
+    if not is_trained:
+        return advice_of(asked)
+    tried = [one.strength.value for one in verdict.settings]
+    return next_steps(asked, judge_recipe(evidence.without_decay), stronger_than(study, tried))
 
 
 def _evidence(found: Prepared, run: Path, verdict: Verdict) -> Evidence:
