@@ -23,7 +23,7 @@ def _trial(
     ]
     strength = StrengthRecord("total_decay", 0.0, 0.0)
     reason = "the loss became nan in epoch 2, step 9" if status == "diverged" else None
-    record = TrialRecord("total_decay=0", strength, 0, 0, status, None, None, reason, 1, 1, 1.0, (1, 1), {})
+    record = TrialRecord("total_decay=0", strength, 0, 0, status, reason, None, None, 1, 1, 1.0, (1, 1), {})
     return Seen(curve, record)
 
 

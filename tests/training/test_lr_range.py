@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from segdecay.data import load_dataset
 from segdecay.errors import RunError
 from segdecay.training import lr_range
 from segdecay.training.lr_range import RangeCurve, RangePlan, judged, read_range, run_range, smoothed, suggest
+from segdecay.training.loop import train_step
 from segdecay.training.setup import TrialTask
+from segdecay.training.state import Trial
 
 PLAN = RangePlan(1e-4, 1.0, 40)
 
@@ -71,14 +74,13 @@ def test_every_step_shrinks_weights_by_its_share_of_the_whole_decay(
     task: TrialTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrinks: list[float] = []
-    step = lr_range.train_step
 
-    def train_step(trial: lr_range.Trial, window: list[object]) -> float:
-        loss = step(trial, window)  # type: ignore[arg-type]
+    def note(trial: Trial, window: list[Any]) -> float:
+        loss = train_step(trial, window)
         shrinks.append(trial.parts.handle.strength * trial.parts.optimizer.param_groups[0]["lr"])
         return loss
 
-    monkeypatch.setattr(lr_range, "train_step", train_step)
+    monkeypatch.setattr(lr_range, "train_step", note)
     curve = run_range(task, PLAN)
     steps = 80 * 3  # 18 images in batches of 6 (at most 8), 80 epochs
     assert len(shrinks) == len(curve.losses)
@@ -92,19 +94,19 @@ def test_an_interrupted_test_ends_with_the_losses_of_one_that_was_not(
     whole = run_range(task, PLAN)
     assert read_range(task.folder / "range.json") == whole
     again = dataclasses.replace(task, folder=task.folder.with_name("again"), checkpoint_every_s=0.0)
-    step, calls = lr_range.train_step, 0
+    calls = 0
 
-    def fail(trial: lr_range.Trial, window: list[object]) -> float:
+    def fail(trial: Trial, window: list[Any]) -> float:
         nonlocal calls
         calls += 1
         if calls == 11:
             raise KeyboardInterrupt
-        return step(trial, window)  # type: ignore[arg-type]
+        return train_step(trial, window)
 
     monkeypatch.setattr(lr_range, "train_step", fail)
     with pytest.raises(KeyboardInterrupt):
         run_range(again, PLAN)
-    monkeypatch.setattr(lr_range, "train_step", step)
+    monkeypatch.setattr(lr_range, "train_step", train_step)
     counted: list[int] = []
     assert run_range(again, PLAN, lambda done, _steps: counted.append(done)) == whole
     assert counted[0] == 11  # ten steps were kept

@@ -9,7 +9,7 @@ import pytest
 
 from segdecay.config.schema import RunConfig
 from segdecay.runs.read import read_record
-from segdecay.runs.verdict import Cost, Verdict
+from segdecay.runs.verdict import Cost, Kind, Verdict
 from segdecay.search.recipe import Recipe
 from segdecay.workflows.advice import Asked, advice_lines, advice_of, next_steps
 
@@ -25,7 +25,7 @@ def asked() -> Asked:
     return Asked(config, verdict, COMMAND, "runs/a", trials=20, workers=2, epoch_steps=25)
 
 
-def _of_kind(asked: Asked, kind: str) -> Asked:
+def _of_kind(asked: Asked, kind: Kind) -> Asked:
     return replace(asked, verdict=replace(asked.verdict, kind=kind))
 
 
