@@ -30,6 +30,7 @@ from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.metrics.confusion import intersection_union, iou, mean_present
 from segdecay.runs.records import StrengthRecord
+from segdecay.search.undertrained import check_training
 from segdecay.search.verdict import Candidate, Decision, decide
 
 F32 = npt.NDArray[np.float32]
@@ -62,6 +63,8 @@ WORLDS = {
     "null, 8 strengths": World((1e-3,) * 9, luck=0.5),
     "null, few groups": World((1e-3,) * 4, luck=0.5, groups=12, images=9),
     "null, 5 folds": World((1e-3,) * 5, luck=0.5, groups=40, folds=5),
+    "null, lucky trainings": World((1e-3,) * 4, luck=2.5),
+    "nothing to learn": World((1e-3,) * 4, luck=0.5, distance=0.0, group_spread=0.3),
     "grid": World((1e-4, 1e-2, 0.1, 0.5, 3.0), luck=0.3),
     # as digits: 11 classes, 12 groups, 52 images a fold, a gain of .09 with a fold deviation of .035
     "gain": World(
@@ -208,6 +211,14 @@ def note_decision(tally: Tally, decision: Decision, truth: F64) -> None:
     tally.kinds["tool"].append(decision.kind in ("chosen", "edge"))
 
 
+def is_trained(candidate: Candidate, classes: list[str], groups: list[I64], seed: int) -> bool:
+    """Whether the gate of `tune` lets a verdict be given; by scores alone, since these worlds keep no training scores."""
+    found = check_training(
+        candidate, (), ev.MIOU, classes, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed, groups=groups
+    )
+    return found.is_enough
+
+
 def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
     """Run one world and print its table."""
     random, tally, truths = np.random.default_rng(seed), Tally(), []
@@ -219,6 +230,9 @@ def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
         classes = [str(c) for c in range(world.classes)]
         decision = decide(candidates, classes, confidence=CONFIDENCE, resamples=RESAMPLES, seed=number, groups=groups)
         note_decision(tally, decision, truth)
+        told = is_trained(candidates[decision.best], classes, groups, number)
+        tally.kinds["not trained enough"].append(not told)
+        tally.kinds["said"].append(told and tally.kinds["tool"][-1])
         by_group = ev.resampled_by(groups) == "groups"
         units = [_summed(one, groups) for one in candidates] if by_group else candidates
         found_by, repeated = others(units, number, decision.best)
