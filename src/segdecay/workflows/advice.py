@@ -97,7 +97,7 @@ def advice_of(asked: Asked) -> tuple[Advice, ...]:
         text = "Start from a pretrained encoder; its weights are downloaded once."
         found.append(Advice(text, f"{pretrained} --set model.pretrained=true"))
     if verdict.training is not None and len(verdict.training.not_learned) > 1:
-        found.append(Advice("Or merge classes that are too rare to learn, under `classes` of dataset.yaml."))
+        found.append(Advice("Or merge classes that are too rare to learn, under the key classes of dataset.yaml."))
     return tuple(found)
 
 
