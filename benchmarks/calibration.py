@@ -212,7 +212,7 @@ def note_decision(tally: Tally, decision: Decision, truth: F64) -> None:
 
 
 def is_trained(candidate: Candidate, classes: list[str], groups: list[I64], seed: int) -> bool:
-    """Whether the gate of `tune` lets a verdict be given; by scores alone, since these worlds keep no training scores."""
+    """Whether the gate of `tune` lets a verdict be given; by validation scores, as these worlds keep no others."""
     found = check_training(
         candidate, (), ev.MIOU, classes, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed, groups=groups
     )

@@ -110,6 +110,22 @@ def row_of(case: Case, verdict: dict[str, Any], code: int) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as lines of markdown, for docs/verdict.md."""
+    lines = [
+        "| run | train, validation (no decay) | best minus trivial | not learned | kind | cautions of the recipe |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    for row in rows:
+        low, high = row["above_trivial"]["interval"]
+        scores = f"{row['train_without_decay']:.3f}, {row['validation_without_decay']:.3f}"
+        above = f"{row['above_trivial']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+        recipe = ", ".join(f"`{code}`" for code in row["cautions"] if code.startswith(("still", "rate"))) or "–"
+        learned = f"{row['not_learned']} of {row['classes']}"
+        lines.append(f"| {row['run']} | {scores} | {above} | {learned} | `{row['kind']}` | {recipe} |")
+    return lines
+
+
 def main() -> None:
     """Run every case that is asked for and whose data are there; write the record after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
