@@ -45,13 +45,13 @@ class Driver:
         """What it has printed so far, to standard output and standard error."""
         return self.output.read_text(encoding="utf-8") if self.output.exists() else ""
 
-    def wait_until(self, ready: Callable[[], bool]) -> None:
+    def wait_until(self, ready: Callable[[], bool], every_s: float = 0.02) -> None:
         """Wait for a moment in its life; an AssertionError with its output if it ends before."""
         start = time.monotonic()
         while not ready():
             assert self.process.is_alive(), f"it ended with {self.process.exitcode}: {self.said}"
             assert time.monotonic() - start < WITHIN_S, self.said
-            time.sleep(0.001)
+            time.sleep(every_s)  # looking takes time from the process that is looked at
 
     def send(self, number: int) -> None:
         """A signal to this process alone."""
@@ -65,7 +65,7 @@ class Driver:
 
     def kill_when(self, ready: Callable[[], bool]) -> None:
         """`kill -9` at a moment in its life."""
-        self.wait_until(ready)
+        self.wait_until(ready, every_s=0.004)
         self.send(signal.SIGKILL)
         assert self.ended() == -signal.SIGKILL, self.said
 

@@ -25,7 +25,7 @@ from segdecay.search.bias_correction import check_honest, check_nested, hold_out
 
 
 def _tune(data: Path, run: Path, *more: str, code: int = 0) -> Said:
-    return tune(data, run, (0, 0.4), *more, code=code)
+    return tune(data, run, (0, 0.4, 1.2), *more, code=code)
 
 
 def _verdict(run: Path) -> dict[str, Any]:
