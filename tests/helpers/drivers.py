@@ -1,8 +1,8 @@
 """Commands in real processes that are forked, as workers are, from a server that has imported torch already.
 
 Starting Python and importing torch takes seconds; such a process begins in a moment. It leads a session of its own, has
-the signals of a fresh process, and its exit code and its output are those of a command in a terminal. Its workers are
-forked from the same server, so that they are not in its process group.
+the signals of a fresh process, and its exit code and its output are those of a command in a terminal. With workers it
+starts a server of its own for them, as every driver does, which takes the seconds again.
 """
 
 from __future__ import annotations

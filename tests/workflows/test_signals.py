@@ -85,7 +85,7 @@ WHILE_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOPS: tuple[tuple[signal.Signals, int, int, tuple[int, ...]], ...] = (
     # signal, workers, trials that are finished by then, signals while it ends
     (signal.SIGTERM, 2, 1, WHILE_ENDING),
-    (signal.SIGHUP, 1, 2, ()),
+    (signal.SIGHUP, 0, 2, ()),
     (signal.SIGUSR1, 0, 3, ()),
 )
 
