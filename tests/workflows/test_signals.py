@@ -20,7 +20,7 @@ from shapes import write_shapes
 from segdecay.runs.lock import read_holder
 
 SETTINGS = ("search.grid=[0,1,2]", "search.folds=2", "search.race=false", "search.resamples=200", "model.width=4",
-            "model.depth=2", "training.epochs=6", "training.batch_size=4", "optimizer.lr=0.02")  # fmt: skip
+            "model.depth=2", "training.epochs=12", "training.batch_size=4", "optimizer.lr=0.01")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
