@@ -114,4 +114,5 @@ def _run(verb: str, data: Path, run: Path, settings: tuple[str, ...], workers: i
     config = build_config(str(data), None, list(settings), {})
     execution = Execution(workers=workers, device="cpu", checkpoint_every_s=0.0)
     with build_watcher(quiet=False, as_json=False) as watcher:
-        {"tune": tune, "train": train}[verb](config, run, execution, watcher)
+        command: Callable[..., Any] = tune if verb == "tune" else train
+        command(config, run, execution, watcher)
