@@ -43,6 +43,15 @@ class Question(Exception):  # noqa: N818  (no fault of anybody: a guess that onl
         super().__init__("\n".join(lines))
 
 
+def lines_of_ideas(ideas: Sequence[Idea]) -> str:
+    """Lines of dataset.yaml for all keys of these ideas; remarks are left out.
+
+    >>> lines_of_ideas([Idea("layout", "coco", "a JSON"), Idea(None, None, "a remark")])
+    'layout: coco'
+    """
+    return lines_of(**{idea.key: idea.value for idea in ideas if idea.key is not None})
+
+
 def lines_of(**keys: Any) -> str:
     r"""Lines of dataset.yaml.
 

@@ -135,7 +135,9 @@ def _of_entries(values: Any, label: str) -> Named | None:
 
 def _of_csv(text: str, label: str) -> Named | None:
     """A head of name and r, g, b, or of a pixel value and a class."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
+    lines = text.splitlines()
+    mark = max(",;\t", key=lines[0].count) if lines else ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark) if any(map(str.strip, row))]
     if len(rows) < 2:
         return None
     head = [cell.lower() for cell in rows[0]]

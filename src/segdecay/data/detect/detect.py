@@ -5,6 +5,7 @@ Looks at names, at masks and at images' headers; writes nothing. What may be rea
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.ambiguity import Answer, Idea, Question
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of_ideas
 from segdecay.data.detect.class_name_files import named_beside
 from segdecay.data.detect.image_labels import guess_labels
 from segdecay.data.detect.image_or_mask import IMAGE_WORDS, MASK_WORDS, Plan, guess_pairs, words_of
@@ -68,12 +69,24 @@ def guess_spec(folder: Path) -> Guess:
     try:
         return _guess_of(_gathered(folder, ideas))
     except Question as question:
-        text = f"{folder}: {question}"
         known = [idea for idea in ideas if idea.key is not None]
+        whole = Question(question.text, [_completed(folder, known, answer) for answer in question.answers])
+        text = f"{folder}: {whole}"
         if known:
-            lines = yaml.safe_dump({str(idea.key): idea.value for idea in known}, sort_keys=False, allow_unicode=True)
+            lines = lines_of_ideas(known)
             text += "\nThe other lines of dataset.yaml:\n" + "".join(f"    {line}\n" for line in lines.splitlines())
         raise DoubtError(text.rstrip()) from question
+
+
+def _completed(folder: Path, known: Sequence[Idea], answer: Answer) -> Answer:
+    """The answer with all further lines that follow from it, so that check accepts them."""
+    said = yaml.safe_load(answer.lines)
+    if not isinstance(said, dict) or said.get("task") == "classification":
+        return answer  # a step to take, or lines that need no others
+    ideas = [*known, *(Idea(key, value, answer.meaning) for key, value in said.items())]
+    with contextlib.suppress(Question):  # a second question is asked by check
+        _add_from_source(folder, ideas)
+    return Answer(answer.meaning, lines_of_ideas([idea for idea in ideas if idea not in known]))
 
 
 def _gathered(folder: Path, ideas: list[Idea]) -> list[Idea]:
@@ -189,8 +202,9 @@ def _add_from_source(folder: Path, ideas: list[Idea]) -> None:
     masks = {one.pair.name: one.pair.mask for one in placed if one.pair.mask != one.pair.image}
     if masks and "classes" not in known and "values" not in known:
         void = VOID if spec.layout == "voc" else None
-        ideas += ideas_of_masks(images, masks, named_beside(folder), void)
-    ideas += guess_images(images, masks)
+        named = named_beside(folder, next(iter(masks.values())).parents if masks else ())
+        ideas += ideas_of_masks(images, masks, named, void, pages=spec.pages)
+    ideas += guess_images(images, masks, 0 if spec.pages == "frames" else None, settled=frozenset(map(str, known)))
     if any(one.group != one.pair.name for one in placed) and not (folder / "groups.csv").exists():
         ideas.append(Idea(None, None, "Groups are those that the layout names."))
         return
@@ -224,7 +238,7 @@ def _nothing(folder: Path, paths: Sequence[PurePosixPath]) -> str:
     """Why nothing can be guessed: what lies there instead, and what is read."""
     files = files_below(folder)
     foreign = Counter(kind for path in files if (kind := format_of_name(path.name)))
-    if foreign and len(paths) < sum(foreign.values()):
+    if foreign and len(paths) <= sum(foreign.values()):
         kinds = ", ".join(f"{kind} ({count} files)" for kind, count in foreign.most_common(3))
         fix = "Save each image (of a volume each slice) as PNG, TIFF or .npy."
         return f"{folder} holds {kinds}, which is not read. {fix}"

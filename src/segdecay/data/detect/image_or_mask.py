@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of, lines_of_ideas
 from segdecay.data.detect.content import LOOKED_AT, Look, are_blank, are_equal, look_at, mask_score
 from segdecay.data.detect.values import spread
 from segdecay.data.formats.pairing import part_named
@@ -28,6 +28,7 @@ TAIL = re.compile(r"([_\-. ]+[^_\-. ]*[^\W\d_][^_\-. ]*)$|(?<=\d)([A-Za-z]+)$")
 HEAD = re.compile(r"^([^\W\d_][^_\-. ]*[_\-. ]+)|^([A-Za-z]+)(?=\d)")
 PART_IN = re.compile(r"(?<![A-Za-z])(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(?![a-z])", re.IGNORECASE)
 GLUED = re.compile(r"^(train|val|test)(?=[a-z]+$)", re.IGNORECASE)  # trainannot
+NUMBER_OF_PART = re.compile(r"^\d+(?=[_\-. ]+\{split\})")  # 01_train, 02_test
 SHORT = re.compile(r"(?<=[a-z])(Tr|Ts|Va)$")  # imagesTr
 MASK_WORDS = frozenset(
     {"mask", "masks", "label", "labels", "lbl", "lbls", "gt", "seg", "segmentation", "segmentations", "annotation",
@@ -36,6 +37,7 @@ MASK_WORDS = frozenset(
 )  # fmt: skip
 IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "jpegimages", "rgb", "photo", "photos", "sat", "input",
                          "inputs", "frames"})  # fmt: skip
+MADE_WORDS = frozenset({"overlay", "overlays", "overlaid", "blend", "blended"})  # drawn from image and mask
 Key = tuple[str, ...]
 
 
@@ -229,7 +231,9 @@ def matches_of(paths: Sequence[PurePosixPath], looker: Looker) -> tuple[list[Mat
                 match = match if role != "swap" else Match(other, one, match.keys)
                 looks = looker.looks([match.masks.files[key] for key in match.keys])
                 (told if role else open_ones).append(replace(match, is_one=are_equal(looks)))
-    return sorted(told, key=lambda match: match.rank), sorted(open_ones, key=lambda match: match.rank)
+    told, open_ones = (sorted(some, key=lambda match: match.rank) for some in (told, open_ones))
+    stored = [match for match in told if not (match.images.words | match.masks.words) & MADE_WORDS]
+    return stored or told, open_ones
 
 
 def _match(one: Side, other: Side) -> Match | None:
@@ -317,7 +321,9 @@ def _template(side: Side, *, split: bool) -> str:
     fields = iter(("{place}", "{place_b}", "{place_c}", "{place_d}"))
     names = [next(fields, "{place_e}") if name == "*" else name for name in side.folders]
     name = f"{side.head}{{stem}}{side.tail}"
-    return "/".join([*(_cut(text) if split else text for text in names), _cut(name) if split else name])
+    if not split:
+        return "/".join([*names, name])
+    return "/".join([*(NUMBER_OF_PART.sub("*", _cut(text)) for text in names), _cut(name)])
 
 
 def _cut(text: str) -> str:
@@ -410,7 +416,7 @@ def _seen(plan: Plan) -> str:
 
 
 def _lines(plan: Plan, paths: Sequence[PurePosixPath]) -> str:
-    return lines_of(**{idea.key: idea.value for idea in _ideas(plan, paths) if idea.key is not None})
+    return lines_of_ideas(_ideas(plan, paths))
 
 
 def _ask_for_rivals(told: Sequence[Match], best: Plan) -> None:

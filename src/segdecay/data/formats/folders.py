@@ -35,7 +35,7 @@ from segdecay.data.formats.reader import PairReader, check_bands, digests_of, fa
 from segdecay.data.images.bit_depth import count_pages
 from segdecay.data.images.label_maps import tables_of, unpack
 from segdecay.data.images.palette import colour_text, parse_colour
-from segdecay.data.spec import DatasetSpec, class_names, is_template
+from segdecay.data.spec import SPEC_NAMES, DatasetSpec, class_names, is_template
 from segdecay.errors import ConfigError, DataError
 
 PIECE = re.compile(r"\{([a-z_]+)\}|(\*\*/)|(\*)")
@@ -173,6 +173,7 @@ def _report(
         aside = [str(paths[0]) for key, paths in images.items() if place is not None and key[place] == part]
         message = f"The part {part} has {len(aside)} images and no mask ({names_of(aside)}): it is left aside."
         notebook.finding("warning", "part_without_masks", message, aside[0])
+        notebook.told.update(aside)
         images = {key: paths for key, paths in images.items() if place is not None and key[place] != part}
     alone = [str(paths[0]) for key, paths in images.items() if key not in masks]
     spare = [str(paths[0]) for key, paths in masks.items() if key not in images]
@@ -218,7 +219,7 @@ def note_left(root: Path, placed: Sequence[Placed], notebook: Notebook) -> None:
     used = {path for one in placed for path in (one.pair.image, one.pair.mask)}
     left = [str(path) for path in files_below(root) if path.suffix.lower() in SUFFIXES and root / path not in used]
     said = " ".join(fault.file for fault in notebook.faults) + " ".join(f.message for f in notebook.findings)
-    left = [path for path in left if path not in said]
+    left = [path for path in left if path not in said and path not in notebook.told]
     if left and not any(finding.code == "pairing" for finding in notebook.findings):
         message = (
             f"{len(left)} picture{'s are' if len(left) > 1 else ' is'} left aside, neither image nor mask of a pair "
@@ -235,9 +236,11 @@ def classes_of(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
     """
     classes = class_names(spec, root)
     if not classes:
+        has_spec = any((root / name).exists() for name in SPEC_NAMES)
+        other = "add classes: to dataset.yaml" if has_spec else f"let segdecay init {root} --write guess a dataset.yaml"
         raise DataError(
             f"{root} does not say which classes there are. Write classes.txt (one name a line, line 1 = value 0), "
-            f"or let segdecay init {root} --write guess a dataset.yaml."
+            f"or {other}."
         )
     return classes
 
