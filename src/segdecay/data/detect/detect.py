@@ -1,6 +1,6 @@
-"""`segdecay init`: guess a dataset.yaml from what lies in a folder, and say why for each guess.
+"""`segdecay init`: guess a dataset.yaml from the content of a folder, with a reason for each guess.
 
-Looks at names, at masks and at images' headers; writes nothing. What may be read in several ways is asked.
+Reads names, masks and images; writes nothing. Where the data have several readings it asks.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ VOID = 255  # of Pascal VOC: borders of objects
 FLIP = Idea(
     "flip",
     "horizontal",
-    "assumed: left and right may be exchanged. none for text and digits, both for views from above or a microscope",
+    "assumed: left and right may be exchanged. Set none for text and digits, both for views from above or a microscope",
 )
 
 
 class DoubtError(DataError):
-    """What lies in a folder has several readings; the message is the question, with the lines for each answer."""
+    """The content of a folder has several readings; the message is the question, with the lines for each answer."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Guess:
 
 
 def guess_spec(folder: Path) -> Guess:
-    """The dataset.yaml that fits what lies in a folder.
+    """The dataset.yaml that fits the content of a folder.
 
     Raises:
-        DoubtError: what lies there has several readings.
+        DoubtError: the content has several readings.
         DataError: the folder is missing, or holds nothing that can be read.
         ConfigError: a file of groups is not valid.
     """
@@ -90,7 +90,7 @@ def _completed(folder: Path, known: Sequence[Idea], answer: Answer) -> Answer:
 
 
 def _gathered(folder: Path, ideas: list[Idea]) -> list[Idea]:
-    """All ideas about a folder, gathered in place, so that a question can tell those before it."""
+    """All guesses about a folder. `ideas` is filled in place, so that a question can show those made before it."""
     layout = guess_layout(folder)
     if layout is not None:
         ideas += layout
@@ -186,13 +186,11 @@ def _guess_class_files(paths: Sequence[PurePosixPath]) -> list[Idea] | None:
 
 
 def _add_from_source(folder: Path, ideas: list[Idea]) -> None:
-    """What masks, images and names say, where a layout names the files; in place."""
+    """Add the guesses from masks, images and names, where a layout names the files; in place."""
     known = {idea.key: idea.value for idea in ideas}
     spec = parse_spec(_as_yaml(ideas), source="the guessed dataset.yaml")
     if not class_names(spec, folder):
-        spec = spec.model_copy(
-            update={"classes": ("background", "object")}
-        )  # which files there are does not hang on it
+        spec = spec.model_copy(update={"classes": ("background", "object")})  # the list of files does not depend on it
     try:
         placed = LAYOUTS[spec.layout](folder, spec).placed
     except (DataError, ConfigError) as error:
@@ -235,7 +233,7 @@ def _ideas_of_csv(path: Path) -> list[Idea]:
 
 
 def _nothing(folder: Path, paths: Sequence[PurePosixPath]) -> str:
-    """Why nothing can be guessed: what lies there instead, and what is read."""
+    """Why nothing can be guessed: what the folder holds, and what is read."""
     files = files_below(folder)
     foreign = Counter(kind for path in files if (kind := format_of_name(path.name)))
     if foreign and len(paths) <= sum(foreign.values()):

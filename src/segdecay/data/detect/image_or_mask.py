@@ -1,7 +1,7 @@
 """Which pictures are images and which are their masks, in any tree: names pair them, content tells the roles.
 
-A side is what is named alike: one folder (or one place in folders that are named by number), one ending, one suffix.
-Two sides pair where the rest of their names is equal. Folders of parts become {split}, folders that vary a field.
+A side is a set of files named alike: one folder (or one place in folders named by number), one ending, one suffix. Two
+sides pair where the rest of their names is equal. Folders of parts become {split}, folders whose names vary a field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segdecay.data.detect.values import spread
 from segdecay.data.formats.pairing import part_named
 
 FEWEST = 2  # pairs that make a guess
-MOST_NAMED = 12  # different names of folders at one place; above, they are numbers, dates or subjects
+MOST_NAMED = 12  # different names of folders at one place; more of them are numbers, dates or subjects
 MOST_SIDES, MOST_AFFIXES = 120, 8
 SHARE = 0.5  # of one side's files that must be in pairs
 APART = 0.4  # difference of scores from which content alone tells the mask
@@ -175,7 +175,7 @@ def parts_in(text: str) -> list[tuple[str, int, int]]:
 
 
 def _part_of(side: Side) -> str | None:
-    """The part that a side's folders (else its names) say, in their own spelling."""
+    """The part that a side's folders, else its names, tell, as they spell it."""
     for text in (*side.folders, side.tail, side.head):
         if found := parts_in(text):
             return found[0][0]
@@ -218,7 +218,7 @@ def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def matches_of(paths: Sequence[PurePosixPath], looker: Looker) -> tuple[list[Match], list[Match]]:
-    """All images with masks, the best first, and what pairs by name while nothing tells which side is the mask."""
+    """All images with masks, the best first; and sides that pair by name, where nothing tells which holds the masks."""
     sides = sides_of(paths)
     told, open_ones = list[Match](), list[Match]()
     for number, one in enumerate(sides):
@@ -463,7 +463,7 @@ def _ideas(plan: Plan, paths: Sequence[PurePosixPath]) -> list[Idea]:
     used = {path for pair in plan.pairs for path in pair}
     left = [path for path in paths if path not in used]
     ideas = _as_folders(plan, left) or [
-        Idea("images", _grouped(plan, plan.images), f"{len(plan.pairs)} images named so have a mask"),
+        Idea("images", _grouped(plan, plan.images), f"{len(plan.pairs)} images match this and have a mask"),
         Idea("masks", _grouped(plan, plan.masks), "the masks with the same fields"),
     ]
     if "{split}" in plan.images:
@@ -474,7 +474,7 @@ def _ideas(plan: Plan, paths: Sequence[PurePosixPath]) -> list[Idea]:
         )
         ideas.append(Idea(None, None, f"Parts: {sizes} pairs."))
     if left:
-        ideas.append(Idea(None, None, f"{len(left)} pictures are in no pair, as {left[0]}; check names them."))
+        ideas.append(Idea(None, None, f"{len(left)} pictures are in no pair, for example {left[0]}; check lists them."))
     return ideas
 
 

@@ -71,7 +71,7 @@ def refuse_exports(folder: Path) -> None:
     """Name exports of other tools with the one step that converts them.
 
     Raises:
-        DataError: one lies there.
+        DataError: there is one.
     """
     files = files_below(folder)
     for path in [path for path in files if path.suffix.lower() == ".json"][:SEEN_JSON]:
@@ -121,7 +121,7 @@ def refuse_channels(folder: Path) -> None:
     """Name several files an image, one a channel, as nnU-Net keeps them: X_0000.png and X_0001.png for a mask X.png.
 
     Raises:
-        DataError: they lie there.
+        DataError: there are some.
     """
     stems = defaultdict[str, set[str]](set)
     plain = set[str]()
@@ -136,7 +136,7 @@ def refuse_channels(folder: Path) -> None:
         n_channels = len(stems[several[0]])
         raise DataError(
             f"{folder} holds {n_channels} files an image, one a channel ({several[0]}_0000 to _{n_channels - 1:04}), "
-            "as nnU-Net keeps them; one file an image is read. Join them into X.tif, in Python for one: "
+            "as nnU-Net keeps them; one file an image is read. Join them into X.tif, for example in Python: "
             "tifffile.imwrite('X.tif', numpy.dstack([first, second]), planarconfig='contig')."
         )
 

@@ -1,7 +1,7 @@
-"""What the masks of a set hold, and which keys of dataset.yaml say so: values, colours, a band a class, probabilities.
+"""The content of masks, and the keys of dataset.yaml that describe it: values, colours, a band a class, probabilities.
 
-Every guess shows the share of pixels of each value, so that an inverted mask is seen; what may mean several things is a
-question with the lines for each answer.
+Every guess shows the share of pixels of each value, so that an inverted mask is seen; values that may mean
+several things become a question with the lines for each answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SAVE_INDICES = "save one file of class indices an image, as 8-bit grey PNG"
 
 @dataclass
 class Held:
-    """What the masks looked at hold, counted."""
+    """Counts over the masks that were looked at."""
 
     values: Counter[float] = field(default_factory=Counter)
     files_of: Counter[float] = field(default_factory=Counter)
@@ -271,7 +271,11 @@ def _is_soft(values: Mapping[float, int]) -> bool:
 
 
 def _ask_for_threshold(held: Held, what: str) -> None:
-    """Raises Question."""
+    """Ask which value separates two classes.
+
+    Raises:
+        Question: always.
+    """
     values = held.values or Counter({float(r): n for (r, _, _), n in held.colours.items()})
     low, high = min(values), max(values)
     middle = 0.5 if low >= 0 and high <= 1 else round((low + high) / 2)
@@ -434,7 +438,7 @@ def _word_on_void(names: Mapping[str, str]) -> list[Idea]:
 
 
 def _of_alpha(held: Held, counts: Counter[Colour]) -> list[Idea]:
-    """What clear pixels are: the background where they have one colour that is nothing else's."""
+    """The class of clear pixels: guessed to be the background."""
     if not held.clear:
         return []
     total = sum(held.clear.values()) + sum(counts.values())

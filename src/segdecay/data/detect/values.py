@@ -1,4 +1,4 @@
-"""Guesses from names and from counts of values, each with its reason. Pure: opens no file.
+"""Guesses from names and from counts of values, each with its reason. Only `guess_images` opens files.
 
 A guess is a key of dataset.yaml with a value and why; a remark has no key.
 """
@@ -60,7 +60,7 @@ def guess_suffix(images: Sequence[str], masks: Sequence[str]) -> Idea | None:
 
 
 def share_text(counts: Mapping[Any, int], values: Sequence[Any] | None = None) -> str:
-    """How much of all pixels these values have, one by one without `values`; a count beside a share of nearly nothing.
+    """The share of all pixels that these values have, one by one without `values`; with a count where it is next to 0.
 
     >>> share_text({0: 3, 1: 1}), share_text({0: 9999, 7: 1}, [7])
     ('0: 75.0 %, 1: 25.0 %', '0.0 %, 1 px')
@@ -80,10 +80,10 @@ def _default_names(n_classes: int) -> list[str]:
 
 
 def guess_values(counts: Mapping[int, int], named: Named | None) -> list[Idea]:
-    """What the pixel values of index masks mean. counts: pixels by value; named: what lies beside says of classes.
+    """What the pixel values of index masks mean. counts: pixels by value; named: the classes in a file beside.
 
     Raises:
-        Question: several meanings are as good.
+        Question: several meanings are equally likely.
     """
     values = sorted(counts)
     seen = share_text({value: counts[value] for value in values})

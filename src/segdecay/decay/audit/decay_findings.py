@@ -326,8 +326,8 @@ def check_schedule(subject: Subject) -> list[AuditFinding]:
             "decay_follows_rate",
             "note",
             names,
-            f"The learning rate changes, and with it the decay: over the training {share:.0%} of what the peak "
-            f"rate gives. A sweep of the learning rate at fixed λ is a sweep of the decay too.",
+            f"The learning rate changes, and with it the decay: over the training it is {share:.0%} of what the "
+            f"peak rate would give. A sweep of the learning rate at fixed λ is a sweep of the decay too.",
             "Compare settings by D = Σ η·λ, not by λ.",
         )
     ]
