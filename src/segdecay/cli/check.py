@@ -142,5 +142,8 @@ def print_check(
         console.print(
             f"folds: {len(plan.folds)} by {plan.method}; columns count validation {counted}.", highlight=False
         )
-    if not any(finding.level == "wrong" for finding in findings) and dataset is not None:
-        console.print("nothing is wrong.", highlight=False)
+    levels = [finding.level for finding in findings]
+    if "wrong" not in levels and dataset is not None:
+        n = levels.count("warning")
+        doubt = f"no fault; {n} warning{'s' if n > 1 else ''} above to look at."
+        console.print(doubt if n else "nothing is wrong.", highlight=False)

@@ -28,7 +28,6 @@ OWN_SHARE = 0.5  # weight of a setting's own spread beyond the images; the rest 
 # prior weight, in degrees of freedom, of the assumption that images explain the differences between folds
 PRIOR_OF_DIFFERENCES = 4.0
 PRIOR_OF_SCORES = 0.0  # none, since scores of folds also differ for other reasons
-OVERLAP = 1.0  # 1: count the training images that folds share in the variance of a score; 0: do not
 LEAST_CLUSTER_FREEDOM = 4  # groups minus folds; below it, only the spread over folds is used
 
 
@@ -161,28 +160,13 @@ def _estimates(
     return Estimates(means, np.sqrt(variance), freedom, resampled + np.sqrt(training)[:, None] * noise, training)
 
 
-def _with_shared_images(found: Estimates, n_folds: I64) -> Estimates:
-    """Larger errors, since the trainings of F folds share images, so that their mean varies more than 1/F says.
-
-    The part beyond the images is taken 1/F + 1/(F − 1) times in place of 1/F: n_test/n_train is 1/(F − 1).
-
-    Source: Nadeau, Bengio, "Inference for the Generalization Error", Machine Learning 52 (2003), section 3.
-    """
-    count = np.maximum(n_folds, 2)
-    more = OVERLAP * found.training * count / (count - 1)
-    return replace(found, errors=np.sqrt(found.errors**2 + more))
-
-
 def own_estimates(surface: Surface) -> Estimates:
     """The mean score of every setting over the folds that it has.
 
     Images of a group are similar, which affects a difference little and a score much. If images are resampled although
     groups are known, the variance is at least that of whole groups (jackknife) or, with very few groups, of the folds.
     """
-    found = _with_shared_images(
-        _estimates(surface.scores, surface.deviations, surface.influences, surface.noise, PRIOR_OF_SCORES),
-        surface.has.sum(axis=1),
-    )
+    found = _estimates(surface.scores, surface.deviations, surface.influences, surface.noise, PRIOR_OF_SCORES)
     if surface.clusters is None:
         return found
     errors, freedom = found.errors.copy(), found.freedom.copy()
