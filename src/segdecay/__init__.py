@@ -9,14 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segdecay.api import load, train, tune
+    from segdecay.api import audit, check, compare, estimate, evaluate, load, predict, report, strength, train, tune
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
     from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
 
-__all__ = ["Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "compare", "load", "train", "tune"]
+    __version__: str
+
+__all__ = [
+    "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check", "compare",
+    "estimate", "evaluate", "load", "predict", "report", "strength", "train", "tune",
+]  # fmt: skip
 
 _HOMES = {
     "Axis": "segdecay.training.user_api",
@@ -26,14 +31,21 @@ _HOMES = {
     "Setting": "segdecay.training.user_api",
     "Trained": "segdecay.workflows.train",
     "Tuned": "segdecay.workflows.tune",
-    "compare": "segdecay.api",
-    "load": "segdecay.api",
-    "train": "segdecay.api",
-    "tune": "segdecay.api",
+    **dict.fromkeys(
+        ("audit", "check", "compare", "estimate", "evaluate", "load", "predict", "strength", "train", "tune"),
+        "segdecay.api",
+    ),
 }
+_PACKAGES = ("report",)  # that are called as a function, or used as a module
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("segdecay")
+    if name in _PACKAGES:
+        return importlib.import_module(f"segdecay.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

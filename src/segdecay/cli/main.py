@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import sys
+from typing import Annotated
 
 import typer
 
 from segdecay.cli import audit, check, compare, evaluate, example, fetch, init, predict, strength, tune
+from segdecay.cli.hints import HintingGroup, print_version
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
+from segdecay.utils.printable import HANDLER
 
 app = typer.Typer(
     name="segdecay",
     no_args_is_help=True,
-    add_completion=False,
+    cls=HintingGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Choose weight decay for segmentation networks by cross-validation, with intervals and a report.",
@@ -24,14 +29,31 @@ for module in (init, check, tune, compare, evaluate, predict, strength, audit, e
     module.register(app)
 
 
+@app.callback()
+def whole(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Choose weight decay for segmentation networks by cross-validation, with intervals and a report."""
+
+
+def print_anything() -> None:
+    """Let both output streams print every character: what their encoding lacks is replaced, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=HANDLER)
+
+
 def run() -> None:
     """Entry point. Exit codes: 0 done, 1 problems found, 2 a user error, 130 interrupted and resumable."""
     atexit.register(gc.freeze)  # skips the collection of cycles at exit, which takes about a second
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    print_anything()
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="segdecay")
     except SegdecayError as error:
         if debug:
             raise
