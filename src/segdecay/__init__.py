@@ -9,7 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segdecay.api import audit, check, compare, estimate, evaluate, load, predict, report, strength, train, tune
+    from segdecay import plot
+    from segdecay.api import (
+        audit,
+        check,
+        compare,
+        estimate,
+        evaluate,
+        export,
+        load,
+        predict,
+        report,
+        strength,
+        train,
+        tune,
+    )
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
@@ -20,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check", "compare",
-    "estimate", "evaluate", "load", "predict", "report", "strength", "train", "tune",
+    "estimate", "evaluate", "export", "load", "plot", "predict", "report", "strength", "train", "tune",
 ]  # fmt: skip
 
 _HOMES = {
@@ -32,11 +46,11 @@ _HOMES = {
     "Trained": "segdecay.workflows.train",
     "Tuned": "segdecay.workflows.tune",
     **dict.fromkeys(
-        ("audit", "check", "compare", "estimate", "evaluate", "load", "predict", "strength", "train", "tune"),
+        ("audit", "check", "compare", "estimate", "evaluate", "export", "load", "predict", "strength", "train", "tune"),
         "segdecay.api",
     ),
 }
-_PACKAGES = ("report",)  # that are called as a function, or used as a module
+_MODULES = ("plot", "report")  # `report` is called as a function
 
 
 def __getattr__(name: str) -> Any:
@@ -44,7 +58,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("segdecay")
-    if name in _PACKAGES:
+    if name in _MODULES:
         return importlib.import_module(f"segdecay.{name}")
     home = _HOMES.get(name)
     if home is None:

@@ -17,6 +17,8 @@ from segdecay.errors import ConfigError, RunError
 from segdecay.execution import find_devices
 from segdecay.execution.options import Execution
 from segdecay.inference.model import Model, load_predictor
+from segdecay.inference.onnx_file import OPSET, Exported
+from segdecay.inference.onnx_file import export as run_export
 from segdecay.inference.outputs import DEFAULT
 from segdecay.report import build_report
 from segdecay.search.costs import Estimate
@@ -574,6 +576,37 @@ def strength(
         config=config,
         changes=set,
     )
+
+
+def export(
+    run: str | Path,
+    *,
+    to: str = "onnx",
+    out: str | Path | None = None,
+    normalise: bool = False,
+    argmax: bool = False,
+    opset: int = OPSET,
+    model: str | None = None,
+) -> Exported:
+    """Write a model for another program, as `segdecay export`; it is compared with the model on three sizes first.
+
+    Args:
+        run: the folder of a run, or of its model.
+        to: "onnx".
+        out: the file; default model.onnx beside the model.
+        normalise: the file takes bands of 0 … 255; otherwise the caller normalises (docs/prediction.md).
+        argmax: the file returns labels in place of logits.
+        opset: of ONNX, 13 to 20.
+        model: for a model of your own code, the same package.module:build again.
+
+    Returns:
+        `Exported`, with `.path` and `.checks` (largest difference and agreement of labels at each size).
+
+    Raises:
+        SegdecayError: anything you can act on; where the file would compute something else, none is written.
+    """
+    place = None if out is None else Path(out)
+    return run_export(Path(run), to=to, out=place, normalise=normalise, argmax=argmax, opset=opset, model=model)
 
 
 def report(run: str | Path) -> Path:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, Any] = {
     "check": segdecay.check,
     "compare": segdecay.compare,
     "evaluate": segdecay.evaluate,
+    "export": segdecay.export,
     "predict": segdecay.predict,
     "report": segdecay.report,
     "strength": segdecay.strength,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from segdecay.config.schema import parse_config
 from segdecay.data import load_dataset
@@ -15,18 +16,53 @@ from segdecay.inference.evaluate import Inquiry, check_evaluation_out, part_of, 
 from segdecay.inference.evaluate import evaluate as score
 from segdecay.inference.model import load_predictor
 from segdecay.report import build_evaluation_report
+from segdecay.report.text.format import interval
 from segdecay.runs.evaluation import Evaluation
+from segdecay.utils.files import plain_values
+from segdecay.utils.tables import data_frame
+from segdecay.workflows.frames import evaluated_class_rows, image_rows
+from segdecay.workflows.notebook import evaluation_html
 
 Counter = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
-@dataclass(frozen=True)
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, repr=False)
 class Evaluated:
-    """What `evaluate` returns."""
+    """What `evaluate` returns; a notebook shows the scores of every class."""
 
     evaluation: Evaluation
     out: Path | None  # None: nothing was written
     report: Path | None
+
+    def __repr__(self) -> str:
+        return f"Evaluated({self._sentence()})"
+
+    def _sentence(self) -> str:
+        found = self.evaluation
+        is_labels = found.task == "classification" and found.balanced_accuracy is not None
+        name, score = ("balanced accuracy", found.balanced_accuracy) if is_labels else ("mIoU", found.miou)
+        mean = "n/a" if score is None or score.mean is None else f"{score.mean:.3f}"
+        ends = "n/a" if score is None else interval(score.interval)
+        return f"{found.data.name}, part {found.data.part}, {found.data.images} images: {name} {mean} ({ends})"
+
+    def _repr_html_(self) -> str:
+        return evaluation_html(self.evaluation, self._sentence(), self.report)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as plain values, as evaluation.json has it."""
+        return plain_values(self.evaluation)
+
+    def classes_dataframe(self) -> pd.DataFrame:
+        """One row a class, with intervals."""
+        return data_frame(evaluated_class_rows(self.evaluation))
+
+    def images_dataframe(self) -> pd.DataFrame:
+        """One row an image: name, group, part, size, mIoU, whether the model was trained on it."""
+        return data_frame(image_rows(self.evaluation))
 
 
 def evaluate(
