@@ -17,6 +17,7 @@ from shapes import write_shapes
 
 if TYPE_CHECKING:
     from report_browser import Browser
+    from small_search import SmallSearch
 
 
 hypothesis.settings.register_profile("no-times", deadline=None)  # a busy machine is no failure
@@ -84,6 +85,14 @@ def browser() -> Iterator[Browser]:
 
     with Browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def small_search(tmp_path_factory: pytest.TempPathFactory) -> SmallSearch:
+    """A finished search on small data with a test part, for tests that only read it."""
+    from small_search import run_small_search
+
+    return run_small_search(tmp_path_factory.mktemp("small-search"))
 
 
 @pytest.fixture

@@ -9,27 +9,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segdecay.api import load, lr, train, tune
+    from segdecay import plot
+    from segdecay.api import (
+        audit,
+        check,
+        compare,
+        estimate,
+        evaluate,
+        export,
+        load,
+        lr,
+        predict,
+        report,
+        strength,
+        train,
+        tune,
+    )
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
     from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
 
+    __version__: str
+
 __all__ = [
-    "Axis",
-    "Model",
-    "Setting",
-    "Trained",
-    "Tuned",
-    "UserData",
-    "UserFold",
-    "compare",
-    "load",
-    "lr",
-    "train",
-    "tune",
-]
+    "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check", "compare",
+    "estimate", "evaluate", "export", "load", "lr", "plot", "predict", "report", "strength", "train", "tune",
+]  # fmt: skip
 
 _HOMES = {
     "Axis": "segdecay.training.user_api",
@@ -39,15 +46,34 @@ _HOMES = {
     "Setting": "segdecay.training.user_api",
     "Trained": "segdecay.workflows.train",
     "Tuned": "segdecay.workflows.tune",
-    "compare": "segdecay.api",
-    "load": "segdecay.api",
-    "lr": "segdecay.api",
-    "train": "segdecay.api",
-    "tune": "segdecay.api",
+    **dict.fromkeys(
+        (
+            "audit",
+            "check",
+            "compare",
+            "estimate",
+            "evaluate",
+            "export",
+            "load",
+            "lr",
+            "predict",
+            "strength",
+            "train",
+            "tune",
+        ),
+        "segdecay.api",
+    ),
 }
+_MODULES = ("plot", "report")  # `report` is called as a function
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("segdecay")
+    if name in _MODULES:
+        return importlib.import_module(f"segdecay.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

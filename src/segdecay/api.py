@@ -1,7 +1,8 @@
-"""`segdecay.tune`, `train`, `compare` and `load`: the commands as Python functions, on the same code path."""
+"""The commands as Python functions, on the same code path: options are keywords of the same names."""
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,17 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from segdecay.config.schema import RunConfig
 from segdecay.data.user_data import UserData
+from segdecay.decay import Audit, Numbers
 from segdecay.errors import ConfigError, RunError
 from segdecay.execution import find_devices
 from segdecay.execution.options import Execution
 from segdecay.inference.model import Model, load_predictor
+from segdecay.inference.onnx_file import OPSET, Exported
+from segdecay.inference.onnx_file import export as run_export
+from segdecay.inference.outputs import DEFAULT
+from segdecay.report import build_report
+from segdecay.search.costs import Estimate
+from segdecay.training.strength_units import StrengthReport, StrengthRequest
 from segdecay.training.user_api import Axis, Function
 from segdecay.utils.yaml import read_yaml
+from segdecay.workflows.audit import Built
+from segdecay.workflows.audit import audit as run_audit
+from segdecay.workflows.bars import counting_bar, prediction_bars, reading_bar
+from segdecay.workflows.check import Checked, check_config
+from segdecay.workflows.check import check as run_check
 from segdecay.workflows.compare import Compared
 from segdecay.workflows.compare import compare as run_compare
+from segdecay.workflows.evaluate import Evaluated
+from segdecay.workflows.evaluate import evaluate as run_evaluate
 from segdecay.workflows.lr_range import LrRange, plan_of
 from segdecay.workflows.lr_range import lr_range as run_lr_range
+from segdecay.workflows.predict import Predictions
+from segdecay.workflows.predict import predict as run_predict
 from segdecay.workflows.progress import ConsoleWatcher, build_watcher
 from segdecay.workflows.request import (
     Config,
@@ -27,13 +45,23 @@ from segdecay.workflows.request import (
     config_from_keywords,
     default_lr_out,
     default_out,
+    keys_of,
     parse_budget,
+    parse_limit,
+    parse_size,
 )
+from segdecay.workflows.strength import strength as run_strength
 from segdecay.workflows.train import Trained
 from segdecay.workflows.train import train as run_train
 from segdecay.workflows.tune import Tuned
+from segdecay.workflows.tune import estimate as run_estimate
 from segdecay.workflows.tune import tune as run_tune
 from segdecay.workflows.user_training import UserSearch
+
+SEARCH_KEYWORDS = (  # of `tune`, which set a key
+    "decay", "grid", "rule", "search", "points", "race", "honest", "model", "folds", "epochs", "size", "seed", "strict",
+    "allow_missing",
+)  # fmt: skip
 
 
 def tune(
@@ -46,15 +74,29 @@ def tune(
     axis: Axis | tuple[str, str] | None = None,
     decay: str | None = None,
     grid: Sequence[float] | None = None,
-    folds: int | None = None,
-    epochs: int | None = None,
-    seed: int | None = None,
+    rule: str | None = None,
+    search: str | Sequence[str] | None = None,
+    points: int | None = None,
+    race: bool | str | None = None,
     budget: str | None = None,
+    honest: str | None = None,
     keep_fold_models: bool = False,
     refit: str = "auto",
+    model: str | None = None,
+    folds: int | None = None,
+    epochs: int | None = None,
+    size: str | Sequence[int] | None = None,
+    seed: int | None = None,
+    strict: bool = False,
+    allow_missing: bool = False,
     workers: int | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    gpus_per_trial: float = 0.0,
     device: str = "auto",
     cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    wait: bool = False,
     quiet: bool = False,
 ) -> Tuned:
     """Choose a strength by cross-validation, as `segdecay tune`; the same call on the same `out` goes on.
@@ -71,14 +113,24 @@ def tune(
             (docs/python.md).
         axis: of `train`: an `Axis`, or the names of a regularizer and an optimizer of ours; default: of the
             configuration.
-        decay, grid, folds, epochs, seed: as decay.regularizer, search.grid (values on the axis), search.folds,
-            training.epochs and seed in `set`.
+        decay, grid, folds, epochs, model, seed: as decay.regularizer, search.grid (values on the axis), search.folds,
+            training.epochs, model.name and seed in `set`.
+        rule: of the verdict, "best" or "one-se".
+        search, points: searched together with λ, such as ["lr", "head"], and how many points (docs/joint.md).
+        race: False trains the whole grid.
         budget: a time or a number of trainings, as in "30m" or "20trials".
+        honest: bias correction of the score: "bbc-cv", "nested" or "holdout".
         keep_fold_models: keep the folds' weights.
         refit: "anyway" trains a model also where no network is trained enough to tell.
+        size: (H, W) px, or "HxW", to which images and masks are resized.
+        strict: warnings about the data are errors.
+        allow_missing: go on where a class cannot be scored or learned in every fold.
         workers: trainings at a time; None: a core or GPU each; 0: in this process.
+        executor, address, gpus_per_trial: "ray" for a cluster (docs/machines.md).
         device: "auto", "cpu", "cuda" or "cuda:N".
-        cache: folder of decoded data; None takes $SEGDECAY_CACHE, else the user's.
+        cache, cache_limit: folder of decoded data, None takes $SEGDECAY_CACHE, else the user's; and its largest size,
+            as in "20GB".
+        wait: wait for another process that works on the same `out`.
         quiet: print nothing.
 
     Returns:
@@ -98,35 +150,66 @@ def tune(
         >>> done.verdict.kind, done.verdict.strength.value
         ('chosen', 0.1)
     """
-    options = {
-        "decay.regularizer": decay,
-        "search.grid": None if grid is None else [float(value) for value in grid],
-        "search.folds": folds,
-        "training.epochs": epochs,
-        "seed": seed,
-    }
-    if train is None and isinstance(data, UserData):
-        raise ConfigError("UserData only describes images, so segdecay cannot train on them: give train=, or a folder.")
-    built = config_from_keywords(data, config, set, options, function=train, axis=axis)
-    run = _run_of(out, data, built.data.path)
-    seconds, trials = parse_budget(budget)
-    with watching(workers, quiet=quiet) as (possible, watcher):
-        execution = Execution(
-            workers=possible,
-            device=device,
-            command=f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)",
-            cache=None if cache is None else Path(cache),
-            budget_s=seconds,
-            budget_trials=trials,
-            keep_fold_models=keep_fold_models,
-            refit=refit,
-        )
-        described = data if isinstance(data, UserData) else None
-        search = None if train is None else UserSearch(train, described)
-        done = run_tune(built, run, execution, watcher, search)
+    asked = dict(locals())  # the keywords by name: `estimate` takes the same
+    with _searching(asked) as (built, run, execution, watcher, function):
+        done = run_tune(built, run, execution, watcher, function)
         if not quiet:
             watcher.conclude(done)
         return done
+
+
+def estimate(data: str | Path | None = None, **options: Any) -> Estimate:
+    """Trials, time and disk of a search beforehand, as `segdecay tune --estimate`; nothing is trained or written.
+
+    Args:
+        data: as `tune`.
+        options: the keywords of `tune`.
+
+    Returns:
+        `Estimate`: `.trials`, `.seconds_least`, `.seconds_most`, `.disk_bytes` and more.
+
+    Raises:
+        TypeError: a keyword that `tune` does not have.
+        SegdecayError: whatever would stop the search before its first trial.
+    """
+    given = inspect.signature(tune).bind(data, **options)
+    given.apply_defaults()
+    if given.arguments["train"] is not None:
+        raise ConfigError("estimate: how long train= takes is not known beforehand. Try one fold of it by hand.")
+    with _searching(given.arguments) as (built, run, execution, watcher, _):
+        return run_estimate(built, run, execution, watcher)
+
+
+@contextmanager
+def _searching(
+    asked: Mapping[str, Any],  # the keywords of `tune`
+) -> Iterator[tuple[RunConfig, Path, Execution, ConsoleWatcher, UserSearch | None]]:
+    """What a search needs: its configuration, folder, execution, watcher, and the caller's function if there is one."""
+    data, function = asked["data"], asked["train"]
+    if function is None and isinstance(data, UserData):
+        raise ConfigError("UserData only describes images, so segdecay cannot train on them: give train=, or a folder.")
+    options = keys_of(**{name: asked[name] for name in SEARCH_KEYWORDS})
+    built = config_from_keywords(data, asked["config"], asked["set"], options, function=function, axis=asked["axis"])
+    run = _run_of(asked["out"], data, built.data.path)
+    seconds, trials = parse_budget(asked["budget"])
+    cache, described = asked["cache"], data if isinstance(data, UserData) else None
+    with watching(asked["workers"], quiet=asked["quiet"]) as (possible, watcher):
+        execution = Execution(
+            workers=possible,
+            device=asked["device"],
+            command=f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)",
+            executor=asked["executor"],
+            address=asked["address"],
+            gpus_per_trial=asked["gpus_per_trial"],
+            cache=None if cache is None else Path(cache),
+            cache_limit=parse_limit(asked["cache_limit"]),
+            wait=asked["wait"],
+            budget_s=seconds,
+            budget_trials=trials,
+            keep_fold_models=asked["keep_fold_models"],
+            refit=asked["refit"],
+        )
+        yield built, run, execution, watcher, None if function is None else UserSearch(function, described)
 
 
 def train(
@@ -138,12 +221,17 @@ def train(
     decay: str | None = None,
     lambda_: float | None = None,
     strength: float | None = None,
+    model: str | None = None,
     epochs: int | None = None,
+    size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    allow_missing: bool = False,
     workers: int | None = None,
     device: str = "auto",
     devices: int = 1,
     cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    wait: bool = False,
     quiet: bool = False,
 ) -> Trained:
     """Train one setting on the training part, as `segdecay train`; the val part, where there is one, is scored.
@@ -152,7 +240,8 @@ def train(
         lambda_: strength as the optimizer takes it: weights shrink by 1 − lr·λ a step.
         strength: instead: the value on the axis, as in a verdict.
         devices: GPUs that share every batch of the training.
-        data, out, config, set, decay, epochs, seed, workers, device, cache, quiet: as `tune`.
+        data, out, config, set, decay, model, epochs, size, seed, allow_missing, workers, device, cache, cache_limit,
+            wait, quiet: as `tune`.
 
     Returns:
         `Trained`, with `.record` (scores of train and val), `.run`, `.report`, `.model` (paths) and `.load()`.
@@ -160,13 +249,16 @@ def train(
     Raises:
         SegdecayError: anything you can act on.
     """
-    options = {
-        "decay.regularizer": decay,
-        "decay.lambda": lambda_,
-        "decay.value": strength,
-        "training.epochs": epochs,
-        "seed": seed,
-    }
+    options = keys_of(
+        decay=decay,
+        lambda_=lambda_,
+        strength=strength,
+        model=model,
+        epochs=epochs,
+        size=size,
+        seed=seed,
+        allow_missing=allow_missing,
+    )
     built = config_from_keywords(data, config, set, options)
     run = _run_of(out, data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
@@ -177,6 +269,8 @@ def train(
             devices=devices,
             command=f"segdecay.train({built.data.path!r}, out={str(run)!r}, ...)",
             cache=None if cache is None else Path(cache),
+            cache_limit=parse_limit(cache_limit),
+            wait=wait,
         )
         done = run_train(built, run, execution, watcher)
         if not quiet:
@@ -192,12 +286,21 @@ def compare(
     out: str | Path | None = None,
     config: Config = None,
     set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    model: str | None = None,
     folds: int | None = None,
     epochs: int | None = None,
+    size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    strict: bool = False,
+    allow_missing: bool = False,
     workers: int | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    gpus_per_trial: float = 0.0,
     device: str = "auto",
     cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    wait: bool = False,
     quiet: bool = False,
 ) -> Compared:
     """Compare regularizers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
@@ -205,7 +308,8 @@ def compare(
     Args:
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
-        data, out, config, set, folds, epochs, seed, workers, device, cache, quiet: as `tune`.
+        data, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers, executor, address,
+            gpus_per_trial, device, cache, cache_limit, wait, quiet: as `tune`.
 
     Returns:
         `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
@@ -215,11 +319,9 @@ def compare(
     """
     if isinstance(arms, str):
         raise ConfigError(f"arms= takes a sequence of names, as in ['none', 'l1']; saw {arms!r}.")
-    options = {
-        "search.folds": folds,
-        "training.epochs": epochs,
-        "seed": seed,
-    }
+    options = keys_of(
+        model=model, folds=folds, epochs=epochs, size=size, seed=seed, strict=strict, allow_missing=allow_missing
+    )
     section = {"arms": None if arms is None else list(arms), "strengths": strengths}
     built = compare_config_from_keywords(data, config, set, options, section)
     run = _run_of(out, data, built.data.path)
@@ -228,12 +330,298 @@ def compare(
             workers=possible,
             device=device,
             command=f"segdecay.compare({built.data.path!r}, out={str(run)!r}, ...)",
+            executor=executor,
+            address=address,
+            gpus_per_trial=gpus_per_trial,
             cache=None if cache is None else Path(cache),
+            cache_limit=parse_limit(cache_limit),
+            wait=wait,
         )
         done = run_compare(built, run, execution, watcher)
         if not quiet:
             watcher.conclude_comparison(done)
         return done
+
+
+def check(
+    data: str | Path | None = None,
+    *,
+    folds: int | None = None,
+    size: str | Sequence[int] | None = None,
+    seed: int | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    strict: bool = False,
+    allow_missing: bool = False,
+    cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    quiet: bool = False,
+) -> Checked:
+    """Read every image and mask, as `segdecay check`; faults are findings, not errors.
+
+    Args:
+        data, folds, size, seed, config, set, strict, allow_missing, cache, cache_limit, quiet: as `tune`.
+
+    Returns:
+        `Checked`, with `.findings`, `.report` (classes and parts), `.folds`, `.is_wrong` and `.dataset`.
+
+    Raises:
+        SegdecayError: the data do not exist, or a key is wrong.
+
+    Example:
+        >>> found = check("digits", quiet=True)
+        >>> found.is_wrong, len(found.report.classes)
+        (False, 11)
+    """
+    options = keys_of(folds=folds, size=size, seed=seed, strict=strict, allow_missing=allow_missing)
+    built = check_config(None if data is None else str(data), config, set, options)
+    with reading_bar(shown=not quiet) as watch:
+        place = None if cache is None else Path(cache)
+        return run_check(built, cache=place, cache_limit=parse_limit(cache_limit), watch=watch)
+
+
+def predict(
+    run: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    save: str | Sequence[str] = DEFAULT,
+    tta: str = "none",
+    ensemble: bool = False,
+    with_: Sequence[str | Path] = (),
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Predictions:
+    """Predict image files into a folder, as `segdecay predict`; for arrays take `load(run).predict(image)`.
+
+    Args:
+        run: the folder of a run, or of its model.
+        images: files, folders or patterns.
+        out: the folder of results; default predicted/NAME OF RUN.
+        save: any of "mask", "overlay", "probabilities", "confidence", "entropy", "coco".
+        tta: "none", "flips" or "d4".
+        ensemble: average the models of the folds.
+        with_: other runs, whose models are averaged with this one.
+        tile, overlap, batch: px of a window, px that windows share, windows at a time.
+        model: for a model of your own code, the same package.module:build again.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        quiet: show no bar.
+
+    Returns:
+        `Predictions`, with `.out`, `.images` (a record each), `.failed` and `.to_dict()`.
+
+    Raises:
+        SegdecayError: anything you can act on; an image that cannot be predicted is in `.failed`.
+    """
+    given = [images] if isinstance(images, str | Path) else list(images)
+    return run_predict(
+        Path(run),
+        [Path(one) for one in given],
+        out=None if out is None else Path(out),
+        save=save,
+        tta=tta,
+        ensemble=ensemble,
+        others=[Path(one) for one in with_],
+        tile=tile,
+        overlap=overlap,
+        batch=batch,
+        model=model,
+        device=device,
+        bars=prediction_bars(quiet=quiet),
+    )
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    part: str | None = None,
+    out: str | Path | None = None,
+    tta: str = "none",
+    ensemble: bool = False,
+    size: str | Sequence[int] | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> Evaluated:
+    """Score a model against masks or labels, as `segdecay evaluate`.
+
+    Args:
+        run: the folder of a run, or of its model.
+        data: as `tune`, with the model's classes.
+        part: "test", "val", "train" or "all"; None: test if there is one, else all.
+        out: folder of evaluation.json, counts of every image and report.html; None writes nothing.
+        size: (H, W) px at which masks are scored.
+        tta, ensemble, tile, overlap, batch, model, device, quiet: as `predict`.
+        cache: as `tune`.
+
+    Returns:
+        `Evaluated`, with `.evaluation` (the record of docs/evaluation.md), `.out` and `.report`.
+
+    Raises:
+        SegdecayError: anything you can act on.
+    """
+    return run_evaluate(
+        Path(run),
+        str(data),
+        part=part,
+        out=None if out is None else Path(out),
+        tta=tta,
+        ensemble=ensemble,
+        size=None if size is None else parse_size(size),
+        tile=tile,
+        overlap=overlap,
+        batch=batch,
+        model=model,
+        device=device,
+        cache=None if cache is None else Path(cache),
+        command=f"segdecay.evaluate({str(run)!r}, {str(data)!r}, ...)",
+        counter=lambda unit, total: counting_bar(unit, total, quiet=quiet),
+    )
+
+
+def audit(
+    build: Built,
+    *,
+    epochs: int | None = None,
+    steps_per_epoch: int | None = None,
+    schedule: str = "constant",
+    clip_norm: float | None = None,
+    lambda_: float | None = None,
+) -> Audit:
+    """Which parameters decay, by how much and by what, and common mistakes; as `segdecay audit`.
+
+    Args:
+        build: (model, optimizer), optionally followed by the loss and the shapes of output and target; or a function
+            without arguments that returns these, or its "module:name".
+        epochs, steps_per_epoch: planned; add D and τ.
+        schedule: "constant", "cosine" or "poly", from the optimizer's learning rate.
+        clip_norm: the norm gradients are clipped to.
+        lambda_: the intended λ of a penalty in the loss.
+
+    Returns:
+        `Audit`; `print` shows its table. More, such as a whole training step: `segdecay.decay.audit`.
+
+    Raises:
+        SegdecayError: anything you can act on.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Linear(3, 2)
+        >>> found = audit((net, torch.optim.AdamW(net.parameters(), lr=1e-3)))
+        >>> found.is_wrong, len(found.rows)
+        (False, 2)
+    """
+    return run_audit(
+        build, epochs=epochs, steps_per_epoch=steps_per_epoch, schedule=schedule, clip_norm=clip_norm, lambda_=lambda_
+    )
+
+
+def strength(
+    *,
+    images: int | None = None,
+    optimizer: str | None = None,
+    momentum: float | None = None,
+    regularizer: str | None = None,
+    lr: float | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    accumulate: int | None = None,
+    lambda_: float | None = None,
+    timescale: float | None = None,
+    total_decay: float | None = None,
+    from_: str | None = None,
+    to: Sequence[str] = (),
+    n_samples: int | None = None,
+    reduction: str | None = None,
+    weight_sum: float | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+) -> StrengthReport:
+    """λ, τ and D of a strength and its value in other tools, as `segdecay strength`.
+
+    Args:
+        images: training images.
+        optimizer, momentum, regularizer, lr, schedule, warmup, epochs, batch_size, accumulate: the training; defaults
+            are those of `train`.
+        lambda_, timescale, total_decay, from_: the strength, by exactly one of λ, τ in epochs, D, or "NAME=VALUE" of
+            another tool.
+        to: names of tools; all by default.
+        n_samples, reduction, weight_sum: of the loss, which some tools need (docs/strength.md).
+        config, set: as `tune`.
+
+    Raises:
+        SegdecayError: incomplete or out of range; all faults together.
+
+    Example:
+        >>> found = strength(images=367, epochs=100, lr=0.001, lambda_=0.05)
+        >>> round(found.total_decay, 3)
+        0.115
+    """
+    plan = {"optimizer": optimizer, "momentum": momentum, "regularizer": regularizer, "lr": lr, "schedule": schedule,
+            "warmup": warmup, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}  # fmt: skip
+    return run_strength(
+        images,
+        plan,
+        StrengthRequest(lambda_, timescale, total_decay, from_),
+        numbers=Numbers(n_samples=n_samples, reduction=reduction, weight_sum=weight_sum),
+        names=tuple(to),
+        config=config,
+        changes=set,
+    )
+
+
+def export(
+    run: str | Path,
+    *,
+    to: str = "onnx",
+    out: str | Path | None = None,
+    normalise: bool = False,
+    argmax: bool = False,
+    opset: int = OPSET,
+    model: str | None = None,
+) -> Exported:
+    """Write a model for another program, as `segdecay export`; it is compared with the model on three sizes first.
+
+    Args:
+        run: the folder of a run, or of its model.
+        to: "onnx".
+        out: the file; default model.onnx beside the model.
+        normalise: the file takes bands of 0 … 255; otherwise the caller normalises (docs/prediction.md).
+        argmax: the file returns labels in place of logits.
+        opset: of ONNX, 13 to 20.
+        model: for a model of your own code, the same package.module:build again.
+
+    Returns:
+        `Exported`, with `.path` and `.checks` (largest difference and agreement of labels at each size).
+
+    Raises:
+        SegdecayError: anything you can act on; where the file would compute something else, none is written.
+    """
+    place = None if out is None else Path(out)
+    return run_export(Path(run), to=to, out=place, normalise=normalise, argmax=argmax, opset=opset, model=model)
+
+
+def report(run: str | Path) -> Path:
+    """Write RUN/report.html again from the records of the run, as `segdecay report`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: RUN is not finished, or one of its files is missing or damaged.
+    """
+    return build_report(Path(run))
 
 
 def lr(
@@ -246,10 +634,14 @@ def lr(
     lowest: float | None = None,
     highest: float | None = None,
     decay: str | None = None,
+    model: str | None = None,
     epochs: int | None = None,
+    size: str | Sequence[int] | None = None,
     seed: int | None = None,
     device: str = "auto",
     cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    wait: bool = False,
     quiet: bool = False,
 ) -> LrRange:
     """Find a learning rate by a range test, as `segdecay lr`; nothing is changed.
@@ -257,7 +649,8 @@ def lr(
     Args:
         steps: of each of the two short trainings, without decay and at a middle strength; default 300.
         lowest, highest: the first and last rate; default: the configured rate / 300 and × 300, 10 at most.
-        data, out, config, set, decay, epochs, seed, device, cache, quiet: as `tune`; `out` is runs/NAME-lr by default.
+        out: the folder of the test; default runs/NAME-lr.
+        data, config, set, decay, model, epochs, size, seed, device, cache, cache_limit, wait, quiet: as `tune`.
 
     Returns:
         `LrRange`, with `.suggestion` (`.rate` is None where no rate lowers the loss), `.judged` (of the configured
@@ -266,12 +659,17 @@ def lr(
     Raises:
         SegdecayError: anything you can act on.
     """
-    options = {"decay.regularizer": decay, "training.epochs": epochs, "seed": seed}
+    options = keys_of(decay=decay, model=model, epochs=epochs, size=size, seed=seed)
     built = config_from_keywords(data, config, set, options)
     run = Path(out) if out is not None else default_lr_out(built.data.path)
     with build_watcher(quiet=quiet, as_json=False) as watcher:
-        command = f"segdecay.lr({built.data.path!r}, out={str(run)!r}, ...)"
-        execution = Execution(device=device, command=command, cache=None if cache is None else Path(cache))
+        execution = Execution(
+            device=device,
+            command=f"segdecay.lr({built.data.path!r}, out={str(run)!r}, ...)",
+            cache=None if cache is None else Path(cache),
+            cache_limit=parse_limit(cache_limit),
+            wait=wait,
+        )
         done = run_lr_range(built, run, execution, watcher, plan_of(built, steps, lowest, highest))
         for line in done.lines:
             watcher.say(line)

@@ -43,7 +43,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_check_counts_images_by_class_and_fold(tuned: tuple[Path, Path], segdecay: Command) -> None:
     said = segdecay("check", tuned[0], "--folds", "3")
     assert "images: test 6, train 18" in said.out
-    assert "columns count validation images" in said.out
+    assert "Validation images by fold" in said.out
     assert "pixels" not in said.out
     assert "nothing is wrong" in said.out
 

@@ -26,8 +26,8 @@ class Said:
 Command = Callable[..., Said]
 
 
-def _text() -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+def _text(encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
 
 
 def _written(stream: io.TextIOWrapper) -> str:
@@ -35,9 +35,9 @@ def _written(stream: io.TextIOWrapper) -> str:
     return stream.read()
 
 
-def call(*arguments: str | Path | float, code: int | None = 0) -> Said:
+def call(*arguments: str | Path | float, code: int | None = 0, encoding: str = "utf-8") -> Said:
     """Run a command; the exit code must be the one expected. None: 0 or 1, with a verdict or without."""
-    out, err = _text(), _text()
+    out, err = _text(encoding), _text(encoding)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["segdecay", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:

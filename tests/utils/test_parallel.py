@@ -15,7 +15,6 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from segdecay.cli.check import reading_bar
 from segdecay.cli.main import app
 from segdecay.config.schema import DataConfig
 from segdecay.data.checks.findings import CheckReport
@@ -25,6 +24,7 @@ from segdecay.data.images.decode import read_image
 from segdecay.data.loading import read_dataset
 from segdecay.utils import parallel
 from segdecay.utils.parallel import AHEAD, count_cores, ordered_map
+from segdecay.workflows.bars import reading_bar
 
 
 def late_first(number: int) -> int:

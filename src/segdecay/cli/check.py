@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
+from rich import box
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from segdecay.cli import options as opt
-from segdecay.errors import ReadingInterrupted
-from segdecay.workflows.request import build_config, collect_values, parse_limit
+from segdecay.utils.console import build_console
+from segdecay.workflows.request import keys_of, parse_limit
 
 if TYPE_CHECKING:
-    from segdecay.data.checks.findings import CheckReport, Finding
-    from segdecay.data.dataset import Dataset
-    from segdecay.data.loading import Watch
-    from segdecay.data.splits.folds import FoldPlan
+    from segdecay.data.checks.findings import CheckReport
+    from segdecay.workflows.check import Checked
 
+NAME_WIDTH = 24  # columns of a class's name; longer ones are folded
+GAP = 2  # columns between two columns
 COLOURS = {"wrong": "bold red", "warning": "yellow", "note": "cyan"}
-
-
-@contextmanager
-def reading_bar(*, shown: bool, console: Console | None = None) -> Iterator[Watch | None]:
-    """What to tell the number of pairs read; None where there is no terminal to show it on, or it is not wanted."""
-    console = console or Console(stderr=True)
-    try:
-        if not shown or not console.is_terminal:
-            yield None
-            return
-        columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as progress:
-            bar = progress.add_task("reading", total=None)
-            yield lambda done, total: progress.update(bar, completed=done, total=total)
-    except ReadingInterrupted as error:
-        sys.stderr.write(f"segdecay: {error}. The same command goes on from there.\n")
-        raise
 
 
 def register(app: typer.Typer) -> None:
@@ -67,83 +46,79 @@ def check(
 
     Exit code 1 when something is wrong.
     """
-    from segdecay.config.schema import parse_config
-    from segdecay.data.checks.findings import Finding
-    from segdecay.data.loading import read_dataset
-    from segdecay.data.splits.folds import check_folds, plan_folds
-    from segdecay.errors import DataError
+    from segdecay.workflows.bars import reading_bar
+    from segdecay.workflows.check import check as run_check
+    from segdecay.workflows.check import check_config
 
-    options = {
-        "search.folds": folds,
-        "size": size,
-        "seed": seed,
-        "search.strict": strict,
-        "search.allow_missing": allow_missing,
-    }
-    if config is None and not assignments:  # no name of a network or a loss is given: torch need not be imported
-        built = parse_config(collect_values(data, None, None, options))
-    else:
-        built = build_config(data, config, assignments, options)
+    options = keys_of(folds=folds, size=size, seed=seed, strict=strict, allow_missing=allow_missing)
+    built = check_config(data, config, assignments, options)
     limit = parse_limit(cache_limit)
     with reading_bar(shown=not quiet and not as_json) as watch:
-        dataset, report = read_dataset(built.data, cache_limit=limit, watch=watch)
-    findings, plan = list(report.findings), None
-    if dataset is not None:
-        try:
-            plan = plan_folds(dataset, built)
-            findings += check_folds(plan, dataset, allow_missing=allow_missing)
-        except DataError as error:
-            findings.append(Finding("wrong", "folds", None, str(error)))
-    print_check(dataset, report, findings, plan, as_json=as_json)
-    stopping = ("wrong", "warning") if built.search.strict else ("wrong",)
-    if dataset is None or any(finding.level in stopping for finding in findings):
+        found = run_check(built, cache_limit=limit, watch=watch)
+    if as_json:
+        opt.echo_json(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        print_check(found)
+    if found.is_wrong:
         raise typer.Exit(1)
 
 
-def print_check(
-    dataset: Dataset | None,
-    report: CheckReport,
-    findings: Sequence[Finding],
-    plan: FoldPlan | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Findings, the class table and the class × fold table."""
-    if as_json:
-        values = {
-            "findings": [asdict(finding) for finding in findings],
-            "classes": [asdict(row) for row in report.classes],
-            "images": report.images,
-            "fingerprint": None if dataset is None else dataset.fingerprint,
-            "class_by_fold": None if plan is None else plan.table,
-        }
-        typer.echo(json.dumps(values, ensure_ascii=False))
-        return
-    console = Console()
-    for finding in findings:
+def print_check(found: Checked) -> None:
+    """Findings, the classes, and the pixels of every class in every fold."""
+    console = build_console()
+    for finding in found.findings:
         console.print(f"[{COLOURS[finding.level]}]{finding.level}[/]: {escape(finding.message)}", highlight=False)
-    if report.images:
-        console.print("images: " + ", ".join(f"{part} {n}" for part, n in report.images.items()), highlight=False)
-    table = Table(title="Classes", title_justify="left")
-    table.add_column("class")
-    of_images = report.task == "classification"
-    for name in (*(() if of_images else ("pixels",)), "share", "images", "groups"):
-        table.add_column(name, justify="right")
-    for fold in range(len(plan.folds) if plan else 0):
-        table.add_column(f"fold {fold + 1}", justify="right")
-    for index, row in enumerate(report.classes):
-        own = [f"{count:,}" for count in plan.table[index]] if plan else []
-        pixels = [] if of_images else [f"{row.pixels:,}"]
-        table.add_row(escape(row.name), *pixels, f"{row.share:.2%}", str(row.images), str(row.groups), *own)
-    if report.classes:
-        console.print(table)
-    if plan is not None:
-        counted = "images" if of_images else "pixels"
-        console.print(
-            f"folds: {len(plan.folds)} by {plan.method}; columns count validation {counted}.", highlight=False
-        )
-    levels = [finding.level for finding in findings]
-    if "wrong" not in levels and dataset is not None:
+    if found.report.images:
+        parts = ", ".join(f"{part} {n}" for part, n in found.report.images.items())
+        console.print(f"images: {parts}", highlight=False)
+    if found.report.classes:
+        console.print(_class_table(found.report))
+    if found.folds is not None:
+        counted = "images" if found.report.task == "classification" else "pixels"
+        names = [row.name for row in found.report.classes]
+        for table in fold_tables(names, found.folds.table, counted, console.width):
+            console.print(table)
+        console.print(f"folds: {len(found.folds.folds)} by {found.folds.method}", highlight=False)
+    levels = [finding.level for finding in found.findings]
+    if "wrong" not in levels and found.dataset is not None:
         n = levels.count("warning")
         doubt = f"no fault; {n} warning{'s' if n > 1 else ''} above to look at."
         console.print(doubt if n else "nothing is wrong.", highlight=False)
+
+
+def _class_table(report: CheckReport) -> Table:
+    """Every class with its pixels, share, images and groups."""
+    of_images = report.task == "classification"
+    table = Table(title="Classes", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("class", overflow="fold")
+    for name in (*(() if of_images else ("pixels",)), "share", "images", "groups"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.classes:
+        pixels = [] if of_images else [f"{row.pixels:,}"]
+        table.add_row(escape(row.name), *pixels, f"{row.share:.2%}", f"{row.images:,}", f"{row.groups:,}")
+    return table
+
+
+def fold_tables(names: Sequence[str], counts: Sequence[Sequence[int]], counted: str, width: int) -> Iterator[Table]:
+    """Validation pixels or images of every class (rows) in every fold; as many tables as the width asks for.
+
+    Args:
+        names: of the C classes.
+        counts: (C, K) integers.
+        counted: "pixels" or "images".
+        width: columns of the terminal.
+    """
+    shown = [[f"{count:,}" for count in row] for row in counts]
+    column = max([6, *(len(text) for row in shown for text in row)]) + GAP
+    first = min(NAME_WIDTH, max((len(name) for name in names), default=1)) + GAP
+    at_once, folds = max(1, (width - first) // column), len(shown[0]) if shown else 0
+    for start in range(0, folds, at_once):
+        stop = min(start + at_once, folds)
+        title = f"Validation {counted} by fold" + (", continued" if start else "")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("class", overflow="fold", max_width=NAME_WIDTH)
+        for fold in range(start, stop):
+            table.add_column(f"fold {fold + 1}", justify="right", no_wrap=True)
+        for name, row in zip(names, shown, strict=True):
+            table.add_row(escape(name), *row[start:stop])
+        yield table

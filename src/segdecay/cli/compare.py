@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segdecay.cli import options as opt
-from segdecay.workflows.request import build_compare_config, default_out, parse_limit
+from segdecay.workflows.request import build_compare_config, default_out, keys_of, parse_limit, parse_names
 
 _EXAMPLE = "Example: segdecay compare DATA --arms none,decoupled,l1,dropout --strengths 3 --out runs/arms"
 
@@ -54,17 +54,11 @@ def compare(
 
     The same command with the same --out resumes an interrupted comparison.
     """
-    options = {
-        "model.name": model,
-        "search.folds": folds,
-        "training.epochs": epochs,
-        "size": size,
-        "seed": seed,
-        "search.strict": strict,
-        "search.allow_missing": allow_missing,
-    }
-    names = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-    built = build_compare_config(data, config, assignments, options, {"arms": names, "strengths": strengths})
+    options = keys_of(
+        model=model, folds=folds, epochs=epochs, size=size, seed=seed, strict=strict, allow_missing=allow_missing
+    )
+    section = {"arms": parse_names(arms), "strengths": strengths}
+    built = build_compare_config(data, config, assignments, options, section)
     limit = parse_limit(cache_limit)
     # late, so that errors in the options are reported before torch is imported
     from segdecay.cli.signals import interruptible
@@ -86,7 +80,7 @@ def compare(
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_compare(built, out or default_out(data), execution, watcher)
     if as_json:
-        typer.echo(to_json(done.comparison), nl=False)
+        opt.echo_json(to_json(done.comparison))
     else:
         watcher.conclude_comparison(done)
     if done.comparison.training is not None and not done.comparison.training.is_enough:

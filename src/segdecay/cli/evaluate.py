@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segdecay.cli import options as opt
+from segdecay.utils.console import build_console
 from segdecay.workflows.request import parse_size
 
 if TYPE_CHECKING:
@@ -43,48 +44,42 @@ def evaluate(
     as_json: opt.Json = False,
 ) -> None:
     """Score a model against masks or labels: every class and their means with intervals, and the confusion matrix."""
-    from segdecay.cli.predict import build_bar
-    from segdecay.config.schema import parse_config
-    from segdecay.data import load_dataset
-    from segdecay.execution import find_devices
-    from segdecay.inference.evaluate import Inquiry, check_evaluation_out, part_of, write_evaluation
-    from segdecay.inference.evaluate import evaluate as score
-    from segdecay.inference.model import load_predictor
-    from segdecay.report import build_evaluation_report
     from segdecay.utils.files import to_json
+    from segdecay.workflows.bars import counting_bar
+    from segdecay.workflows.evaluate import evaluate as run_evaluate
 
-    tiling, pixels = opt.build_tiling(tile, overlap, batch), None if size is None else parse_size(size)
-    if out is not None:
-        check_evaluation_out(out)
-    predictor = load_predictor([run], folds=ensemble, tta=tta, model=model, device=find_devices(device)[0])
-    config = parse_config({"data": {"path": data, "size": pixels}}).data
-    dataset, _ = load_dataset(config)
-    trained_size = predictor.size
-    as_trained = config.model_copy(update={"size": trained_size})
-    fingerprint = dataset.fingerprint if trained_size == pixels else load_dataset(as_trained)[0].fingerprint
-    inquiry = Inquiry(str(run), data, part, tiling, pixels, command=opt.repeat_command())
-    with build_bar("images", len(part_of(dataset, part)[1]), quiet=quiet, as_json=as_json) as advance:
-        evaluation, kept = score(predictor, dataset, inquiry, fingerprint=fingerprint, on_image=advance)
-    if out is not None:
-        write_evaluation(out, evaluation, kept)
-        build_evaluation_report(out)
+    found = run_evaluate(
+        run,
+        data,
+        part=part,
+        out=out,
+        tta=tta,
+        ensemble=ensemble,
+        size=None if size is None else parse_size(size),
+        tile=tile,
+        overlap=overlap,
+        batch=batch,
+        model=model,
+        device=device,
+        command=opt.repeat_command(),
+        counter=lambda unit, total: counting_bar(unit, total, quiet=quiet, as_json=as_json),
+    )
     if as_json:
-        typer.echo(to_json(evaluation), nl=False)
+        opt.echo_json(to_json(found.evaluation))
         return
-    _print(evaluation, quiet=quiet)
-    if out is not None:
-        typer.echo(f"evaluation: {out / 'evaluation.json'}\nreport: {out / 'report.html'}")
+    _print(found.evaluation, quiet=quiet)
+    if found.out is not None:
+        opt.echo(f"evaluation: {found.out / 'evaluation.json'}\nreport: {found.report}")
 
 
 def _print(evaluation: Evaluation, *, quiet: bool) -> None:
     """Print the mean with its interval, one row per class, and the warnings on standard error."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     for warning in evaluation.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    console, percent = Console(), f"{evaluation.confidence:.0%}"
+    console, percent = build_console(), f"{evaluation.confidence:.0%}"
     if evaluation.task == "classification":
         _print_labels(evaluation, console, quiet=quiet)
         return

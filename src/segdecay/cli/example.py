@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segdecay.cli import options as opt
+from segdecay.utils.console import build_console
 from segdecay.workflows.request import parse_budget
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def example(
         run = out or Path("runs") / f"example-{name}"
         told = tell_example(folder, run, execution, watcher, epochs=epochs, seed=seed or 0, folds=folds)
     if as_json:
-        typer.echo(to_json(told.example), nl=False)
+        opt.echo_json(to_json(told.example))
         return
     _print(told.example, quiet=quiet)
     watcher.conclude(told.searched)
@@ -90,7 +91,6 @@ def _data_folder(data: Path | None, *, download: bool) -> Path:
 
 def _print(found: Example, *, quiet: bool) -> None:
     """Both recipes, class by class and in sentences."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -99,7 +99,7 @@ def _print(found: Example, *, quiet: bool) -> None:
     def signed(one: Interval) -> str:
         return difference(one.mean) + (f" ({interval(one.interval, signed=True)})" if one.interval else "")
 
-    console, whole = Console(), found.rows[0]
+    console, whole = build_console(), found.rows[0]
     if not quiet:
         table = Table(title="Correct clean test images", title_justify="left")
         table.add_column("class")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from segdecay.cli import options as opt
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
@@ -28,4 +30,4 @@ def fetch(
     if not data.startswith(PREFIX):
         raise DataError(f"'{data}' cannot be fetched. Allowed: {', '.join(PREFIX + name for name in SETS)}.")
     folder = fetch_set(data, default_cache())
-    typer.echo(f"{data} is in {folder}. Next: segdecay check {data}")
+    opt.echo(f"{data} is in {folder}. Next: segdecay check {data}")

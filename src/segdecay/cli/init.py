@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from segdecay.cli import options as opt
-from segdecay.cli.check import reading_bar
 
 
 def register(app: typer.Typer) -> None:
@@ -47,11 +46,12 @@ def init(
         write_bytes(path, guess.spec_yaml.encode())
     if as_json:
         values = {"dataset_yaml": guess.spec_yaml, "explanations": guess.explanations, "written": write, "refused": []}
-        typer.echo(json.dumps(values, ensure_ascii=False))
+        opt.echo_json(json.dumps(values, ensure_ascii=False))
         return
-    for line in guess.explanations:
-        typer.echo(f"# {line}", err=not write)
-    typer.echo(f"wrote {path}; try it: segdecay check {folder}" if write else guess.spec_yaml.rstrip("\n"))
+    if not write:  # the reasons are its comments
+        opt.echo(guess.spec_yaml.rstrip("\n"))
+        return
+    opt.echo("\n".join([*guess.explanations, f"wrote {path}; try it: segdecay check {folder}"]))
 
 
 def _faults(folder: Path, text: str, cache_limit: str | None, *, quiet: bool) -> list[str]:
@@ -61,6 +61,7 @@ def _faults(folder: Path, text: str, cache_limit: str | None, *, quiet: bool) ->
     from segdecay.data.loading import read_dataset
     from segdecay.data.spec import parse_spec
     from segdecay.errors import ConfigError, DataError
+    from segdecay.workflows.bars import reading_bar
     from segdecay.workflows.request import parse_limit
 
     try:
@@ -79,13 +80,11 @@ def _refuse(wrong: list[str], explanations: list[str], text: str, *, as_json: bo
     """Say why nothing is written, with the lines that were guessed, and end with 1."""
     if as_json:
         values = {"dataset_yaml": text, "explanations": explanations, "written": False, "refused": wrong}
-        typer.echo(json.dumps(values, ensure_ascii=False))
+        opt.echo_json(json.dumps(values, ensure_ascii=False))
         raise typer.Exit(1)
-    for line in explanations:
-        typer.echo(f"# {line}", err=True)
-    if text:
-        typer.echo(text.rstrip("\n"))
-        typer.echo("segdecay: nothing is written, since check refuses these lines as they are:", err=True)
+    if text:  # with the reasons as comments
+        opt.echo(text.rstrip("\n"))
+        opt.echo("segdecay: nothing is written, since check refuses these lines as they are:", err=True)
     for line in wrong:
-        typer.echo(f"- {line}" if text else f"segdecay: {line}", err=True)
+        opt.echo(f"- {line}" if text else f"segdecay: {line}", err=True)
     raise typer.Exit(1)

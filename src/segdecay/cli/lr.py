@@ -8,7 +8,7 @@ import typer
 
 from segdecay.cli import options as opt
 from segdecay.cli.signals import interruptible
-from segdecay.workflows.request import build_config, default_lr_out, parse_limit
+from segdecay.workflows.request import build_config, default_lr_out, keys_of, parse_limit
 
 _EXAMPLE = "Example: segdecay lr DATA --model smp:Unet"
 
@@ -46,7 +46,7 @@ def lr(
 
     Nothing is changed. The same command with the same --out resumes. Exit code 1: no rate lowers the loss.
     """
-    options = {"decay.regularizer": decay, "model.name": model, "training.epochs": epochs, "size": size, "seed": seed}
+    options = keys_of(decay=decay, model=model, epochs=epochs, size=size, seed=seed)
     built = build_config(data, config, assignments, options)
     limit = parse_limit(cache_limit)
     from segdecay.execution.options import Execution

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import sys
+from typing import Annotated
 
 import typer
 
-from segdecay.cli import audit, check, compare, evaluate, example, fetch, init, lr, predict, strength, tune
+from segdecay.cli import audit, check, compare, evaluate, example, export, fetch, init, lr, predict, strength, tune
+from segdecay.cli.hints import HintingGroup, print_version
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
+from segdecay.utils.printable import HANDLER
 
 app = typer.Typer(
     name="segdecay",
     no_args_is_help=True,
-    add_completion=False,
+    cls=HintingGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Choose weight decay for segmentation networks by cross-validation, with intervals and a report.",
     epilog="Start with: segdecay tune digits --out runs/digits",
 )
-for module in (init, check, lr, tune, compare, evaluate, predict, strength, audit, example, fetch):
+for module in (init, check, lr, tune, compare, evaluate, predict, strength, audit, export, example, fetch):
     module.register(app)
+
+
+@app.callback()
+def whole(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Choose weight decay for segmentation networks by cross-validation, with intervals and a report."""
+
+
+def print_anything() -> None:
+    """Let both output streams print every character: what their encoding lacks is replaced, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=HANDLER)
 
 
 def run() -> None:
@@ -30,8 +51,9 @@ def run() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    print_anything()
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="segdecay")
     except SegdecayError as error:
         if debug:
             raise

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from segdecay.errors import ConfigError
+from segdecay.utils.printable import printable_stream
 
 Data = Annotated[
     str,
@@ -115,38 +116,20 @@ UserModel = Annotated[
 ]
 
 
-def parse_switch(name: str, text: str | None) -> bool | None:
-    """The text "on" or "off" as a boolean; None stays None.
-
-    >>> parse_switch("--race", "off")
-    False
-
-    Raises:
-        ConfigError: anything else.
-    """
-    if text is None:
-        return None
-    if text not in ("on", "off"):
-        raise ConfigError(f"{name} takes on or off; saw '{text}'.")
-    return text == "on"
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; characters that the encoding of the stream lacks are replaced (`segdecay.utils.printable`)."""
+    stream = sys.stderr if err else sys.stdout
+    printable_stream(stream).write(text + ("\n" if nl else ""))
+    stream.flush()
 
 
-def parse_names(text: str | None) -> list[str] | None:
-    """Names that are separated by commas.
-
-    >>> parse_names("lr, head")
-    ['lr', 'head']
-    """
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def build_tiling(tile: int | None, overlap: int | None, batch: int | None) -> Any:
-    """The Tiling of the options; the overlap defaults to a quarter of the tile."""
-    from segdecay.inference.apply import Tiling
-    from segdecay.inference.sliding_window import STRIDE, TILE
-
-    quarter = (tile or TILE) // 4 // STRIDE * STRIDE
-    return Tiling(tile, quarter if overlap is None else overlap, batch)
+def echo_json(text: str) -> None:
+    """Print JSON; what the encoding of standard output lacks is escaped, as JSON allows."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text))
+    echo(text.rstrip("\n"))
 
 
 def repeat_command() -> str:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segdecay.cli import options as opt
-from segdecay.errors import ConfigError, gather
-from segdecay.workflows.request import build_config
 
 if TYPE_CHECKING:
     from segdecay.training.strength_units import StrengthReport, Translated
@@ -90,22 +88,23 @@ def strength(
     from dataclasses import asdict
 
     from segdecay.decay import Numbers
-    from segdecay.training.strength_units import StrengthRequest, check_regularizer, check_request, report_strength
+    from segdecay.training.strength_units import StrengthRequest
+    from segdecay.workflows.strength import strength as run_strength
 
-    asked = StrengthRequest(lambda_, timescale, total_decay, from_)
-    plan = {"optimizer.name": optimizer, "optimizer.momentum": momentum, "optimizer.lr": lr, "schedule.name": schedule,
-            "schedule.warmup": warmup, "training.epochs": epochs, "training.batch_size": batch_size,
-            "training.accumulate": accumulate, "decay.regularizer": regularizer}  # fmt: skip
-    try:
-        built = build_config("any", config, assignments, plan)
-    except ConfigError as error:
-        lines = [line.removeprefix("- ") for line in str(error).splitlines()]
-        gather(ConfigError, [*lines, *check_request(images, asked, to or ())])
-        raise
-    gather(ConfigError, [*check_request(images, asked, to or ()), *check_regularizer(built.decay.regularizer)])
-    numbers = Numbers(n_samples=samples, reduction=reduction, weight_sum=weight_sum)
-    report = report_strength(built, images or 0, asked, numbers=numbers, names=to or ())
-    typer.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else "\n".join(_lines(report)))
+    report = run_strength(
+        images,
+        {"optimizer": optimizer, "momentum": momentum, "regularizer": regularizer, "lr": lr, "schedule": schedule,
+         "warmup": warmup, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate},
+        StrengthRequest(lambda_, timescale, total_decay, from_),
+        numbers=Numbers(n_samples=samples, reduction=reduction, weight_sum=weight_sum),
+        names=to or (),
+        config=config,
+        changes=assignments,
+    )  # fmt: skip
+    if as_json:
+        opt.echo_json(json.dumps(asdict(report), ensure_ascii=False))
+    else:
+        opt.echo("\n".join(_lines(report)))
 
 
 def _lines(report: StrengthReport) -> list[str]:

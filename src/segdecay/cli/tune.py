@@ -9,7 +9,7 @@ import typer
 
 from segdecay.cli import options as opt
 from segdecay.cli.signals import interruptible
-from segdecay.workflows.request import build_config, default_out, parse_budget, parse_limit
+from segdecay.workflows.request import build_config, default_out, keys_of, parse_budget, parse_limit
 
 _TUNE_EXAMPLE = "Example: segdecay tune DATA --out runs/mine --folds 5 --set search.grid=[0,1,4,16]"
 _TRAIN_EXAMPLE = "Example: segdecay train DATA --decay decoupled --lambda 0.01 --out runs/one"
@@ -60,26 +60,22 @@ def tune(
 
     The same command with the same --out resumes an interrupted run. Exit code 1: no network is trained enough to tell.
     """
-    built = build_config(
-        data,
-        config,
-        assignments,
-        {
-            "decay.regularizer": decay,
-            "search.rule": rule,
-            "search.joint": opt.parse_names(search),
-            "search.points": points,
-            "search.race": opt.parse_switch("--race", race),
-            "search.honest": honest,
-            "model.name": model,
-            "search.folds": folds,
-            "training.epochs": epochs,
-            "size": size,
-            "seed": seed,
-            "search.strict": strict,
-            "search.allow_missing": allow_missing,
-        },
+    options = keys_of(
+        decay=decay,
+        rule=rule,
+        search=search,
+        points=points,
+        race=race,
+        honest=honest,
+        model=model,
+        folds=folds,
+        epochs=epochs,
+        size=size,
+        seed=seed,
+        strict=strict,
+        allow_missing=allow_missing,
     )
+    built = build_config(data, config, assignments, options)
     seconds, trials = parse_budget(budget)
     limit = parse_limit(cache_limit)
     # late, so that errors in the options are reported before torch is imported
@@ -106,11 +102,14 @@ def tune(
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         if estimate:
             found = run_estimate(built, out or default_out(data), execution, watcher)
-            typer.echo(to_json(found) if as_json else show_estimate(found), nl=not as_json)
+            if as_json:
+                opt.echo_json(to_json(found))
+            else:
+                opt.echo(show_estimate(found))
             return
         done = run_tune(built, out or default_out(data), execution, watcher)
     if as_json:
-        typer.echo(to_json(done.verdict), nl=False)
+        opt.echo_json(to_json(done.verdict))
     else:
         watcher.conclude(done)
     if done.verdict.kind == "undertrained":
@@ -143,21 +142,17 @@ def train(
     as_json: opt.Json = False,
 ) -> None:
     """Train one setting on the training part; score it on the validation part if there is one."""
-    built = build_config(
-        data,
-        config,
-        assignments,
-        {
-            "decay.regularizer": decay,
-            "decay.lambda": lambda_,
-            "decay.value": strength,
-            "model.name": model,
-            "training.epochs": epochs,
-            "size": size,
-            "seed": seed,
-            "search.allow_missing": allow_missing,
-        },
+    options = keys_of(
+        decay=decay,
+        lambda_=lambda_,
+        strength=strength,
+        model=model,
+        epochs=epochs,
+        size=size,
+        seed=seed,
+        allow_missing=allow_missing,
     )
+    built = build_config(data, config, assignments, options)
     limit = parse_limit(cache_limit)
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
@@ -175,7 +170,7 @@ def train(
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_train(built, out or default_out(data), execution, watcher)
     if as_json:
-        typer.echo(to_json(done.record), nl=False)
+        opt.echo_json(to_json(done.record))
     else:
         watcher.conclude_training(done)
 
@@ -190,4 +185,7 @@ def report(
     from segdecay.report import build_report
 
     path = build_report(run)
-    typer.echo(json.dumps({"report": str(path)}) if as_json else f"report: {path}")
+    if as_json:
+        opt.echo_json(json.dumps({"report": str(path)}, ensure_ascii=False))
+    else:
+        opt.echo(f"report: {path}")

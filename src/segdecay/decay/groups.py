@@ -7,13 +7,14 @@ three suffices alone.
 from __future__ import annotations
 
 import fnmatch
+import html
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.parameter import Parameter, is_lazy
@@ -23,6 +24,10 @@ from segdecay.decay.axes import validate_strength
 from segdecay.decay.head import WRAPPERS, Head, bare_name, find_head, is_weight_layer
 from segdecay.decay.scale_invariance import find_feeds, output_dim
 from segdecay.errors import DecayError, did_you_mean, gather, unknown
+from segdecay.utils.tables import data_frame, html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUPS = ("encoder", "body", "head", "norm", "bias")
 FROZEN = "frozen"
@@ -66,7 +71,7 @@ class ParameterRow:
     output_dim: int = 0  # dimension of the output channels: 1 for transposed convolutions; 0 for other layers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Partition:
     """All parameters of a model; every trainable one is in exactly one group."""
 
@@ -110,6 +115,30 @@ class Partition:
             f"{name} was frozen and is trainable now" for name in frozen if name in now and now[name].requires_grad
         ]
         return tuple(faults)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{group} {len(self.parameters(group))}" for group in (*self.groups, FROZEN))
+        return f"Partition({len(self.rows)} parameters: {counts})"
+
+    def _repr_html_(self) -> str:
+        rows = [(row.group, row.name, _size(row.shape), row.module, _why(row)) for row in self.rows]
+        return f"<p>{html.escape(repr(self))}</p>" + html_table(["group", "parameter", "shape", "module", "why"], rows)
+
+    def dataframe(self) -> pd.DataFrame:
+        """One row a parameter: name, shape, module, group, reason, whether it trains."""
+        return data_frame(
+            {
+                "parameter": row.name,
+                "shape": row.shape,
+                "numbers": math.prod(row.shape),
+                "module": row.module,
+                "group": row.group,
+                "reason": row.reason,
+                "trainable": row.trainable,
+                "feeds": row.feeds,
+            }
+            for row in self.rows
+        )
 
     def table(self) -> str:
         """The rows as text: group, name, shape, module, reason; then tensors and numbers per group."""

@@ -14,6 +14,7 @@ from segdecay.inference.image_io import ArraySource, ImageFile
 from segdecay.inference.predictor import Predictor
 from segdecay.inference.sliding_window import (
     OVERLAP,
+    STRIDE,
     TILE,
     TileBlock,
     TilePlan,
@@ -103,6 +104,16 @@ class Tiling:
     tile: int | None = None
     overlap: int = OVERLAP
     batch: int | None = None
+
+
+def build_tiling(tile: int | None, overlap: int | None, batch: int | None) -> Tiling:
+    """The windows that were asked for; the overlap defaults to a quarter of the tile.
+
+    >>> build_tiling(256, None, None)
+    Tiling(tile=256, overlap=64, batch=None)
+    """
+    quarter = (tile or TILE) // 4 // STRIDE * STRIDE
+    return Tiling(tile, quarter if overlap is None else overlap, batch)
 
 
 def check_tiling_of(tiling: Tiling, predictor: Predictor) -> None:

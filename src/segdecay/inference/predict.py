@@ -61,9 +61,10 @@ class Result:
 class PredictionWatcher:
     """Receives progress events; every part is optional."""
 
+    on_plan: Callable[[int], None] = lambda _images: None
     on_start: Callable[[Path, int], None] = lambda _image, _windows: None
     on_window: Callable[[int], None] = lambda _done: None
-    on_done: Callable[[Predicted], None] = lambda _done: None
+    on_done: Callable[[Any], None] = lambda _done: None
     on_failed: Callable[[Failed], None] = lambda _failed: None
 
 
@@ -163,6 +164,7 @@ def predict_files(
     card = check_out(out, request.made_by)
     images = find_images(paths, out)
     watcher = watcher or PredictionWatcher()
+    watcher.on_plan(len(images))
     done: list[Predicted] = []
     failed: list[Failed] = []
     try:

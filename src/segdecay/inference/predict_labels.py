@@ -15,7 +15,7 @@ import torch
 
 from segdecay.errors import ConfigError, DataError, DiskFullError, ModelError, RunError, describe_os_error
 from segdecay.inference.image_io import open_image
-from segdecay.inference.predict import CARD, CARD_EVERY_S, KIND, Failed, check_out, find_images
+from segdecay.inference.predict import CARD, CARD_EVERY_S, KIND, Failed, PredictionWatcher, check_out, find_images
 from segdecay.inference.predictor import Predictor
 from segdecay.utils.files import write_bytes, write_json
 
@@ -67,7 +67,11 @@ def refuse_mask_options(save: str, default: str, tile: int | None) -> list[str]:
 
 
 def label_files(
-    predictor: Predictor, paths: Sequence[Path], out: Path, made_by: Mapping[str, Any] | None = None
+    predictor: Predictor,
+    paths: Sequence[Path],
+    out: Path,
+    made_by: Mapping[str, Any] | None = None,
+    watcher: PredictionWatcher | None = None,
 ) -> LabelResult:
     """Label every image; write labels.csv (image, label, probability of every class) and predictions.json under `out`.
 
@@ -81,6 +85,8 @@ def label_files(
     request = dict(made_by or {})
     before = check_out(out, request)
     images = find_images(paths, out)
+    watcher = watcher or PredictionWatcher()
+    watcher.on_plan(len(images))
     done: list[LabelledImage] = []
     failed: list[Failed] = []
     try:
@@ -89,8 +95,10 @@ def label_files(
         for path, _ in images:
             try:
                 done.append(_label(predictor, path))
+                watcher.on_done(done[-1])
             except (DataError, ModelError) as error:
                 failed.append(Failed(path, str(error)))
+                watcher.on_failed(failed[-1])
             if time.monotonic() - written > CARD_EVERY_S:
                 _write(out, predictor, request, before, done, failed)
                 written = time.monotonic()

@@ -182,6 +182,11 @@ def input_stride(model: nn.Module) -> int:
     return max(int(stride), 1) if isinstance(stride, int) else 1
 
 
+def padding_stride(model: nn.Module) -> int:
+    """The number to whose multiples `logits_of` pads: decoders of smp need 32, whatever the encoder declares."""
+    return max(input_stride(model), 32) if hasattr(model, "segmentation_head") else input_stride(model)
+
+
 def logits_of(
     model: nn.Module,
     images: Tensor,  # (N, B, H, W) float, normalised, any H and W
@@ -192,7 +197,7 @@ def logits_of(
         ModelError: the model does not return a tensor.
     """
     height, width = images.shape[-2:]
-    stride = max(input_stride(model), 32) if hasattr(model, "segmentation_head") else input_stride(model)
+    stride = padding_stride(model)
     pad_y, pad_x = -height % stride, -width % stride
     if pad_y or pad_x:
         images = F.pad(images, (0, pad_x, 0, pad_y), mode="replicate")

@@ -35,6 +35,16 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
+def plain_values(record: Any) -> dict[str, Any]:
+    """A record as the mapping that its JSON holds, with its schema version.
+
+    >>> from segdecay.runs.verdict import Interval
+    >>> plain_values(Interval(0.5))
+    {'schema_version': 1, 'mean': 0.5, 'standard_error': None, 'interval': None}
+    """
+    return {"schema_version": SCHEMA_VERSION, **_without_nan(record)}
+
+
 def to_json(record: Any) -> str:
     """A record or plain value as indented JSON, with its schema version when it is a mapping."""
     values = _without_nan(record)

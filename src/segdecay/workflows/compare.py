@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from segdecay.config.schema import CompareConfig, RunConfig
 from segdecay.data import load_dataset, task_of
@@ -24,7 +25,10 @@ from segdecay.search.comparison.conclude import conclude
 from segdecay.search.ledger import Ledger
 from segdecay.training.preflight import Preflight, run_preflight
 from segdecay.training.setup import TrialTask, count_batches, count_epochs
-from segdecay.utils.files import write_json
+from segdecay.utils.files import plain_values, write_json
+from segdecay.utils.tables import data_frame
+from segdecay.workflows.frames import arm_class_rows, arm_rows, pair_rows, trial_rows
+from segdecay.workflows.notebook import comparison_html
 from segdecay.workflows.request import check_names
 from segdecay.workflows.steps import (
     Watcher,
@@ -35,14 +39,44 @@ from segdecay.workflows.steps import (
     write_facts,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Compared:
-    """What `compare` returns."""
+    """What `compare` returns; a notebook shows the arms, the best first."""
 
     run: Path
     comparison: Comparison
     report: Path
+
+    def __repr__(self) -> str:
+        arms = ", ".join(f"{arm.name} {arm.mean:.3f} {arm.letters}" for arm in self.comparison.arms)
+        return f"Compared({str(self.run)!r}: {arms})"
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self.comparison, self.report)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain values, as comparison.json has it, and the paths."""
+        return {**plain_values(self.comparison), "run": str(self.run), "report": str(self.report)}
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """One row a trial, as `Tuned.trials_dataframe`."""
+        return data_frame(trial_rows(self.run))
+
+    def arms_dataframe(self) -> pd.DataFrame:
+        """One row an arm, the best first: score, interval, letters, gap, cost."""
+        return data_frame(arm_rows(self.comparison))
+
+    def pairs_dataframe(self) -> pd.DataFrame:
+        """One row a pair of arms: the paired difference, its interval and p, adjusted by Holm."""
+        return data_frame(pair_rows(self.comparison))
+
+    def classes_dataframe(self) -> pd.DataFrame:
+        """One row a class and arm: score and difference from no decay."""
+        return data_frame(arm_class_rows(self.comparison))
 
 
 def prepared(config: CompareConfig) -> CompareConfig:

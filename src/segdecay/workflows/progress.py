@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from segdecay.search.sentences import none_name, verdict_title
 from segdecay.training.dead_classes import death_text, deaths_of, tolls
 from segdecay.training.setup import count_batches, count_epochs, strength_of
 from segdecay.training.user_api import regularizer_of
+from segdecay.utils.console import build_console
 from segdecay.utils.files import read_json
 from segdecay.workflows.advice import advice_lines
 
@@ -44,10 +44,15 @@ def strength_cells(strength: StrengthRecord) -> tuple[str, str, str]:
     return f"{strength.value:g}", tau, show(strength.lambda_, ".4g")
 
 
+NARROW: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}  # eight columns in 80 characters
+
+
 def settings_table(verdict: Verdict) -> Table:
     """Every strength with its scores."""
     table = Table(
-        title=f"{_first_upper(verdict.criterion_name)} by strength ({verdict.regularizer})", title_justify="left"
+        title=f"{_first_upper(verdict.criterion_name)} by strength ({verdict.regularizer})",
+        title_justify="left",
+        **NARROW,
     )
     shown = _strength_columns(verdict)
     titles = (axis_names(verdict.strength.axis)[1], "τ epochs", "λ")
@@ -57,9 +62,9 @@ def settings_table(verdict: Verdict) -> Table:
         "± SE",
         "train",
         "gap",
-        f"difference from {none_name(verdict.strength.axis)}",
     ):
         table.add_column(name, justify="right")
+    table.add_column(f"difference from {none_name(verdict.strength.axis)}", justify="right", no_wrap=True)
     for row in verdict.settings:
         cells = strength_cells(row.strength)
         table.add_row(*(cells[index] for index in shown), *_scores(row), style=_style(row, verdict))
@@ -82,7 +87,7 @@ def _style(row: SettingSummary, verdict: Verdict) -> str:
 
 def _scores(row: SettingSummary) -> tuple[str, ...]:
     if row.dropped:
-        return (escape(row.dropped[:60]), "", "", "", "")
+        return ("left out", "", "", "", "")
     difference = ""
     if row.difference is not None and row.difference.interval is not None:
         low, high = row.difference.interval
@@ -90,11 +95,17 @@ def _scores(row: SettingSummary) -> tuple[str, ...]:
     return show(row.mean), show(row.standard_error), show(row.train_mean), show(row.gap, "+.3f"), escape(difference)
 
 
+def settings_left_out(verdict: Verdict) -> list[str]:
+    """One line for every strength without a score, with the reason."""
+    symbol = axis_names(verdict.strength.axis)[1]
+    return [f"left out: {symbol} = {row.strength.value:g}: {row.dropped}" for row in verdict.settings if row.dropped]
+
+
 def classes_table(verdict: Verdict) -> Table:
     """Every class without decay and at the chosen strength, or at the best one if no decay is chosen."""
     of_images = verdict.task == "classification"
-    table = Table(title=f"{'Recall' if of_images else 'IoU'} by class", title_justify="left")
-    table.add_column("class")
+    table = Table(title=f"{'Recall' if of_images else 'IoU'} by class", title_justify="left", **NARROW)
+    table.add_column("class", overflow="fold")
     compared = "best" if verdict.strength.is_none else "chosen"
     none = none_name(verdict.strength.axis)
     for name in ("images" if of_images else "pixels", none, compared, "interval of the difference"):
@@ -397,6 +408,8 @@ class ConsoleWatcher:
         title = verdict_title(verdict.kind, verdict.strength.axis, none)
         if not self._quiet:
             console.print(settings_table(verdict))
+            for line in settings_left_out(verdict):
+                console.print(escape(line), highlight=False, soft_wrap=True)
             console.print(classes_table(verdict))
         console.print(f"\n[bold]{title}[/]: {escape(verdict.sentence)}", highlight=False, soft_wrap=True)
         for caution in verdict.cautions:
@@ -445,6 +458,6 @@ class ConsoleWatcher:
 @contextmanager
 def build_watcher(*, quiet: bool, as_json: bool) -> Iterator[ConsoleWatcher]:
     """A watcher on standard output, or on standard error if the output is JSON."""
-    console = Console(file=sys.stderr if as_json else sys.stdout)
+    console = build_console(err=as_json)
     with ConsoleWatcher(console, quiet=quiet) as watcher:
         yield watcher

@@ -21,15 +21,85 @@ Config: TypeAlias = "RunConfig | Mapping[str, Any] | str | Path | None"
 SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width from "HxW".
+KEYS = {  # an option of a command, and the keyword of its function, to the key that it sets
+    "decay": "decay.regularizer",
+    "lambda_": "decay.lambda",
+    "strength": "decay.value",
+    "grid": "search.grid",
+    "rule": "search.rule",
+    "search": "search.joint",
+    "points": "search.points",
+    "race": "search.race",
+    "honest": "search.honest",
+    "model": "model.name",
+    "folds": "search.folds",
+    "epochs": "training.epochs",
+    "size": "size",
+    "seed": "seed",
+    "strict": "search.strict",
+    "allow_missing": "search.allow_missing",
+}
 
-    >>> parse_size("96x128")
-    (96, 128)
+
+def keys_of(**options: Any) -> dict[str, Any]:
+    """Options by their names on the command line, or keywords, as keys of a configuration.
+
+    >>> keys_of(decay="l2", folds=3, race="off", search="lr, head")
+    {'decay.regularizer': 'l2', 'search.folds': 3, 'search.race': False, 'search.joint': ['lr', 'head']}
+
+    Raises:
+        ConfigError: a value that cannot be parsed.
+    """
+    found = {KEYS[name]: value for name, value in options.items()}
+    if "race" in options:
+        found[KEYS["race"]] = parse_switch("--race", options["race"])
+    if "search" in options:
+        found[KEYS["search"]] = parse_names(options["search"])
+    if options.get("grid") is not None:
+        found[KEYS["grid"]] = [float(value) for value in options["grid"]]
+    return found
+
+
+def parse_switch(name: str, value: str | bool | None) -> bool | None:
+    """The text "on" or "off" as a boolean; a boolean and None stay what they are.
+
+    >>> parse_switch("--race", "off")
+    False
 
     Raises:
         ConfigError: anything else.
     """
+    if value is None or isinstance(value, bool):
+        return value
+    if value not in ("on", "off"):
+        raise ConfigError(f"{name} takes on or off; saw '{value}'.")
+    return value == "on"
+
+
+def parse_names(names: str | Sequence[str] | None) -> list[str] | None:
+    """Names that are separated by commas, or a sequence of names.
+
+    >>> parse_names("lr, head"), parse_names(["lr"])
+    (['lr', 'head'], ['lr'])
+    """
+    if names is None:
+        return None
+    return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else list(names)
+
+
+def parse_size(size: str | Sequence[int]) -> tuple[int, int]:
+    """Height and width from "HxW", or from a pair.
+
+    >>> parse_size("96x128"), parse_size((96, 128))
+    ((96, 128), (96, 128))
+
+    Raises:
+        ConfigError: anything else.
+    """
+    pair = None if isinstance(size, str) else tuple(size)
+    if pair is not None and len(pair) == 2 and all(isinstance(side, int) for side in pair):
+        return pair[0], pair[1]
+    text = str(size)
     found = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
     if not found:
         raise ConfigError(f"--size takes HxW in pixels, for example 96x128; saw '{text}'.")

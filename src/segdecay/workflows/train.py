@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
@@ -13,11 +14,16 @@ from segdecay.execution.options import Execution, build_executor
 from segdecay.inference.model import Model, load_predictor
 from segdecay.report import build_report
 from segdecay.runs.folder import check_folder, check_same, check_same_mean, open_run, write_environment
+from segdecay.runs.read import read_values
 from segdecay.runs.records import TrialRecord
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.training.class_weights import loss_in_words
 from segdecay.training.preflight import run_preflight, start_notes
 from segdecay.training.setup import TrialTask, axis_for, initial_size
+from segdecay.utils.files import plain_values
+from segdecay.utils.tables import data_frame
+from segdecay.workflows.frames import trained_class_rows
+from segdecay.workflows.notebook import training_html
 from segdecay.workflows.steps import (
     REFIT_FOLD,
     Watcher,
@@ -30,15 +36,43 @@ from segdecay.workflows.steps import (
     write_facts,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Trained:
-    """What `train` returns."""
+    """What `train` returns; a notebook shows the scores of every class."""
 
     run: Path
     record: TrialRecord
     report: Path
     model: Path
+
+    def __repr__(self) -> str:
+        return f"Trained({str(self.run)!r}: {self._sentence()})"
+
+    def _sentence(self) -> str:
+        label = "balanced accuracy" if self.record.extra.get("task") == "classification" else "mIoU"
+        parts = (("validation", self.record.validation), ("train", self.record.train))
+        known = [(name, scores) for name, scores in parts if scores is not None]
+        scores = [f"{name} {label} {s.miou if label == 'mIoU' else s.balanced_accuracy:.3f}" for name, s in known]
+        return ", ".join([self.record.setting, *scores])
+
+    def _repr_html_(self) -> str:
+        return training_html(self.record, self._classes(), self._sentence(), self.report)
+
+    def _classes(self) -> tuple[str, ...]:
+        return tuple(read_values(self.run / "data.json")["classes"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain values, as trial.json has it, and the paths."""
+        paths = {"run": self.run, "report": self.report, "model": self.model}
+        return {**plain_values(self.record), **{name: str(path) for name, path in paths.items()}}
+
+    def classes_dataframe(self) -> pd.DataFrame:
+        """One row a class: IoU, precision and recall on validation and on training images."""
+        return data_frame(trained_class_rows(self.record, self._classes()))
 
     def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
         """The model, ready to predict; arguments as in `Tuned.load`."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset
@@ -18,7 +19,7 @@ from segdecay.inference.model import Model, load_predictor
 from segdecay.metrics.criteria import Criterion
 from segdecay.report import build_report
 from segdecay.runs.folder import check_same, check_same_mean, no_model_text, open_run, write_environment
-from segdecay.runs.records import TrialRecord
+from segdecay.runs.records import TrialRecord, axis_names
 from segdecay.runs.verdict import Advice, Cost, TestPart, TestScores, Verdict
 from segdecay.search.bias_correction import honest_score, with_honest
 from segdecay.search.cautions import Evidence, cautions_of
@@ -30,8 +31,11 @@ from segdecay.search.recipe import Seen, judge_recipe, recipe_line
 from segdecay.search.study import Study, grid_of, known_trials, run_study, stronger_than
 from segdecay.search.verdict import Decision
 from segdecay.training.setup import TrialTask, count_steps
-from segdecay.utils.files import read_json, write_json
+from segdecay.utils.files import plain_values, read_json, write_json
+from segdecay.utils.tables import data_frame
 from segdecay.workflows.advice import Asked, advice_of, next_steps, recipe_commands
+from segdecay.workflows.frames import class_rows, setting_rows, trial_rows
+from segdecay.workflows.notebook import search_html, title_of
 from segdecay.workflows.prepare import Prepared, prepare
 from segdecay.workflows.steps import (
     REFIT_FOLD,
@@ -45,15 +49,44 @@ from segdecay.workflows.steps import (
 )
 from segdecay.workflows.user_training import UserSearch, check_source, prepare_user_function, write_user_facts
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Tuned:
-    """What `tune` returns."""
+    """What `tune` returns; a notebook shows the verdict, its figure and its cautions."""
 
     run: Path
     verdict: Verdict
     report: Path
     model: Path | None  # None: trained by the caller's function, or no model is recommended
+
+    def __repr__(self) -> str:
+        found, strength = self.verdict, self.verdict.strength
+        score = "n/a" if found.selection.mean is None else f"{found.selection.mean:.3f}"
+        at = f"{axis_names(strength.axis)[1]} = {strength.value:g}, {found.criterion_name} {score}"
+        return f"Tuned({str(self.run)!r}: {title_of(found)}; {at})"
+
+    def _repr_html_(self) -> str:
+        return search_html(self.verdict, self.report)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as plain values, as verdict.json has it, and the paths."""
+        paths = {"run": self.run, "report": self.report, "model": self.model}
+        return {**plain_values(self.verdict), **{name: path and str(path) for name, path in paths.items()}}
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """One row a trial: strength, fold, seed, status, scores on validation and training images, IoU by class."""
+        return data_frame(trial_rows(self.run))
+
+    def settings_dataframe(self) -> pd.DataFrame:
+        """One row a strength: score, interval, paired difference from no decay, score of every fold."""
+        return data_frame(setting_rows(self.verdict))
+
+    def classes_dataframe(self) -> pd.DataFrame:
+        """One row a class: without decay, at the compared strength, the difference, and on the test part."""
+        return data_frame(class_rows(self.verdict))
 
     def load(self, *, model: str | None = None, device: str = "cpu") -> Model:
         """The refitted model, ready to predict.

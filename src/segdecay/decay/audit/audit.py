@@ -5,10 +5,11 @@ Nothing is trained and nothing is changed: no weight, gradient, buffer, mode or 
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -33,6 +34,10 @@ from segdecay.decay.groups import Partition, bare_module
 from segdecay.decay.handle import handles_of
 from segdecay.decay.regularizers.base import bare_optimizer
 from segdecay.errors import DecayError, gather
+from segdecay.utils.tables import data_frame, html_list, html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVELS = ("wrong", "doubtful", "note")
 SCHEMA_VERSION = 1
@@ -68,7 +73,7 @@ WHOLE_CHECKS = (  # of all optimizers together
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """The table and the findings. `print(audit)` shows both."""
 
@@ -104,6 +109,40 @@ class Audit:
         for finding in self.findings:
             lines += [f"{finding.level}: {finding.code}: {finding.message}", f"    {finding.advice}"]
         return "\n".join([*lines, *([] if self.findings else ["No findings."]), "", self.table()])
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{level} {n}" for level in LEVELS if (n := sum(f.level == level for f in self.findings)))
+        return f"Audit({self.model}, {self.optimizer}: {counts or 'no findings'}; {len(self.rows)} parameters)"
+
+    def _repr_html_(self) -> str:
+        lines = folded_lines(self.rows)
+        findings = html_list(f"{one.level}: {one.code}: {one.message} {one.advice}" for one in self.findings)
+        return (
+            f"<p>{html.escape(self.headline())}</p>{findings or '<p>no findings</p>'}{html_table(lines[0], lines[1:])}"
+        )
+
+    def dataframe(self) -> pd.DataFrame:
+        """One row a parameter: group, what decays it, how strongly, τ and D."""
+        return data_frame(
+            {
+                "parameter": row.name,
+                "shape": row.shape,
+                "module": row.module,
+                "group": row.group,
+                "optimizer_groups": row.optimizer_groups,
+                "is_decayed": row.is_decayed,
+                "decayed_by": " + ".join(one.label for one in row.decays),
+                "lambda": [one.strength for one in row.decays],
+                "feeds": row.feeds,
+                "timescale_epochs": row.timescale_epochs,
+                "total_decay": row.total_decay,
+            }
+            for row in self.rows
+        )
+
+    def findings_dataframe(self) -> pd.DataFrame:
+        """One row a finding, the worst first."""
+        return data_frame(asdict(finding) for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON; None where a number is not finite."""

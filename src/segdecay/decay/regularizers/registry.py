@@ -58,13 +58,37 @@ def build_regularizer(name: str, options: Mapping[str, Any] | None = None) -> Re
         DecayError: the name or an option is unknown, or an option's value is not allowed.
     """
     if name not in REGULARIZERS:
-        raise DecayError(unknown("regularizer", name, REGULARIZERS))
+        raise DecayError(unknown_regularizer(name))
     kind = REGULARIZERS[name]
     allowed = option_names(name)
     if options and not allowed:
         raise DecayError(f"Regularizer '{name}' has no options; saw {', '.join(options)}.")
     gather(DecayError, [unknown(f"option of '{name}'", key, allowed) for key in options or {} if key not in allowed])
     return kind(**(options or {}))
+
+
+# Names that people give to a regularizer, and ours.
+OTHER_NAMES = {
+    "adamw": "decoupled", "sgdw": "decoupled", "weight_decay": "decoupled", "wd": "decoupled", "adam": "l2",
+    "sgd": "l2", "ridge": "l2", "tikhonov": "l2", "lasso": "l1", "elasticnet": "elastic_net", "l2sp": "l2_sp",
+}  # fmt: skip
+OPTIMIZERS = ("adamw", "sgdw", "adam", "sgd")
+
+
+def unknown_regularizer(name: str) -> str:
+    """One line for a regularizer that does not exist, with ours where the name is known from elsewhere.
+
+    >>> unknown_regularizer("adamw")[-88:]
+    "AdamW's weight decay is 'decoupled'; the optimizer itself is chosen with optimizer.name."
+    """
+    ours = OTHER_NAMES.get(name.lower().replace("-", "_"))
+    if ours is None:
+        return unknown("regularizer", name, REGULARIZERS)
+    said = f"Unknown regularizer '{name}'; allowed: {', '.join(REGULARIZERS)}."
+    if name.lower() in OPTIMIZERS:
+        title = {"adamw": "AdamW", "adam": "Adam"}.get(name.lower(), name.upper())
+        return f"{said} {title}'s weight decay is '{ours}'; the optimizer itself is chosen with optimizer.name."
+    return f"{said} Here it is called '{ours}'."
 
 
 def option_names(name: str) -> tuple[str, ...]:
