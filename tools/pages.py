@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import pydantic
 from typer.models import ArgumentInfo, CommandInfo
 
 from segdecay.cli.main import app
-from segdecay.config.schema import RunConfig
+from segdecay.config.schema import CompareConfig
 from segdecay.data.spec import DatasetSpec
 from segdecay.report.text.glossary import PageNames, Word
 
@@ -27,13 +26,14 @@ SCHEMAS = "src/segdecay/schemas"
 VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # of options that name none
 COMMANDS_HEAD = """# Commands
 
-`segdecay COMMAND --help` prints what stands here. Exit codes: 0 done, 1 problems found (`check`, `audit`, a verdict that is not trained enough to
-tell), 2 an error that says what to do, 130 interrupted; the same command resumes. `--debug` adds the traceback to an error.
+`segdecay COMMAND --help` prints what stands here. Exit codes: 0 done; 1 problems found, or not trained enough to tell;
+2 an error that says what to do; 130 interrupted, and the same command resumes. `--debug` shows the traceback of an
+error.
 """
 GLOSSARY_HEAD = """# Glossary
 
-Each term in one or two sentences, as the reports explain them where they use them; in alphabetical order. The words of the code, such as
-trial and bundle: [design.md](design.md#words).
+Each term in one or two sentences, as the reports explain them where they use them; in alphabetical order. The words of
+the code, such as trial and bundle: [design.md](design.md#words).
 """
 
 
@@ -112,21 +112,31 @@ def glossary_page() -> str:
         for word in names.glossary():
             words.setdefault(word.term, word)
     ordered = sorted(words.values(), key=lambda word: word.term.casefold())
-    return "\n".join([GLOSSARY_HEAD, *(f"**{word.term}**\n:   {word.meaning}\n" for word in ordered)]).rstrip() + "\n"
+    return "\n".join([GLOSSARY_HEAD, *(f"- **{word.term}**: {word.meaning}" for word in ordered), ""])
 
 
-def schema(model: type[pydantic.BaseModel], title: str) -> str:
-    """The JSON Schema of a file, for editors."""
-    made = model.model_json_schema(by_alias=True)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+def dataset_schema() -> str:
+    """The JSON Schema of dataset.yaml."""
+    return _schema(DatasetSpec.model_json_schema(), "dataset.yaml", "The keys of dataset.yaml.")
+
+
+def run_schema() -> str:
+    """The JSON Schema of run.yaml and of --config: a run or a comparison, and the command that wrote the file."""
+    made = CompareConfig.model_json_schema()
+    made["properties"]["command"] = {"type": "string", "description": "the command that wrote this file; not read"}
+    return _schema(made, "run.yaml", "The keys of a run.")
+
+
+def _schema(made: dict[str, Any], title: str, description: str) -> str:
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, "description": description}
     return json.dumps({**made, **head}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/commands.md": commands_page,
     "docs/glossary.md": glossary_page,
-    f"{SCHEMAS}/dataset.schema.json": lambda: schema(DatasetSpec, "dataset.yaml"),
-    f"{SCHEMAS}/run.schema.json": lambda: schema(RunConfig, "run.yaml"),
+    f"{SCHEMAS}/dataset.schema.json": dataset_schema,
+    f"{SCHEMAS}/run.schema.json": run_schema,
 }
 
 

@@ -13,8 +13,8 @@ from segdecay.config.schema import RunConfig
 from segdecay.data import load_dataset
 from segdecay.errors import RunError
 from segdecay.training import lr_range
-from segdecay.training.lr_range import RangeCurve, RangePlan, judged, read_range, run_range, smoothed, suggest
 from segdecay.training.loop import train_step
+from segdecay.training.lr_range import RangeCurve, RangePlan, judged, read_range, run_range, smoothed, suggest
 from segdecay.training.setup import TrialTask
 from segdecay.training.state import Trial
 
