@@ -48,6 +48,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join(part if part.startswith("```") else LINK.sub(of_site, part) for part in parts)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Give the theme's search dialog a name, as readers of the screen need."""
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
+
+
 def link_of_site(found: re.Match[str], source: str, page: str) -> str:
     """One link of a file of the repository, as the page of the site has it."""
     picture, text, target, anchor = found[1], found[2], found[3], found[4] or ""
