@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check", "compare",
-    "estimate", "evaluate", "export", "load", "plot", "predict", "report", "strength", "train", "tune",
+    "confusion", "estimate", "evaluate", "export", "load", "plot", "predict", "report", "strength", "train", "tune",
 ]  # fmt: skip
 
+_FUNCTIONS = (
+    "audit", "check", "compare", "confusion", "estimate", "evaluate", "export", "load", "predict", "strength", "train",
+    "tune",
+)  # fmt: skip
 _HOMES = {
     "Axis": "segdecay.training.user_api",
     "Model": "segdecay.inference.model",
@@ -45,10 +49,7 @@ _HOMES = {
     "Setting": "segdecay.training.user_api",
     "Trained": "segdecay.workflows.train",
     "Tuned": "segdecay.workflows.tune",
-    **dict.fromkeys(
-        ("audit", "check", "compare", "estimate", "evaluate", "export", "load", "predict", "strength", "train", "tune"),
-        "segdecay.api",
-    ),
+    **dict.fromkeys(_FUNCTIONS, "segdecay.api"),
 }
 _MODULES = ("plot", "report")  # `report` is called as a function
 

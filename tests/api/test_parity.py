@@ -36,7 +36,8 @@ COMMANDS: dict[str, Any] = {
 }
 OF_TERMINALS = {"json", "by_parameter"}  # how the result is printed
 OF_FILES = {"cache"}  # $SEGDECAY_CACHE on the command line
-ONLY_IN_PYTHON = {"tune": {"train", "axis", "grid"}}
+OF_DATASETS = {"groups", "classes"}
+ONLY_IN_PYTHON = {"tune": {"train", "axis", "grid", *OF_DATASETS}, "train": OF_DATASETS, "compare": OF_DATASETS}
 ONLY_ON_THE_COMMAND_LINE = {
     "tune": {"estimate"},  # segdecay.estimate
     "strength": set[str](),
