@@ -27,14 +27,16 @@ if TYPE_CHECKING:
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
+    from segdecay.workflows.callbacks import Callback
     from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
 
     __version__: str
 
 __all__ = [
-    "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check", "compare",
-    "confusion", "estimate", "evaluate", "export", "load", "plot", "predict", "report", "strength", "train", "tune",
+    "Axis", "Callback", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check",
+    "compare", "confusion", "estimate", "evaluate", "export", "load", "plot", "predict", "report", "strength", "train",
+    "tune",
 ]  # fmt: skip
 
 _FUNCTIONS = (
@@ -43,6 +45,7 @@ _FUNCTIONS = (
 )  # fmt: skip
 _HOMES = {
     "Axis": "segdecay.training.user_api",
+    "Callback": "segdecay.workflows.callbacks",
     "Model": "segdecay.inference.model",
     "UserData": "segdecay.data.user_data",
     "UserFold": "segdecay.training.user_api",

@@ -32,6 +32,7 @@ from segdecay.utils.yaml import read_yaml
 from segdecay.workflows.audit import Built
 from segdecay.workflows.audit import audit as run_audit
 from segdecay.workflows.bars import counting_bar, prediction_bars, reading_bar
+from segdecay.workflows.callbacks import Callback, CallbackWatcher
 from segdecay.workflows.check import Checked, check_config
 from segdecay.workflows.check import check as run_check
 from segdecay.workflows.compare import Compared
@@ -100,6 +101,7 @@ def tune(
     cache: str | Path | None = None,
     cache_limit: str | None = None,
     wait: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Tuned:
     """Choose a strength by cross-validation, as `segdecay tune`; the same call on the same `out` goes on.
@@ -136,6 +138,7 @@ def tune(
         cache, cache_limit: folder of decoded data, None takes $SEGDECAY_CACHE, else the user's; and its largest size,
             as in "20GB".
         wait: wait for another process that works on the same `out`.
+        callbacks: objects of `segdecay.Callback`, told of trials, epochs and the verdict.
         quiet: print nothing.
 
     Returns:
@@ -157,7 +160,9 @@ def tune(
     """
     asked = dict(locals())  # the keywords by name: `estimate` takes the same
     with _searching(asked) as (built, run, execution, watcher, function):
-        done = run_tune(built, run, execution, watcher, function)
+        told = CallbackWatcher(watcher, callbacks)
+        done = run_tune(built, run, execution, told, function)
+        told.verdict(done)
         if not quiet:
             watcher.conclude(done)
         return done
@@ -240,6 +245,7 @@ def train(
     cache: str | Path | None = None,
     cache_limit: str | None = None,
     wait: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Trained:
     """Train one setting on the training part, as `segdecay train`; the val part, where there is one, is scored.
@@ -249,7 +255,7 @@ def train(
         strength: instead: the value on the axis, as in a verdict.
         devices: GPUs that share every batch of the training.
         data, groups, classes, out, config, set, decay, model, epochs, size, seed, allow_missing, workers, device,
-            cache, cache_limit, wait, quiet: as `tune`.
+            cache, cache_limit, wait, callbacks, quiet: as `tune`.
 
     Returns:
         `Trained`, with `.record` (scores of train and val), `.run`, `.report`, `.model` (paths) and `.load()`.
@@ -281,7 +287,7 @@ def train(
             cache_limit=parse_limit(cache_limit),
             wait=wait,
         )
-        done = run_train(built, run, execution, watcher)
+        done = run_train(built, run, execution, CallbackWatcher(watcher, callbacks))
         if not quiet:
             watcher.conclude_training(done)
         return done
@@ -312,6 +318,7 @@ def compare(
     cache: str | Path | None = None,
     cache_limit: str | None = None,
     wait: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Compared:
     """Compare regularizers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
@@ -320,7 +327,7 @@ def compare(
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
         data, groups, classes, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers,
-            executor, address, gpus_per_trial, device, cache, cache_limit, wait, quiet: as `tune`.
+            executor, address, gpus_per_trial, device, cache, cache_limit, wait, callbacks, quiet: as `tune`.
 
     Returns:
         `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
@@ -349,7 +356,9 @@ def compare(
             cache_limit=parse_limit(cache_limit),
             wait=wait,
         )
-        done = run_compare(built, run, execution, watcher)
+        told = CallbackWatcher(watcher, callbacks)
+        done = run_compare(built, run, execution, told)
+        told.verdict(done)
         if not quiet:
             watcher.conclude_comparison(done)
         return done
