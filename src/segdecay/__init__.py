@@ -28,41 +28,32 @@ if TYPE_CHECKING:
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
+    from segdecay.workflows.callbacks import Callback
     from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
 
     __version__: str
 
 __all__ = [
-    "Axis", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check", "compare",
-    "estimate", "evaluate", "export", "load", "lr", "plot", "predict", "report", "strength", "train", "tune",
+    "Axis", "Callback", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check",
+    "compare", "confusion", "estimate", "evaluate", "export", "load", "lr", "plot", "predict", "report", "strength",
+    "train", "tune",
 ]  # fmt: skip
 
+_FUNCTIONS = (
+    "audit", "check", "compare", "confusion", "estimate", "evaluate", "export", "load", "lr", "predict", "strength",
+    "train", "tune",
+)  # fmt: skip
 _HOMES = {
     "Axis": "segdecay.training.user_api",
+    "Callback": "segdecay.workflows.callbacks",
     "Model": "segdecay.inference.model",
     "UserData": "segdecay.data.user_data",
     "UserFold": "segdecay.training.user_api",
     "Setting": "segdecay.training.user_api",
     "Trained": "segdecay.workflows.train",
     "Tuned": "segdecay.workflows.tune",
-    **dict.fromkeys(
-        (
-            "audit",
-            "check",
-            "compare",
-            "estimate",
-            "evaluate",
-            "export",
-            "load",
-            "lr",
-            "predict",
-            "strength",
-            "train",
-            "tune",
-        ),
-        "segdecay.api",
-    ),
+    **dict.fromkeys(_FUNCTIONS, "segdecay.api"),
 }
 _MODULES = ("plot", "report")  # `report` is called as a function
 

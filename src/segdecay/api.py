@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from segdecay.config.schema import RunConfig
+from segdecay.data.cache import default_cache
+from segdecay.data.map_dataset import MapDataset, folder_of, is_map_dataset
 from segdecay.data.user_data import UserData
 from segdecay.decay import Audit, Numbers
 from segdecay.errors import ConfigError, RunError
@@ -20,6 +22,8 @@ from segdecay.inference.model import Model, load_predictor
 from segdecay.inference.onnx_file import OPSET, Exported
 from segdecay.inference.onnx_file import export as run_export
 from segdecay.inference.outputs import DEFAULT
+from segdecay.metrics.confusion import user_confusions
+from segdecay.metrics.counts import I64
 from segdecay.report import build_report
 from segdecay.search.costs import Estimate
 from segdecay.training.strength_units import StrengthReport, StrengthRequest
@@ -28,6 +32,7 @@ from segdecay.utils.yaml import read_yaml
 from segdecay.workflows.audit import Built
 from segdecay.workflows.audit import audit as run_audit
 from segdecay.workflows.bars import counting_bar, prediction_bars, reading_bar
+from segdecay.workflows.callbacks import Callback, CallbackWatcher
 from segdecay.workflows.check import Checked, check_config
 from segdecay.workflows.check import check as run_check
 from segdecay.workflows.compare import Compared
@@ -65,8 +70,10 @@ SEARCH_KEYWORDS = (  # of `tune`, which set a key
 
 
 def tune(
-    data: str | Path | UserData | None = None,
+    data: str | Path | UserData | MapDataset | None = None,
     *,
+    groups: Sequence[Any] | None = None,
+    classes: Sequence[str] | None = None,
     out: str | Path | None = None,
     config: Config = None,
     set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
@@ -97,13 +104,16 @@ def tune(
     cache: str | Path | None = None,
     cache_limit: str | None = None,
     wait: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Tuned:
     """Choose a strength by cross-validation, as `segdecay tune`; the same call on the same `out` goes on.
 
     Args:
-        data: what the command takes (a folder, a dataset.yaml, "digits", "cifar10:FOLDER"), or with `train` also an
-            `UserData`; None takes `data.path` of the configuration.
+        data: what the command takes (a folder, a dataset.yaml, "digits", "cifar10:FOLDER"), a map-style Dataset of
+            (image, mask) pairs without random transforms, or with `train` also an `UserData`; None takes `data.path`
+            of the configuration.
+        groups, classes: of a Dataset: the group of every image, which folds never split, and the names of the classes.
         out: the run's folder; default runs/NAME.
         config: a RunConfig, its values as a mapping, or a YAML file of them.
         set: any key to its value, as in {"search.race": False, "optimizer.lr": 0.01}.
@@ -131,6 +141,7 @@ def tune(
         cache, cache_limit: folder of decoded data, None takes $SEGDECAY_CACHE, else the user's; and its largest size,
             as in "20GB".
         wait: wait for another process that works on the same `out`.
+        callbacks: objects of `segdecay.Callback`, told of trials, epochs and the verdict.
         quiet: print nothing.
 
     Returns:
@@ -152,7 +163,9 @@ def tune(
     """
     asked = dict(locals())  # the keywords by name: `estimate` takes the same
     with _searching(asked) as (built, run, execution, watcher, function):
-        done = run_tune(built, run, execution, watcher, function)
+        told = CallbackWatcher(watcher, callbacks)
+        done = run_tune(built, run, execution, told, function)
+        told.verdict(done)
         if not quiet:
             watcher.conclude(done)
         return done
@@ -185,12 +198,13 @@ def _searching(
     asked: Mapping[str, Any],  # the keywords of `tune`
 ) -> Iterator[tuple[RunConfig, Path, Execution, ConsoleWatcher, UserSearch | None]]:
     """What a search needs: its configuration, folder, execution, watcher, and the caller's function if there is one."""
-    data, function = asked["data"], asked["train"]
+    function, name = asked["train"], dataset_name(asked["data"])
+    data = _readable(asked["data"], asked["groups"], asked["classes"], asked["cache"])
     if function is None and isinstance(data, UserData):
         raise ConfigError("UserData only describes images, so segdecay cannot train on them: give train=, or a folder.")
     options = keys_of(**{name: asked[name] for name in SEARCH_KEYWORDS})
     built = config_from_keywords(data, asked["config"], asked["set"], options, function=function, axis=asked["axis"])
-    run = _run_of(asked["out"], data, built.data.path)
+    run = _run_of(asked["out"], name or data, built.data.path)
     seconds, trials = parse_budget(asked["budget"])
     cache, described = asked["cache"], data if isinstance(data, UserData) else None
     with watching(asked["workers"], quiet=asked["quiet"]) as (possible, watcher):
@@ -213,8 +227,10 @@ def _searching(
 
 
 def train(
-    data: str | Path | None = None,
+    data: str | Path | MapDataset | None = None,
     *,
+    groups: Sequence[Any] | None = None,
+    classes: Sequence[str] | None = None,
     out: str | Path | None = None,
     config: Config = None,
     set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
@@ -232,6 +248,7 @@ def train(
     cache: str | Path | None = None,
     cache_limit: str | None = None,
     wait: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Trained:
     """Train one setting on the training part, as `segdecay train`; the val part, where there is one, is scored.
@@ -240,8 +257,8 @@ def train(
         lambda_: strength as the optimizer takes it: weights shrink by 1 − lr·λ a step.
         strength: instead: the value on the axis, as in a verdict.
         devices: GPUs that share every batch of the training.
-        data, out, config, set, decay, model, epochs, size, seed, allow_missing, workers, device, cache, cache_limit,
-            wait, quiet: as `tune`.
+        data, groups, classes, out, config, set, decay, model, epochs, size, seed, allow_missing, workers, device,
+            cache, cache_limit, wait, callbacks, quiet: as `tune`.
 
     Returns:
         `Trained`, with `.record` (scores of train and val), `.run`, `.report`, `.model` (paths) and `.load()`.
@@ -259,8 +276,9 @@ def train(
         seed=seed,
         allow_missing=allow_missing,
     )
+    name, data = dataset_name(data), _readable(data, groups, classes, cache)
     built = config_from_keywords(data, config, set, options)
-    run = _run_of(out, data, built.data.path)
+    run = _run_of(out, name or data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
         refuse_devices(devices)
         execution = Execution(
@@ -272,15 +290,17 @@ def train(
             cache_limit=parse_limit(cache_limit),
             wait=wait,
         )
-        done = run_train(built, run, execution, watcher)
+        done = run_train(built, run, execution, CallbackWatcher(watcher, callbacks))
         if not quiet:
             watcher.conclude_training(done)
         return done
 
 
 def compare(
-    data: str | Path | None = None,
+    data: str | Path | MapDataset | None = None,
     *,
+    groups: Sequence[Any] | None = None,
+    classes: Sequence[str] | None = None,
     arms: Sequence[str] | None = None,
     strengths: int | None = None,
     out: str | Path | None = None,
@@ -301,6 +321,7 @@ def compare(
     cache: str | Path | None = None,
     cache_limit: str | None = None,
     wait: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> Compared:
     """Compare regularizers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
@@ -308,8 +329,8 @@ def compare(
     Args:
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
-        data, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers, executor, address,
-            gpus_per_trial, device, cache, cache_limit, wait, quiet: as `tune`.
+        data, groups, classes, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers,
+            executor, address, gpus_per_trial, device, cache, cache_limit, wait, callbacks, quiet: as `tune`.
 
     Returns:
         `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
@@ -323,8 +344,9 @@ def compare(
         model=model, folds=folds, epochs=epochs, size=size, seed=seed, strict=strict, allow_missing=allow_missing
     )
     section = {"arms": None if arms is None else list(arms), "strengths": strengths}
+    name, data = dataset_name(data), _readable(data, groups, classes, cache)
     built = compare_config_from_keywords(data, config, set, options, section)
-    run = _run_of(out, data, built.data.path)
+    run = _run_of(out, name or data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
         execution = Execution(
             workers=possible,
@@ -337,7 +359,9 @@ def compare(
             cache_limit=parse_limit(cache_limit),
             wait=wait,
         )
-        done = run_compare(built, run, execution, watcher)
+        told = CallbackWatcher(watcher, callbacks)
+        done = run_compare(built, run, execution, told)
+        told.verdict(done)
         if not quiet:
             watcher.conclude_comparison(done)
         return done
@@ -707,12 +731,55 @@ def _refuse_user_function(folder: Path) -> None:
         )
 
 
+def dataset_name(data: Any) -> str | None:
+    """The name of a run on a Dataset: that of its class; None for other data.
+
+    >>> dataset_name([("image", "mask")]), dataset_name("digits")
+    ('list', None)
+    """
+    return type(data).__name__.lower() if is_map_dataset(data) else None
+
+
+def _readable(data: Any, groups: Any, classes: Any, cache: str | Path | None) -> Any:
+    """A Dataset as the folder that it was written to; anything else as it is."""
+    if is_map_dataset(data):
+        return folder_of(data, default_cache() if cache is None else Path(cache), groups=groups, classes=classes)
+    if groups is not None or classes is not None:
+        raise ConfigError(
+            "groups= and classes= describe a Dataset. For a folder write groups.csv and classes.txt into it "
+            "(docs/data.md); UserData has both itself."
+        )
+    return data
+
+
 def _named(data: Any, path: str) -> str:
     return data.name if isinstance(data, UserData) else path
 
 
 def _run_of(out: str | Path | None, data: Any, path: str) -> Path:
-    return Path(out) if out is not None else default_out(_named(data, path))
+    return Path(out) if out is not None else default_out(data if isinstance(data, str) else _named(data, path))
+
+
+def confusion(
+    logits_or_labels: Any,  # (N, C, H, W) scores, or (N, H, W) class indices; a tensor or an array
+    masks: Any,  # (N, H, W) class indices, or 255 and other values from C on where ignored
+    classes: int | Sequence[str],
+) -> I64:  # (N, C, C): rows the truth, columns the prediction
+    """The confusion matrices that a function of `tune(train=function)` returns.
+
+    Args:
+        logits_or_labels: one image after the other; scores become the class with the largest.
+        masks: of the same images, in the same order.
+        classes: how many, or their names.
+
+    Raises:
+        DataError: shapes or types that do not fit, or predictions that are no class; all faults are listed.
+
+    Example:
+        >>> confusion([[[0, 1, 1]]], [[[0, 0, 255]]], 2).tolist()
+        [[[1, 1], [0, 0]]]
+    """
+    return user_confusions(logits_or_labels, masks, classes if isinstance(classes, int) else len(classes))
 
 
 def main_reason() -> str | None:

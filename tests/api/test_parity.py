@@ -37,7 +37,8 @@ COMMANDS: dict[str, Any] = {
 }
 OF_TERMINALS = {"json", "by_parameter"}  # how the result is printed
 OF_FILES = {"cache"}  # $SEGDECAY_CACHE on the command line
-ONLY_IN_PYTHON = {"tune": {"train", "axis", "grid"}}
+OBJECTS = {"groups", "classes", "callbacks"}  # of a Dataset, and functions
+ONLY_IN_PYTHON = {"tune": {"train", "axis", "grid", *OBJECTS}, "train": OBJECTS, "compare": OBJECTS}
 ONLY_ON_THE_COMMAND_LINE = {
     "tune": {"estimate"},  # segdecay.estimate
     "strength": set[str](),

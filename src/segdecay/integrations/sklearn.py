@@ -6,7 +6,6 @@ Its interface is that of RidgeCV: strengths, `fit`, `lambda_`, `cv_results_`, `p
 from __future__ import annotations
 
 import contextlib
-import csv
 import operator
 import tempfile
 import warnings
@@ -17,13 +16,11 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
-import yaml
-from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from segdecay import api
+from segdecay.data.array_folder import IGNORED, ArrayFolder
 from segdecay.data.dataset import MOST_CLASSES
 from segdecay.errors import ConfigError, DataError, gather
 from segdecay.metrics.counts import intersection_union, iou, mean_present
@@ -31,7 +28,6 @@ from segdecay.runs.verdict import Verdict
 from segdecay.utils.yaml import put_key
 
 U8 = npt.NDArray[np.uint8]
-IGNORED = 255
 SHOWN = 3
 
 
@@ -123,31 +119,11 @@ def write_arrays(
     classes: Sequence[str],
     groups: Sequence[Any] | None,
 ) -> Path:
-    """A folder that `segdecay tune` reads: images/, masks/, groups.csv, dataset.yaml."""
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    digits = len(str(len(images)))
-    with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["name", "group"])
-        for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            name = f"image-{number:0{digits}d}"
-            _write_image(folder / "images" / name, image)
-            Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
-            rows.writerow([name, name if groups is None else str(groups[number])])
-    said = {"classes": list(classes), "ignore": [IGNORED]}
-    (folder / "dataset.yaml").write_text(yaml.safe_dump(said, allow_unicode=True), encoding="utf-8")
-    return folder
-
-
-def _write_image(stem: Path, image: U8) -> None:
-    """Write PNG if it can hold the bands, else TIFF."""
-    if image.shape[2] == 1:
-        Image.fromarray(image[..., 0]).save(f"{stem}.png")
-    elif image.shape[2] == 3:
-        Image.fromarray(np.ascontiguousarray(image)).save(f"{stem}.png")
-    else:
-        tifffile.imwrite(f"{stem}.tif", image, photometric="minisblack", planarconfig="contig")
+    """A folder that `segdecay tune` reads."""
+    written = ArrayFolder(folder, len(images))
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        written.add(image, mask, None if groups is None else groups[number])
+    return written.close(classes)
 
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from segdecay.config.schema import Task
-from segdecay.errors import RunError
+from segdecay.errors import DataError, RunError, gather
 from segdecay.metrics.boundary import BoundaryCounts
 from segdecay.metrics.counts import F64, I64, counted, intersection_union, iou, least_present, mean_present, weighted_by
 from segdecay.runs.records import Scores
@@ -34,6 +34,7 @@ __all__ = [
     "mean_present",
     "read_confusions",
     "scores_of",
+    "user_confusions",
     "write_confusions",
 ]
 
@@ -58,6 +59,43 @@ def image_confusions(
     cell = image + truth.long().clamp(max=classes) * classes + prediction
     found = torch.bincount(cell.flatten(), minlength=len(truth) * size)
     return found.view(-1, classes + 1, classes)[:, :classes].contiguous()
+
+
+def user_confusions(
+    predicted: Any,  # (N, C, H, W) scores or (N, H, W) class indices
+    masks: Any,  # (N, H, W) integer; values from C on are ignored
+    classes: int,
+) -> I64:  # (N, C, C)
+    """One matrix an image from what a user's code has: tensors on any device, arrays or lists.
+
+    Raises:
+        DataError: shapes or types that do not fit, or predictions that are no class; all faults are listed.
+    """
+    found = predicted.detach().cpu() if isinstance(predicted, Tensor) else torch.as_tensor(np.asarray(predicted))
+    truth = masks.detach().cpu() if isinstance(masks, Tensor) else torch.as_tensor(np.asarray(masks))
+    faults = []
+    if found.ndim == 4 and found.shape[1] != classes:
+        faults.append(f"scores are {tuple(found.shape)}; (N, {classes}, H, W) is needed for {classes} classes.")
+    elif found.ndim == 4:
+        found = found.argmax(dim=1)
+    elif found.is_floating_point() or found.ndim != 3:
+        faults.append(
+            f"predictions are {found.dtype} {tuple(found.shape)}; scores (N, C, H, W), or class indices (N, H, W)."
+        )
+    if truth.ndim == 4 and truth.shape[1] == 1:
+        truth = truth[:, 0]
+    if truth.is_floating_point() or truth.ndim != 3:
+        faults.append(f"masks are {truth.dtype} {tuple(truth.shape)}; integers (N, H, W) are needed.")
+    elif not faults and found.shape != truth.shape:
+        faults.append(
+            f"predictions are {tuple(found.shape)}, masks {tuple(truth.shape)}; both must be of the same images."
+        )
+    if not faults and truth.numel() and int(truth.min()) < 0:
+        faults.append(f"masks hold {int(truth.min())}; ignored pixels are 255, or any value from {classes} on.")
+    if not faults and found.numel() and not 0 <= int(found.min()) <= int(found.max()) < classes:
+        faults.append(f"predictions hold {int(found.min())} to {int(found.max())}; classes are 0 to {classes - 1}.")
+    gather(DataError, faults)
+    return np.asarray(image_confusions(found.long(), truth.long(), classes).numpy())
 
 
 def _cells(
