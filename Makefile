@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/runtime-installed
 DEV := $(VENV)/dev-installed
 RELEASE := build/release
-SHORT_SEARCH := tune digits --epochs 1 --folds 3 --set 'search.grid=[0,1]'
+DOCS_VENV := build/docs-venv
+DOCS := $(DOCS_VENV)/installed
+SHORT_SEARCH := tune digits --epochs 20 --folds 3 --set 'search.grid=[0,1]'
 
-.PHONY: demo test lint types layers browser unit soak release-check clean
+.PHONY: demo test lint types layers browser unit soak docs pages dist release-check clean
 demo: $(RUNTIME)  ## a search on the built-in data: folds, strengths, verdict, model, report
 	$(BIN)/segdecay tune digits --out runs/digits
 
@@ -35,13 +37,30 @@ browser: $(DEV)  ## a Chromium for the tests of pages, which fail without one
 unit: $(DEV) browser
 	$(BIN)/pytest -n 2 --dist worksteal
 
+pages: $(DEV)  ## docs/commands.md, docs/glossary.md and the schemas, from the code
+	$(BIN)/python tools/pages.py
 soak: $(DEV)  ## the long tests that `make test` leaves out
 	$(BIN)/pytest -n 0 -m soak
-release-check: $(RUNTIME)  ## a short search with the wheel alone, in an empty environment
-	rm -rf $(RELEASE)
+docs: $(DOCS)  ## the site in build/site, from an environment without torch; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
+$(DOCS): pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(DOCS_VENV)/bin/python -m pip install --quiet --group docs
+	touch $@
+
+release-check: dist  ## a short search with the wheel alone, in an empty environment
+	rm -rf $(RELEASE)/venv $(RELEASE)/run
 	$(PYTHON) -m venv $(RELEASE)/venv
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(RELEASE) .
-	$(RELEASE)/venv/bin/python -m pip install --quiet $(RELEASE)/*.whl
+	$(RELEASE)/venv/bin/python -m pip install --quiet $(RELEASE)/dist/*.whl
 	cd $(RELEASE) && venv/bin/segdecay $(SHORT_SEARCH) --out run && test -s run/report.html -a -s run/model/model.safetensors
+dist:  ## sdist and wheel in build/release/dist, both checked
+	rm -rf $(RELEASE)/tools $(RELEASE)/dist
+	$(PYTHON) -m venv $(RELEASE)/tools
+	$(RELEASE)/tools/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(RELEASE)/tools/bin/python -m pip install --quiet --group release
+	$(RELEASE)/tools/bin/python -m build --outdir $(RELEASE)/dist .
+	$(RELEASE)/tools/bin/twine check --strict $(RELEASE)/dist/*
+	$(RELEASE)/tools/bin/check-wheel-contents $(RELEASE)/dist/*.whl
 clean:
 	rm -rf $(VENV) runs build

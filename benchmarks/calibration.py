@@ -30,6 +30,7 @@ from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.metrics.confusion import intersection_union, iou, mean_present
 from segdecay.runs.records import StrengthRecord
+from segdecay.search.undertrained import check_training
 from segdecay.search.verdict import Candidate, Decision, decide
 
 F32 = npt.NDArray[np.float32]
@@ -62,6 +63,8 @@ WORLDS = {
     "null, 8 strengths": World((1e-3,) * 9, luck=0.5),
     "null, few groups": World((1e-3,) * 4, luck=0.5, groups=12, images=9),
     "null, 5 folds": World((1e-3,) * 5, luck=0.5, groups=40, folds=5),
+    "null, lucky trainings": World((1e-3,) * 4, luck=2.5),
+    "nothing to learn": World((1e-3,) * 4, luck=0.5, distance=0.0, group_spread=0.3),
     "grid": World((1e-4, 1e-2, 0.1, 0.5, 3.0), luck=0.3),
     # as digits: 11 classes, 12 groups, 52 images a fold, a gain of .09 with a fold deviation of .035
     "gain": World(
@@ -103,9 +106,9 @@ def fit_ridge(features: F32, truth: I64, weights: F64, penalty: float, classes: 
 def confusions(predicted: I64, truth: I64, classes: int) -> I64:
     """(..., P) predictions of pixels in (..., P) classes to (..., C, C)."""
     lead = predicted.shape[:-1]
-    cell = (truth * classes + predicted).reshape(int(np.prod(lead)), -1)
-    cell += np.arange(len(cell))[:, None] * classes**2
-    return np.bincount(cell.ravel(), minlength=len(cell) * classes**2).reshape(*lead, classes, classes)
+    entry = (truth * classes + predicted).reshape(int(np.prod(lead)), -1)
+    entry += np.arange(len(entry))[:, None] * classes**2
+    return np.bincount(entry.ravel(), minlength=len(entry) * classes**2).reshape(*lead, classes, classes)
 
 
 def one_repeat(random: np.random.Generator, world: World) -> tuple[list[Candidate], list[I64], F64]:
@@ -123,7 +126,7 @@ def one_repeat(random: np.random.Generator, world: World) -> tuple[list[Candidat
             predicted = (features[scored] @ models[v, fold]).argmax(axis=-1)
             counts[v].append([ev.Counts.of(confusions(predicted, truth[scored], k))])
     candidates = [
-        Candidate(StrengthRecord("total_decay", float(v)), cells, None, None, 0) for v, cells in enumerate(counts)
+        Candidate(StrengthRecord("total_decay", float(v)), trials, None, None, 0) for v, trials in enumerate(counts)
     ]
     new, new_truth, _ = draw_images(random, world, world.new_groups)
     columns = models.transpose(2, 0, 1, 3).reshape(world.features + 1, -1)
@@ -208,6 +211,14 @@ def note_decision(tally: Tally, decision: Decision, truth: F64) -> None:
     tally.kinds["tool"].append(decision.kind in ("chosen", "edge"))
 
 
+def is_trained(candidate: Candidate, classes: list[str], groups: list[list[int]], seed: int) -> bool:
+    """Whether the gate of `tune` lets a verdict be given; by validation scores, as these worlds keep no others."""
+    found = check_training(
+        candidate, (), ev.MIOU, classes, confidence=CONFIDENCE, resamples=RESAMPLES, seed=seed, groups=groups
+    )
+    return found.is_enough
+
+
 def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
     """Run one world and print its table."""
     random, tally, truths = np.random.default_rng(seed), Tally(), []
@@ -216,10 +227,13 @@ def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
         candidates, groups, true = one_repeat(random, world)
         truth = true.mean(axis=1)
         truths.append(truth)
-        classes = [str(c) for c in range(world.classes)]
-        decision = decide(candidates, classes, confidence=CONFIDENCE, resamples=RESAMPLES, seed=number, groups=groups)
+        classes, names = [str(c) for c in range(world.classes)], [fold.tolist() for fold in groups]
+        decision = decide(candidates, classes, confidence=CONFIDENCE, resamples=RESAMPLES, seed=number, groups=names)
         note_decision(tally, decision, truth)
-        by_group = ev.resampled_by(groups) == "groups"
+        told = is_trained(candidates[decision.best], classes, names, number)
+        tally.kinds["not trained enough"].append(not told)
+        tally.kinds["said"].append(told and tally.kinds["tool"][-1])
+        by_group = ev.resampled_by(names) == "groups"
         units = [_summed(one, groups) for one in candidates] if by_group else candidates
         found_by, repeated = others(units, number, decision.best)
         tally.note("selected difference, bbc", repeated, truth, decision.best, paired=True)
@@ -238,8 +252,8 @@ def calibrate(name: str, world: World, repeats: int, seed: int) -> None:
 
 
 def _summed(candidate: Candidate, groups: list[I64]) -> Candidate:
-    cells = [[cell.by_group(groups[f].tolist()) for cell in seeds] for f, seeds in candidate.trials.items()]
-    return Candidate(candidate.strength, cells, None, None, 0)
+    counts = [[trial.by_group(groups[f].tolist()) for trial in seeds] for f, seeds in candidate.trials.items()]
+    return Candidate(candidate.strength, counts, None, None, 0)
 
 
 def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> None:
@@ -250,15 +264,15 @@ def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> Non
         flat = np.zeros((len(lengths), len(names) ** 2), dtype=np.int64)
         flat[np.repeat(np.arange(len(lengths)), lengths), kept["confusion_index"]] = kept["confusion_count"]
     by_fold = [np.flatnonzero(fold_of == fold) for fold in range(int(fold_of.max()) + 1)]
-    cells, start = {}, 0
-    for cell in itertools.product(grid, range(len(by_fold)), range(seeds)):
-        n = len(by_fold[cell[1]])
-        cells[cell] = ev.Counts.of(flat[start : start + n].reshape(n, len(names), len(names)))
+    counts, start = {}, 0
+    for trial in itertools.product(grid, range(len(by_fold)), range(seeds)):
+        n = len(by_fold[trial[1]])
+        counts[trial] = ev.Counts.of(flat[start : start + n].reshape(n, len(names), len(names)))
         start += n
     kinds: dict[str, int] = defaultdict(int)
     for folds, seed in itertools.product(itertools.combinations(range(len(by_fold)), n_folds), range(seeds)):
         candidates = [
-            Candidate(StrengthRecord("total_decay", v), [[cells[v, fold, seed]] for fold in folds], None, None, 0)
+            Candidate(StrengthRecord("total_decay", v), [[counts[v, fold, seed]] for fold in folds], None, None, 0)
             for v in values
         ]
         of = [groups[by_fold[fold]].tolist() for fold in folds]

@@ -21,11 +21,11 @@ from pathlib import Path
 from segdecay.config.schema import parse_config
 from segdecay.data import load_dataset
 from segdecay.data.formats import digits
+from segdecay.data.splits.folds import plan_folds
 from segdecay.execution import Event, LocalExecutor
 from segdecay.search.ledger import Ledger
 from segdecay.search.study import Study
 from segdecay.utils.yaml import parse_assignment, put_key
-from segdecay.workflows.steps import plan_folds
 
 
 def _change_recipe(assignments: list[str]) -> None:

@@ -72,14 +72,15 @@ def transformers_models(only: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
+    from_config: Any = AutoModel.from_config  # which has no types
     for kind in sorted(CONFIG_MAPPING.keys() & MODEL_MAPPING_NAMES.keys()):
         if only in kind:
 
             def build(kind: str = kind) -> Any:
                 try:
-                    return AutoModel.from_config(_shrunken(CONFIG_MAPPING[kind]()))
+                    return from_config(_shrunken(CONFIG_MAPPING[kind]()))
                 except Exception:  # noqa: BLE001 - some configurations hold together only as they are
-                    return AutoModel.from_config(CONFIG_MAPPING[kind]())
+                    return from_config(CONFIG_MAPPING[kind]())
 
             yield kind, build
 
@@ -97,7 +98,7 @@ def _shrunken(config: Any) -> Any:
 
 def spared_by_timm(model: nn.Module) -> tuple[set[str], set[str]]:
     """Names that timm's own groups do not decay, and those of them that the author declared."""
-    from timm.optim import param_groups_weight_decay
+    from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 
     declare = getattr(model, "no_weight_decay", None)
     listed = set(declare()) if callable(declare) else set()

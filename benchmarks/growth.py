@@ -29,7 +29,6 @@ from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
 from segdecay.execution.options import Execution
 from segdecay.search import race
-from segdecay.search import race as curve_model
 from segdecay.search.race_runner import build_race
 from segdecay.training.dispatch import run_task
 from segdecay.training.setup import TrialTask
@@ -125,7 +124,7 @@ def search_seconds(root: Path, data: Path, strengths: int, folds: int, workers: 
     used, wall = time.process_time(), time.perf_counter()
     with build_watcher(quiet=True, as_json=True) as watcher:
         done = tune(config, run, Execution(workers=workers, device="cpu", cache=root / "cache"), watcher)
-    trainings = done.verdict.cost["trials"] + done.verdict.cost["refits"]
+    trainings = done.verdict.cost.trials + done.verdict.cost.refits
     return time.process_time() - used, time.perf_counter() - wall, trainings
 
 
@@ -171,10 +170,10 @@ def rounds(plan: race.Race, replay: Replay, workers: int) -> tuple[int, int]:
     done: set[race.Trial] = set()
     count = 0
 
-    def look_up(trial: race.Trial) -> curve_model.Seen | None:
+    def look_up(trial: race.Trial) -> race.SeenTrial | None:
         if trial not in done:
             return None
-        return curve_model.SeenTrial(
+        return race.SeenTrial(
             *trial,
             score=replay.trial(*trial),
             resampled=replay.resampled(*trial),

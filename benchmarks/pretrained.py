@@ -35,13 +35,13 @@ from torch import nn
 from segdecay.config.schema import RunConfig, parse_config, to_yaml
 from segdecay.data import load_dataset
 from segdecay.data.dataset import Dataset
+from segdecay.data.splits.folds import plan_folds
 from segdecay.execution import Event, InlineExecutor
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.search.ledger import Ledger
 from segdecay.search.study import Study
 from segdecay.utils.files import write_json
-from segdecay.workflows.steps import plan_folds
 
 ENCODER = "tf_efficientnet_lite0"
 EXPECTED = {"china.jpg": ("bell cote", "boathouse"), "flower.jpg": ("daisy",)}

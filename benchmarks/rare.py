@@ -129,7 +129,7 @@ def main() -> None:
     for option, default in (("size", "72x96"), ("epochs", "15"), ("folds", "3")):
         parser.add_argument(f"--{option}", default=default)
     asked = parser.parse_args()
-    rows, plain = [], {}
+    rows, plain = list[dict[str, Any]](), dict[str, I64]()
     for arm in [PLAIN, *(arm for arm in asked.arms if arm != PLAIN)]:
         run = asked.work / "".join(letter if letter.isalnum() else "-" for letter in arm)
         settings = [part for setting in ARMS[arm] for part in ("--set", setting)]

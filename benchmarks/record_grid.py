@@ -21,16 +21,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
 from segdecay.data.dataset import Dataset
+from segdecay.data.splits.folds import plan_folds
 from segdecay.execution import Event, LocalExecutor
 from segdecay.runs.records import TrialRecord
 from segdecay.search.ledger import Ledger
 from segdecay.search.study import Study
 from segdecay.training.setup import TrialTask
-from segdecay.workflows.steps import plan_folds
 
 GRID = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 RECORDS = Path(__file__).parent / "records"
@@ -110,7 +111,7 @@ def _pack(study: Study, recipe: Recipe, name: str) -> Path:
     return path
 
 
-def _images(dataset: Dataset, study: Study) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _images(dataset: Dataset, study: Study) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Group number and fold of every validation image, in the order of the matrices."""
     order = [(index, number) for number, fold in enumerate(study.folds.folds) for index in fold.validation]
     names = [str(dataset.items[index].group) for index, _ in order]

@@ -120,9 +120,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    sizes = [[int(side) for side in size.split("x")] for size in asked.sizes.split(",")]
     ratios = [
-        measure(*(int(side) for side in size.split("x")), int(classes), asked.images, asked.rounds)
-        for size in asked.sizes.split(",")
+        measure(height, width, int(classes), asked.images, asked.rounds)
+        for height, width in sizes
         for classes in asked.classes.split(",")
     ]
     print(f"\nsmallest ratio of torchmetrics' time to ours: {min(ratios):.1f}")

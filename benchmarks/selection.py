@@ -68,6 +68,7 @@ def replay_all(repeat: Repeat, judge: Judge, ours: dict[str, Selector], peers: d
     """Every selector on one repeat."""
     cost = len(repeat.grid.values) * len(repeat.folds) * repeat.grid.shape[3]
     rows: dict[str, Row] = {}
+    reference: str | None = None
 
     def note(name: str, selector: Selector, budget: float = np.inf) -> int:
         nonlocal reference
@@ -79,7 +80,6 @@ def replay_all(repeat: Repeat, judge: Judge, ours: dict[str, Selector], peers: d
         rows[name] = Row(used / cost, regret, regret / judge.paired_error, kind == reference, chosen)
         return used
 
-    reference: str | None = None
     note(FULL, full_grid)
     budgets = [note(name, selector) for name, selector in ours.items()]
     for name, selector in peers.items():

@@ -65,9 +65,17 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all: `mktemp` reads what lies beside a new folder, and reads more with every test."""
+    return tmp_path_factory.mktemp("caches")
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEGDECAY_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _own_cache(_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _caches / uuid4().hex
+    folder.mkdir()
+    monkeypatch.setenv("SEGDECAY_CACHE", str(folder))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
@@ -58,7 +59,7 @@ def write_pngs(folder: Path) -> None:
 class Pairs(Dataset[Any]):
     """Images (3, H, W) float, normalised, and masks (H, W) int64, opened when asked for."""
 
-    def __init__(self, folder: Path, names: list[str], mean: np.ndarray, deviation: np.ndarray) -> None:  # type: ignore[type-arg]
+    def __init__(self, folder: Path, names: list[str], mean: npt.NDArray[Any], deviation: npt.NDArray[Any]) -> None:
         self.folder, self.names, self.mean, self.deviation = folder, names, mean, deviation
 
     def __len__(self) -> int:

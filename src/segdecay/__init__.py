@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         load,
+        lr,
         predict,
         report,
         strength,
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Axis", "Callback", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit", "check",
-    "compare", "confusion", "estimate", "evaluate", "export", "load", "plot", "predict", "report", "strength", "train",
-    "tune",
+    "compare", "confusion", "estimate", "evaluate", "export", "load", "lr", "plot", "predict", "report", "strength",
+    "train", "tune",
 ]  # fmt: skip
 
 _FUNCTIONS = (
-    "audit", "check", "compare", "confusion", "estimate", "evaluate", "export", "load", "predict", "strength", "train",
-    "tune",
+    "audit", "check", "compare", "confusion", "estimate", "evaluate", "export", "load", "lr", "predict", "strength",
+    "train", "tune",
 )  # fmt: skip
 _HOMES = {
     "Axis": "segdecay.training.user_api",

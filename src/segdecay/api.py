@@ -39,6 +39,8 @@ from segdecay.workflows.compare import Compared
 from segdecay.workflows.compare import compare as run_compare
 from segdecay.workflows.evaluate import Evaluated
 from segdecay.workflows.evaluate import evaluate as run_evaluate
+from segdecay.workflows.lr_range import LrRange, plan_of
+from segdecay.workflows.lr_range import lr_range as run_lr_range
 from segdecay.workflows.predict import Predictions
 from segdecay.workflows.predict import predict as run_predict
 from segdecay.workflows.progress import ConsoleWatcher, build_watcher
@@ -46,6 +48,7 @@ from segdecay.workflows.request import (
     Config,
     compare_config_from_keywords,
     config_from_keywords,
+    default_lr_out,
     default_out,
     keys_of,
     parse_budget,
@@ -643,6 +646,58 @@ def report(run: str | Path) -> Path:
         RunError: RUN is not finished, or one of its files is missing or damaged.
     """
     return build_report(Path(run))
+
+
+def lr(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    config: Config = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as --set
+    steps: int | None = None,
+    lowest: float | None = None,
+    highest: float | None = None,
+    decay: str | None = None,
+    model: str | None = None,
+    epochs: int | None = None,
+    size: str | Sequence[int] | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    wait: bool = False,
+    quiet: bool = False,
+) -> LrRange:
+    """Find a learning rate by a range test, as `segdecay lr`; nothing is changed.
+
+    Args:
+        steps: of each of the two short trainings, without decay and at a middle strength; default 300.
+        lowest, highest: the first and last rate; default: the configured rate / 300 and × 300, 10 at most.
+        out: the folder of the test; default runs/NAME-lr.
+        data, config, set, decay, model, epochs, size, seed, device, cache, cache_limit, wait, quiet: as `tune`.
+
+    Returns:
+        `LrRange`, with `.suggestion` (`.rate` is None where no rate lowers the loss), `.judged` (of the configured
+        rate), `.curves` and `.picture` (a path).
+
+    Raises:
+        SegdecayError: anything you can act on.
+    """
+    options = keys_of(decay=decay, model=model, epochs=epochs, size=size, seed=seed)
+    built = config_from_keywords(data, config, set, options)
+    run = Path(out) if out is not None else default_lr_out(built.data.path)
+    with build_watcher(quiet=quiet, as_json=False) as watcher:
+        execution = Execution(
+            device=device,
+            command=f"segdecay.lr({built.data.path!r}, out={str(run)!r}, ...)",
+            cache=None if cache is None else Path(cache),
+            cache_limit=parse_limit(cache_limit),
+            wait=wait,
+        )
+        done = run_lr_range(built, run, execution, watcher, plan_of(built, steps, lowest, highest))
+        for line in done.lines:
+            watcher.say(line)
+        return done
 
 
 def load(run: str | Path, *, model: str | None = None, device: str = "auto", tta: str = "none") -> Model:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Any] = {
     "compare": segdecay.compare,
     "evaluate": segdecay.evaluate,
     "export": segdecay.export,
+    "lr": segdecay.lr,
     "predict": segdecay.predict,
     "report": segdecay.report,
     "strength": segdecay.strength,

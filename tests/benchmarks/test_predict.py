@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
+import pytest
 from recorded_grids import BENCHMARKS
 
 
-def test_the_large_tiff_is_made_predicted_and_measured(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARKS / "predict.py"), "large", "--side", "600", "--classes", "3"]
-    command += ["--width", "2", "--depth", "1", "--work", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    assert done.stdout.splitlines()[-1].startswith("600x600 (")
+@pytest.mark.filterwarnings("default")
+def test_the_large_tiff_is_made_predicted_and_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["large", "--side", "600", "--classes", "3", "--width", "2", "--depth", "1", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["predict.py", *words])
+    runpy.run_path(str(BENCHMARKS / "predict.py"), run_name="__main__")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("600x600 (")
     assert (tmp_path / "out" / "masks" / "large.tif").exists()

@@ -15,6 +15,7 @@ import yaml
 from commands import Command
 from label_data import NAMES, write_cifar_binary, write_class_folders
 from shapes import write_shapes
+from verdict_keys import assert_documented
 
 from segdecay.cli.main import run as run_cli
 
@@ -56,6 +57,7 @@ def test_check_tells_faults_and_exits_with_1(tuned: tuple[Path, Path], segdecay:
 
 def test_a_search_ends_with_a_verdict_in_balanced_accuracy(tuned: tuple[Path, Path]) -> None:
     verdict = json.loads((tuned[1] / "verdict.json").read_text())
+    assert_documented(verdict)
     assert (verdict["criterion"], verdict["task"]) == ("balanced accuracy", "classification")
     assert verdict["kind"] in {"chosen", "zero", "flat", "edge"}
     assert [row["name"] for row in verdict["classes"]] == list(NAMES)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import Said, call
-from drivers import kill_when, write_driver
+from drivers import start_run
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
@@ -101,9 +100,9 @@ def _epoch_kept(state: Path) -> int:
 def test_a_kill_in_the_second_stage_is_resumed_to_the_same_model(shapes: Path, tmp_path: Path) -> None:
     pairs = ("training.epochs=2", "balancing.epochs=30", "balancing.lr=0.05")
     run, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    driver = [sys.executable, str(write_driver(tmp_path, "train", workers=0)), str(shapes), str(run)]
     state = run / "refit" / "chosen" / "checkpoint" / "state.safetensors"
-    assert kill_when([*driver, *QUICK, *pairs, "decay.lambda=0.5"], lambda _: _epoch_kept(state) >= 10, 240.0)
+    driver = start_run(tmp_path / "said", "train", shapes, run, *QUICK, *pairs, "decay.lambda=0.5")
+    driver.kill_when(lambda: _epoch_kept(state) >= 10)
     assert not (run / "refit" / "chosen" / "trial.json").exists()
     for folder in (run, unbroken):
         _train(shapes, folder, *pairs)

@@ -6,13 +6,12 @@ import json
 import math
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import call
 from paths import ROOT
 from torch import nn
 
@@ -236,14 +235,12 @@ def test_what_has_no_answer_is_refused_with_what_is_allowed(
 
 
 def test_all_faults_are_one_message_and_exit_code_2() -> None:
-    command = [sys.executable, "-m", "segdecay.cli.main", "strength"]
     options = "--optimizer adan --lr nan --regularizer decoupld --from torch-sdg=x --to keras"
-    done = subprocess.run([*command, *options.split()], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 7
+    said = call("strength", *options.split(), code=2).err
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 7
     for word in ("optimizer.lr", "'adan'", "'decoupled'", "--images", "'torch-sgd'", "NAME=VALUE", "'keras-l2'"):
-        assert word in done.stderr
+        assert word in said
 
 
 def test_an_unknown_optimizer_is_told_once() -> None:

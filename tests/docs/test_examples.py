@@ -92,6 +92,15 @@ def test_a_block_of_the_docs_runs(number: int, tmp_path: Path, monkeypatch: pyte
     assert not handle.is_attached()
 
 
+@pytest.mark.parametrize("trainer", ["lightning", "transformers"])
+def test_the_callback_on_a_page_of_a_task_is_built(trainer: str) -> None:
+    page = (ROOT / "docs" / "how-to" / f"{trainer}.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(code, page, "exec"), names)  # noqa: S102  (the page's own code)
+    assert type(names["decay"]).__module__ == f"segdecay.integrations.{trainer}"
+
+
 def test_the_docs_name_every_example() -> None:
     said = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
     assert [path.name for path in (ROOT / "examples").glob("*.py") if f"`{path.name}`" not in said] == []

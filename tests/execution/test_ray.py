@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,13 +15,16 @@ import pytest
 import ray
 
 from segdecay.errors import MissingPartError, RunError
-from segdecay.execution import Event, Executor
+from segdecay.execution import Event, Executor, InlineExecutor
 from segdecay.execution import ray as cluster
 from segdecay.execution import ray as joining
 from segdecay.execution.ray import RayExecutor
 from segdecay.execution.ray_remote import differing, pack_data, pack_trial, start_mailbox, unpack_data, unpack_trial
 from segdecay.testing import WorkersContract
-from segdecay.testing.small_trials import small_trials
+from segdecay.testing import small_trials as small
+from segdecay.testing.executor_contract import kinds_of, reason_of
+from segdecay.testing.small_trials import result_of, small_trials
+from segdecay.training.setup import TrialTask
 from segdecay.utils.files import write_bytes
 
 WANTS_TOKEN = tuple(map(int, ray.__version__.split(".")[:2])) >= (
@@ -38,9 +42,75 @@ def _cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-class TestRay(WorkersContract):
+class Contract(WorkersContract):
     def build(self, workers: int) -> Executor:
         return RayExecutor(workers=workers)
+
+
+@pytest.mark.soak  # every promise in runs of its own, each with new processes; the test below keeps them in one run
+class TestRay(Contract):
+    pass
+
+
+LINES = {
+    "plain": small.WELL,
+    "large": small.TOO_LARGE_ONCE,
+    "killed": small.KILLED_ONCE,
+    "wrong": small.WRONG,
+    "huge": small.TOO_LARGE,
+    "doomed": small.KILLED_ALWAYS,
+}
+EPOCHS = ["progress"] * small.EPOCHS
+KINDS = {
+    "plain": ["started", *EPOCHS, "finished"],
+    "large": ["started", "again", "started", *EPOCHS, "finished"],
+    "wrong": ["started", "failed"],
+    "huge": ["started", "again", "started", "failed"],
+    "doomed": ["started", "again", "started", "failed"],
+}
+
+
+def test_one_run_keeps_the_promises_of_an_executor_in_processes() -> None:
+    with small_trials() as trials:
+        tasks = {name: trials.tasks(name, 1, lines=lines)[0] for name, lines in LINES.items()}
+        left, events = list(tasks.values()), list[Event]()
+        RayExecutor(workers=2).run(lambda: left.pop(0) if left else None, events.append)
+        for name, kinds in KINDS.items():
+            assert kinds_of(events, tasks[name]) == kinds, name
+        told = [kind for kind in kinds_of(events, tasks["killed"]) if kind != "progress"]
+        assert told == ["started", "again", "started", "finished"]
+        assert _starts_alone(events, tasks["large"])
+        assert "this network cannot" in reason_of(events, tasks["wrong"])
+        assert "batch_size (now 4" in reason_of(events, tasks["huge"])
+        assert "memory" in reason_of(events, tasks["doomed"])
+        assert not any((tasks[name].folder / "trial.json").exists() for name in ("wrong", "huge", "doomed"))
+        again: list[Event] = []
+        before = (tasks["plain"].folder / "trial.json").read_bytes()
+        RayExecutor(workers=1).run([tasks["plain"]], again.append)
+        assert [event.kind for event in again].count("progress") == 0
+        assert (tasks["plain"].folder / "trial.json").read_bytes() == before
+        for name in ("plain", "large", "killed"):
+            found = result_of(tasks[name])
+            shutil.rmtree(tasks[name].folder)
+            InlineExecutor().run([tasks[name]], lambda _event: None)
+            assert result_of(tasks[name]) == found, name
+
+
+def _starts_alone(events: list[Event], task: TrialTask) -> bool:
+    """Whether nothing else ran when a trial was started for the last time, and nothing began until it had ended."""
+    order = [(event.kind, event.task.folder) for event in events if event.kind != "progress"]
+    second = len(order) - 1 - order[::-1].index(("started", task.folder))
+    before = [kind for kind, _ in order[:second]]
+    ended = sum(before.count(kind) for kind in ("finished", "failed", "again"))
+    return before.count("started") == ended and order[second + 1] == ("finished", task.folder)
+
+
+def test_a_full_disk_raises_and_the_next_run_goes_on() -> None:
+    Contract().test_a_full_disk_raises_and_the_next_run_goes_on()
+
+
+def test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same() -> None:
+    Contract().test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same()
 
 
 def test_a_cluster_that_is_gone_is_told_and_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +154,10 @@ def test_an_address_that_stays_silent_is_given_up_in_time(monkeypatch: pytest.Mo
 
 
 def test_an_address_of_another_service_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "STATUS_WITHIN_S", 8.0)
+    monkeypatch.setattr(joining, "STATUS_WITHIN_S", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as service:
         address = f"127.0.0.1:{service.getsockname()[1]}"
-        with pytest.raises(RunError, match=r"no Ray cluster answers \(no status within 8 s\)\. Start one: ray start"):
+        with pytest.raises(RunError, match=r"no Ray cluster answers \(no status within 2 s\)\. Start one: ray start"):
             joining.check_address(address)
 
 

@@ -1,8 +1,7 @@
-"""own_driver.py RUN: a search over a function that sleeps, in workers; for kills."""
+"""A search over a function that sleeps, in a worker; for kills."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ def slow(setting: Any, fold: Any, seed: int) -> Any:
     return found
 
 
-if __name__ == "__main__":
-    done = user_training.tune(slow, Path(sys.argv[1]), workers=1, set={"search.race": False})
+def search(run: Path, workers: int = 1) -> None:
+    """The search of which the kill takes a part; prints its verdict."""
+    done = user_training.tune(slow, run, workers=workers, set={"search.race": False})
     print(done.verdict.kind, done.verdict.strength.value)

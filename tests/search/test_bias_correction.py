@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from shapes import write_shapes
 from tuning import tune
+from verdict_keys import assert_documented
 
 from segdecay.config.schema import DataConfig, RunConfig, SearchConfig
 from segdecay.data.dataset import Dataset
@@ -54,6 +55,10 @@ def nested(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = _tune(data, run, "--honest", "nested").out
     assert "bias-corrected score of the whole procedure (nested cross-validation): " in said
     return run
+
+
+def test_every_key_of_a_nested_verdict_is_documented(nested: Path) -> None:
+    assert_documented(_verdict(nested))
 
 
 def test_nested_scores_each_fold_at_what_was_taken_without_it(nested: Path) -> None:

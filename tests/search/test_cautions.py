@@ -15,7 +15,8 @@ from segdecay.data.splits.folds import Fold, FoldPlan
 from segdecay.runs.read import read_record
 from segdecay.runs.records import StrengthRecord, TrialRecord
 from segdecay.runs.verdict import Interval, TrainingCheck, Verdict
-from segdecay.search.cautions import Evidence, cautions_of, late_rise, scored_epochs
+from segdecay.search.cautions import Evidence, cautions_of
+from segdecay.search.recipe import Seen
 
 RECORD = Path(__file__).parents[2] / "docs" / "records" / "digits" / "verdict.json"
 CLASSES = ("ground", "road")
@@ -112,13 +113,32 @@ def test_the_end_of_what_was_tried(verdict: Verdict) -> None:
     assert _codes(replace(verdict, evidence=joint), _evidence()) == {"end_of_range": "strength"}
 
 
-def test_a_score_that_still_rises(verdict: Verdict) -> None:
-    rising, settled = [(10, 0.3), (20, 0.4), (30, 0.5)], [(10, 0.3), (20, 0.49), (30, 0.5)]
-    assert _codes(verdict, _evidence(curves=[rising])) == {"still_rising": "score"}
-    assert _codes(verdict, _evidence(curves=[settled])) == {}
-    assert late_rise([(30, 0.5)]) is None
-    lines: list[dict[str, Any]] = [{"epoch": 1, "validation_miou": None}, {"epoch": 2, "validation_miou": 0.25}]
-    assert scored_epochs(lines) == [(2, 0.25)]
+def _seen(losses: Sequence[float], scores: Sequence[float]) -> Seen:
+    """A trial without decay at a constant rate."""
+    lines = [
+        {"epoch": at + 1, "lr": 0.01, "loss": loss, "validation_miou": score}
+        for at, (loss, score) in enumerate(zip(losses, scores, strict=True))
+    ]
+    return Seen(lines, _trial())
+
+
+def test_a_recipe_that_may_change_the_verdict(verdict: Verdict) -> None:
+    settled, rising = (0.3, 0.49, 0.5), (0.3, 0.4, 0.5)
+    assert _codes(verdict, _evidence(without_decay=[_seen((2.0, 0.5, 0.2), settled)])) == {}
+    (found,) = cautions_of(verdict, _evidence(without_decay=[_seen((2.0, 0.5, 0.2), rising)]))
+    assert (found.code, found.figure) == ("still_rising", "score")
+    assert "validation mIoU rose by 0.100 over the last third of the epochs" in found.sentence
+    assert _codes(verdict, _evidence(without_decay=[_seen((2.0, 2.5, 1.8), settled)])) == {"rate_high": "score"}
+    assert _codes(verdict, _evidence(without_decay=[_seen((2.0, 1.8, 1.7), settled)])) == {"rate_low": "score"}
+    untold = replace(verdict, kind="undertrained")
+    assert _codes(untold, _evidence(without_decay=[_seen((2.0, 1.8, 1.7), rising)])) == {}
+
+
+def test_scores_of_resized_masks(verdict: Verdict) -> None:
+    (found,) = cautions_of(verdict, _evidence(size=(64, 48)))
+    assert (found.code, found.figure) == ("resized_masks", "score")
+    assert "resized to 64 x 48" in found.sentence
+    assert _codes(replace(verdict, task="classification"), _evidence(size=(64, 48))) == {}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_two_devices_train_what_one_trains(tmp_path: Path, training: dict[str, i
     assert kept["validation"]["iou"] == pytest.approx(list(alone.validation.iou) if alone.validation else [])
 
 
-def test_a_shared_training_that_stops_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_shared_training_that_stops_goes_on_to_the_same_bits_or_alone(tmp_path: Path) -> None:
     config = small_config(write_shapes(tmp_path / "data"), training={"epochs": 4, "batch_size": 4})
     unbroken, _ = small_task(tmp_path / "unbroken", config, spread=TWO)
     broken = replace(unbroken, folder=tmp_path / "broken")
@@ -93,6 +94,10 @@ def test_a_shared_training_that_stops_goes_on_to_the_same_bits(tmp_path: Path) -
     assert outcome.kind == "interrupted"
     assert (broken.folder / "checkpoint" / "state.safetensors").is_file()
     assert not (broken.folder / "trial.json").exists()
+    alone = replace(broken, folder=tmp_path / "alone", spread=None)
+    shutil.copytree(broken.folder, alone.folder)
+    record = run_trial(alone)
+    assert (record.status, record.epochs, record.steps) == ("finished", 4, 12)
     later: list[int] = []
     assert work_on(broken, _never, lambda epoch, _epochs: later.append(epoch)).kind == "finished"
     assert later
@@ -100,15 +105,6 @@ def test_a_shared_training_that_stops_goes_on_to_the_same_bits(tmp_path: Path) -
     assert _furthest(unbroken, broken) == 0.0
     assert _losses(unbroken) == _losses(broken)
     assert not (broken.folder / "checkpoint").exists()
-
-
-def test_a_shared_training_may_go_on_alone(tmp_path: Path) -> None:
-    config = small_config(write_shapes(tmp_path / "data"), training={"epochs": 4, "batch_size": 4})
-    shared, _ = small_task(tmp_path / "trial", config, spread=TWO)
-    seen: list[int] = []
-    assert work_on(shared, lambda: bool(seen), lambda epoch, _epochs: seen.append(epoch)).kind == "interrupted"
-    record = run_trial(replace(shared, spread=None))
-    assert (record.status, record.epochs, record.steps) == ("finished", 4, 12)
 
 
 def test_a_process_that_is_killed_ends_the_others_and_the_second_try_finishes() -> None:

@@ -231,7 +231,7 @@ def decision(kind: Kind, axis: str, values: list[float], alike: tuple[float, ...
 def test_a_verdict_about_bounds_or_dropout_does_not_speak_of_decay() -> None:
     none = decision("zero", "max_norm", [math.inf, 4.0, 2.0], (4.0, 2.0), 0)
     assert sentence_of(none, ()).startswith(
-        "Training without the bound scored best (3 folds, 2 strengths compared). Strengths down to 2 "
+        "Training without the bound scored best; 3 folds, 2 strengths compared. Strengths down to 2 "
     )
     flat = decision("flat", "dropout", [0.0, 0.1, 0.3], (0.1, 0.3), 1)
     said = sentence_of(flat, ())
@@ -239,8 +239,8 @@ def test_a_verdict_about_bounds_or_dropout_does_not_speak_of_decay() -> None:
         "Dropout makes no difference that these data can show: the best strength, dropout p = 0.1, differs from no "
         "dropout by +0.010 mIoU"
     )
-    assert said.endswith(
-        "Strengths from 0.1 to 0.3 cannot be told apart from no dropout, so the refit trains without dropout."
+    assert (
+        "Strengths from 0.1 to 0.3 cannot be told apart from no dropout, so the refit trains without dropout." in said
     )
     decay = decision("zero", "total_decay", [0.0, 0.5, 2.0], (0.5,), 0)
     assert sentence_of(decay, ()).endswith("Strengths up to 0.5 cannot be told apart from it.")

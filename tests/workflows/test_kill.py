@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,22 +14,13 @@ from typing import Any
 import pytest
 import torch
 from commands import call
-from drivers import kill_when, write_driver
+from drivers import start_run
 from safetensors.torch import load_file
 from shapes import write_shapes
 
 SETTINGS = ["search.grid=[0,2]", "search.folds=2", "search.resamples=200", "model.width=4", "model.depth=2",
             "training.epochs=6", "training.batch_size=4", "optimizer.lr=0.02"]  # fmt: skip
 QUICK = ["--workers", "0", "--device", "cpu", *(word for pair in SETTINGS for word in ("--set", pair))]
-
-
-def _command(data: Path, run: Path, driver: Path) -> list[str]:
-    return [sys.executable, str(driver), str(data), str(run), *SETTINGS]
-
-
-def _finish(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _verdict(run: Path) -> dict[str, Any]:
@@ -62,11 +50,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def killed(unbroken: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[list[str], Path]:
-    """The command on a fresh run in a worker of its own, with a checkpoint after every step; and that run."""
-    data, _ = unbroken
-    monkeypatch.setenv("SEGDECAY_CACHE", str(data.parent / "cache"))
-    return _command(data, tmp_path / "run", write_driver(tmp_path, "tune")), tmp_path / "run"
+def data(unbroken: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data, decoded where the unbroken run has left them."""
+    monkeypatch.setenv("SEGDECAY_CACHE", str(unbroken[0].parent / "cache"))
+    return unbroken[0]
 
 
 def _a_trial_runs(run: Path) -> bool:
@@ -85,29 +72,23 @@ def _the_report_is_next(run: Path) -> bool:
     return (run / "model" / "model.json").exists()
 
 
-def _ready(moment: Callable[[Path], bool], run: Path, _seconds: float) -> bool:
-    return moment(run)
-
-
-MOMENTS: tuple[tuple[Callable[[Path], bool], Callable[[int, int], None]], ...] = (
-    (_something_is_half_written, os.killpg),  # driver and worker
-    (_a_trial_runs, os.kill),  # the driver alone: its worker ends by itself
-    (_a_refit_runs, os.killpg),
-    (_the_report_is_next, os.killpg),
+MOMENTS: tuple[tuple[Callable[[Path], bool], int], ...] = (  # with the workers of the driver
+    (_something_is_half_written, 0),  # the training dies with its driver, which it runs in
+    (_a_trial_runs, 1),  # the driver dies alone: its worker ends by itself
+    (_a_refit_runs, 0),
+    (_the_report_is_next, 0),
 )
 
 
 def test_kills_at_named_moments_of_one_search_lose_nothing(
-    killed: tuple[list[str], Path], unbroken: tuple[Path, Path]
+    data: Path, unbroken: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    command, run = killed
-    expected, finished = unbroken[1], dict[Path, int]()
-    for moment, kill in MOMENTS:
-        has_come = partial(_ready, moment, run)
-        assert kill_when(command, has_come, kill=kill), f"the run ended before {moment.__name__}"
+    expected, run, finished = unbroken[1], tmp_path / "run", dict[Path, int]()
+    for moment, workers in MOMENTS:
+        start_run(tmp_path / "said", "tune", data, run, *SETTINGS, workers=workers).kill_when(partial(moment, run))
         assert finished.items() <= _finished(run).items()  # no finished trial ran twice
         finished = _finished(run)
-    _finish(command)
+    call("tune", data, "--out", run, *QUICK)
     assert _verdict(run) == _verdict(expected)
     assert _same(run, expected)
     assert finished.items() <= _finished(run).items()
@@ -117,28 +98,30 @@ def test_kills_at_named_moments_of_one_search_lose_nothing(
 
 
 @pytest.mark.soak
-def test_kills_at_six_random_moments_lose_nothing(
-    killed: tuple[list[str], Path], unbroken: tuple[Path, Path], tmp_path: Path
-) -> None:
-    command, run = killed
-    expected, draw = unbroken[1], random.Random(20)
-    start = time.monotonic()
-    _finish([*command[:3], str(tmp_path / "timed"), *SETTINGS])
-    duration = time.monotonic() - start
+def test_kills_at_six_random_moments_lose_nothing(data: Path, unbroken: tuple[Path, Path], tmp_path: Path) -> None:
+    expected, run, draw = unbroken[1], tmp_path / "run", random.Random(20)
+    begun = time.monotonic()
+    assert start_run(tmp_path / "said", "tune", data, tmp_path / "timed", *SETTINGS, workers=1).ended() == 0
+    duration = time.monotonic() - begun
     finished: dict[Path, int] = {}
     landed = 0
     while landed < 6:
         moment = draw.uniform(0.1, 0.6) * duration
-        if kill_when(command, lambda seconds, moment=moment: seconds >= moment):  # type: ignore[misc]
+        driver = start_run(tmp_path / "said", "tune", data, run, *SETTINGS, workers=landed % 2)
+        driver.process.join(moment)
+        if driver.process.is_alive():
+            driver.process.kill()
+            driver.ended()
             landed += 1
             assert finished.items() <= _finished(run).items()
             finished = _finished(run)
         else:  # it ended first, after kills that it survived; the kills that are left meet a fresh run
+            assert driver.ended() == 0, driver.said
             assert _verdict(run) == _verdict(expected)
             assert _same(run, expected)
             shutil.rmtree(run)
             finished = {}
-    _finish(command)
+    call("tune", data, "--out", run, *QUICK)
     assert _verdict(run) == _verdict(expected)
     assert _same(run, expected)
     assert finished.items() <= _finished(run).items()

@@ -79,8 +79,11 @@ def print_check(found: Checked) -> None:
         for table in fold_tables(names, found.folds.table, counted, console.width):
             console.print(table)
         console.print(f"folds: {len(found.folds.folds)} by {found.folds.method}", highlight=False)
-    if not any(finding.level == "wrong" for finding in found.findings) and found.dataset is not None:
-        console.print("nothing is wrong.", highlight=False)
+    levels = [finding.level for finding in found.findings]
+    if "wrong" not in levels and found.dataset is not None:
+        n = levels.count("warning")
+        doubt = f"no fault; {n} warning{'s' if n > 1 else ''} above to look at."
+        console.print(doubt if n else "nothing is wrong.", highlight=False)
 
 
 def _class_table(report: CheckReport) -> Table:

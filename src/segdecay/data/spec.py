@@ -204,6 +204,11 @@ def parse_spec(text: str, source: str = "dataset.yaml") -> DatasetSpec:
         ConfigError: the text is not YAML, or has unknown keys or values that are not allowed; all are listed.
     """
     values = load_mapping(text, source)
+    if {"train", "val"} & set(values) and {"names", "nc"} & set(values):
+        raise ConfigError(
+            f"{source} is the list of parts and names that YOLO reads. Rename it to data.yaml, from which init takes "
+            "the names, and run segdecay init."
+        )
     try:
         spec = DatasetSpec.model_validate(values)
     except pydantic.ValidationError as error:

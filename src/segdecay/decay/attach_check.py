@@ -1,9 +1,9 @@
 """Proof at attach: does a step of this optimizer do to a weight what the regularizer promises?
 
 A regularizer acts in one of three moments: on the weights before the update, on them after it, or in the gradient. The
-moment is tried on stand-in weights (`probe_weights`), with zero and with small gradients, with and without the regularizer,
-and the difference is held against its law: 1 − η·λ a step for what acts on weights; for what acts in the gradient, a
-pull towards zero, by SGD's own recursion where the optimizer is SGD alone.
+moment is tried on stand-in weights (`probe_weights`), with zero and with small gradients, with and without the
+regularizer, and the difference is held against its law: 1 − η·λ a step for what acts on weights; for what acts in the
+gradient, a pull towards zero, by SGD's own recursion where the optimizer is SGD alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A regularizer attached to an optimizer: the hooks, the handle that holds them, and what it can tell.
+"""A regularizer attached to an optimizer: the hooks, the handle that holds them, and the figures it gives.
 
 The regularizer acts once per optimizer step, through torch's own step hooks, after backward and clipping and before the
 update. With a closure the pre-hook runs *before* backward, so the closure is wrapped; a fused optimizer under a
@@ -185,8 +185,8 @@ class Handle:
         return {name: self._strength_of(name) for name in self._multiplier}
 
     def is_attached(self, optimizer: Optimizer | None = None) -> bool:
-        """Whether the regularizer acts on this optimizer (default: its own). A copied or unpickled optimizer lost
-        it.
+        """Whether the regularizer acts on this optimizer (default: its own). A copied or unpickled optimizer has
+        lost it.
         """
         other = self._optimizer if optimizer is None else bare_optimizer(optimizer)
         return other is self._optimizer and any(handle is self for handle in handles_of(other))
@@ -291,7 +291,7 @@ class Handle:
         return self.regularizer.size(self._binding(self._attached_optimizer(), None))
 
     def detach(self) -> None:
-        """Remove the hooks and give the optimizer its own weight decay back, if it was taken over. Twice is once."""
+        """Remove the hooks and give the optimizer its own weight decay back, if it was taken over. Idempotent."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -305,7 +305,7 @@ class Handle:
         """Regularizer, strength, multipliers by parameter name and steps taken, as plain values; and the regularizer's
         state.
 
-        Of a schedule, only its present value: attach the same schedule again, it goes on at `steps`.
+        Of a schedule, only its present value: attach the same schedule again; it continues at `steps`.
         """
         return {
             "regularizer": self.regularizer.name,
@@ -525,13 +525,13 @@ _handles: weakref.WeakKeyDictionary[Optimizer, list[weakref.ref[Handle]]] = weak
 
 
 def add_handle(optimizer: Optimizer, handle: Handle) -> None:
-    """Note that a handle acts on an optimizer."""
+    """Register a handle as acting on an optimizer."""
     _handles.setdefault(optimizer, []).append(weakref.ref(handle))
     warn_when_copied_(optimizer)
 
 
 def remove_handle(optimizer: Optimizer, handle: Handle) -> None:
-    """Note that a handle acts no more."""
+    """Unregister a handle."""
     _handles[optimizer] = [weakref.ref(other) for other in handles_of(optimizer) if other is not handle]
     if not _handles[optimizer]:
         let_be_copied_(optimizer)

@@ -174,7 +174,7 @@ def _validity(
         return [*lines, f"# If schedule, epochs or batch size change, keep Σ η·λ{total} over all steps."]
     total = "Σ η²/η_max" if axis.square else "Σ η"
     divisor = total if axis.gain == 1.0 else f"({total} · {axis.gain:.6g})"
-    value = "D" if learning_rates is None else f"D = {total_decay(axis, lambda_, learning_rates):.6g}"
+    value = "D" if learning_rates is None else f"D = {total_decay(axis, lambda_, learning_rates):.3g}"
     about = "" if axis.exact else ", to first order"
     return [
         *lines,

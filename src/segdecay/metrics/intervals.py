@@ -26,8 +26,8 @@ from segdecay.runs.verdict import Interval
 I64 = npt.NDArray[np.int64]
 OWN_SHARE = 0.5  # weight of a setting's own spread beyond the images; the rest is the median over settings
 # prior weight, in degrees of freedom, of the assumption that images explain the differences between folds
-PRIOR_OF_DIFFERENCES = 10.0
-PRIOR_OF_SCORES = 4.0  # weaker, since scores of folds also differ for other reasons
+PRIOR_OF_DIFFERENCES = 4.0
+PRIOR_OF_SCORES = 0.0  # none, since scores of folds also differ for other reasons
 LEAST_CLUSTER_FREEDOM = 4  # groups minus folds; below it, only the spread over folds is used
 
 

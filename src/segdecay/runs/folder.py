@@ -76,7 +76,7 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
     except ConfigError as error:
         raise RunError(f"{run} is damaged: {error}") from error
     made_by = kept.pop("command", None)
-    lines = differences(_brought_up(kept, config), to_plain(config))
+    lines = differences(_with_new_keys(kept, config), to_plain(config))
     if made_by != verb:
         lines.insert(0, f"command: {made_by} → {verb}")
     if lines:
@@ -86,15 +86,8 @@ def check_folder(run: Path, config: RunConfig, verb: str) -> None:
         )
 
 
-def _brought_up(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
-    """The configuration of an older run.yaml with the present keys; keys that it lacks have their defaults.
-
-    Before image-level labels there was no null for the criterion, which is mIoU for masks.
-    """
-    search, augment = kept.get("search"), kept.get("augment")
-    is_old = isinstance(augment, dict) and "pad" not in augment
-    if is_old and isinstance(search, dict) and search.get("criterion") == "miou" and asked.search.criterion is None:
-        search["criterion"] = None
+def _with_new_keys(kept: dict[str, Any], asked: RunConfig) -> dict[str, Any]:
+    """The configuration of a run.yaml with the present keys; keys that were added since have their defaults."""
     today = to_plain(RunConfig(data=DataConfig(path=asked.data.path)))
     for name, keys in today.items():
         section = kept.setdefault(name, keys)

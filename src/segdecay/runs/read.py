@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pydantic
 
@@ -68,7 +69,8 @@ def check_record(values: Any, kind: type[Record], where: str) -> Record:
         RunError: the values do not fit; all faults are listed.
     """
     try:
-        return pydantic.TypeAdapter(kind).validate_python(values)
+        found: Record = _adapter(cast("type[Any]", kind)).validate_python(values)
+        return found
     except pydantic.ValidationError as error:
         faults = []
         for fault in error.errors():
@@ -76,3 +78,9 @@ def check_record(values: Any, kind: type[Record], where: str) -> Record:
             faults.append(f"{key}: {message[:1].lower()}{message[1:]}; saw {str(fault['input'])[:60]!r}")
         gather(RunError, faults, f"{where} is damaged:")
         raise AssertionError from error  # gather always raises here: a validation error has faults
+
+
+@cache
+def _adapter(kind: type[Any]) -> pydantic.TypeAdapter[Any]:
+    """Built once a class: building its schema takes far longer than checking a record."""
+    return pydantic.TypeAdapter(kind)

@@ -1,6 +1,6 @@
 """verdict.json: the result of a search. The search writes these records, the report reads them.
 
-Values that are not available are None. docs/verdict.md describes every key.
+Values that are not available are None. docs/verdict_json.md describes every key.
 """
 
 from __future__ import annotations

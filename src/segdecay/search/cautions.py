@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,12 +12,13 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import FoldPlan
 from segdecay.runs.records import StrengthRecord, TrialRecord, axis_names, kind_of
 from segdecay.runs.verdict import Caution, Verdict
+from segdecay.search.recipe import Seen, judge_recipe, train_score
 
 OF_SCORES = ("fold_shares_groups", "duplicate_groups", "near_duplicate_groups", "no_groups_known")  # findings by figure
 OF_TEST = ("duplicate_parts", "near_duplicate_parts", "shared_groups")
 FEW_UNITS = 8  # validation images (or groups) of a fold; with fewer, resampling cannot tell how scores spread
 FEW_TRIALS = 2  # trials a setting
-RISE = 0.02  # of a validation score over the last third of the epochs
+RATES = {"high": "too high", "low": "low, or the training short"}  # judgements of a learning rate that are told
 NAMED = 3
 
 
@@ -29,16 +29,18 @@ class Evidence:
     Attributes:
         findings: of the checks of data and folds.
         records: of the trials that the verdict rests on.
-        curves: of the trials without decay: (epoch, validation score) where it was scored.
+        without_decay: the trials without decay that have a curve.
         tested_by: other runs that scored the same test part.
+        size: to which images and masks were resized; None as they are.
     """
 
     dataset: Dataset
     folds: FoldPlan
     findings: Sequence[Finding]
     records: Sequence[TrialRecord]
-    curves: Sequence[Sequence[tuple[int, float]]] = ()
+    without_decay: Sequence[Seen] = ()
     tested_by: Sequence[str] = ()
+    size: tuple[int, int] | None = None
 
 
 def cautions_of(verdict: Verdict, evidence: Evidence) -> tuple[Caution, ...]:
@@ -49,7 +51,8 @@ def cautions_of(verdict: Verdict, evidence: Evidence) -> tuple[Caution, ...]:
         *_of_trials(verdict, evidence.records),
         *_of_classes(verdict, evidence),
         *_of_strength(verdict),
-        *_of_curves(verdict, evidence.curves),
+        *_of_recipe(verdict, evidence.without_decay),
+        *_of_size(verdict, evidence.size),
         *_of_amount(verdict, evidence),
     ]
     return tuple(found)
@@ -154,29 +157,32 @@ def _of_strength(verdict: Verdict) -> list[Caution]:
     return found
 
 
-def _of_curves(verdict: Verdict, curves: Sequence[Sequence[tuple[int, float]]]) -> list[Caution]:
-    """Whether validation scores without decay still rise at the end."""
-    rises = [rise for curve in curves if (rise := late_rise(curve)) is not None]
-    if verdict.kind == "undertrained" or not rises or float(np.mean(rises)) < RISE:
+def _of_size(verdict: Verdict, size: tuple[int, int] | None) -> list[Caution]:
+    """Whether scores are those of masks that were made smaller or larger."""
+    if size is None or verdict.kind == "undertrained" or verdict.task != "segmentation":
         return []
     sentence = (
-        f"Without decay the validation score still rose by {np.mean(rises):.3f} over the last third of the epochs: "
-        "longer training may change this verdict."
+        f"Scores are those of masks resized to {size[0]} x {size[1]}: thin and small objects change most, and scores "
+        "at the original size differ."
     )
-    return [Caution("still_rising", sentence, "score")]
+    return [Caution("resized_masks", sentence, "score")]
 
 
-def late_rise(curve: Sequence[tuple[int, float]]) -> float | None:
-    """The rise of a score over the last third of the epochs; None where it was scored too seldom.
-
-    >>> round(late_rise([(5, 0.2), (10, 0.4), (15, 0.5)]), 3)
-    0.1
-    """
-    if len(curve) < 2:
-        return None
-    last, score = curve[-1]
-    before = [value for epoch, value in curve[:-1] if epoch <= 2 * last / 3]
-    return score - before[-1] if before else None
+def _of_recipe(verdict: Verdict, trials: Sequence[Seen]) -> list[Caution]:
+    """Whether learning rate or length look wrong in the trainings without decay."""
+    found = judge_recipe(trials)
+    if found is None or verdict.kind == "undertrained":
+        return []
+    cautions = []
+    if found.rate in RATES:
+        sentence = f"The learning rate looks {RATES[found.rate]}: {found.seen}. Another rate may change this verdict."
+        cautions.append(Caution(f"rate_{found.rate}", sentence, "score"))
+    if found.is_short:
+        fitted = [score for one in trials if (score := train_score(one)) is not None]
+        on_train = f"train {trials[0].criterion} {np.mean(fitted):.2f}, and " if fitted else ""
+        sentence = f"Without decay: {on_train}{found.seen}. Longer training may change this verdict."
+        cautions.append(Caution("still_rising", sentence, "score"))
+    return cautions
 
 
 def _of_amount(verdict: Verdict, evidence: Evidence) -> list[Caution]:
@@ -204,14 +210,4 @@ def _of_amount(verdict: Verdict, evidence: Evidence) -> list[Caution]:
             "Use more folds, or a second seed (--set search.seeds=[0,1])."
         )
         found.append(Caution("few_trials", sentence, "difference"))
-    return found
-
-
-def scored_epochs(curve: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """The epochs of a curve with a validation score, and the score: balanced accuracy for labels, mIoU for masks."""
-    found = []
-    for line in curve:
-        score = line.get("validation_balanced_accuracy", line.get("validation_miou"))
-        if isinstance(score, float):
-            found.append((int(line["epoch"]), score))
     return found

@@ -76,20 +76,38 @@ def show_interval(difference: Interval, unit: str = "") -> str:
     return f"{mean:+.3f}{unit and f' {unit}'} (interval {interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
-def _compared(decision: Decision) -> str:
+def _evidence(decision: Decision, recipe: str) -> str:
+    """What was compared, and by which trainings."""
     counts = ((decision.n_folds, "fold"), (decision.looked_at, "strength"))
-    return ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts) + " compared"
+    compared = ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in counts) + " compared"
+    return f"{compared}, {recipe}" if recipe else compared
 
 
-def sentence_of(decision: Decision, class_names: Sequence[str], training: TrainingCheck | None = None) -> str:
-    """The conclusion with its figures and its limits: a single fold, collapsed trainings, classes that score lower."""
+def recipe_of(epochs: int, rate: float | None) -> str:
+    """Length and learning rate of the trainings, for a sentence.
+
+    >>> recipe_of(80, 0.003), recipe_of(1, None)
+    ('80 epochs at learning rate 0.003', '1 epoch')
+    """
+    length = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+    return length if rate is None else f"{length} at learning rate {rate:g}"
+
+
+def sentence_of(
+    decision: Decision, class_names: Sequence[str], training: TrainingCheck | None = None, recipe: str = ""
+) -> str:
+    """The conclusion with its figures and its limits: a single fold, collapsed trainings, classes that score lower.
+
+    The first sentence says what was found, by how much, on what evidence and under which recipe (`recipe_of`; empty
+    where a user's function trains).
+    """
     if decision.kind == "undertrained" and training is not None:
         name = regularization_name(decision.settings[decision.best].strength.axis)
         reason = training.reason or "no setting learned anything"
         return f"{reason[:1].upper()}{reason[1:]}. So this search does not show whether {name} helps."
     best = decision.settings[decision.best]
     difference = decision.best_difference
-    sentence = _conclusion(decision, show_strength(best.strength), difference)
+    sentence = _conclusion(decision, show_strength(best.strength), difference, recipe)
     if decision.n_folds == 1:
         sentence += " A single fold does not show the noise of training; use more folds."
     collapsed = sum(setting.collapsed for setting in decision.settings)
@@ -113,28 +131,48 @@ def sentence_of(decision: Decision, class_names: Sequence[str], training: Traini
     return sentence
 
 
-def _conclusion(decision: Decision, best: str, difference: Interval | None) -> str:
+def _conclusion(decision: Decision, best: str, difference: Interval | None, recipe: str) -> str:
     axis = decision.settings[decision.best].strength.axis
     name, none = regularization_name(axis), none_name(axis)
-    unit = replace(decision.criterion, most_loss=None).name
-    alike = list(decision.indistinguishable)  # from the weakest to the strongest
+    unit, evidence = replace(decision.criterion, most_loss=None).name, _evidence(decision, recipe)
     if decision.kind == "zero":
-        direction = "down" if decision.settings[decision.none].strength.value > 0 else "up"
-        rest = f" Strengths {direction} to {alike[-1]:g} cannot be told apart from it." if alike else ""
-        return f"Training without {name} scored best ({_compared(decision)}).{rest}"
+        return _best_without(decision, name, unit, evidence)
     if difference is None:
         return f"{best} is chosen; training without {name} could not be scored."
     if decision.kind == "flat":
+        alike = list(decision.indistinguishable)  # from the weakest to the strongest
         strengths = f"Strengths from {alike[0]:g} to {alike[-1]:g}" if len(alike) > 1 else f"Strength {alike[0]:g}"
         return (
             f"{name[:1].upper()}{name[1:]} makes no difference that these data can show: the best strength, {best}, "
-            f"differs from {none} by {show_interval(difference, unit)}; {_compared(decision)}. {strengths} cannot be "
-            f"told apart from {none}, so the refit trains without {name}."
+            f"differs from {none} by {show_interval(difference, unit)}; {evidence}. {strengths} cannot be told apart "
+            f"from {none}, so the refit trains without {name}. A difference outside the interval is unlikely; a "
+            "smaller one is possible."
         )
-    better = f"{best} beats {none} by {show_interval(difference, unit)}; {_compared(decision)}."
+    better = f"{best} beats {none} by {show_interval(difference, unit)}; {evidence}."
     if decision.taken != decision.best:
         taken = show_strength(decision.settings[decision.taken].strength)
         better += f" By the one-SE rule the refit takes {taken}."
     if decision.kind == "edge":
         better += " It is the strongest value tried, so the best may lie beyond it: widen search.grid."
     return better
+
+
+def _best_without(decision: Decision, name: str, unit: str, evidence: str) -> str:
+    """The conclusion where no strength scored better than training without."""
+    others = [
+        one
+        for one in decision.settings
+        if one is not decision.settings[decision.none] and one.mean is not None and one.difference is not None
+    ]
+    nearest = max(
+        others, key=lambda one: one.difference.mean or -math.inf if one.difference else -math.inf, default=None
+    )
+    beside = ""
+    if nearest is not None and nearest.difference is not None:
+        differs = show_interval(nearest.difference, unit)
+        beside = f": the best strength, {show_strength(nearest.strength)}, differs from it by {differs}"
+    rest, alike = "", list(decision.indistinguishable)
+    if alike:
+        direction = "down" if decision.settings[decision.none].strength.value > 0 else "up"
+        rest = f" Strengths {direction} to {alike[-1]:g} cannot be told apart from it."
+    return f"Training without {name} scored best{beside}; {evidence}.{rest}"

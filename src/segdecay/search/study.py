@@ -19,7 +19,7 @@ from segdecay.runs.verdict import TrainingCheck, Verdict, ZeroScore
 from segdecay.search.ledger import setting_name
 from segdecay.search.race import Race
 from segdecay.search.race_runner import Budget, Racing, Searched, build_race
-from segdecay.search.sentences import sentence_of
+from segdecay.search.sentences import recipe_of, sentence_of
 from segdecay.search.trials import TrialStore, cost_of
 from segdecay.search.undertrained import is_hopeless, training_check_of
 from segdecay.search.verdict import Candidate, Decision, decide, is_strong_edge
@@ -167,6 +167,12 @@ def possible_strengths(study: Study) -> tuple[list[float], int]:
         more = next_strength(values, none=axis.none, largest=_largest(study))
         values += [more] if more is not None else []
     return values, asked
+
+
+def stronger_than(study: Study, values: Sequence[float]) -> float | None:
+    """The strength one step beyond these, from none to the strongest; None where no step allows it (ηλ ≥ 1)."""
+    axis = axis_for(study.config.decay, study.config.optimizer)
+    return next_strength(values, none=axis.none, largest=_largest(study)) if len(values) > 1 else None
 
 
 def race_of(study: Study) -> tuple[Race, list[float]]:
@@ -347,11 +353,19 @@ def verdict_of(study: Study, searched: Searched, decision: Decision, training: T
             "trials_of_plan": searched.trials,
             **_lambda_of_folds(study, settings[decision.taken].strength),
         },
-        sentence=sentence_of(decision, study.dataset.classes, training),
+        sentence=sentence_of(decision, study.dataset.classes, training, _recipe(study)),
         paste="",
         task=study.dataset.task,
         training=training,
     )
+
+
+def _recipe(study: Study) -> str:
+    """Length and learning rate of the trainings; empty where a user's function trains."""
+    if study.user is not None:
+        return ""
+    is_searched = "lr" in (study.config.search.joint or ())
+    return recipe_of(study.config.training.epochs, None if is_searched else study.config.optimizer.lr)
 
 
 def _lambda_of_folds(study: Study, strength: StrengthRecord) -> dict[str, float | str]:

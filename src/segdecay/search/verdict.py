@@ -172,6 +172,7 @@ def _allowed_in_resamples(
 
 __all__ = ["Candidate", "Decision", "best_index", "decide", "is_strong_edge"]
 
+NONE = 0  # index of the setting without decay
 STATISTIC = (
     "paired differences of fold scores; variance from resampled images (or groups) and the spread of folds beyond "
     "that; t intervals that cover all strengths at once"
@@ -277,43 +278,31 @@ def decide(
         groups: for every fold the group of every validation image, in the order of the counts; None: no groups.
         is_trained: whether the best setting is trained enough (search/undertrained.py).
     """
-    candidates = from_none_to_strongest(candidates)
-    resampled = ev.resampled_by(groups)
-    if groups is not None and resampled == "groups":
-        candidates, groups = [by_group(candidate, groups) for candidate in candidates], None
+    candidates, groups, resampled = _summed_over_groups(from_none_to_strongest(candidates), groups)
     scored = ScoredCandidates.of(
         candidates, criterion, resamples=resamples, seed=seed, groups=groups, class_names=class_names
     )
-    none = 0
-    named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
-    best = named[0] if named else scored.best
-    if named and scored.to_none.means[best] <= 0:  # best on the race's curve, but not over the shared folds
-        best = none
+    best = _best_of(scored, candidates, best_value)
     tail = iv.joint_tail(scored.to_none, confidence)
     differences = [scored.to_none.interval(i, tail) for i in range(len(candidates))]
     best_difference = differences[best] if np.isfinite(scored.to_none.means[best]) else None
-    kind = _kind(best, none, best_difference, len(candidates)) if is_trained else "undertrained"
+    kind = _kind(best, NONE, best_difference, len(candidates)) if is_trained else "undertrained"
     one_se = scored.one_se(best)
-    taken, by_class = none, criterion.by_class
-    if kind in ("chosen", "edge") or (is_trained and not np.isfinite(scored.means[none])):
-        taken = one_se if rule == "one-se" else best
-    honest, selection = _honest(scored, none if taken == none else best, tail, confidence)
-    if taken not in (none, best):
-        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence))
-    shown = taken if taken != none else best
+    recommends = kind in ("chosen", "edge") or (is_trained and not np.isfinite(scored.means[NONE]))
+    taken = NONE if not recommends else one_se if rule == "one-se" else best
+    honest, selection = _score_of_taken(scored, taken, best, tail, confidence)
+    shown, by_class = taken if taken != NONE else best, criterion.by_class
     return Decision(
         kind=kind,
         best=best,
         taken=taken,
         one_se=one_se,
-        none=none,
-        selection=_inside(selection),
-        zero=_inside(scored.own.interval(none, 1 - confidence)),
+        none=NONE,
+        selection=selection,
+        zero=_inside(scored.own.interval(NONE, 1 - confidence)),
         best_difference=best_difference,
         settings=tuple(_summary(c, i, scored, differences[i], confidence, by_class) for i, c in enumerate(candidates)),
-        classes=_class_summaries(
-            candidates, shown, class_names, confidence, resamples, seed, groups, criterion.by_class
-        ),
+        classes=_class_summaries(candidates, shown, class_names, confidence, resamples, seed, groups, by_class),
         indistinguishable=_indistinguishable(candidates, scored, differences),
         looked_at=max(1, sum(bool(one.trials) for one in candidates) - 1),
         n_folds=scored.surface.scores.shape[1],
@@ -321,6 +310,37 @@ def decide(
         resampled=resampled,
         criterion=criterion,
     )
+
+
+def _summed_over_groups(
+    candidates: Sequence[Candidate], groups: Sequence[Sequence[object]] | None
+) -> tuple[Sequence[Candidate], Sequence[Sequence[object]] | None, str]:
+    """The candidates with the counts of groups where whole groups are resampled, the groups that then are left to know,
+    and what is resampled: images or groups.
+    """
+    resampled = ev.resampled_by(groups)
+    if groups is None or resampled != "groups":
+        return candidates, groups, resampled
+    return [by_group(candidate, groups) for candidate in candidates], None, resampled
+
+
+def _score_of_taken(
+    scored: ScoredCandidates, taken: int, best: int, tail: float, confidence: float
+) -> tuple[dict[str, Any], Interval]:
+    """The bias-corrected score, and the score of the setting that is taken."""
+    honest, selection = _honest(scored, NONE if taken == NONE else best, tail, confidence)
+    if taken not in (NONE, best):
+        selection = scored.own.interval(taken, iv.joint_tail(scored.own, confidence))
+    return honest, _inside(selection)
+
+
+def _best_of(scored: ScoredCandidates, candidates: Sequence[Candidate], best_value: float | None) -> int:
+    """The best setting: that of the race, where it still beats no decay over the shared folds, else the best mean."""
+    named = [i for i, one in enumerate(candidates) if one.strength.value == best_value and scored.rivals[i]]
+    if not named:
+        return scored.best
+    is_better = not scored.to_none.means[named[0]] <= 0  # also where there is no mean without decay
+    return named[0] if is_better else NONE
 
 
 def _indistinguishable(

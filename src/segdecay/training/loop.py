@@ -56,7 +56,7 @@ def run_trial(
     """
     if (task.folder / "trial.json").exists():
         return trial_from_json(read_json(task.folder / "trial.json"))
-    trial = _open_trial(task, ALONE, stop, report)
+    trial = open_trial(task, ALONE, stop, report)
     return _conclude(trial, _train(trial))
 
 
@@ -68,12 +68,12 @@ def run_share(
     Returns:
         The record in the first process, which scores and writes; None in the others.
     """
-    trial = _open_trial(task, ranks, stop, report)
+    trial = open_trial(task, ranks, stop, report)
     reason = _train(trial)
     return _conclude(trial, reason) if ranks.is_first else None
 
 
-def _open_trial(task: TrialTask, ranks: Ranks, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Trial:
+def open_trial(task: TrialTask, ranks: Ranks, stop: Callable[[], bool], report: Callable[[int, int], None]) -> Trial:
     """A trial at its start, or at its checkpoint."""
     task.folder.mkdir(parents=True, exist_ok=True)
     dataset = open_dataset(task.dataset)
@@ -138,7 +138,7 @@ def _train_epoch(trial: Trial) -> str | None:
     for start in range(progress.batch, len(batches), accumulate):
         window = batches[start : start + accumulate]
         with watched(diagnostics, is_last_step=start + accumulate >= len(batches)):
-            loss = _step(trial, window)
+            loss = train_step(trial, window)
         if not math.isfinite(loss):
             return f"the loss became {loss} in epoch {progress.epoch + 1}, step {progress.step}"
         progress.batch = start + len(window)
@@ -149,7 +149,7 @@ def _train_epoch(trial: Trial) -> str | None:
     return None if math.isfinite(line["penalty"]) else f"a weight stopped being finite in epoch {progress.epoch + 1}"
 
 
-def _step(trial: Trial, window: list[npt.NDArray[np.int64]]) -> float:
+def train_step(trial: Trial, window: list[npt.NDArray[np.int64]]) -> float:
     """One optimizer step over the micro-batches of `window`; returns the sum of their losses."""
     task, parts, progress, ranks = trial.task, trial.parts, trial.progress, trial.parts.ranks
     rate = parts.rates[progress.step]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -326,6 +326,13 @@ class ConsoleWatcher:
         self._criterion, self._total, self._done, self._workers = criterion, trainings, finished, workers
         if self._live:
             self._all = self._bars.add_task("all", total=trainings, completed=finished, unit="trials", left="")
+
+    def counter(self, name: str) -> Callable[[int, int], None]:
+        """A bar of steps; called with (finished, all)."""
+        if not self._live:
+            return lambda _done, _steps: None
+        bar = self._bars.add_task(escape(name), total=None, unit="steps", left="")
+        return lambda done, steps: self._bars.update(bar, completed=done, total=steps)
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line for a trial that ended."""

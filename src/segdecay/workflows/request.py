@@ -146,6 +146,12 @@ def default_out(data: str) -> Path:
     return Path("runs") / name
 
 
+def default_lr_out(data: str) -> Path:
+    """runs/NAME-lr, beside the searches of a data set."""
+    run = default_out(data)
+    return run.with_name(f"{run.name}-lr")
+
+
 def build_config(
     data: str | None,
     config: Config,

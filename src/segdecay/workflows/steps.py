@@ -138,7 +138,7 @@ def ship(
 
 
 def paste_of(config: RunConfig, verdict: Verdict, preflight: Preflight, n_images: int) -> str:
-    """Lines for the user's own training at the taken strength, for a training on the whole pool."""
+    """Lines for the user's own training at the taken strength, for a training on the whole pool; λ has three digits."""
     strength = strength_of(config, verdict.strength.value, n_images, size=preflight.size)
     has_lambda = axis_for(config.decay, config.optimizer).has_lambda
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
@@ -148,7 +148,7 @@ def paste_of(config: RunConfig, verdict: Verdict, preflight: Preflight, n_images
     return decay.paste_lines(
         config.decay.regularizer,
         config.optimizer.name,
-        (strength.lambda_ or 0.0) if has_lambda else strength.value,
+        float(f"{strength.lambda_ or 0.0:.3g}") if has_lambda else strength.value,
         config.optimizer.lr,
         options=options,
         partition=preflight.partition,

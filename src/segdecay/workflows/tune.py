@@ -22,17 +22,18 @@ from segdecay.runs.folder import check_same, check_same_mean, no_model_text, ope
 from segdecay.runs.records import TrialRecord, axis_names
 from segdecay.runs.verdict import Advice, Cost, TestPart, TestScores, Verdict
 from segdecay.search.bias_correction import honest_score, with_honest
-from segdecay.search.cautions import Evidence, cautions_of, scored_epochs
+from segdecay.search.cautions import Evidence, cautions_of
 from segdecay.search.costs import Estimate, count_trials, estimate_of
 from segdecay.search.examples import write_examples
 from segdecay.search.joint.search import run_joint
 from segdecay.search.ledger import setting_name
-from segdecay.search.study import Study, grid_of, known_trials, run_study
+from segdecay.search.recipe import Seen, judge_recipe, recipe_line
+from segdecay.search.study import Study, grid_of, known_trials, run_study, stronger_than
 from segdecay.search.verdict import Decision
-from segdecay.training.setup import TrialTask
+from segdecay.training.setup import TrialTask, count_steps
 from segdecay.utils.files import plain_values, read_json, write_json
 from segdecay.utils.tables import data_frame
-from segdecay.workflows.advice import advice_of
+from segdecay.workflows.advice import Asked, advice_of, next_steps, recipe_commands
 from segdecay.workflows.frames import class_rows, setting_rows, trial_rows
 from segdecay.workflows.notebook import search_html, title_of
 from segdecay.workflows.prepare import Prepared, prepare
@@ -129,11 +130,16 @@ def tune(
     with _opened(found, run, execution, watcher):
         if search is not None:
             check_source(run, search.function, watcher)
+        else:
+            _tell_recipe(found, watcher, execution.command)
         verdict, decision = run_joint(study) if found.config.search.joint else run_study(study)
         is_trained = verdict.kind != "undertrained"
-        if not is_trained:
-            verdict = replace(verdict, advice=_advice(found, verdict, execution.command, run))
-        verdict = replace(verdict, cautions=cautions_of(verdict, _evidence(found, run, verdict)))
+        evidence = _evidence(found, run, verdict)
+        verdict = replace(
+            verdict,
+            advice=_advice(found, verdict, execution.command, evidence),
+            cautions=cautions_of(verdict, evidence),
+        )
         if search is None:
             verdict = _with_examples_and_paste(found, run, verdict, decision)
         else:
@@ -157,14 +163,19 @@ def tune(
         return Tuned(run, verdict, build_report(run), run / "model" if is_refitted and search is None else None)
 
 
-def _advice(found: Prepared, verdict: Verdict, command: str, run: Path) -> tuple[Advice, ...]:
-    """What to do where nothing is trained enough."""
+def _advice(found: Prepared, verdict: Verdict, command: str, evidence: Evidence) -> tuple[Advice, ...]:
+    """What may be done next, with commands."""
     study = found.study
+    is_trained = verdict.kind != "undertrained"
     if study.user is not None:
-        return (Advice("Train longer or at a higher learning rate, in your function."),)
+        return () if is_trained else (Advice("Train longer or at a higher learning rate, in your function."),)
     most = count_trials(study, grid_of(study)).most
-    workers = max(1, study.executor.workers)
-    return advice_of(found.config, verdict, command, str(run), trials=most, workers=workers)
+    steps = count_steps(found.config, study.fold_images, epochs=1)
+    asked = Asked(found.config, verdict, command, str(study.ledger.run), most, max(1, study.executor.workers), steps)
+    if not is_trained:
+        return advice_of(asked)
+    tried = [one.strength.value for one in verdict.settings]
+    return next_steps(asked, judge_recipe(evidence.without_decay), stronger_than(study, tried))
 
 
 def _evidence(found: Prepared, run: Path, verdict: Verdict) -> Evidence:
@@ -178,20 +189,45 @@ def _evidence(found: Prepared, run: Path, verdict: Verdict) -> Evidence:
         if task.fold < len(folds) and folds[task.fold] is not None
     ]
     none = verdict.none.strength.value if verdict.none is not None else None
-    curves = [
-        scored_epochs(study.ledger.curve(task.folder))
-        for task in tasks
-        if task.value == none and (task.folder / "curve.jsonl").is_file()
-    ]
+    without_decay = [seen for task in tasks if task.value == none and (seen := _seen(study, task)) is not None]
     unfit = check_folds(study.folds, study.dataset, allow_missing=True)
     return Evidence(
         study.dataset,
         study.folds,
         [*found.checks.findings, *unfit],
         study.records(tasks),
-        curves,
+        without_decay,
         _tested_before(run, study.dataset),
+        found.config.data.size,
     )
+
+
+def _seen(study: Study, task: TrialTask) -> Seen | None:
+    """A finished trial with its curve; None without one, as where a user's function trains."""
+    record = study.ledger.record(task.folder)
+    if record is None or not (task.folder / "curve.jsonl").is_file():
+        return None
+    name = "balanced accuracy" if study.dataset.task == "classification" else "mIoU"
+    return Seen(study.ledger.curve(task.folder), record, name)
+
+
+def _tell_recipe(found: Prepared, watcher: Watcher, command: str) -> None:
+    """Let the first finished trial without decay say whether learning rate and length look right."""
+    study, none, config = found.study, grid_of(found.study)[0], found.config
+    pass_on = study.on_event
+
+    def note(event: Event) -> None:
+        pass_on(event)
+        if event.task.value != none or event.task.fold == REFIT_FOLD or event.kind != "finished":
+            return
+        study.on_event = pass_on
+        seen = _seen(study, event.task)
+        judged = judge_recipe([seen]) if seen is not None else None
+        if judged is not None:
+            watcher.say(recipe_line(judged, config.optimizer.lr, config.training.epochs))
+            say_all([f"    {line}" for line in recipe_commands(judged, config, command)], watcher)
+
+    study.on_event = note
 
 
 def _tested_before(run: Path, dataset: Dataset) -> list[str]:

@@ -1,9 +1,8 @@
-"""Sets whose files differ among themselves, and the answers of every question: what `init` writes, `check` accepts."""
+"""Sets whose files differ among themselves: what `init` writes, `check` accepts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import layout_cases as cases
@@ -15,7 +14,7 @@ from PIL import Image
 
 from segdecay.config.schema import DataConfig
 from segdecay.data.dataset import Dataset
-from segdecay.data.detect.detect import DoubtError, guess_spec
+from segdecay.data.detect.detect import guess_spec
 from segdecay.data.loading import read_dataset
 from segdecay.errors import DataError
 
@@ -115,44 +114,3 @@ def test_a_file_a_channel_is_named_with_the_step_that_joins_them(tmp_path: Path)
 def test_frames_of_one_number_are_no_channels(tmp_path: Path) -> None:
     root = cases.pairs(tmp_path / "set", "images/walk_{n}0.png", "masks/walk_{n}0.png")
     assert len(guessed(root).items) == 8
-
-
-QUESTIONS: dict[str, tuple[Callable[[Path], object], int]] = {
-    "a value above the names": (
-        lambda root: (
-            cases.pairs(root, "images/{n}.png", "masks/{n}.png", classes=3, masked=lambda labels, _: labels),
-            (root / "classes.txt").write_text("sky\ntree\n"),
-        ),
-        3,
-    ),
-    "two observers": (
-        lambda root: [cases.pairs(root, "{n}.jpg", f"{{n}}_{who}.png") for who in ("1stHO", "2ndHO")],
-        2,
-    ),
-    "lossy masks": (lambda root: cases.pairs(root, "images/{n}.png", "masks/{n}.jpg", quality=75), 1),
-    "half size": (
-        lambda root: cases.pairs(
-            root, "images/{n}.png", "masks/{n}.png", masked=lambda labels, _: labels[::2, ::2] * np.uint8(255)
-        ),
-        1,
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", QUESTIONS)
-def test_every_answer_of_a_question_is_accepted(tmp_path: Path, kind: str) -> None:
-    """The lines of an answer, with the other lines that the question gives, make a set that check accepts."""
-    make, n_answers = QUESTIONS[kind]
-    make(tmp_path / "set")
-    with pytest.raises(DoubtError) as asked:
-        guess_spec(tmp_path / "set")
-    question, _, rest = str(asked.value).partition("\nThe other lines of dataset.yaml:\n")
-    answers = [block.split("\n", 1)[1] for block in question.split("\n- ")[1:]]
-    answers = [answer for answer in answers if not answer.lstrip().startswith("#")]
-    assert len(answers) == n_answers
-    for answer in answers:
-        keys = yaml.safe_load(answer) | (yaml.safe_load(rest) or {} if rest else {})
-        if "classes" not in keys and not (tmp_path / "set" / "classes.txt").exists() and "values" not in keys:
-            keys |= {"values": {0: "background", 255: "object"}}  # which the next guess would say
-        (tmp_path / "set" / "dataset.yaml").write_text(yaml.safe_dump(keys))
-        assert len(accepted(tmp_path / "set").items) == 8

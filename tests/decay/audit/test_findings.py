@@ -354,7 +354,7 @@ def test_decay_that_leaves_everything_is_told_from_d() -> None:
         "D is 0.025 at most: 97.5% of a weight that gets no gradient is left"
         in only(weaker, "decay_does_nothing")[0].message
     )
-    assert "in all 50% of what the peak rate" in only(found, "decay_follows_rate")[0].message
+    assert "it is 50% of what the peak rate would give" in only(found, "decay_follows_rate")[0].message
     assert only(audit(net, default, learning_rates=[1e-3] * 9000), "decay_follows_rate") == []
 
 

@@ -237,25 +237,19 @@ def test_each_fold_of_the_verdict_is_a_training_that_the_other_folds_chose(searc
             assert setting["folds"][fold] == pytest.approx(chosen["folds"][fold])
 
 
-def test_more_workers_and_a_new_start_find_the_same(searched: tuple[Path, Path], tmp_path: Path) -> None:
-    data, run = searched
-    _search(data, tmp_path / "two", workers=2)
-    assert _found(tmp_path / "two") == _found(run)
-    for path in sorted((tmp_path / "two" / "points").glob("*/*"))[::3]:  # as after a kill in the middle
-        shutil.rmtree(path)
-    (tmp_path / "two" / "verdict.json").unlink()
-    _search(data, tmp_path / "two", workers=2)
-    assert _found(tmp_path / "two") == _found(run)
-
-
-def test_a_budget_ends_after_whole_rounds(searched: tuple[Path, Path], tmp_path: Path) -> None:
-    data, run = searched
-    _search(data, tmp_path / "short", "--budget", "10trials")
-    found = json.loads((tmp_path / "short" / "search.json").read_text())["points"]
-    whole = json.loads((run / "search.json").read_text())["points"]
+def test_a_budget_ends_after_whole_rounds_and_more_workers_go_on_to_the_same(
+    searched: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (data, whole), run = searched, tmp_path / "run"
+    _search(data, run, "--budget", "10trials")
+    found = json.loads((run / "search.json").read_text())["points"]
+    names = [point["name"] for point in json.loads((whole / "search.json").read_text())["points"]]
     assert len(found) == 3
-    names = [point["name"] for point in whole]
     assert all(point["name"] in names for point in found)
+    shutil.rmtree(min((run / "points").glob("*/*")))  # as after a kill in the middle
+    (run / "verdict.json").unlink()
+    _search(data, run, workers=2)
+    assert _found(run) == _found(whole)
 
 
 def test_the_row_of_none_lies_below_every_line_of_equal_decay() -> None:

@@ -120,6 +120,7 @@ class Notebook:
 
     faults: list[Fault] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)  # files that a finding is about, also those that its message cuts off
 
     is_clean: bool = True  # nothing is wrong so far
 

@@ -1,4 +1,4 @@
-"""What `init` answers with: guessed keys with their reasons, and a question where a guess would be a bet."""
+"""Results of `init`: guessed keys with their reasons, and a question where the data have several readings."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Answer:
     lines: str
 
 
-class Question(Exception):  # noqa: N818  (no fault of anybody: a guess that only the user can make)
-    """What lies there has several readings.
+class Question(Exception):  # noqa: N818  (no error: a choice that only the user can make)
+    """The data have several readings.
 
     >>> print(Question("Which folder holds masks?", [Answer("b does", "masks: b")]))
     Which folder holds masks?
@@ -41,6 +41,15 @@ class Question(Exception):  # noqa: N818  (no fault of anybody: a guess that onl
         for answer in answers:
             lines += [f"- {answer.meaning}:", *(f"    {line}" for line in answer.lines.splitlines())]
         super().__init__("\n".join(lines))
+
+
+def lines_of_ideas(ideas: Sequence[Idea]) -> str:
+    """Lines of dataset.yaml for all keys of these ideas; remarks are left out.
+
+    >>> lines_of_ideas([Idea("layout", "coco", "a JSON"), Idea(None, None, "a remark")])
+    'layout: coco'
+    """
+    return lines_of(**{idea.key: idea.value for idea in ideas if idea.key is not None})
 
 
 def lines_of(**keys: Any) -> str:

@@ -1,4 +1,4 @@
-"""Names and colours of classes from the files that tools put beside their masks, with the file that said it.
+"""Names and colours of classes from the files that tools put beside their masks, with the name of the file.
 
 labelmap.txt (CVAT), class_dict.csv (CamVid), _classes.csv (Roboflow), dataset.json (nnU-Net), classes.json, data.yaml,
 obj.names, and lists of names in text files, with colours or without.
@@ -30,7 +30,7 @@ COLOUR_HEX = re.compile(r"#[0-9a-fA-F]{6}\b")
 
 @dataclass(frozen=True)
 class Named:
-    """What a file says of classes. by_value: name by mask value; by_colour: name by colour."""
+    """The classes in a file. by_value: name by mask value; by_colour: name by colour."""
 
     file: str
     by_value: Mapping[int, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Named:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a label says of itself that its pixels do not count.
+    """Whether a label's name means that its pixels are ignored.
 
     >>> is_ignored("__ignore__"), is_ignored("Void")
     (True, False)
@@ -63,7 +63,7 @@ def plain_name(name: str) -> str:
 
 
 def named_beside(root: Path, folders: Iterable[Path] = ()) -> Named | None:
-    """What the first file that names classes says; in the data folder, else in one of the folders given."""
+    """The classes in the first file that names any: in the data folder, else in one of the folders given."""
     for folder in dict.fromkeys([root, *folders]):
         if not folder.is_dir():
             continue
@@ -77,7 +77,7 @@ def named_beside(root: Path, folders: Iterable[Path] = ()) -> Named | None:
 
 
 def read_names(path: Path, label: str) -> Named | None:
-    """What one file says; None where it names no classes."""
+    """The classes in one file; None where it names none."""
     try:
         if path.stat().st_size > MOST_BYTES:
             return None
@@ -134,8 +134,10 @@ def _of_entries(values: Any, label: str) -> Named | None:
 
 
 def _of_csv(text: str, label: str) -> Named | None:
-    """A head of name and r, g, b, or of a pixel value and a class."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
+    """A table with the columns name, r, g, b, or with a pixel value and a class."""
+    lines = text.splitlines()
+    mark = max(",;\t", key=lines[0].count) if lines else ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark) if any(map(str.strip, row))]
     if len(rows) < 2:
         return None
     head = [cell.lower() for cell in rows[0]]

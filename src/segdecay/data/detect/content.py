@@ -1,4 +1,4 @@
-"""What a picture looks like: a photograph, or a mask? Told from how many values it holds and how steady they are."""
+"""Whether a picture is a photograph or a mask, told by its number of values and by its share of equal neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segdecay.data.images.decode import Picture, UnusableError, read_mask
 
 LOOKED_AT = 6  # files of a folder
 PIXELS = 1 << 16  # of a file that are looked at, as whole rows
-FEW = 8  # values that a photograph never gets by with
+FEW = 8  # every photograph has more values
 SOME, STEADY = 64, 0.6  # values of a mask of many classes, and the share of equal neighbours in it
 PHOTO_STEADY, PHOTO_VALUES = 0.5, 16
 MOST_BANDS = 16  # of an array with its bands first
@@ -23,7 +23,7 @@ PRIMES = np.sqrt([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0])  # weights by whi
 
 @dataclass(frozen=True)
 class Look:
-    """What one file looks like. values: different ones among those looked at; steady: share of equal neighbours.
+    """Measures of one file. values: different ones among those looked at; steady: share of equal neighbours.
 
     mask: 1 for a mask, 0 for a photograph, between them where it might be either.
     """
@@ -36,7 +36,7 @@ class Look:
 
 
 def look_at(path: Path) -> Look | None:
-    """What a file looks like; None where it cannot be read."""
+    """The measures of a file; None where it cannot be read."""
     try:
         content = read_bytes(path)
         picture = read_mask(content, wide=True)
@@ -70,7 +70,7 @@ def _mask_score(n_values: int, steady: float) -> float:
 
 
 def mask_score(looks: Sequence[Look]) -> float:
-    """The mean score of files of one kind; 0.5 where none of them says anything.
+    """The mean score of files of one kind; 0.5 where each holds a single value.
 
     >>> mask_score([])
     0.5

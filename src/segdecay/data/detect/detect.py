@@ -1,10 +1,11 @@
-"""`segdecay init`: guess a dataset.yaml from what lies in a folder, and say why for each guess.
+"""`segdecay init`: guess a dataset.yaml from the content of a folder, with a reason for each guess.
 
-Looks at names, at masks and at images' headers; writes nothing. What may be read in several ways is asked.
+Reads names, masks and images; writes nothing. Where the data have several readings it asks.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.ambiguity import Answer, Idea, Question
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of_ideas
 from segdecay.data.detect.class_name_files import named_beside
 from segdecay.data.detect.image_labels import guess_labels
 from segdecay.data.detect.image_or_mask import IMAGE_WORDS, MASK_WORDS, Plan, guess_pairs, words_of
@@ -38,12 +39,12 @@ VOID = 255  # of Pascal VOC: borders of objects
 FLIP = Idea(
     "flip",
     "horizontal",
-    "assumed: left and right may be exchanged. none for text and digits, both for views from above or a microscope",
+    "assumed: left and right may be exchanged. Set none for text and digits, both for views from above or a microscope",
 )
 
 
 class DoubtError(DataError):
-    """What lies in a folder has several readings; the message is the question, with the lines for each answer."""
+    """The content of a folder has several readings; the message is the question, with the lines for each answer."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Guess:
 
 
 def guess_spec(folder: Path) -> Guess:
-    """The dataset.yaml that fits what lies in a folder.
+    """The dataset.yaml that fits the content of a folder.
 
     Raises:
-        DoubtError: what lies there has several readings.
+        DoubtError: the content has several readings.
         DataError: the folder is missing, or holds nothing that can be read.
         ConfigError: a file of groups is not valid.
     """
@@ -68,16 +69,28 @@ def guess_spec(folder: Path) -> Guess:
     try:
         return _guess_of(_gathered(folder, ideas))
     except Question as question:
-        text = f"{folder}: {question}"
         known = [idea for idea in ideas if idea.key is not None]
+        whole = Question(question.text, [_completed(folder, known, answer) for answer in question.answers])
+        text = f"{folder}: {whole}"
         if known:
-            lines = yaml.safe_dump({str(idea.key): idea.value for idea in known}, sort_keys=False, allow_unicode=True)
+            lines = lines_of_ideas(known)
             text += "\nThe other lines of dataset.yaml:\n" + "".join(f"    {line}\n" for line in lines.splitlines())
         raise DoubtError(text.rstrip()) from question
 
 
+def _completed(folder: Path, known: Sequence[Idea], answer: Answer) -> Answer:
+    """The answer with all further lines that follow from it, so that check accepts them."""
+    said = yaml.safe_load(answer.lines)
+    if not isinstance(said, dict) or said.get("task") == "classification":
+        return answer  # a step to take, or lines that need no others
+    ideas = [*known, *(Idea(key, value, answer.meaning) for key, value in said.items())]
+    with contextlib.suppress(Question):  # a second question is asked by check
+        _add_from_source(folder, ideas)
+    return Answer(answer.meaning, lines_of_ideas([idea for idea in ideas if idea not in known]))
+
+
 def _gathered(folder: Path, ideas: list[Idea]) -> list[Idea]:
-    """All ideas about a folder, gathered in place, so that a question can tell those before it."""
+    """All guesses about a folder. `ideas` is filled in place, so that a question can show those made before it."""
     layout = guess_layout(folder)
     if layout is not None:
         ideas += layout
@@ -173,13 +186,11 @@ def _guess_class_files(paths: Sequence[PurePosixPath]) -> list[Idea] | None:
 
 
 def _add_from_source(folder: Path, ideas: list[Idea]) -> None:
-    """What masks, images and names say, where a layout names the files; in place."""
+    """Add the guesses from masks, images and names, where a layout names the files; in place."""
     known = {idea.key: idea.value for idea in ideas}
     spec = parse_spec(_as_yaml(ideas), source="the guessed dataset.yaml")
     if not class_names(spec, folder):
-        spec = spec.model_copy(
-            update={"classes": ("background", "object")}
-        )  # which files there are does not hang on it
+        spec = spec.model_copy(update={"classes": ("background", "object")})  # the list of files does not depend on it
     try:
         placed = LAYOUTS[spec.layout](folder, spec).placed
     except (DataError, ConfigError) as error:
@@ -189,8 +200,9 @@ def _add_from_source(folder: Path, ideas: list[Idea]) -> None:
     masks = {one.pair.name: one.pair.mask for one in placed if one.pair.mask != one.pair.image}
     if masks and "classes" not in known and "values" not in known:
         void = VOID if spec.layout == "voc" else None
-        ideas += ideas_of_masks(images, masks, named_beside(folder), void)
-    ideas += guess_images(images, masks)
+        named = named_beside(folder, next(iter(masks.values())).parents if masks else ())
+        ideas += ideas_of_masks(images, masks, named, void, pages=spec.pages)
+    ideas += guess_images(images, masks, 0 if spec.pages == "frames" else None, settled=frozenset(map(str, known)))
     if any(one.group != one.pair.name for one in placed) and not (folder / "groups.csv").exists():
         ideas.append(Idea(None, None, "Groups are those that the layout names."))
         return
@@ -221,10 +233,10 @@ def _ideas_of_csv(path: Path) -> list[Idea]:
 
 
 def _nothing(folder: Path, paths: Sequence[PurePosixPath]) -> str:
-    """Why nothing can be guessed: what lies there instead, and what is read."""
+    """Why nothing can be guessed: what the folder holds, and what is read."""
     files = files_below(folder)
     foreign = Counter(kind for path in files if (kind := format_of_name(path.name)))
-    if foreign and len(paths) < sum(foreign.values()):
+    if foreign and len(paths) <= sum(foreign.values()):
         kinds = ", ".join(f"{kind} ({count} files)" for kind, count in foreign.most_common(3))
         fix = "Save each image (of a volume each slice) as PNG, TIFF or .npy."
         return f"{folder} holds {kinds}, which is not read. {fix}"

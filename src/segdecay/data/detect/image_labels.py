@@ -1,6 +1,6 @@
 """Guesses for folders of images with one label each: CIFAR-10, a table of labels, class folders.
 
-Looks at names only. What has images and masks is none of these: init looks for a folder of masks after this.
+Looks at names only, after `init` has found no images with masks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NOT_CLASSES = {*FOLDERS, "masks", "mask", "labels", "label", "annotations", "ann
 FLIP = Idea(
     "flip",
     "horizontal",
-    "assumed: left and right may be exchanged. none for text and digits, both for views from above",
+    "assumed: left and right may be exchanged. Set none for text and digits, both for views from above",
 )
 
 
 def guess_labels(folder: Path) -> list[Idea] | None:
-    """The keys of dataset.yaml for images with one label each; None where nothing looks like that."""
+    """The keys of dataset.yaml for images with one label each; None where there are none."""
     for guess in (_cifar, _table, _class_folders):
         ideas = guess(folder)
         if ideas is not None:

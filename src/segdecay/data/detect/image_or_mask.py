@@ -1,7 +1,7 @@
 """Which pictures are images and which are their masks, in any tree: names pair them, content tells the roles.
 
-A side is what is named alike: one folder (or one place in folders that are named by number), one ending, one suffix.
-Two sides pair where the rest of their names is equal. Folders of parts become {split}, folders that vary a field.
+A side is a set of files named alike: one folder (or one place in folders named by number), one ending, one suffix. Two
+sides pair where the rest of their names is equal. Folders of parts become {split}, folders whose names vary a field.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of, lines_of_ideas
 from segdecay.data.detect.content import LOOKED_AT, Look, are_blank, are_equal, look_at, mask_score
 from segdecay.data.detect.values import spread
 from segdecay.data.formats.pairing import part_named
 
 FEWEST = 2  # pairs that make a guess
-MOST_NAMED = 12  # different names of folders at one place; above, they are numbers, dates or subjects
+MOST_NAMED = 12  # different names of folders at one place; more of them are numbers, dates or subjects
 MOST_SIDES, MOST_AFFIXES = 120, 8
 SHARE = 0.5  # of one side's files that must be in pairs
 APART = 0.4  # difference of scores from which content alone tells the mask
@@ -28,6 +28,7 @@ TAIL = re.compile(r"([_\-. ]+[^_\-. ]*[^\W\d_][^_\-. ]*)$|(?<=\d)([A-Za-z]+)$")
 HEAD = re.compile(r"^([^\W\d_][^_\-. ]*[_\-. ]+)|^([A-Za-z]+)(?=\d)")
 PART_IN = re.compile(r"(?<![A-Za-z])(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(?![a-z])", re.IGNORECASE)
 GLUED = re.compile(r"^(train|val|test)(?=[a-z]+$)", re.IGNORECASE)  # trainannot
+NUMBER_OF_PART = re.compile(r"^\d+(?=[_\-. ]+\{split\})")  # 01_train, 02_test
 SHORT = re.compile(r"(?<=[a-z])(Tr|Ts|Va)$")  # imagesTr
 MASK_WORDS = frozenset(
     {"mask", "masks", "label", "labels", "lbl", "lbls", "gt", "seg", "segmentation", "segmentations", "annotation",
@@ -36,6 +37,7 @@ MASK_WORDS = frozenset(
 )  # fmt: skip
 IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "jpegimages", "rgb", "photo", "photos", "sat", "input",
                          "inputs", "frames"})  # fmt: skip
+MADE_WORDS = frozenset({"overlay", "overlays", "overlaid", "blend", "blended"})  # drawn from image and mask
 Key = tuple[str, ...]
 
 
@@ -173,7 +175,7 @@ def parts_in(text: str) -> list[tuple[str, int, int]]:
 
 
 def _part_of(side: Side) -> str | None:
-    """The part that a side's folders (else its names) say, in their own spelling."""
+    """The part that a side's folders, else its names, tell, as they spell it."""
     for text in (*side.folders, side.tail, side.head):
         if found := parts_in(text):
             return found[0][0]
@@ -216,7 +218,7 @@ def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def matches_of(paths: Sequence[PurePosixPath], looker: Looker) -> tuple[list[Match], list[Match]]:
-    """All images with masks, the best first, and what pairs by name while nothing tells which side is the mask."""
+    """All images with masks, the best first; and sides that pair by name, where nothing tells which holds the masks."""
     sides = sides_of(paths)
     told, open_ones = list[Match](), list[Match]()
     for number, one in enumerate(sides):
@@ -229,7 +231,9 @@ def matches_of(paths: Sequence[PurePosixPath], looker: Looker) -> tuple[list[Mat
                 match = match if role != "swap" else Match(other, one, match.keys)
                 looks = looker.looks([match.masks.files[key] for key in match.keys])
                 (told if role else open_ones).append(replace(match, is_one=are_equal(looks)))
-    return sorted(told, key=lambda match: match.rank), sorted(open_ones, key=lambda match: match.rank)
+    told, open_ones = (sorted(some, key=lambda match: match.rank) for some in (told, open_ones))
+    stored = [match for match in told if not (match.images.words | match.masks.words) & MADE_WORDS]
+    return stored or told, open_ones
 
 
 def _match(one: Side, other: Side) -> Match | None:
@@ -317,7 +321,9 @@ def _template(side: Side, *, split: bool) -> str:
     fields = iter(("{place}", "{place_b}", "{place_c}", "{place_d}"))
     names = [next(fields, "{place_e}") if name == "*" else name for name in side.folders]
     name = f"{side.head}{{stem}}{side.tail}"
-    return "/".join([*(_cut(text) if split else text for text in names), _cut(name) if split else name])
+    if not split:
+        return "/".join([*names, name])
+    return "/".join([*(NUMBER_OF_PART.sub("*", _cut(text)) for text in names), _cut(name)])
 
 
 def _cut(text: str) -> str:
@@ -410,7 +416,7 @@ def _seen(plan: Plan) -> str:
 
 
 def _lines(plan: Plan, paths: Sequence[PurePosixPath]) -> str:
-    return lines_of(**{idea.key: idea.value for idea in _ideas(plan, paths) if idea.key is not None})
+    return lines_of_ideas(_ideas(plan, paths))
 
 
 def _ask_for_rivals(told: Sequence[Match], best: Plan) -> None:
@@ -457,7 +463,7 @@ def _ideas(plan: Plan, paths: Sequence[PurePosixPath]) -> list[Idea]:
     used = {path for pair in plan.pairs for path in pair}
     left = [path for path in paths if path not in used]
     ideas = _as_folders(plan, left) or [
-        Idea("images", _grouped(plan, plan.images), f"{len(plan.pairs)} images named so have a mask"),
+        Idea("images", _grouped(plan, plan.images), f"{len(plan.pairs)} images match this and have a mask"),
         Idea("masks", _grouped(plan, plan.masks), "the masks with the same fields"),
     ]
     if "{split}" in plan.images:
@@ -468,7 +474,7 @@ def _ideas(plan: Plan, paths: Sequence[PurePosixPath]) -> list[Idea]:
         )
         ideas.append(Idea(None, None, f"Parts: {sizes} pairs."))
     if left:
-        ideas.append(Idea(None, None, f"{len(left)} pictures are in no pair, as {left[0]}; check names them."))
+        ideas.append(Idea(None, None, f"{len(left)} pictures are in no pair, for example {left[0]}; check lists them."))
     return ideas
 
 

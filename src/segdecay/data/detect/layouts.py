@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segdecay.data.checks.findings import names_of
-from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
-from segdecay.data.detect.class_name_files import is_ignored, named_beside, plain_name
+from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of_ideas
+from segdecay.data.detect.class_name_files import BACKGROUND, is_ignored, named_beside, plain_name
 from segdecay.data.detect.image_or_mask import PART_IN
 from segdecay.data.formats.coco import path_of_address, read_coco
 from segdecay.data.formats.labelme import read_labelme
@@ -39,7 +39,9 @@ MASK_WORDS = (
 )
 IMAGE_WORDS = ("image", "images", "img", "rgb", "photo", "sat", "file", "filename", "path", "input")
 MOST_COCO, BOX = 20, 5
+MOST_ASKED = 6  # files of annotations that a question lists
 LOOKED_AT = 400  # files of which names or JSON are read
+MOST_HEAD = 2000  # letters of a text file that tell which tool wrote it
 SEEN_JSON, MOST_BYTES = 3, 1 << 26  # JSON files that are opened to tell the tool that wrote them, and their size
 GROUP_WORDS = frozenset(
     {"patient", "patient_id", "subject", "subject_id", "case", "case_id", "scene", "scene_id", "site", "slide", "video",
@@ -69,7 +71,7 @@ def refuse_exports(folder: Path) -> None:
     """Name exports of other tools with the one step that converts them.
 
     Raises:
-        DataError: one lies there.
+        DataError: there is one.
     """
     files = files_below(folder)
     for path in [path for path in files if path.suffix.lower() == ".json"][:SEEN_JSON]:
@@ -93,8 +95,21 @@ def refuse_exports(folder: Path) -> None:
                 f"{folder / path} is of a Supervisely project. Run its app 'Export to COCO' (or 'Export as masks'), "
                 "and run init on that folder."
             )
+    for path in [path for path in files if path.suffix.lower() in {".csv", ".ndjson"}][:SEEN_JSON]:
+        with (folder / path).open(encoding="utf-8-sig", errors="replace") as stream:
+            head = stream.read(MOST_HEAD)
+        if "region_shape_attributes" in head.partition("\n")[0]:
+            raise DataError(
+                f"{folder / path} is a CSV export of VGG Image Annotator. Export the annotations again as JSON, "
+                "and run init on that folder."
+            )
+        if path.suffix.lower() == ".ndjson" and '"data_row"' in head:
+            raise DataError(
+                f"{folder / path} is an export of Labelbox. Convert it to COCO JSON with outlines, or to mask images, "
+                "and run init on that folder."
+            )
     for path in [path for path in files if path.suffix.lower() == ".xml"][:1]:
-        head = (folder / path).read_text(encoding="utf-8", errors="replace")[:2000]
+        head = (folder / path).read_text(encoding="utf-8", errors="replace")[:MOST_HEAD]
         if ("<annotations>" in head and "<image " in head) or "<meta>" in head:
             raise DataError(
                 f"{folder / path} is an export 'CVAT for images'. Export the task again as 'COCO 1.0' or "
@@ -106,7 +121,7 @@ def refuse_channels(folder: Path) -> None:
     """Name several files an image, one a channel, as nnU-Net keeps them: X_0000.png and X_0001.png for a mask X.png.
 
     Raises:
-        DataError: they lie there.
+        DataError: there are some.
     """
     stems = defaultdict[str, set[str]](set)
     plain = set[str]()
@@ -121,7 +136,7 @@ def refuse_channels(folder: Path) -> None:
         n_channels = len(stems[several[0]])
         raise DataError(
             f"{folder} holds {n_channels} files an image, one a channel ({several[0]}_0000 to _{n_channels - 1:04}), "
-            "as nnU-Net keeps them; one file an image is read. Join them into X.tif, in Python for one: "
+            "as nnU-Net keeps them; one file an image is read. Join them into X.tif, for example in Python: "
             "tifffile.imwrite('X.tif', numpy.dstack([first, second]), planarconfig='contig')."
         )
 
@@ -184,43 +199,76 @@ def _coco(folder: Path) -> list[Idea] | None:
         listed[path] = [str(row.get("file_name")) for row in values["images"][:LOOKED_AT]]
     if not found:
         return None
-    annotations, files, left = _with_split(list(found))
+
+    def ideas(annotations: str, files: Sequence[PurePosixPath]) -> list[Idea]:
+        return _ideas_of_coco(folder, annotations, files, found, listed)
+
+    annotations, files, left = _with_split(list(found), ideas)
+    others = [Idea(None, None, f"Other COCO files are not used: {names_of(left)}.")] if left else []
+    return [*ideas(annotations, files), *others]
+
+
+def _ideas_of_coco(
+    folder: Path,
+    annotations: str,
+    files: Sequence[PurePosixPath],
+    found: Mapping[PurePosixPath, Counter[str]],
+    listed: Mapping[PurePosixPath, list[str]],
+) -> list[Idea]:
+    """The keys for these files. found: annotations by category in each file; listed: names of images in each file."""
     images = _images_of_coco(folder, annotations, files, listed)
     used = [name for name in dict.fromkeys(n for path in files for n in found[path]) if name]
-    classes = used if "background" in used else ["background", *used]
     counts = sum(sum(found[path].values()) for path in files)
-    many = f"{counts} annotations of COCO"
     each = "the JSON file"
     if "{split}" in annotations:
         each = "a JSON file a part: " + ", ".join(f"{path} ({len(listed[path])} images)" for path in files)
     return [
-        Idea("layout", "coco", many),
+        Idea("layout", "coco", f"{counts} annotations of COCO"),
         Idea("annotations", annotations, each),
         *([Idea("images", images, "file names of the JSON are found there")] if images != "images" else []),
-        Idea("classes", classes, "categories with annotations; pixels that no annotation covers are background"),
+        *_ideas_of_labels(used, "categories with annotations; pixels that no annotation covers are background"),
         Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
-        *([Idea(None, None, f"Other COCO files are not used: {names_of(left)}.")] if left else []),
     ]
 
 
-def _with_split(paths: list[PurePosixPath]) -> tuple[str, list[PurePosixPath], list[str]]:
+def _ideas_of_labels(labels: Iterable[str], why: str) -> list[Idea]:
+    """Classes of drawn annotations, the background first, and `names` for labels that mean it or that are ignored."""
+    meant = {label: plain_name(label) for label in labels}
+    kept = [name for label, name in meant.items() if not is_ignored(label)]
+    names = {
+        label: None if is_ignored(label) else name
+        for label, name in meant.items()
+        if label != name or is_ignored(label)
+    }
+    told = Idea("names", names, "labels that mean the background, or (null) that pixels are ignored")
+    return [Idea("classes", list(dict.fromkeys([BACKGROUND, *kept])), why), *([told] if names else [])]
+
+
+def _with_split(
+    paths: list[PurePosixPath], ideas: Callable[[str, Sequence[PurePosixPath]], list[Idea]]
+) -> tuple[str, list[PurePosixPath], list[str]]:
     """One file, or one template for the files of parts; the files that it stands for, and those that were left.
+
+    ideas: the keys of dataset.yaml for one of the files, by its name.
 
     Raises:
         Question: several files that are no parts.
     """
+
+    def answers(some: Sequence[PurePosixPath]) -> list[Answer]:
+        return [Answer(str(path), lines_of_ideas(ideas(str(path), [path]))) for path in some[:MOST_ASKED]]
+
     groups = defaultdict[str, list[PurePosixPath]](list)
     for path in paths:
         groups[_split_of(path)].append(path)
     template, files = max(groups.items(), key=lambda group: len(group[1]))
     if len(files) == 1 and len(paths) > 1:
-        answers = [Answer(str(path), lines_of(layout="coco", annotations=str(path))) for path in paths[:6]]
-        raise Question(f"There are {len(paths)} files of annotations; which of them is to be read?", answers)
+        raise Question(f"There are {len(paths)} files of annotations; which of them is to be read?", answers(paths))
     left = [str(path) for path in paths if path not in files]
     parts = {part_named(match[1]) for path in files if (match := _pattern_of(template).fullmatch(str(path)))}
     if len(files) > 1 and len(parts) < len(files):
-        answers = [Answer(str(path), lines_of(layout="coco", annotations=str(path))) for path in files[:6]]
-        raise Question(f"{len(files)} files of annotations are of one part; which of them is to be read?", answers)
+        text = f"{len(files)} files of annotations are of one part; which of them is to be read?"
+        raise Question(text, answers(files))
     return (template, files, left) if len(files) > 1 else (str(files[0]), files, left)
 
 
@@ -280,36 +328,52 @@ def _via(folder: Path) -> list[Idea] | None:
             continue
     if not found:
         return None
-    annotations, files, left = _with_split(list(found))
-    regions = [region for path in files for entry in found[path] for region in entry["regions"]]
+
+    def ideas(annotations: str, files: Sequence[PurePosixPath]) -> list[Idea]:
+        return _ideas_of_via(folder, annotations, {path: found[path] for path in files})
+
+    annotations, files, left = _with_split(list(found), ideas)
+    others = [Idea(None, None, f"Other files of VIA are not used: {names_of(left)}.")] if left else []
+    return [*ideas(annotations, files), *others]
+
+
+def _ideas_of_via(
+    folder: Path, annotations: str, found: Mapping[PurePosixPath, Sequence[Mapping[str, Any]]]
+) -> list[Idea]:
+    """The keys for these files. found: the entries of each file, one an image.
+
+    Raises:
+        Question: several attributes may name the class.
+    """
+    regions = [region for entries in found.values() for entry in entries for region in entry["regions"]]
     values = defaultdict[str, Counter[str]](Counter)
     for region in regions:
         for name in region.get("region_attributes") or {}:
             label = class_of_region(region, name)
             if label is not None:
                 values[name][label] += 1
-    beside = any((folder / path.parent / entry["filename"]).is_file() for path in files for entry in found[path][:20])
-    names = [entry["filename"] for entry in found[files[0]]][:LOOKED_AT]
+    beside = any((folder / path.parent / entry["filename"]).is_file() for path in found for entry in found[path][:20])
+    names = [entry["filename"] for entry in next(iter(found.values()))][:LOOKED_AT]
     place = None if beside else next((one for one in _folders(folder) if _hits(folder, one, names)), None)
     ideas = [
         Idea("layout", "via", f"{len(regions)} regions of VGG Image Annotator"),
         Idea("annotations", annotations, "the JSON file" if "{split}" not in annotations else "a JSON file a part"),
         *([Idea("images", place, "file names of the JSON are found there")] if place else []),
     ]
+    overlap = Idea("overlap", "large first", "assumed: small regions lie on top. file order draws as listed")
     full = [name for name, counter in values.items() if counter.total() == len(regions)]
-    if len(full) > 1:
-        answers = [Answer(f"{name} ({', '.join(values[name])})", lines_of(attribute=name)) for name in full]
-        raise Question("Regions have several attributes; which of them names the class?", answers)
     if not full:
         why = "no attribute names a class: all regions are of one"
-        ideas.append(Idea("classes", ["background", "object"], why))
-    else:
-        labels = list(values[full[0]])
-        classes = labels if "background" in labels else ["background", *labels]
-        ideas += [Idea("attribute", full[0], "its values are the classes")]
-        ideas += [Idea("classes", classes, "pixels that no region covers are background")]
-    ideas.append(Idea("overlap", "large first", "assumed: small regions lie on top. file order draws as listed"))
-    return [*ideas, *([Idea(None, None, f"Other files of VIA are not used: {names_of(left)}.")] if left else [])]
+        return [*ideas, Idea("classes", [BACKGROUND, "object"], why), overlap]
+
+    def of_attribute(name: str) -> list[Idea]:
+        labels = _ideas_of_labels(values[name], "pixels that no region covers are background")
+        return [*ideas, Idea("attribute", name, "its values are the classes"), *labels, overlap]
+
+    if len(full) > 1:
+        answers = [Answer(f"{name} ({', '.join(values[name])})", lines_of_ideas(of_attribute(name))) for name in full]
+        raise Question("Regions have several attributes; which of them names the class?", answers)
+    return of_attribute(full[0])
 
 
 def _yolo(folder: Path) -> list[Idea] | None:
@@ -389,24 +453,11 @@ def _labelme(folder: Path) -> list[Idea] | None:
             labels.update(str(shape.get("label")) for shape in values["shapes"])
     if not labels:
         return None
-    meant = {label: plain_name(label) for label in labels}
-    kept = [name for label, name in meant.items() if not is_ignored(label)]
-    classes = list(dict.fromkeys(["background", *kept]))
-    names = {
-        label: None if is_ignored(label) else name
-        for label, name in meant.items()
-        if label != name or is_ignored(label)
-    }
     place = next(iter(places)) if len(places) == 1 else "."
     return [
         Idea("layout", "labelme", f"{places.total()} JSON files of labelme"),
         *([Idea("annotations", place, "the folder that holds them")] if place != "." else []),
-        Idea("classes", classes, "labels of the shapes; pixels that no shape covers are background"),
-        *(
-            [Idea("names", names, "labels that mean the background, or (null) that pixels are ignored")]
-            if names
-            else []
-        ),
+        *_ideas_of_labels(labels, "labels of the shapes; pixels that no shape covers are background"),
         Idea("overlap", "large first", "assumed: small objects lie on top. file order draws as listed"),
     ]
 

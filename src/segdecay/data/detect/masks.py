@@ -1,7 +1,7 @@
-"""What the masks of a set hold, and which keys of dataset.yaml say so: values, colours, a band a class, probabilities.
+"""The content of masks, and the keys of dataset.yaml that describe it: values, colours, a band a class, probabilities.
 
-Every guess shows the share of pixels of each value, so that an inverted mask is seen; what may mean several things is a
-question with the lines for each answer.
+Every guess shows the share of pixels of each value, so that an inverted mask is seen; values that may mean
+several things become a question with the lines for each answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from segdecay.data.detect.ambiguity import Answer, Idea, Question, lines_of
 from segdecay.data.detect.class_name_files import Named, is_ignored
 from segdecay.data.detect.values import guess_colours, guess_values, share_text, spread
 from segdecay.data.formats.reader import read_bytes
-from segdecay.data.images.bit_depth import count_pages
+from segdecay.data.images.bit_depth import Depth, count_pages
 from segdecay.data.images.decode import Picture, UnusableError, read_image, read_mask
 from segdecay.data.images.label_maps import colour_counts
 from segdecay.data.images.palette import Colour, colour_text
@@ -34,11 +34,17 @@ NEAR = 24  # grey levels
 OBJECTS = 8  # numbers of the mask with most, from which they may number objects
 FEW_FILES = 0.34  # share of files in which a number of an object occurs
 OBJECT_LINES = {"values": {0: "background"}, "other": "object"}
+MOST_LISTED = 40  # numbers of objects that a question lists as classes
+FEW_STACKS = 3  # below it folds cannot hold out whole stacks
+FOLDS_OF_FEW = {"folds": "blocks"}
+ARRAYS = frozenset({".npy", ".mat"})
+PICTURE_MODES = frozenset({"1", "L", "P", "LA", "RGB", "RGBA"})
+SAVE_INDICES = "save one file of class indices an image, as 8-bit grey PNG"
 
 
 @dataclass
 class Held:
-    """What the masks looked at hold, counted."""
+    """Counts over the masks that were looked at."""
 
     values: Counter[float] = field(default_factory=Counter)
     files_of: Counter[float] = field(default_factory=Counter)
@@ -50,23 +56,33 @@ class Held:
     highest: list[int] = field(default_factory=list)  # of the files whose values run without a gap
     bands: Counter[int] = field(default_factory=Counter)
     n_files = n_lossy = n_unread = n_fractions = n_hot = n_soft_hot = n_nan = 0
+    n_tied = n_pixels = 0  # of masks of several bands; tied: pixels without a single largest band
     n_opaque_alpha = n_half_clear = 0
     band_shares: list[npt.NDArray[np.float64]] = field(default_factory=list)
 
 
 def ideas_of_masks(
-    images: Mapping[str, Path], masks: Mapping[str, Path], named: Named | None, void: int | None = None
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    named: Named | None,
+    void: int | None = None,
+    *,
+    pages: str | None = None,
 ) -> list[Idea]:
-    """Keys of dataset.yaml for what masks hold. images, masks: by the same names; void: a value of no class.
+    """Keys of dataset.yaml for what masks hold.
+
+    images, masks: by the same names; void: a value of no class; pages: what pages of a TIFF are, where that is known.
 
     Raises:
         Question: values that may mean several things.
     """
-    paged = _of_pages(images, masks)
+    paged = _of_pages(images, masks) if pages is None else []
+    page = 0 if paged or pages == "frames" else None
     held, looked = Held(), spread(list(masks), LOOKED_AT)
     for name in looked:
         try:
-            _look(held, read_mask(read_bytes(masks[name]), 0 if paged else None, wide=True), images.get(name))
+            mask = read_mask(read_bytes(masks[name]), page, wide=True)
+            _look(held, mask, images.get(name), is_array=masks[name].suffix.lower() in ARRAYS)
         except UnusableError:
             held.n_unread += 1
     ideas = list(paged)
@@ -78,34 +94,58 @@ def ideas_of_masks(
 
 
 def _of_pages(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Idea]:
-    """Masks of several pages: frames of a stack, or a page a class."""
+    """Masks and images of as many pages each: frames of a stack. Nothing elsewhere: pages of a mask are its bands.
+
+    Raises:
+        Question: the pages are so few that they may be bands of both.
+    """
     tiffs = [name for name in masks if masks[name].suffix.lower() in {".tif", ".tiff"}]
     for name in spread(tiffs, 3):
         n_masks, n_images = count_pages(masks[name]), count_pages(images[name]) if name in images else 1
-        if n_masks == 1:
+        if n_masks == 1 or n_masks != n_images:
             continue
-        frames = lines_of(pages="frames", **({"folds": "blocks"} if len(masks) < 3 else {}))
-        if n_masks == n_images and n_masks > FEW_PAGES:
+        is_few = len(masks) < FEW_STACKS
+        if n_masks > FEW_PAGES:
             why = f"{masks[name].name} and its image have {n_masks} pages each: every page is an image with its mask"
-            blocks = "one stack: blocks of neighbouring frames are held out together"
-            return [Idea("pages", "frames", why), *([Idea("folds", "blocks", blocks)] if len(masks) < 3 else [])]
-        names = ["background", *(f"class {i}" for i in range(1, n_masks))]
-        classes = Answer("each page is a class", lines_of(one_hot=True, classes=names))
-        answers = [Answer("each page is the mask of a frame", frames), classes] if n_masks == n_images else [classes]
+            blocks = f"{'one stack' if len(masks) == 1 else 'few stacks'}: blocks of neighbouring frames are held out "
+            blocks += "together"
+            return [Idea("pages", "frames", why), *([Idea("folds", "blocks", blocks)] if is_few else [])]
+        frames = Answer("each page is the mask of a frame", lines_of(pages="frames", **FOLDS_OF_FEW if is_few else {}))
         text = f"{masks[name].name} has {n_masks} pages, its image {n_images}. What are the pages of a mask?"
-        raise Question(text, answers)
+        raise Question(text, [frames, _pages_as_classes(images[name], masks[name], n_masks)])
     return []
 
 
-def _look(held: Held, mask: Picture, image: Path | None) -> None:
-    """Count one mask, in place."""
+def _pages_as_classes(image: Path, mask: Path, n_pages: int) -> Answer:
+    """The answer that each page of a mask is a class, with the step before it where the files do not fit that."""
+    meaning, held = "each page is a class", Held()
+    try:
+        are_frames = read_image(read_bytes(image), Depth("percentile")).pixels.shape[2] != n_pages
+        _look_at_bands(held, _stored(read_mask(read_bytes(mask), wide=True)), image)
+    except UnusableError:
+        are_frames = True
+    if are_frames:
+        return Answer(meaning, "# save each image as one page, and run init again")
+    if held.n_tied:
+        return Answer(meaning, f"# pages leave pixels in no class, or in several: {SAVE_INDICES}")
+    names = ["background", *(f"class {i}" for i in range(1, n_pages))]
+    return Answer(meaning, lines_of(one_hot=True, classes=names))
+
+
+def _stored(mask: Picture) -> npt.NDArray[Any]:
+    return mask.pixels if mask.wide is None else mask.wide
+
+
+def _look(held: Held, mask: Picture, image: Path | None, *, is_array: bool) -> None:
+    """Count one mask, in place. is_array: of numbers, so that three bands need not be red, green and blue."""
     held.n_files += 1
     held.n_lossy += mask.lossy
-    stored = mask.pixels if mask.wide is None else mask.wide
+    stored = _stored(mask)
     bands = stored.shape[2]
     held.bands[bands] += 1
-    is_array = mask.wide is not None or mask.mode not in {"1", "L", "P", "LA", "RGB", "RGBA"} or int(stored.max()) <= 1
-    if bands > 1 and is_array:
+    are_bands = mask.wide is not None or mask.mode not in PICTURE_MODES or mask.pages > 1 or int(stored.max()) <= 1
+    are_bands = are_bands or (is_array and bool(((stored != 0).sum(axis=2) == 1).all()))
+    if bands > 1 and are_bands:
         _look_at_bands(held, stored, image)
         return
     if mask.mode in {"LA", "RGBA"}:
@@ -154,7 +194,10 @@ def _look_at_bands(held: Held, stored: npt.NDArray[Any], image: Path | None) -> 
     held.n_hot += bool(is_hot)
     is_soft = stored.dtype.kind == "f" and bool(np.abs(stored.sum(axis=2) - 1).max() < 1e-3) and stored.min() >= 0
     held.n_soft_hot += bool(is_soft and not is_hot)
-    held.band_shares.append((stored == stored.max(axis=2, keepdims=True)).mean(axis=(0, 1)))
+    is_largest = stored == stored.max(axis=2, keepdims=True)
+    held.n_tied += int((is_largest.sum(axis=2) > 1).sum())
+    held.n_pixels += is_largest[..., 0].size
+    held.band_shares.append(is_largest.mean(axis=(0, 1)))
 
 
 def _meaning(held: Held, named: Named | None, void: int | None) -> list[Idea]:
@@ -172,8 +215,7 @@ def _meaning(held: Held, named: Named | None, void: int | None) -> list[Idea]:
         _ask_for_threshold(held, "hold fractions: probabilities?")
     grey_only = held.colours and not held.clear and all(r == g == b for r, g, b in held.colours)
     grey = {float(r): n for (r, _, _), n in held.colours.items()} if grey_only else {}
-    if (held.n_lossy or len(held.values or grey) > MANY_VALUES) and _is_soft(held.values or grey):
-        _ask_for_threshold(held, "were saved with loss, or resized with smoothing: their values lie around two")
+    _ask_about_loss(held, held.values or grey)
     if any(len(seen) > 1 for seen in held.palettes.values()):
         text = "Palettes differ between masks, so their colours count, not their indices."
         return [*ideas, Idea(None, None, text), *_of_colours(held, held.palette_colours, named)]
@@ -202,15 +244,14 @@ def _meaning(held: Held, named: Named | None, void: int | None) -> list[Idea]:
 def _one_hot(held: Held, named: Named | None) -> list[Idea]:
     n_bands = next(iter(held.bands))
     if held.n_hot + held.n_soft_hot < held.n_files:
-        text = f"Masks have {n_bands} bands, and pixels are in none of them or in several: what are the bands?"
         names = [f"class {i}" for i in range(n_bands)]
-        raise Question(
-            text,
-            [
-                Answer("a band a class, and the largest counts", lines_of(one_hot=True, classes=names)),
-                Answer("something else", "# save one file of class indices an image, as 8-bit grey PNG"),
-            ],
-        )
+        answers = [Answer("a band a class, and the largest counts", lines_of(one_hot=True, classes=names))]
+        seen = "pixels are in none of them or in several"
+        if held.n_tied:
+            seen = f"{100 * held.n_tied / held.n_pixels:.1f} % of the {seen}"
+            answers = [Answer("a band a class", f"# give each pixel one class: {SAVE_INDICES}")]
+        text = f"Masks have {n_bands} bands, and {seen}: what are the bands?"
+        raise Question(text, [*answers, Answer("something else", f"# {SAVE_INDICES}")])
     shares = np.mean(held.band_shares, axis=0)
     names = named.names if named is not None and len(named.names) == n_bands else []
     first = "background" if shares[0] >= shares.max() else "class 0"
@@ -230,7 +271,11 @@ def _is_soft(values: Mapping[float, int]) -> bool:
 
 
 def _ask_for_threshold(held: Held, what: str) -> None:
-    """Raises Question."""
+    """Ask which value separates two classes.
+
+    Raises:
+        Question: always.
+    """
     values = held.values or Counter({float(r): n for (r, _, _), n in held.colours.items()})
     low, high = min(values), max(values)
     middle = 0.5 if low >= 0 and high <= 1 else round((low + high) / 2)
@@ -242,6 +287,30 @@ def _ask_for_threshold(held: Held, what: str) -> None:
         Answer("more classes", "# save class indices as 8-bit grey PNG, without smoothing"),
     ]
     raise Question(f"Masks {what} ({len(values)} values, {low:g} to {high:g}). How are they to be read?", answers)
+
+
+def _ask_about_loss(held: Held, values: Mapping[float, int]) -> None:
+    """Masks whose values were blurred. values: of grey masks, empty for colours.
+
+    Raises:
+        Question: they are.
+    """
+    if values and (held.n_lossy or len(values) > MANY_VALUES) and _is_soft(values):
+        _ask_for_threshold(held, "were saved with loss, or resized with smoothing: their values lie around two")
+    if held.n_lossy and len(held.values or held.colours) > MANY_VALUES:
+        _refuse_lossy(held)
+
+
+def _refuse_lossy(held: Held) -> None:
+    """Masks of several classes or of colours in JPEG: no line of dataset.yaml brings their values back.
+
+    Raises:
+        Question: always.
+    """
+    kind = "values" if held.values else "colours"
+    text = f"{held.n_lossy} of {held.n_files} masks are JPEG, which blurs {kind} (they hold "
+    text += f"{len(held.values or held.colours)} different {kind}): classes cannot be told from them."
+    raise Question(text, [Answer("the only way", "# export the masks as PNG")])
 
 
 def _of_values(held: Held, named: Named | None) -> list[Idea]:
@@ -284,9 +353,11 @@ def _ask_for_objects(held: Held, counts: Mapping[int, int]) -> None:
         f"objects, or are they classes? 0 is {share_text(counts, [0]) if 0 in counts else 'in none'}."
     )
     answers = [Answer("every number is an object of one class", lines_of(**OBJECT_LINES))]
-    if len(counts) <= MOST_CLASSES:
+    if len(counts) <= MOST_LISTED:
         names = {value: "background" if value == 0 else f"class {value}" for value in sorted(counts)}
         answers.append(Answer("every number is a class", lines_of(values=names)))
+    elif len(counts) <= MOST_CLASSES:
+        answers.append(Answer("every number is a class", "# values: with a line NUMBER: NAME for each"))
     raise Question(text, answers)
 
 
@@ -346,7 +417,7 @@ def _of_colours(held: Held, counts: Counter[Colour], named: Named | None) -> lis
             Idea("classes", ["background", "object"], why),
             Idea("colors", {colour_text(only): "object"}, why),
         ]
-    found = guess_colours(counts, named.names if named is not None else [])
+    found = guess_colours(counts, named.names if named is not None else [], sum(held.clear.values()))
     if any(idea.key == "transparent" for idea in ideas):
         found = [
             Idea("classes", ["background", *(n for n in idea.value if n != "background")], idea.why)
@@ -367,7 +438,7 @@ def _word_on_void(names: Mapping[str, str]) -> list[Idea]:
 
 
 def _of_alpha(held: Held, counts: Counter[Colour]) -> list[Idea]:
-    """What clear pixels are: the background where they have one colour that is nothing else's."""
+    """The class of clear pixels: guessed to be the background."""
     if not held.clear:
         return []
     total = sum(held.clear.values()) + sum(counts.values())

@@ -1,4 +1,4 @@
-"""Guesses from names and from counts of values, each with its reason. Pure: opens no file.
+"""Guesses from names and from counts of values, each with its reason. Only `guess_images` opens files.
 
 A guess is a key of dataset.yaml with a value and why; a remark has no key.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def guess_suffix(images: Sequence[str], masks: Sequence[str]) -> Idea | None:
 
 
 def share_text(counts: Mapping[Any, int], values: Sequence[Any] | None = None) -> str:
-    """How much of all pixels these values have, one by one without `values`; a count beside a share of nearly nothing.
+    """The share of all pixels that these values have, one by one without `values`; with a count where it is next to 0.
 
     >>> share_text({0: 3, 1: 1}), share_text({0: 9999, 7: 1}, [7])
     ('0: 75.0 %, 1: 25.0 %', '0.0 %, 1 px')
@@ -80,10 +80,10 @@ def _default_names(n_classes: int) -> list[str]:
 
 
 def guess_values(counts: Mapping[int, int], named: Named | None) -> list[Idea]:
-    """What the pixel values of index masks mean. counts: pixels by value; named: what lies beside says of classes.
+    """What the pixel values of index masks mean. counts: pixels by value; named: the classes in a file beside.
 
     Raises:
-        Question: several meanings are as good.
+        Question: several meanings are equally likely.
     """
     values = sorted(counts)
     seen = share_text({value: counts[value] for value in values})
@@ -112,7 +112,9 @@ def guess_values(counts: Mapping[int, int], named: Named | None) -> list[Idea]:
         wide = "# save class indices as 8-bit grey PNG, without smoothing"
         raise Question(text, [Answer("numbers of objects of one class", lines), Answer("lossy, or other", wide)])
     mapping = {value: "background" if value == 0 else f"class {value}" for value in values}
-    why = f"masks hold {len(values)} values with gaps ({seen} of the pixels); give the classes their names"
+    is_run = values == list(range(values[0], values[-1] + 1))
+    held = f"the values {values[0]}–{values[-1]}" if is_run else f"{len(values)} values with gaps"
+    why = f"masks hold {held} ({seen} of the pixels); give the classes their names"
     return [Idea("values", mapping, why)]
 
 
@@ -128,7 +130,8 @@ def _values_of_named(values: Sequence[int], counts: Mapping[int, int], named: Na
     strange = [value for value in values if value not in classes and value not in ignored]
     ideas = [Idea(None, None, f"{named.file} names {n} classes; masks hold {seen} of the pixels.")]
     by_index = in_order and not from_one
-    if n >= 2 and by_index and named.file != "classes.txt":  # which is read as it stands
+    is_read_anyway = named.file == "classes.txt" and not ignored
+    if n >= 2 and by_index and not is_read_anyway:
         ideas.append(Idea("classes", list(classes.values()), f"names of {named.file}; masks hold {seen} of the pixels"))
     if n >= 2 and not by_index:
         why = f"masks hold 1–{n} and never 0: numbered from 1" if from_one else f"values and names of {named.file}"
@@ -172,8 +175,8 @@ def _ask_for_strange(
     raise Question(text, answers)
 
 
-def guess_colours(counts: Mapping[Colour, int], classes: Sequence[str]) -> list[Idea]:
-    """A template of colours for masks in colour, the darkest first.
+def guess_colours(counts: Mapping[Colour, int], classes: Sequence[str], n_clear: int = 0) -> list[Idea]:
+    """A template of colours for masks in colour, the darkest first. counts: pixels; n_clear: those with alpha 0.
 
     Raises:
         Question: they hold more colours than there can be classes.
@@ -181,7 +184,7 @@ def guess_colours(counts: Mapping[Colour, int], classes: Sequence[str]) -> list[
     if len(counts) > MOST_CLASSES:
         text = f"Masks hold {len(counts)} colours: lossy or interpolated."
         raise Question(text, [Answer("any way", "# re-export them as PNG, nearest neighbour, without smoothing")])
-    total = sum(counts.values())
+    total = sum(counts.values()) + n_clear
     ordered = sorted(counts, key=lambda colour: (sum(colour), colour))
     names = {
         colour_text(colour): "background" if i == 0 and sum(colour) == 0 else f"class {colour_text(colour)[1:]}"
@@ -251,8 +254,16 @@ def spread(paths: Sequence[str], most: int) -> list[str]:
     return [paths[i] for i in chosen]
 
 
-def guess_images(images: Mapping[str, Path], masks: Mapping[str, Path], page: int | None = None) -> list[Idea]:
-    """Keys that images need a word about. masks: by the same names, where there are files of them; page: of stacks.
+def guess_images(
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    page: int | None = None,
+    *,
+    settled: Collection[str] = (),
+) -> list[Idea]:
+    """The keys of dataset.yaml that images need.
+
+    masks: by the same names, where there are files of them; page: of stacks; settled: keys that are known.
 
     Raises:
         Question: alpha that says something, or masks of another size.
@@ -280,19 +291,19 @@ def guess_images(images: Mapping[str, Path], masks: Mapping[str, Path], page: in
     if is_mixed:
         why = f"{grey} of {looked} images are grey, the others RGB: grey ones get three equal bands"
         ideas.append(Idea("grey_as_rgb", True, why))
-    if clear:
+    if clear and "bands" not in settled:
         bands = [0, 1, 2] if is_mixed or max(kinds) > 2 else [0]
         answers = [Answer("leave alpha out", lines_of(bands=bands))]
         if len(kinds) == 1:
             answers.append(Answer("learn from it", lines_of(bands=list(range(n_bands)))))
         raise Question("Images have an alpha band that is not opaque everywhere. What is to become of it?", answers)
-    if opaque:
+    if opaque and "bands" not in settled:
         chosen = [0, 1, 2] if is_mixed or max(kinds) > 2 else [0]
         ideas.append(Idea("bands", chosen, "images have an alpha band that is opaque everywhere: left out"))
     elif n_bands not in {1, 3}:
         text = f"Images have {n_bands} bands, numbered 0–{n_bands - 1}, and all are used; bands: chooses some."
         ideas.append(Idea(None, None, text))
-    if smaller:
+    if smaller and "resize_masks" not in settled:
         text = f"{smaller} of {looked} masks have another size than their image, and its aspect ratio."
         answers = [
             Answer("they are scaled copies: take the nearest pixel", lines_of(resize_masks=True)),

@@ -1,4 +1,4 @@
-"""DATA, as a user types it, to a source of images and masks, or of images and labels.
+"""Builds the source of images and masks, or of images and labels, that the user's DATA names.
 
 A source is one file here and one line in a registry below.
 """

@@ -1,6 +1,6 @@
 """Images whose masks are drawn from annotations as a source: shapes on a background, the later one on top.
 
-What the shapes are and where they stand is the business of coco.py, labelme.py and parts.py.
+The shapes come from coco.py, labelme.py, via.py, yolo.py and mask_parts.py.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def background_of(spec: DatasetSpec, classes: Sequence[str]) -> int:
     """The label of pixels that nothing covers.
 
     Raises:
-        ConfigError: nobody said it, and no class is called background.
+        ConfigError: dataset.yaml does not say it, and no class is called background.
     """
     if spec.background is not None:
         return classes.index(spec.background)
@@ -152,7 +152,7 @@ class DrawnSource:
         return tuple(one.placed for one in self._drawn)
 
     def recall_from(self, memory: Memory) -> None:
-        """Take what earlier readings left from here."""
+        """Use this store of earlier readings."""
         self._memory = memory
 
     @cached_property
@@ -165,7 +165,7 @@ class DrawnSource:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def key(self) -> str:
-        """Over every image's content, its place and shapes, what was noted about names, and the spec."""
+        """A hash of every image's content, place and shapes, of what was noted about names, and of the spec."""
         noted = self._noted.summary()
         content = hashlib.sha256(repr((self.facts, self._spec, sorted(self._spec.model_fields_set), noted)).encode())
         for one in self._drawn:

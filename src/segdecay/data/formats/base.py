@@ -1,4 +1,4 @@
-"""What every source of data offers, whatever its files look like.
+"""The interface of every source of data.
 
 A source lists what there is at build time and reads it on demand, one pair after the other.
 """
@@ -71,7 +71,7 @@ class Recalled:
 
 
 class Memory(Protocol):
-    """What earlier readings left in the cache."""
+    """Earlier readings in the cache."""
 
     def digests(self, paths: Iterable[Path]) -> dict[Path, str]:
         """sha256 of every file; of files that have not changed since, without reading them."""

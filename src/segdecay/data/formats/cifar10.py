@@ -1,8 +1,8 @@
-"""CIFAR-10 as it is handed out: the binary layout, or the Python one.
+"""CIFAR-10 as it is published: the binary layout, or the Python one.
 
 Binary: one byte of label, then 3,072 bytes of red, green and blue planes of 32x32, any whole number of images a file;
 data_batch_*.bin, test_batch.bin and batches.meta.txt. Python: data_batch_*, test_batch and batches.meta, which are
-pickles. A pickle runs what stands in it, so only the published files are unpickled, known by their MD5 sums.
+pickles. A pickle can run code, so only the published files are unpickled, known by their MD5 sums.
 Source of the layouts: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, and the page of the
 data set. Source of the sums: torchvision.datasets.CIFAR10.
 """
@@ -117,7 +117,7 @@ class CifarSource:
         return {batch.name: _content(batch.path) for batch in self._batches}
 
     def key(self) -> str:
-        """Over every file's content and the spec."""
+        """A hash of every file's content and of the spec."""
         content = hashlib.sha256(repr((self.facts, self._spec)).encode())
         for batch in self._batches:
             found = self._contents[batch.name]

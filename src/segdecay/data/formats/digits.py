@@ -151,7 +151,7 @@ def compose_scenes(seed: int = 0, n_train: int = N_TRAIN, n_test: int = N_TEST) 
     """
     from sklearn.datasets import load_digits
 
-    # RandomState's stream is frozen by NumPy's regularizer (NEP 19); Generator's may change between releases.
+    # NumPy promises never to change RandomState's stream (NEP 19); Generator's may change between releases.
     random = np.random.RandomState(seed)
     photos = _photos()
     found = load_digits()

@@ -1,6 +1,6 @@
 """A folder of images and masks as a source: each file is read once, hashed, decoded, checked and mapped to classes.
 
-Which image has which mask is the business of a finder (pairs.py, templates.py, table.py, voc.py).
+Which image has which mask is found from folders or templates (here and pairing.py), tables.py or voc.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from segdecay.data.formats.reader import PairReader, check_bands, digests_of, fa
 from segdecay.data.images.bit_depth import count_pages
 from segdecay.data.images.label_maps import tables_of, unpack
 from segdecay.data.images.palette import colour_text, parse_colour
-from segdecay.data.spec import DatasetSpec, class_names, is_template
+from segdecay.data.spec import SPEC_NAMES, DatasetSpec, class_names, is_template
 from segdecay.errors import ConfigError, DataError
 
 PIECE = re.compile(r"\{([a-z_]+)\}|(\*\*/)|(\*)")
@@ -173,6 +173,7 @@ def _report(
         aside = [str(paths[0]) for key, paths in images.items() if place is not None and key[place] == part]
         message = f"The part {part} has {len(aside)} images and no mask ({names_of(aside)}): it is left aside."
         notebook.finding("warning", "part_without_masks", message, aside[0])
+        notebook.told.update(aside)
         images = {key: paths for key, paths in images.items() if place is not None and key[place] != part}
     alone = [str(paths[0]) for key, paths in images.items() if key not in masks]
     spare = [str(paths[0]) for key, paths in masks.items() if key not in images]
@@ -191,14 +192,14 @@ def _seen(root: Path) -> str:
 
 Finder = Callable[[Path, DatasetSpec, Notebook], tuple[Placed, ...]]
 ALWAYS_READ = frozenset({"values", "colors", "ignore", "exif", "bands"})  # keys that change pixels
-READ_IF_SET = frozenset(  # as these do, since later
+READ_IF_SET = frozenset(  # so do these, which were added later
     {"names", "background", "overlap", "invert", "scale", "nodata", "other", "threshold", "one_hot", "pages",
      "transparent", "resize_masks", "grey_as_rgb", "attribute"}
 )  # fmt: skip
 
 
 def reading_of(spec: DatasetSpec) -> str:
-    """How files become arrays, as text; what nobody set is left out, so that fingerprints of before stay."""
+    """How files become arrays, as text; keys that are not set are left out, so that earlier fingerprints stay valid."""
     return spec.model_dump_json(include=set(ALWAYS_READ | (READ_IF_SET & spec.model_fields_set)))
 
 
@@ -214,11 +215,11 @@ def find_in_folders(root: Path, spec: DatasetSpec, notebook: Notebook) -> tuple[
 
 
 def note_left(root: Path, placed: Sequence[Placed], notebook: Notebook) -> None:
-    """Pictures below the data folder that are neither an image nor a mask of any pair: aside, and so said."""
+    """Warn of pictures below the data folder that are neither an image nor a mask of any pair."""
     used = {path for one in placed for path in (one.pair.image, one.pair.mask)}
     left = [str(path) for path in files_below(root) if path.suffix.lower() in SUFFIXES and root / path not in used]
     said = " ".join(fault.file for fault in notebook.faults) + " ".join(f.message for f in notebook.findings)
-    left = [path for path in left if path not in said]
+    left = [path for path in left if path not in said and path not in notebook.told]
     if left and not any(finding.code == "pairing" for finding in notebook.findings):
         message = (
             f"{len(left)} picture{'s are' if len(left) > 1 else ' is'} left aside, neither image nor mask of a pair "
@@ -235,9 +236,11 @@ def classes_of(spec: DatasetSpec, root: Path) -> tuple[str, ...]:
     """
     classes = class_names(spec, root)
     if not classes:
+        has_spec = any((root / name).exists() for name in SPEC_NAMES)
+        other = "add classes: to dataset.yaml" if has_spec else f"let segdecay init {root} --write guess a dataset.yaml"
         raise DataError(
             f"{root} does not say which classes there are. Write classes.txt (one name a line, line 1 = value 0), "
-            f"or let segdecay init {root} --write guess a dataset.yaml."
+            f"or {other}."
         )
     return classes
 
@@ -285,7 +288,7 @@ class FolderSource:
         return self._placed
 
     def recall_from(self, memory: Memory) -> None:
-        """Take what earlier readings left from here."""
+        """Use this store of earlier readings."""
         self._memory = memory
 
     @cached_property
@@ -294,7 +297,7 @@ class FolderSource:
         return digests_of(paths, self._memory)
 
     def key(self) -> str:
-        """Over every file's content, its place, what was noted about names, and the spec."""
+        """A hash of every file's content and place, of what was noted about names, and of the spec."""
         noted = self._listing.summary()
         content = hashlib.sha256(repr((self.facts, self._spec, sorted(self._spec.model_fields_set), noted)).encode())
         for one in self._placed:

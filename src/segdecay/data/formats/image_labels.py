@@ -1,6 +1,6 @@
 """Images with one label each as a source: every file is read once, hashed, decoded, checked.
 
-What the labels are and where they stand is the business of class_folders.py and label_table.py.
+Labels come from class folders (here) or from a table (tables.py).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class LabelledSource:
         self.facts = facts_of(spec, root, listing.classes, reading, "classification")
 
     def recall_from(self, memory: Memory) -> None:
-        """Take what earlier readings left from here."""
+        """Use this store of earlier readings."""
         self._memory = memory
 
     @cached_property
@@ -102,7 +102,7 @@ class LabelledSource:
         return digests_of(paths, self._memory)
 
     def key(self) -> str:
-        """Over every file's content, its label and place, what was noted about names, and the spec."""
+        """A hash of every file's content, label and place, of what was noted about names, and of the spec."""
         noted = self._listing.noted.summary()
         content = hashlib.sha256(repr((self.facts, self._spec, sorted(self._spec.model_fields_set), noted)).encode())
         for one in self._listing.images:
@@ -204,7 +204,7 @@ def _note_empty(
     *,
     has_parts: bool,
 ) -> None:
-    """A class folder without an image: wrong where its class has none anywhere, else worth a word."""
+    """A class folder without an image: wrong where its class has none anywhere, else a remark."""
     filled = {PurePosixPath(*path.parts[: has_parts + 1]) for path in files}
     named = {path.name for path in filled}
     for path in sorted(folders, key=lambda one: natural_key(str(one))):

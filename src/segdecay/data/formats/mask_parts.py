@@ -29,7 +29,7 @@ def parts_source(root: Path, spec: DatasetSpec) -> DrawnSource:
     """The source of images with several mask files each.
 
     Raises:
-        DataError, ConfigError: templates that cannot be, no image, or no word on what an object is.
+        DataError, ConfigError: templates that cannot be, no image, or objects without a class.
     """
     classes, noted = classes_of(spec, root), Notebook()
     images, masks = compile_template(spec.images), compile_template(spec.masks, "masks")

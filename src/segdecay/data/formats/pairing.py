@@ -423,9 +423,15 @@ def place_pairs(root: Path, spec: DatasetSpec, pairs: Sequence[Pair], notebook: 
 
 
 def _without_parts(name: str) -> str:
-    """A name without the folders that say its part."""
+    """A name without the folders that say its part, with or without a number.
+
+    >>> _without_parts("train2017/site/a_1"), _without_parts("02_val/b")
+    ('site/a_1', 'b')
+    """
     *folders, stem = name.split("/")
-    return "/".join([*(folder for folder in folders if part_named(folder) is None), stem])
+    words = [folder.strip("0123456789_-. ") for folder in folders]
+    kept = [folder for folder, word in zip(folders, words, strict=True) if part_named(word) is None]
+    return "/".join([*kept, stem])
 
 
 def place_by_rows(

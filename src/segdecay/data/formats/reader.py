@@ -1,4 +1,4 @@
-"""One pair of files to a decoded sample: hashed, decoded, checked, mapped. Faults are noted, never raised."""
+"""Reads one pair of files into a sample: hashed, decoded, checked, mapped. Faults are noted, never raised."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class BandsSeen:
 
 
 def check_bands(seen: Sequence[BandsSeen], chosen: tuple[int, ...] | None) -> list[Fault]:
-    """A fault for every image whose bands differ from the others', or hold an alpha band that nobody spoke about."""
+    """A fault for every image whose bands differ from the others', or whose alpha band dataset.yaml passes over."""
     faults = []
     if chosen is not None:
         for one in seen:
@@ -173,7 +173,7 @@ def facts_of(
 
 
 class PairReader:
-    """Reads pairs and keeps what only the whole set can judge: values, palettes, bands."""
+    """Reads pairs and collects what is judged over the whole set: values, palettes, bands."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class PairReader:
                 yield sample
 
     def _alone(self, notebook: Notebook) -> PairReader:
-        """A reader that knows the same and has seen nothing."""
+        """A reader with the same settings that has read nothing yet."""
         other = copy.copy(self)
         other._notebook = notebook  # noqa: SLF001  (of the same class)
         other.colours, other.values, other.palettes, other.bands = set(), [], [], []
@@ -568,7 +568,7 @@ def digest_of(path: Path) -> str:
 
 
 def digests_of(paths: Iterable[Path], memory: Memory | None = None) -> dict[Path, str]:
-    """The digest of every file, read with all cores where the memory does not know it."""
+    """The digest of every file, read with all cores where the store does not have it."""
     distinct = list(dict.fromkeys(paths))
     if memory is not None:
         return memory.digests(distinct)

@@ -80,7 +80,7 @@ def find_inner(root: Path, text: str, below: str, where: str, notebook: Notebook
 
 
 def note_unlisted(root: Path, listed: Iterable[Path], suffixes: Iterable[str], by: str, notebook: Notebook) -> None:
-    """Note the visible pictures that lie in the folders of listed files and that nobody lists; by: what would."""
+    """Note the visible pictures in the folders of listed files that are not listed; by: the name of the list."""
     known, wanted = set(listed), set(suffixes)
     spare = sorted(
         str(path.relative_to(root))
@@ -143,7 +143,7 @@ def columns_of(rows: list[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def _columns(path: Path, there: list[str], given: Mapping[str, str], notebook: Notebook) -> dict[str, str]:
-    """Our word for a column: its name in the table.
+    """The names of the table's columns, by our names for them.
 
     Raises:
         DataError: a column that is needed, or that `columns` names, is not there.

@@ -84,7 +84,7 @@ def _find_listed(images: str, masks: str, root: Path, spec: DatasetSpec, noteboo
 
 
 def _note_twice(root: Path, notebook: Notebook) -> None:
-    """Names in two lists: the test part would be learned by heart."""
+    """Note names that are in two lists: images of the test part would be trained on."""
     lists = {
         part: set(read_text(root / LISTS / f"{part}.txt").split())
         for part in PARTS

@@ -1,4 +1,4 @@
-"""Reads somebody else's model, optimizer and loss: what decays, how hard, by which mechanism, and the traps.
+"""Examines a model, its optimizer and its loss: which parameters decay, how strongly and by which mechanism; faults.
 
 Nothing is trained and nothing is changed: no weight, gradient, buffer, mode or random state.
 """
@@ -94,7 +94,7 @@ class Audit:
         return tuple(dict.fromkeys(f.code for f in self.findings if level in (None, f.level)))
 
     def table(self, *, by_parameter: bool = False) -> str:
-        """What decays as aligned text: a line for all parameters of a group that decay alike, or one for each."""
+        """The table as aligned text: one line for parameters of a group that decay alike, or one for each parameter."""
         lines = parameter_lines(self.rows) if by_parameter else folded_lines(self.rows)
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         return "\n".join("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines)
@@ -184,12 +184,12 @@ def audit(
     lambda_meant: float | None = None,
     partition: Partition | None = None,
 ) -> Audit:
-    """What decays in a model under an optimizer, how hard and by which mechanism; and what is wrong with it.
+    """Examine which parameters of a model decay, how strongly and by which mechanism, and list what is wrong.
 
     The loss is called up to four times as loss(output, target), with outputs that do not depend on the parameters, so
-    that whatever gradient reaches them is a penalty's. It is stopped before it calls the model. The step is taken up to
-    four times, and all that it did is put back. How an optimizer's own decay acts is measured on a copy of it over
-    stand-in weights. Nothing is changed.
+    that any gradient that reaches them comes from a penalty. It is stopped before it calls the model. The step is taken
+    up to four times, and all that it did is put back. How an optimizer's own decay acts is measured on a copy of it
+    over stand-in weights. Nothing is changed.
 
     Args:
         model: bare, compiled or wrapped.

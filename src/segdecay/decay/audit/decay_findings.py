@@ -1,4 +1,4 @@
-"""Findings about what decays: twice, by default, through Adam, by another rule, too hard, too little, or nothing."""
+"""Findings about decay: applied twice, left at a default, passed through Adam, too strong, too weak, or absent."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from segdecay.decay.strength import check_first_order
 HALF = (torch.bfloat16, torch.float16)
 # D at which 95 % of a weight that gets no gradient is left; torch's AdamW default over 20k cosine steps has 0.01
 NEGLIGIBLE = 0.05
-USUAL = 1e-2  # from 1: a factor of η·λ that is not told
+USUAL = 1e-2  # a measured factor of η·λ within this distance of 1 is not reported
 
 
 def check_twice(subject: Subject) -> list[AuditFinding]:
-    """Parameters that two things decay."""
+    """Parameters that decay from two sources."""
     by_pair: dict[tuple[str, ...], list[AuditRow]] = {}
     for row in subject.rows:
         acting = [decay for decay in row.decays if decay.acts]
@@ -52,7 +52,7 @@ def check_default(subject: Subject) -> list[AuditFinding]:
         if not isinstance(default, int | float) or not default or subject.optimizer.defaults.get(key) != default:
             continue
         if len({float(group.get(key) or 0.0) for group in subject.optimizer.param_groups}) > 1:
-            continue  # somebody chose: other groups have another value, as where norm layers are spared
+            continue  # a choice: other groups have another value, for example where norm layers are spared
         label = f"({key})"
         rows = [r for r in subject.rows if any(d.label.endswith(label) and d.strength == default for d in r.decays)]
         if rows:
@@ -62,8 +62,8 @@ def check_default(subject: Subject) -> list[AuditFinding]:
                     "doubtful",
                     tuple(row.name for row in rows),
                     f"{type(subject.optimizer).__name__} decays {len(rows)} parameters by {key} = {default:g}, "
-                    f"which is its own default: nobody need have chosen it.",
-                    f"Write {key} = … explicitly, 0 for none; choose it by cross-validation.",
+                    f"which is its default: it may not have been chosen.",
+                    f"Write {key} = … explicitly (0: no decay), and choose it by cross-validation.",
                 )
             )
     return findings
@@ -89,8 +89,8 @@ def check_coupled(subject: Subject) -> list[AuditFinding]:
             "doubtful",
             tuple(names),
             f"{label} adds to the gradient, and {name} divides it by the gradient's size: weights with small gradients "
-            f"shrink at once, those with large ones hardly ({len(names)} parameters). This is not AdamW's decay, and D "
-            f"says nothing about it.",
+            f"shrink fast, those with large ones hardly at all ({len(names)} parameters). This is not AdamW's decay, "
+            f"and D says nothing about it.",
             "Use AdamW or segdecay's regularizer 'decoupled' for an even pull; SGD where the stated penalty is meant.",
         )
         for label, names in found.items()
@@ -124,7 +124,7 @@ MECHANISM_TEXTS = {  # by what was measured: code, text
 }
 MECHANISM_ADVICE = {
     "other_mechanism": "Set it to 0 and attach a regularizer of segdecay, if a known strength is wanted.",
-    "weight_decay_ignored": "Read its step(); attach a regularizer of segdecay, if these are to decay.",
+    "weight_decay_ignored": "Read its step(). To decay these weights, attach a regularizer of segdecay.",
     "mechanism_unknown": "Read its step(), or set its weight_decay to 0 and attach a regularizer of segdecay.",
 }
 
@@ -146,7 +146,9 @@ def check_mechanism(subject: Subject) -> list[AuditFinding]:
     for (how, key, tried), names in found.items():
         if how in MECHANISM_TEXTS:
             code, text = MECHANISM_TEXTS[how]
-            power = "" if tried.rate_power == 1 else f" at this η, and goes with η to the power {tried.rate_power}"
+            power = (
+                "" if tried.rate_power == 1 else f" at this η, and is proportional to η to the power {tried.rate_power}"
+            )
             message = text.format(key=key, name=name, power=power, **vars(tried))
             message += f" Seen for {len(names)} parameters: {some(names)}."
             level: Level = "doubtful" if code == "weight_decay_ignored" else "note"
@@ -159,7 +161,7 @@ def _is_usual(tried: Mechanism) -> bool:
 
 
 def check_by_hand(subject: Subject) -> list[AuditFinding]:
-    """What a hook or the step's own code takes off the weights, beside the optimizer."""
+    """Decay by a hook or by the code of the step, in addition to the optimizer's."""
     found: dict[tuple[str, str], list[str]] = {}
     strengths: dict[tuple[str, str], list[float | None]] = {}
     for row in subject.rows:
@@ -190,7 +192,7 @@ def check_by_hand(subject: Subject) -> list[AuditFinding]:
 
 
 def check_oscillation(subject: Subject) -> list[AuditFinding]:
-    """λ·w through momentum where η·λ comes near (1−√μ)²: weights oscillate and D does not say what is left."""
+    """Decay through momentum with η·λ near (1−√μ)²: weights oscillate, and D does not tell what is left of them."""
     found: dict[str, list[str]] = {}
     for row in subject.rows:
         for decay in row.decays:
@@ -229,7 +231,7 @@ def check_nothing(subject: Subject) -> list[AuditFinding]:
 
 
 def check_half(subject: Subject) -> list[AuditFinding]:
-    """A decoupled decay that rounds away: below a quarter of eps no number of the data type changes."""
+    """Decoupled decay that is lost by rounding: below a quarter of eps it changes no number of the data type."""
     lost: dict[tuple[Level, str, float], list[str]] = {}
     for row in subject.rows:
         kind = subject.parameters[row.name].dtype
@@ -256,7 +258,7 @@ def check_half(subject: Subject) -> list[AuditFinding]:
 
 
 def check_size(subject: Subject) -> list[AuditFinding]:
-    """Decay that wipes weights out in one step, or that over the whole training does nothing."""
+    """Decay that removes weights in one step, or that does next to nothing over the whole training."""
     wiped = [
         row.name
         for row in subject.rows
@@ -307,7 +309,7 @@ def check_effective_rate(subject: Subject) -> list[AuditFinding]:
             tuple(names),
             f"{len(names)} decayed weights feed a norm layer ({some(names)}): their scale changes no output, "
             f"so decay there sets the effective learning rate, not the capacity.",
-            "Tune the head's decay as a second knob: it and unnormalised layers are where L2 acts as L2.",
+            "Tune the decay of the head separately: there, and in layers without a norm layer, L2 limits the function.",
         )
     ]
 
@@ -324,8 +326,8 @@ def check_schedule(subject: Subject) -> list[AuditFinding]:
             "decay_follows_rate",
             "note",
             names,
-            f"The learning rate changes, and the decay with it: in all {share:.0%} of what the peak rate would give. "
-            f"A sweep of the learning rate at fixed λ is a sweep of the decay too.",
+            f"The learning rate changes, and with it the decay: over the training it is {share:.0%} of what the "
+            f"peak rate would give. A sweep of the learning rate at fixed λ is a sweep of the decay too.",
             "Compare settings by D = Σ η·λ, not by λ.",
         )
     ]

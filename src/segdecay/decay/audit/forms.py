@@ -47,7 +47,7 @@ def possible_forms(
     gradient: Tensor,  # of the loss on outputs that do not depend on the weight; same shape
     curvature: Tensor | None,  # H·θ; None where the loss cannot be differentiated twice
 ) -> dict[str, float | None]:
-    """All forms that fit one tensor, with their coefficients; more than one where the tensor cannot tell.
+    """All forms that fit one tensor, with their coefficients; more than one where the tensor does not decide.
 
     >>> w = torch.tensor([1.0, -2.0])
     >>> possible_forms(w, 0.5 * w, 0.5 * w)

@@ -36,7 +36,7 @@ def check_spared(subject: Subject) -> list[AuditFinding]:
             "doubtful",
             tuple(names),
             f"{len(names)} {what} decay: {some(names)}.",
-            "Most recipes spare them, nnU-Net does not; decide, and say it in groups: segdecay.decay.optimizer_groups.",
+            "Most recipes exclude them from decay, nnU-Net does not. Decide, and use segdecay.decay.optimizer_groups.",
         )
         for code, names, what in kinds
         if names
@@ -134,7 +134,7 @@ def check_no_group(subject: Subject, owner: nn.Module | None = None) -> list[Aud
 
     Args:
         subject: what is audited.
-        owner: the loss, if it is a module; its own parameters are no strangers.
+        owner: the loss, if it is a module; its parameters count as known.
     """
     missing = [row.name for row in subject.rows if not row.optimizer_groups and row.group != FROZEN]
     own = {id(parameter) for parameter in owner.parameters()} if owner is not None else set()
@@ -206,7 +206,7 @@ def check_two_groups(subject: Subject) -> list[AuditFinding]:
 
 
 def check_frozen(subject: Subject) -> list[AuditFinding]:
-    """Parameters that are meant to stand still and decay."""
+    """Parameters that are meant not to change, and yet decay."""
     decayed = [row for row in subject.rows if any(d.acts and d.source == "optimizer" for d in row.decays)]
     frozen = [row.name for row in decayed if row.group == FROZEN]
     moving = [name for name in frozen if subject.parameters[name].grad is not None]

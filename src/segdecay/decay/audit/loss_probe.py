@@ -1,7 +1,7 @@
 """What a loss does to the weights by itself: its gradient on outputs that do not depend on them.
 
-Whatever gradient reaches a parameter then is a penalty's. The loss is called up to four times, never with the model's
-own output.
+Any gradient that reaches a parameter then comes from a penalty. The loss is called up to four times, never with the
+model's own output.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class ProbeSample:
-    """An output (scores or probabilities, with gradients) and a target, and what they are in words."""
+    """An output (scores or probabilities, with gradients) and a target, with a description."""
 
     output: Any
     target: Any
@@ -297,7 +297,7 @@ def examine_loss(
     target: Any = None,
     held: Collection[int] = (),
 ) -> LossReport:
-    """Probe a loss. A loss that cannot be probed is "not examined", with the reason; never an error.
+    """Probe a loss. One that cannot be probed is reported as "not examined" with the reason; nothing is raised.
 
     Everything is left as it was, also when the loss raises. `held` are the ids of what the optimizers hold.
     """

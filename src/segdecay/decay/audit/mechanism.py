@@ -122,7 +122,7 @@ Gradients = Callable[[int, Sequence[Tensor]], list[Tensor]]  # of the step and t
 
 @dataclass(frozen=True)
 class _Walker:
-    """Lets fresh stand-ins step, in one way to copy and to call the optimizer."""
+    """Runs steps on fresh stand-in weights, with one way to copy and to call the optimizer."""
 
     chain: Sequence[Optimizer]
     chosen: Sequence[Sequence[Parameter]]
@@ -245,7 +245,9 @@ def _impulse(step: int, weights: Sequence[Tensor]) -> list[Tensor]:
 def _told(
     paths: Sequence[Sequence[Tensor]], product: float, rate: float, group: Mapping[str, Any], idle: int
 ) -> Mechanism:
-    """The mechanism from the paths of one stand-in: bare, doubled gradients, one impulse, decayed, with λ·w, halves."""
+    """The mechanism of one stand-in weight, from its paths: without decay, with doubled gradients, with one impulse,
+    with decay, with λ·w in the gradient, and with halves of λ and of η.
+    """
     (bare, bare_used), (doubled, _), (impulse, _), *others = [(path[:-1], path[-1]) for path in paths]
     moved = _distance(bare, [bare[0]] * len(bare))
     is_linear = _distance([b - bare[0] for b in doubled], [2 * (b - bare[0]) for b in bare]) <= SAME * moved

@@ -30,15 +30,23 @@ FORM_FINDINGS: dict[str, tuple[str, Level, str]] = {  # by form: code, level, ad
     "l1": ("l1_in_loss", "note", NO_ZEROS),
     "elastic": ("l1_in_loss", "note", NO_ZEROS),
     "toward": ("pull_to_fixed", "note", "L2-SP, where w are pretrained weights. A layer that was replaced needs no w."),
-    "unknown": ("penalty_unknown", "doubtful", "Read the loss: it depends on these weights past the model's output."),
-    "zero": ("unknown_at_zero", "note", "They are not spared: as soon as they move, the penalty acts on them too."),
+    "unknown": (
+        "penalty_unknown",
+        "doubtful",
+        "Read the loss: it depends on these weights other than through the model's output.",
+    ),
+    "zero": (
+        "unknown_at_zero",
+        "note",
+        "Being zero does not exempt them: as soon as they change, the penalty acts on them, too.",
+    ),
 }
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 COEFFICIENT_IS_LAMBDA = ("squared", "elastic", "toward")
 
 
 def check_examined(subject: Subject) -> list[AuditFinding]:
-    """A loss that could not be probed; it is never clean."""
+    """A loss or a step that could not be examined."""
     if subject.step.status == "not examined":
         message = f"The step was not examined, so what it does to the weights would not be seen: {subject.step.reason}."
         advice = "Give a function without arguments that takes one whole training step, on the device where it trains."
@@ -101,7 +109,7 @@ def check_strength(subject: Subject) -> list[AuditFinding]:
     grown = tuple(name for name, value in values.items() if value < 0)
     if grown:
         message = f"The loss rewards large weights: its λ is negative for {some(grown)}."
-        return [AuditFinding("penalty_grows_weights", "wrong", grown, message, "Turn the sign of the penalty.")]
+        return [AuditFinding("penalty_grows_weights", "wrong", grown, message, "Reverse the sign of the penalty.")]
     names, value = tuple(values), sorted(values.values())[len(values) // 2]
     if subject.lambda_meant is not None:
         return _against_meant(subject, names, value, subject.lambda_meant)
@@ -163,7 +171,7 @@ def check_copies(subject: Subject) -> list[AuditFinding]:
     names = tuple(dict.fromkeys((*subject.loss.copies, *subject.step.copies)))
     if names:
         message = f"The loss depends on copies of {some(names)} ({len(names)} parameters), which no optimizer trains."
-        message += " The weights of the model themselves feel nothing of it."
+        message += " It does not act on the weights of the model."
         advice = "Sum over the parameters of the model that trains, taken after the last time it was copied or moved."
         findings.append(AuditFinding("penalty_on_copy", "wrong", names, message, advice))
     statistics = [name for name in subject.loss.read_buffers if name.split(".")[-1] in STATISTICS]
@@ -198,7 +206,7 @@ def check_without_gradient(subject: Subject) -> list[AuditFinding]:
         return []
     where = f"{some(names)} ({len(names)} parameters)"
     message = (
-        f"The loss's value depends on {where}, but no gradient reaches them: the penalty is shown and does nothing."
+        f"The loss's value depends on {where}, but no gradient reaches them: the penalty has no effect."
         if hidden
         else f"The loss reads {where} as plain numbers: if they are in its value, no gradient reaches them."
     )

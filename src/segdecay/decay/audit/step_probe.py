@@ -1,8 +1,8 @@
-"""What a training step does to the weights beside fitting the data: penalties, hooks, decay by hand.
+"""What a training step does to the weights apart from fitting the data: penalties, hooks, decay by hand.
 
 The step is the user's own function and runs on the user's own model, as hooks and closures are tied to it; everything
 that it changes is put back, bit for bit. It runs once as it is, to see which weights get a gradient, and then with
-outputs of the model that do not depend on the weights, so that whatever still moves a weight is no data's doing.
+outputs of the model that do not depend on the weights, so that any change of a weight then does not come from the data.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def _share(start: Tensor, moved: Tensor) -> float | None:
 
 
 def _unscaled(seen: _Seen) -> float:
-    """What a GradScaler's scale was divided out by between backward and step: a power of two below 1; else 1."""
+    """The factor by which a GradScaler unscaled gradients between backward and step: a power of two below 1; else 1."""
     both = [(seen.entered[name].double(), g.double()) for name, g in seen.backward.items() if name in seen.entered]
     size = sum(float(before.square().sum()) for _, before in both)
     factor = sum(float((after * before).sum()) for after, before in both) / size if size else 1.0

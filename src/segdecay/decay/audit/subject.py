@@ -1,4 +1,4 @@
-"""What findings are made from, and what a finding is."""
+"""The data that findings are made from, and the record of a finding."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AuditFinding:
 
 @dataclass(frozen=True)
 class Subject:
-    """All that findings are made from."""
+    """The data that findings are made from."""
 
     model: nn.Module  # bare
     optimizer: Optimizer  # bare

@@ -1,4 +1,4 @@
-"""The table of an audit: every parameter, what decays it, by which mechanism, how hard."""
+"""The table of an audit: every parameter, what decays it, by which mechanism, and how strongly."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from segdecay.decay.regularizers.base import bare_optimizer, traits_of
 from segdecay.decay.strength import timescale_epochs, total_decay
 from segdecay.errors import DecayError
 
-EQUAL = 1e-3  # a measured factor that is nearer to 1 is 1
+EQUAL = 1e-3  # a measured factor within this distance of 1 counts as 1
 Source = Literal["optimizer", "regularizer", "loss", "step", "hook"]
 
 
 @dataclass(frozen=True)
 class DecayTerm:
-    """One thing that decays one parameter."""
+    """One decay of one parameter."""
 
     source: Source
     # coupled, decoupled, other or unknown of an optimizer, step or hook; a regularizer's name; the form of a penalty
@@ -56,7 +56,7 @@ def gradient_axis(optimizer: Optimizer, group: Mapping[str, Any], mechanisms: Me
 def own_decays(
     optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor, mechanisms: Mechanisms
 ) -> tuple[DecayTerm, ...]:
-    """What a group's own settings decay a parameter by, as it was measured; empty if by nothing."""
+    """The decays of a parameter by the settings of its group, as measured; empty if there are none."""
     found = []
     for key in ("weight_decay", "lambd"):
         strength = float(group.get(key) or 0.0)
@@ -108,7 +108,7 @@ def regularizer_decays(optimizer: Optimizer) -> dict[int, tuple[DecayTerm, ...]]
 
 @dataclass(frozen=True)
 class AuditRow:
-    """One parameter of the model and all that decays it."""
+    """One parameter of the model and all of its decays."""
 
     name: str
     shape: tuple[int, ...]
@@ -133,7 +133,7 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class Horizon:
-    """How long training will go on, where it is known."""
+    """The rest of the training, where it is known."""
 
     learning_rates: tuple[float, ...] | None = None  # of the optimizer's first group (before lr_scale), at every step
     steps_per_epoch: float | None = None

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,23 @@ MACROS = ("panel", "exports", "copyable", "name", "swatch", "term", "terms")
 def render_page(template: str, context: Mapping[str, Any]) -> str:
     """The page as HTML text; `context` holds the template's variables, with the `PageNames` under "names"."""
     library, script = get_plotlyjs().strip(), _text("page.js")
+    environment = _environment()
+    names: PageNames = context["names"]
+    macros = environment.get_template("macros.html.j2").make_module({"page_terms": names.terms})
+    frame = {
+        "glossary": names.glossary(),
+        "csp": _content_security(library, script),
+        "style": Markup(_text("page.css")),  # noqa: S704  # our own file
+        "library": Markup(library),  # noqa: S704  # plotly's own file
+        "script": Markup(script),  # noqa: S704  # our own file
+        **{name: getattr(macros, name) for name in MACROS},
+    }
+    return environment.get_template(template).render({**frame, **context})
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """With the templates compiled once a process."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,18 +110,7 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(_filters())
-    names: PageNames = context["names"]
-    environment.globals.update(page_terms=names.terms)
-    macros = environment.get_template("macros.html.j2").module
-    environment.globals.update({name: getattr(macros, name) for name in MACROS})
-    frame = {
-        "glossary": names.glossary(),
-        "csp": _content_security(library, script),
-        "style": Markup(_text("page.css")),  # noqa: S704  # our own file
-        "library": Markup(library),  # noqa: S704  # plotly's own file
-        "script": Markup(script),  # noqa: S704  # our own file
-    }
-    return environment.get_template(template).render({**frame, **context})
+    return environment
 
 
 def _text(name: str) -> str:

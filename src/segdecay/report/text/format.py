@@ -167,6 +167,13 @@ def none_mark(none: float | None) -> str:
     return "no bound (∞)" if none is not None and math.isinf(none) else "0"
 
 
+LABELS = {  # of keys whose words a reader would not understand
+    "trials_of_plan": "trials needed",
+    "lambda_in_folds": "λ in a fold's training",
+    "lambda_differs": "why it differs",
+}
+
+
 def rows_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
     """Nested plain values as (label, text) lines, in their order.
 
@@ -180,7 +187,7 @@ def rows_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, s
     """
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
-        words = prefix + str(key).replace("_", " ")
+        words = prefix + LABELS.get(str(key), str(key).replace("_", " "))
         if (
             isinstance(value, Mapping)
             and not {"mean", "interval"} <= set(value)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from segdecay.config.schema import CompareConfig
 from segdecay.errors import RunError
-from segdecay.runs.comparison import ComparedArm, ComparedStrength, Comparison
+from segdecay.runs.comparison import ClassDifference, ComparedArm, ComparedStrength, Comparison
 from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Cost, TrainingCheck
 from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials, zeros_and_norm
 from segdecay.search.comparison.arms import ARMS, NONE
-from segdecay.search.comparison.judge import Contest, by_groups, class_differences, judge, ranking, sentence_of
+from segdecay.search.comparison.judge import (
+    Contest,
+    Judged,
+    by_groups,
+    class_differences,
+    judge,
+    ranking,
+    sentence_of,
+)
 from segdecay.search.trials import cost_of
 from segdecay.search.undertrained import training_check_of
 from segdecay.search.verdict import Candidate
@@ -31,64 +40,20 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
     if dropped[settings[0]] is not None:
         raise RunError(f"The trials without decay cannot be scored: {dropped[settings[0]]}.")
     usable = [setting for setting in settings if dropped[setting] is None]
-    options = {
-        name: [0, *(i for i, setting in enumerate(usable) if setting.arm == name and i)] for name in trials.strengths
-    }
-    contest, resampled = by_groups(
-        Contest(
-            [list(trials.counts(trials.tasks(setting)).values()) for setting in usable],
-            options,
-            trials.criterion,
-            shared.search.confidence,
-            shared.search.resamples,
-            derive_seed(shared.seed, "resamples") % 2**32,
-            trials.groups,
-        )
-    )
+    contest, resampled = by_groups(_contest(trials, usable))
     judged = judge(contest)
     order, marks = ranking(judged)
     classes = class_differences(contest, judged, trials.dataset.classes)
-    arms = []
-    for rank, index in enumerate(order):
-        name = judged.names[index]
-        chosen = [usable[v] for v in judged.chosen[index]]
-        own = judged.own.interval(index, 1 - shared.search.confidence)
-        train, zeros, norm = _at_chosen(trials, chosen)
-        mean = float(judged.scores[index].mean())
-        axis = ARMS[name].axis
-        about = None if axis is None else axis(shared, min(len(fold.train) for fold in trials.folds.folds))
-        arm = ComparedArm(
-            name=name,
-            label=ARMS[name].label,
-            axis=about.name if about else None,
-            unit=about.unit if about else None,
-            strengths=tuple(
-                _strength(trials, setting, dropped[setting]) for setting in settings if setting.arm in (NONE, name)
-            ),
-            chosen=tuple(setting.shown for setting in chosen),
-            overall=usable[int(judged.overall[index])].shown,
-            rank=rank + 1,
-            letters=marks[name],
-            mean=mean,
-            standard_error=own.standard_error,
-            interval=None if own.interval is None else (max(0.0, own.interval[0]), min(1.0, own.interval[1])),
-            folds=tuple(float(score) for score in judged.scores[index]),
-            train_mean=train,
-            gap=None if train is None else train - mean,
-            zeros=zeros,
-            norm=norm,
-            classes=classes[index],
-            cost=_cost(trials, [setting for setting in settings if setting.arm == name]),
-        )
-        arms.append(arm)
-    criterion = trials.criterion
-    total = _cost(trials, settings)
+    finished = _Finished(trials, dropped, usable, judged)
     labels = {name: ARMS[name].label for name in judged.names}
-    training = _training_check(trials, [usable[v] for v in judged.chosen[order[0]]])
+    training = _training_check(trials, finished.chosen(order[0]))
     return Comparison(
-        criterion=criterion.name,
+        criterion=trials.criterion.name,
         task=trials.dataset.task,
-        arms=tuple(arms),
+        arms=tuple(
+            finished.arm(index, rank, marks[judged.names[index]], classes[index])
+            for rank, index in enumerate(order, start=1)
+        ),
         pairs=judged.pairs,
         strengths=config.compare.strengths,
         folds=len(trials.folds.folds),
@@ -98,10 +63,72 @@ def conclude(trials: ArmTrials, config: CompareConfig) -> Comparison:
         resamples=shared.search.resamples,
         resampled=resampled,
         classes=tuple(trials.dataset.classes),
-        cost=total,
-        sentence=undertrained_text(training) + sentence_of(judged, labels, criterion.name),
+        cost=_cost(trials, settings),
+        sentence=undertrained_text(training) + sentence_of(judged, labels, trials.criterion.name),
         training=training,
     )
+
+
+def _contest(trials: ArmTrials, usable: Sequence[ArmSetting]) -> Contest:
+    """The counts of all settings that can be scored, and which of them each arm may choose from."""
+    search = trials.config.search
+    return Contest(
+        [list(trials.counts(trials.tasks(setting)).values()) for setting in usable],
+        {name: [0, *(i for i, one in enumerate(usable) if one.arm == name and i)] for name in trials.strengths},
+        trials.criterion,
+        search.confidence,
+        search.resamples,
+        derive_seed(trials.config.seed, "resamples") % 2**32,
+        trials.groups,
+    )
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """Everything that the record of an arm is made from. dropped: every setting, with why it cannot be scored."""
+
+    trials: ArmTrials
+    dropped: Mapping[ArmSetting, str | None]
+    usable: Sequence[ArmSetting]
+    judged: Judged
+
+    def chosen(self, index: int) -> list[ArmSetting]:
+        """The setting of an arm in every fold."""
+        return [self.usable[v] for v in self.judged.chosen[index]]
+
+    def arm(self, index: int, rank: int, letters: str, classes: tuple[ClassDifference, ...]) -> ComparedArm:
+        """The record of one arm."""
+        name, trials, config = self.judged.names[index], self.trials, self.trials.config
+        own = self.judged.own.interval(index, 1 - config.search.confidence)
+        train, zeros, norm = _at_chosen(trials, self.chosen(index))
+        mean = float(self.judged.scores[index].mean())
+        axis = ARMS[name].axis
+        about = None if axis is None else axis(config, min(len(fold.train) for fold in trials.folds.folds))
+        return ComparedArm(
+            name=name,
+            label=ARMS[name].label,
+            axis=about.name if about else None,
+            unit=about.unit if about else None,
+            strengths=tuple(
+                _strength(trials, setting, reason)
+                for setting, reason in self.dropped.items()
+                if setting.arm in (NONE, name)
+            ),
+            chosen=tuple(setting.shown for setting in self.chosen(index)),
+            overall=self.usable[int(self.judged.overall[index])].shown,
+            rank=rank,
+            letters=letters,
+            mean=mean,
+            standard_error=own.standard_error,
+            interval=None if own.interval is None else (max(0.0, own.interval[0]), min(1.0, own.interval[1])),
+            folds=tuple(float(score) for score in self.judged.scores[index]),
+            train_mean=train,
+            gap=None if train is None else train - mean,
+            zeros=zeros,
+            norm=norm,
+            classes=classes,
+            cost=_cost(trials, [setting for setting in self.dropped if setting.arm == name]),
+        )
 
 
 def undertrained_text(training: TrainingCheck) -> str:
