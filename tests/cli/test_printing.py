@@ -81,6 +81,24 @@ def test_pixels_by_fold_are_readable_at_80_columns() -> None:
     assert "Validation pixels by fold, continued" in said
 
 
+def test_an_audit_is_readable_at_80_columns(segdecay: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "a_layer_with_a_name_that_is_rather_long_as_those_of_large_networks_are"
+    (tmp_path / "printed_audit.py").write_text(
+        f"import torch\ndef build():\n    net = torch.nn.Sequential()\n    net.{name} = torch.nn.Linear(3, 2)\n"
+        "    return net, torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    for options in ((), ("--by-parameter",)):
+        said = segdecay("audit", "printed_audit:build", *options, encoding="ascii", code=None).out
+        table = said[said.rindex("group" if not options else "shape") :].splitlines()
+        assert max(map(len, table)) <= 100  # a name alone may be longer
+        assert f"{name}.weight" in said
+        assert "tau epochs" in table[0]
+        numbers = [line for line in table[1:] if not line.startswith("    ")]
+        assert max(map(len, [table[0], *numbers])) <= 80
+
+
 def test_check_prints_whole_names_and_numbers(small_search: SmallSearch, segdecay: Command) -> None:
     said = segdecay("check", small_search.data, "--folds", 5).out
     assert "…" not in said

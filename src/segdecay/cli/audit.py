@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segdecay.cli import options as opt
 from segdecay.utils.console import build_console
+from segdecay.utils.printable import printable
 
 if TYPE_CHECKING:
     from segdecay.decay import Audit
 
+WORDS = ("parameter", "decayed by", "such as")  # columns of names
 COLOURS = {"wrong": "bold red", "doubtful": "yellow", "note": "cyan"}
 
 
@@ -69,6 +72,8 @@ def audit(
 def _show(found: Audit, *, by_parameter: bool) -> None:
     from rich.markup import escape
 
+    from segdecay.decay.audit.table import folded_lines, parameter_lines
+
     console = build_console()
     console.print(escape(found.headline()), highlight=False, soft_wrap=True)
     for finding in found.findings:
@@ -77,4 +82,33 @@ def _show(found: Audit, *, by_parameter: bool) -> None:
         console.print(f"  {escape(finding.message)}\n  {escape(finding.advice)}", highlight=False, soft_wrap=True)
     if not found.findings:
         console.print("\nno findings.", highlight=False)
-    console.print(f"\n{escape(found.table(by_parameter=by_parameter))}", highlight=False, soft_wrap=True)
+    rows = parameter_lines(found.rows) if by_parameter else folded_lines(found.rows)
+    lines = [tuple(printable(cell, console.encoding) for cell in row) for row in rows]  # before columns are aligned
+    console.print("\n" + escape("\n".join(table_lines(lines, console.width))), highlight=False, soft_wrap=True)
+
+
+def table_lines(lines: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    r"""A table as aligned text; where it is wider than the terminal, words stand on a line below their numbers.
+
+    >>> lines = [("group", "decayed by", "D"), ("0", "AdamW(weight_decay) decoupled 0.01", "2")]
+    >>> print("\n".join(table_lines(lines, 20)))
+    group  D
+    0      2
+        decayed by: AdamW(weight_decay) decoupled 0.01
+    """
+    whole = _aligned(lines)
+    if max(map(len, whole)) <= width:
+        return whole
+    header = lines[0]
+    numbers = [column for column, name in enumerate(header) if name not in WORDS]
+    found = _aligned([tuple(line[column] for column in numbers) for line in lines])
+    below = [
+        ["    " + f"{name}: {cell}" for name, cell in zip(header, line, strict=True) if name in WORDS]
+        for line in lines[1:]
+    ]
+    return [found[0], *(part for text, words in zip(found[1:], below, strict=True) for part in (text, *words))]
+
+
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines]
