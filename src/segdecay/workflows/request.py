@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from segdecay.errors import ConfigError, gather
-from segdecay.utils.yaml import parse_assignment, put_key, read_yaml
 
 if TYPE_CHECKING:
     from segdecay.config.schema import CompareConfig, RunConfig
@@ -241,6 +240,8 @@ def collect_values(
     Raises:
         ConfigError: listing every key that leads nowhere.
     """
+    from segdecay.utils.yaml import parse_assignment, put_key  # late, so that the command line answers fast
+
     values, faults = _plain(config), list[str | None]()
     values.pop("command", None)  # a run.yaml names its command
     if isinstance(changes, Mapping):
@@ -271,6 +272,8 @@ def _plain(config: Config) -> dict[str, Any]:
         return config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(config, Mapping):
         return copy.deepcopy(dict(config))
+    from segdecay.utils.yaml import read_yaml  # late, as above
+
     return read_yaml(Path(config))
 
 
