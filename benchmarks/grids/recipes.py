@@ -1,0 +1,101 @@
+"""The recipes of the atlas: what is trained on which data set, base recipes first, then one change at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+Change = Literal[
+    "base", "fitted", "half width", "double width", "half length", "double length", "half the images", "SGD", "seed 1"
+]
+STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # total decay D
+STRONGER = 16.0  # added where the best mean is at the strongest
+FOLDS = 3
+WIDTH = 12  # of unet-tiny
+SGD_RATE = 0.05
+FITTED = 3  # times the length of the base recipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a grid is trained with; everything else is the default of `segdecay tune`.
+
+    Attributes:
+        data: name of the data set.
+        epochs: of every trial.
+        size: height and width of the images, px; None: as they are.
+        change: what differs from the base recipe of the data set.
+        width: channels of the first level of the U-Net.
+        share: of the training images of every fold, whole groups.
+    """
+
+    data: str
+    epochs: int
+    size: tuple[int, int] | None = None
+    change: Change = "base"
+    width: int = WIDTH
+    share: float = 1.0
+    sgd: bool = False
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the record: the data set and the change."""
+        return f"{self.data.removesuffix('-small')}-{self.change.replace(' ', '-').lower()}"
+
+    def config(self, path: str) -> dict[str, Any]:
+        """Plain values of the run's configuration."""
+        data: dict[str, Any] = {"path": path} | ({"size": list(self.size)} if self.size else {})
+        search = {"grid": list(STRENGTHS), "folds": FOLDS, "race": False, "seeds": [self.seed]}
+        values: dict[str, Any] = {"data": data, "search": search, "training": {"epochs": self.epochs}}
+        if self.width != WIDTH:
+            values["model"] = {"width": self.width}
+        if self.sgd:
+            values["optimizer"] = {"name": "sgd", "lr": SGD_RATE, "momentum": 0.9}
+            values["decay"] = {"regularizer": "l2"}  # as torch.optim.SGD(weight_decay=λ)
+        return values
+
+
+# Images × pixels × epochs is about 2e7, as in the recipes of record_grid.py; 8e7 on digits, which 20 epochs do not fit.
+BASE = (
+    Recipe("retina-vessels-small", 30, (64, 64)),
+    Recipe("carrot-weed-small", 40, (48, 48)),
+    Recipe("pipe-defects-small", 70, (48, 80)),
+    Recipe("steel-defects-small", 36, (48, 48)),
+    Recipe("coffee-leaf-small", 26, (40, 80)),
+    Recipe("blood-cells-small", 36, (48, 48)),
+    Recipe("horses-small", 36, (40, 56)),
+    Recipe("powerline-aerial-small", 24, (64, 64)),
+    Recipe("feral-cats-small", 36, (48, 48)),
+    Recipe("particles-em-small", 36, (48, 48)),
+    Recipe("cifar10-small", 8),
+    Recipe("nuclei-small", 30, (64, 64)),
+    Recipe("camvid-small", 15, (48, 64)),
+    Recipe("digits", 80),
+)
+LONGER = ("retina-vessels-small", "carrot-weed-small", "steel-defects-small", "blood-cells-small", "horses-small")
+CHANGED = ("retina-vessels-small", "carrot-weed-small")
+AGAIN = ("retina-vessels-small", "carrot-weed-small", "steel-defects-small", "pipe-defects-small")
+
+
+def _changes(base: Recipe) -> tuple[Recipe, ...]:
+    """The base recipe with one thing changed at a time."""
+    return (
+        replace(base, change="half width", width=base.width // 2),
+        replace(base, change="double width", width=base.width * 2),
+        replace(base, change="half length", epochs=base.epochs // 2),
+        replace(base, change="double length", epochs=base.epochs * 2),
+        replace(base, change="half the images", share=0.5),
+        replace(base, change="SGD", sgd=True),
+    )
+
+
+def _recipes() -> tuple[Recipe, ...]:
+    by_data = {base.data: base for base in BASE}
+    fitted = [replace(by_data[data], change="fitted", epochs=FITTED * by_data[data].epochs) for data in LONGER]
+    changed = [one for data in CHANGED for one in _changes(by_data[data])]
+    again = [replace(by_data[data], change="seed 1", seed=1) for data in AGAIN]
+    return (*BASE, *fitted, *changed, *again)
+
+
+RECIPES = _recipes()
