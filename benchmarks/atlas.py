@@ -31,7 +31,7 @@ from grids.packing import image_places, pack_matrices, scored_curve, write_npz
 from grids.recipes import RECIPES, STRONGER, Recipe
 from grids.records import RECORDS, SCORE_KEYS, VERSION, Facts, read_record
 
-from segdecay.config.schema import parse_config, to_plain
+from segdecay.config.schema import RunConfig, parse_config, to_plain
 from segdecay.data import load_dataset
 from segdecay.data.splits.folds import FoldPlan, plan_folds
 from segdecay.errors import did_you_mean
@@ -43,6 +43,7 @@ from segdecay.search.ledger import Ledger
 from segdecay.search.study import Study
 from segdecay.training.optim import momentum_of
 from segdecay.training.setup import TrialTask, strength_of
+from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.steps import fitted_to_task
 
 SCORES_ON_THE_WAY = 6
@@ -120,8 +121,22 @@ def open_grid(recipe: Recipe, path: str, work: Path, executor: LocalExecutor) ->
     groups = [item.group for item in dataset.items]
     folds = halved(plan_folds(dataset, config), groups, recipe.share, recipe.seed)
     run = work / "grids" / recipe.name
-    run.mkdir(parents=True, exist_ok=True)
+    claim(run, config, folds.fingerprint)
     return Grid(recipe, Study(config, dataset, folds, Ledger(run), executor, on_event=lambda _: None))
+
+
+def claim(run: Path, config: RunConfig, folds: str) -> None:
+    """Write down what the trials of a folder are trained with, so that no other recipe goes on with them.
+
+    Raises:
+        SystemExit: the folder holds trials of another recipe.
+    """
+    wanted = {"config": to_plain(config), "folds": folds}
+    path = run / "recipe.json"
+    if path.exists() and read_json(path) != wanted:
+        raise SystemExit(f"{run} holds trials of another recipe or of other folds. Remove it, or give another --work.")
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(path, wanted)
 
 
 def train(grid: Grid) -> int:
@@ -130,7 +145,7 @@ def train(grid: Grid) -> int:
     while tasks := [task for task in grid.missing() if task.folder not in grid.study.failures]:
         left, started = len(tasks), time.monotonic()
 
-        def note(event: Event) -> None:
+        def note(event: Event, started: float = started) -> None:
             nonlocal left
             grid.study.note(event)
             if event.kind in ("finished", "failed"):

@@ -95,20 +95,20 @@ class Facts:
 
 @dataclass(frozen=True)
 class GridRecord:
-    """All trials of a grid: V strengths from no decay to the strongest, F folds, one seed, C classes."""
+    """All trials of a grid: V strengths from no decay to the strongest, F folds, S seeds, C classes."""
 
     facts: Facts
     values: tuple[float, ...]
     classes: tuple[str, ...]
-    status: npt.NDArray[np.str_]  # (V, F)
-    train: F32  # (V, F) score on the training images after the last step; NaN where it diverged
-    train_scores: dict[str, F32]  # iou, recall, precision, support: (V, F, C)
+    status: npt.NDArray[np.str_]  # (V, F, S)
+    train: F32  # (V, F, S) score on the training images after the last step; NaN where it diverged
+    train_scores: dict[str, F32]  # iou, recall, precision, support: (V, F, S, C); empty where not recorded
     curve_epochs: npt.NDArray[np.int32]  # (E,)
-    curves: F32  # (V, F, E) validation scores
-    seconds: F32  # (V, F)
-    steps: npt.NDArray[np.int32]  # (V, F)
+    curves: F32  # (V, F, S, E) validation scores
+    seconds: F32  # (V, F, S)
+    steps: int  # of a trial, median
     groups: tuple[tuple[int, ...], ...]  # of the validation images, fold by fold
-    counts: tuple[tuple[Counts, ...], ...]  # [v][f]
+    counts: tuple[tuple[tuple[Counts, ...], ...], ...]  # [v][f][s]
 
     @property
     def criterion(self) -> Criterion:
@@ -120,7 +120,7 @@ class GridRecord:
     def reason_dropped(self, v: int) -> str | None:
         """Why a strength cannot be compared; None if all its trials finished."""
         lost = int((self.status[v] != FINISHED).sum())
-        return f"{lost} of {self.status.shape[1]} trials did not finish" if lost else None
+        return f"{lost} of {self.status[v].size} trials did not finish" if lost else None
 
 
 def read_record(path: Path) -> GridRecord:
@@ -177,7 +177,7 @@ def _faults(parts: dict[str, npt.NDArray[Any]], facts: Facts, path: Path) -> lis
     if parts["status"].ndim != 3 or parts["fold_of"].ndim != 1:
         return [f"status has {parts['status'].ndim} axes and fold_of {parts['fold_of'].ndim}; 3 and 1 are written"]
     trials, n_classes = parts["status"].shape, len(parts["classes"])
-    shapes = {key: trials for key in ("train", "validation", "seconds", "steps")}
+    shapes = dict.fromkeys(("train", "validation", "seconds", "steps"), trials)
     shapes |= {f"train_{name}": (*trials, n_classes) for name in SCORE_KEYS}
     shapes |= {"curves": (*trials, *parts["curve_epochs"].shape), "values": trials[:1]}
     shapes |= {"group_of": parts["fold_of"].shape}
@@ -194,8 +194,6 @@ def _faults(parts: dict[str, npt.NDArray[Any]], facts: Facts, path: Path) -> lis
     values = parts["values"].tolist()
     if not values or values[0] != 0 or sorted(set(values)) != values:
         faults.append(f"values are {values}; they begin with 0 and rise")
-    if trials[2] != 1:
-        faults.append(f"it holds {trials[2]} seeds; 1 is written")
     if set(parts["fold_of"].tolist()) != set(range(trials[1])):
         faults.append(f"fold_of names folds {sorted(set(parts['fold_of'].tolist()))}; there are {trials[1]}")
     return faults + _matrix_faults(parts, trials[0] * len(parts["fold_of"]), n_classes)
@@ -217,39 +215,51 @@ def _matrix_faults(parts: dict[str, npt.NDArray[Any]], expected: int, n_classes:
     return faults
 
 
-def _record(parts: dict[str, npt.NDArray[Any]], facts: Facts) -> GridRecord:
-    matrices = unpack_matrices(parts, len(parts["classes"]))
-    n_values, n_folds, _ = parts["status"].shape
+def trial_counts(
+    parts: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], classes: int
+) -> tuple[tuple[tuple[Counts, ...], ...], ...]:
+    """The counts [v][f][s] of a record with this shape (V, F, S), from its matrices in the order V, F, S, image."""
+    n_values, n_folds, n_seeds = shape
     images = [int((parts["fold_of"] == fold).sum()) for fold in range(n_folds)]
-    places = [np.flatnonzero(parts["fold_of"] == fold) for fold in range(n_folds)]
-    by_trial: Sequence[I64] = np.split(matrices, np.cumsum(n_values * images)[:-1])
-    counts = [Counts.of(own) for own in by_trial]
+    every = [images[fold] for fold in range(n_folds) for _ in range(n_seeds)] * n_values
+    split: Sequence[I64] = np.split(unpack_matrices(parts, classes), np.cumsum(every)[:-1])
+    trials = iter([Counts.of(own) for own in split])
+    return tuple(tuple(tuple(next(trials) for _ in range(n_seeds)) for _ in range(n_folds)) for _ in range(n_values))
+
+
+def groups_by_fold(parts: dict[str, npt.NDArray[Any]], n_folds: int) -> tuple[tuple[int, ...], ...]:
+    """The group of every validation image, fold by fold."""
+    return tuple(tuple(parts["group_of"][parts["fold_of"] == fold].tolist()) for fold in range(n_folds))
+
+
+def _record(parts: dict[str, npt.NDArray[Any]], facts: Facts) -> GridRecord:
+    shape = parts["status"].shape
     return GridRecord(
         facts=facts,
         values=tuple(float(value) for value in parts["values"]),
         classes=tuple(str(name) for name in parts["classes"]),
-        status=parts["status"][..., 0],
-        train=parts["train"][..., 0],
-        train_scores={name: parts[f"train_{name}"][:, :, 0] for name in SCORE_KEYS},
+        status=parts["status"],
+        train=parts["train"],
+        train_scores={name: parts[f"train_{name}"] for name in SCORE_KEYS},
         curve_epochs=parts["curve_epochs"],
-        curves=parts["curves"][:, :, 0],
-        seconds=parts["seconds"][..., 0],
-        steps=parts["steps"][..., 0],
-        groups=tuple(tuple(int(one) for one in parts["group_of"][place]) for place in places),
-        counts=tuple(tuple(counts[v * n_folds : (v + 1) * n_folds]) for v in range(n_values)),
+        curves=parts["curves"],
+        seconds=parts["seconds"],
+        steps=int(np.median(parts["steps"])),
+        groups=groups_by_fold(parts, shape[1]),
+        counts=trial_counts(parts, shape, len(parts["classes"])),
     )
 
 
 def _score_faults(record: GridRecord, kept: F32) -> list[str]:
     """Trials whose kept score is not that of their matrices."""
     faults = []
-    for v, f in np.ndindex(record.status.shape):
-        if record.status[v, f] != FINISHED:
+    for v, f, s in np.ndindex(record.status.shape):
+        if record.status[v, f, s] != FINISHED:
             continue
-        score = record.counts[v][f].score(record.criterion)
-        if not abs(score - float(kept[v, f, 0])) <= SAME:
+        score = record.counts[v][f][s].score(record.criterion)
+        if not abs(score - float(kept[v, f, s])) <= SAME:
             faults.append(
-                f"D = {record.values[v]:g}, fold {f + 1}: its matrices score {score:.6f}, and {kept[v, f, 0]:.6f} is "
+                f"D = {record.values[v]:g}, fold {f + 1}: its matrices score {score:.6f}, and {kept[v, f, s]:.6f} is "
                 "kept"
             )
     return faults
