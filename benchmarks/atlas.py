@@ -24,8 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from grids.data import prepare
 from grids.packing import image_places, pack_matrices, scored_curve, write_npz
 from grids.recipes import RECIPES, STRONGER, Recipe
@@ -133,7 +135,8 @@ def claim(run: Path, config: RunConfig, folds: str) -> None:
     """
     wanted = {"config": to_plain(config), "folds": folds}
     path = run / "recipe.json"
-    if path.exists() and read_json(path) != wanted:
+    kept = read_json(path) if path.exists() else wanted
+    if any(kept.get(key) != value for key, value in wanted.items()):
         raise SystemExit(f"{run} holds trials of another recipe or of other folds. Remove it, or give another --work.")
     run.mkdir(parents=True, exist_ok=True)
     write_json(path, wanted)
@@ -207,8 +210,8 @@ def pack(grid: Grid) -> Path:
     shape = (len(values), len(study.folds.folds), 1)
     key = "miou" if study.dataset.task == "segmentation" else "balanced_accuracy"
 
-    def by_trial(numbers: Sequence[object], kind: type = np.float32) -> np.ndarray:  # type: ignore[type-arg]
-        array = np.array(numbers, dtype=kind)
+    def by_trial(numbers: Sequence[object], kind: type = np.float32) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = np.array(numbers, dtype=kind)
         return array.reshape(*shape, *array.shape[1:])
 
     curves = [dict(scored_curve(study.ledger.curve(task.folder), f"validation_{key}")) for task in tasks]

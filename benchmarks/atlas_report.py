@@ -77,7 +77,7 @@ def count_of(n: int, noun: str) -> str:
 
 
 def data_sets(grids: Sequence[Judged]) -> list[Judged]:
-    """One grid a data set: the base recipe, else an earlier one."""
+    """One grid a data set, the base recipe or else an earlier one; only those that are trained enough."""
     found: dict[str, Judged] = {}
     for grid in grids:
         if grid.facts.change == "base":
@@ -85,7 +85,7 @@ def data_sets(grids: Sequence[Judged]) -> list[Judged]:
     for grid in grids:
         if grid.facts.change.startswith("earlier"):
             found.setdefault(grid.facts.data, grid)
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in sorted(found) if found[name].check.is_enough]
 
 
 def grid_row(grid: Judged) -> list[str]:
@@ -153,11 +153,11 @@ QUANTITIES: tuple[tuple[str, Callable[[Judged], float]], ...] = (
 
 def question_of_fit(grids: Sequence[Judged]) -> str:
     """What the best difference goes with, over data sets; no correlation where they are few."""
-    enough = [one for one in data_sets(grids) if one.check.is_enough]
+    enough = data_sets(grids)
     if len(enough) < LEAST_SETS:
         return (
-            f"{count_of(len(enough), 'data set')} trained enough: fewer than {LEAST_SETS}, so no correlation over data "
-            "sets is computed. The figure shows the points; read no rule into them."
+            f"{count_of(len(enough), 'data set')} with a grid that is trained enough: fewer than {LEAST_SETS}, so no "
+            "correlation over data sets is computed. The figure shows the points; read no rule into them."
         )
     gains = [one.compared.difference or 0.0 for one in enough]
     rows, clear = [], []
@@ -197,10 +197,15 @@ def lead_of(grids: Sequence[Judged]) -> str:
     by = f", by {difference(gains[0])}" if gains else ""
     by += f" to {difference(gains[-1])}" if len(gains) > 1 else ""
     sets = len({one.facts.data for one in grids})
+    others = {
+        "flat": "no difference was found",
+        "zero": "training without decay has the best mean",
+        "undertrained": "the networks are not trained enough to tell",
+    }
+    rest = [f"in {kinds[kind]} {words}" for kind, words in others.items() if kinds[kind]]
     return (
         f"On {count_of(len(grids), 'grid')} of {count_of(sets, 'data set')}, the best strength of weight decay is told "
-        f"apart from no decay in {len(gains)}{by}. In {kinds['flat']} no difference was found, in {kinds['zero']} "
-        f"training without decay has the best mean, and {kinds['undertrained']} are not trained enough to tell."
+        f"apart from no decay in {len(gains)}{by}{'; ' if rest else ''}{listed(rest) if rest else ''}."
     )
 
 
@@ -211,9 +216,10 @@ def fixed_words(grids: Sequence[Judged]) -> str:
         return "No grid of AdamW is finished."
     at, gains = [one.value for one in found], [abs(one.gain) for one in found]
     return (
-        f"AdamW's default λ = {DEFAULT:g} lies at D = {number(min(at), 2)} to {number(max(at), 2)} in these grids: at the "
-        f"end at least {100 * math.exp(-max(at)):.1f} % is left of a weight that gets no gradient. Its interpolated score "
-        f"differs from no decay by at most {max(gains):.3f}: in trainings of this length it is as good as no decay at all."
+        f"AdamW's default λ = {DEFAULT:g} lies at D = {number(min(at), 2)} to {number(max(at), 2)} in these grids: "
+        f"at least {100 * math.exp(-max(at)):.1f} % is left at the end of a weight that gets no gradient, so in "
+        "trainings of this length it hardly decays. Its interpolated score differs from no decay by at most "
+        f"{max(gains):.3f}."
     )
 
 
@@ -224,13 +230,14 @@ def rare_words(grids: Sequence[Judged]) -> str:
     def said(found: Sequence[ClassRow]) -> str:
         better = sum(one.interval is not None and one.interval[0] > 0 for one in found)
         worse = sum(one.interval is not None and one.interval[1] < 0 for one in found)
-        return f"{better} are better and {worse} worse"
+        return f"{better} are better and {worse} are worse"
 
     rare, rest = [one for one in rows if one.share < RARE], [one for one in rows if one.share >= RARE]
     return (
-        f"Every class at the strength with decay that has the best mean, with an interval of that class alone without 0: "
-        f"of {len(rare)} classes below {RARE:.0%} of the pixels {said(rare)}; of the {len(rest)} others {said(rest)}. "
-        f"Where nothing differed, about {0.05 * len(rows):.0f} of these {len(rows)} intervals would leave out 0 by chance."
+        "One grid a data set, at the strength with decay that has the best mean, by intervals of single classes that "
+        f"leave out 0: of {len(rare)} classes with less than {RARE:.0%} of the pixels {said(rare)}; of the {len(rest)} "
+        f"others {said(rest)}. Where nothing differed, about {0.05 * len(rows):.0f} of {len(rows)} would do so by "
+        "chance."
     )
 
 
@@ -261,15 +268,17 @@ HEADINGS = (
 )
 FIXED_HEADINGS = ("grid", "λ (shipped by)", "D here", "left of a weight", "gain over no decay", "best D", "loss to it")
 CHANGE_HEADINGS = ("grid", "best D > 0", "λ", "τ, epochs", "difference", "interval", "verdict")
-METHOD = """A grid trains every strength on every fold. The total decay D = Σ ηλ is 0, ½, 1, 2, 4 and 8, and 16 where the best mean
+METHOD = """\
+A grid trains every strength on every fold. The total decay D = Σ ηλ is 0, ½, 1, 2, 4 and 8, and 16 where the best mean
 is at 8; exp(−D) is what is left of a weight that gets no gradient. All else is the default of `segdecay tune`: U-Net of
 width 12 and depth 3, AdamW with decoupled decay, η = .003 with warm-up and cosine, batches of 8, cross-entropy with
-square-root class weights, no augmentation but mirroring, 3 folds that keep groups (patients, places, films) whole; films that are
-too few for that are cut into blocks. Images are small (column px), so scores are below those of full-sized images. Masks
-are scored by mIoU, labels of images (CIFAR-10) by balanced accuracy, both after the last step. Differences to no
-decay are paired by fold. Their 95 % intervals are those of `segdecay tune`: resampled images or groups, and the
-spread of folds beyond them, over all strengths of a grid at once. A grid is trained enough where its best strength beats
-predictions without training and has learned most classes on its training images ([verdict](../verdict.md))."""
+square-root class weights, no augmentation but mirroring, 3 folds that keep groups (patients, places, films) whole;
+films that are too few for that are cut into blocks. Images are small (column px), so scores are below those of
+full-sized images. Masks are scored by mIoU, labels of images (CIFAR-10) by balanced accuracy, both after the last step.
+Differences to no decay are paired by fold. Their 95 % intervals are those of `segdecay tune`: resampled images or
+groups, and the spread of folds beyond them, over all strengths of a grid at once. A grid is trained enough where its
+best strength beats predictions without training and has learned most classes on its training images
+([verdict](../verdict.md))."""
 
 
 def records_words(grids: Sequence[Judged]) -> str:
@@ -290,10 +299,10 @@ def records_words(grids: Sequence[Judged]) -> str:
 def limits_words(grids: Sequence[Judged]) -> str:
     """What the page does not show."""
     sets = count_of(len({one.facts.data for one in grids}), "data set")
-    return f"""- {sets}, all small, at 32 to 80 px, with one small network: no claim about large images, pretrained encoders or
-  long trainings. Grids of one data set are not independent of each other.
-- Three folds and one seed a grid (the earlier ones: three or five folds, two seeds): the intervals are wide, and *no difference
-  found* does not show that there is none. They cover images and trainings, not the choice of the recipe.
+    return f"""- {sets}, all small, at 32 to 64 px, with one small network: no claim about large images, pretrained
+  encoders or long trainings. Grids of one data set are not independent of each other.
+- Three folds and one seed a grid (the earlier ones: three or five folds, two seeds): the intervals are wide, and
+  *no difference found* does not show that there is none.
 - Learning rate, batch and augmentation are the defaults everywhere; with others the best D may differ.
 - The earlier grids were trained by an earlier version of the loop and hold no scores of single classes on the training
   images: there *trained enough* rests on the comparison with predictions without training alone."""
@@ -330,8 +339,8 @@ beforehand?
 
 {table(HEADINGS, [grid_row(one) for one in grids])}
 
-Train and validation are scores without decay, the gap is their difference. Difference and interval are those of the strength
-with decay that has the best mean.{left_out}
+Train and validation are scores without decay, the gap is their difference. Difference and interval are those of the
+strength with decay that has the best mean.{left_out}
 
 ## When does it help?
 
@@ -345,15 +354,15 @@ with decay that has the best mean.{left_out}
 
 {table(FIXED_HEADINGS, fixed_rows(grids))}
 
-Scores at these D are interpolated between the strengths that were trained: on log D, and where marked \\* in proportion to D,
-between no decay and the weakest. Neither gain nor loss has an interval. The loss is against the best of the strengths
-that were tried, whose score is a little too high for having been selected.
+Scores at these D are interpolated between the strengths that were trained: on log D, and where marked \\* in proportion
+to D, between no decay and the weakest. Neither gain nor loss has an interval. The loss is against the best of the
+strengths that were tried, whose score is a little too high for having been selected.
 
 ## Classes
 
 ![Differences of classes against their share of the pixels](atlas/classes.svg)
 
-{rare_words(grids)}
+{rare_words(data_sets(grids))}
 
 ## What carries over under changes?
 
@@ -378,8 +387,8 @@ def documents(grids: Sequence[Judged]) -> dict[str, str]:
         PAGE: page(grids),
         f"{FIGURES}/curves.svg": curves_svg(grids),
         f"{FIGURES}/best.svg": best_svg(grids),
-        f"{FIGURES}/with.svg": with_svg(grids),
-        f"{FIGURES}/classes.svg": classes_svg(grids),
+        f"{FIGURES}/with.svg": with_svg(data_sets(grids)),
+        f"{FIGURES}/classes.svg": classes_svg(data_sets(grids)),
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from grids.records import FINISHED, Facts, GridRecord, groups_by_fold, trial_counts
 from segdecay.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -40,7 +41,7 @@ def read_earlier(name: str, folder: Path = FOLDER) -> GridRecord:
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} cannot be read ({error}); record it anew with benchmarks/record_grid.py.") from error
     shape, classes = parts["train"].shape, tuple(str(one) for one in parts["classes"])
-    facts = _facts(name, parts["fold_of"], len(parts["seeds"]))
+    facts = _facts(name, parts["fold_of"])
     return GridRecord(
         facts=facts,
         values=tuple(parts["values"].tolist()),
@@ -57,7 +58,7 @@ def read_earlier(name: str, folder: Path = FOLDER) -> GridRecord:
     )
 
 
-def _facts(name: str, fold_of: np.ndarray, seeds: int) -> Facts:  # type: ignore[type-arg]
+def _facts(name: str, fold_of: npt.NDArray[np.int32]) -> Facts:
     size, epochs, method = RECORDED[name]
     optimizer, batch = OptimizerConfig(), TrainingConfig().batch_size
     train_images = int(np.median(len(fold_of) - np.bincount(fold_of)))
@@ -65,7 +66,7 @@ def _facts(name: str, fold_of: np.ndarray, seeds: int) -> Facts:  # type: ignore
     return Facts(
         name=f"{name}-earlier",
         data=name if name == "digits" else f"{name}-small",
-        change=f"earlier, {seeds} seeds",
+        change="earlier",
         task="segmentation",
         criterion="miou",
         regularizer="decoupled",

@@ -18,13 +18,10 @@ SIZE = 11  # px, of texts
 
 
 def name_of(grid: Judged) -> str:
-    """The data set and what differs from its base recipe.
-
-    Names as on the page: without `-small`.
-    """
+    """The data set, and what differs from its base recipe."""
     facts = grid.facts
     data = facts.data.removesuffix("-small")
-    return data if facts.change == "base" else f"{data}, {facts.change}"
+    return data if facts.change == "base" else f"{data} ({facts.change})"
 
 
 def place(values: Sequence[float], value: float) -> float:
@@ -69,8 +66,8 @@ def curves_svg(grids: Sequence[Judged]) -> str:
     width, height = COLUMNS * PANEL[0], HEAD + rows * PANEL[1]
     title = "Difference to no decay against the total decay D, every grid"
     how = (
-        "bars: intervals that cover all strengths of a grid together (95 %); filled: 0 is outside; triangle: below the "
-        "scale\norange: where AdamW's λ = 0.01 and 0.05 (SGD: 3e-5, 1e-4, 5e-4) lie in this grid"
+        "bars: intervals that cover all strengths of a grid together (95 %); filled: 0 is outside; cut at the scale, "
+        "triangle: below it\norange: where AdamW's λ = 0.01 and 0.05 (SGD: 3e-5, 1e-4, 5e-4) lie in this grid"
     )
     told = "; ".join(
         f"{name_of(g)}: " + ", ".join(f"{number(p.value)}: {difference(p.difference)}" for p in g.points[1:])
@@ -153,7 +150,7 @@ def with_svg(grids: Sequence[Judged]) -> str:
     """The best difference against what is known from trainings without decay: training score, and gap."""
     width, height = 900, HEAD + 300
     title = "The best difference against training score and gap without decay"
-    how = "one point a grid, with the interval of the figure before; filled: 0 is outside"
+    how = "one grid a data set, with the interval of the figure before; filled: 0 is outside"
     told = "; ".join(
         f"{name_of(one)}: training {score(one.none.train)}, gap {difference(one.gap)}, "
         f"{difference(one.compared.difference)}"
@@ -189,7 +186,9 @@ def _labelled(frame: Frame, x: float, grid: Judged) -> list[str]:
     if best.difference is None:
         return []
     fill, edge = fill_of(best)
-    word = frame.text(frame.x(x) + 7, frame.y(best.difference) - 5, name_of(grid), anchor="start", size=9)
+    is_left = frame.x(x) < (frame.left + frame.right) / 2
+    place_px, anchor = frame.x(x) + (7 if is_left else -7), "start" if is_left else "end"
+    word = frame.text(place_px, frame.y(best.difference) - 5, name_of(grid), anchor=anchor, size=9)
     return [*frame.point(x, best.difference, 3.6, ends=best.interval, fill=fill, edge=edge), word]
 
 
@@ -199,7 +198,7 @@ def classes_svg(grids: Sequence[Judged]) -> str:
     width, height = 900, HEAD + 330
     title = "Classes: difference at the best D with decay against their share of the pixels"
     how = (
-        "every class of every grid above; intervals of single classes, not adjusted for their number; filled: 0 is "
+        "one grid a data set; intervals of single classes, not adjusted for their number; filled: 0 is "
         "outside\nthe strength is the one with the best mean over the classes"
     )
     told = "; ".join(f"{name_of(grid)} {one.name}: {difference(one.difference)}" for one, grid in rows)

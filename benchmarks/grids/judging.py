@@ -19,8 +19,12 @@ from segdecay.search.verdict import Candidate, by_group, class_means, decide
 
 CONFIDENCE, RESAMPLES, SEED = 0.95, 2000, 0
 FIXED = {  # λ that tools ship, by optimizer
-    "adamw": ((0.01, "torch's default"), (0.05, "common for transformers")),
-    "sgd": ((3e-5, "nnU-Net"), (1e-4, "torchvision's segmentation reference"), (5e-4, "mmsegmentation")),
+    "adamw": ((0.01, "torch's default"), (0.05, "Mask2Former")),
+    "sgd": (
+        (3e-5, "nnU-Net, there with momentum .99"),
+        (1e-4, "torchvision's reference for segmentation"),
+        (5e-4, "mmsegmentation"),
+    ),
 }
 
 
