@@ -36,7 +36,7 @@ from grids.records import RECORDS, SCORE_KEYS, VERSION, Facts, read_record
 from segdecay.config.schema import RunConfig, parse_config, to_plain
 from segdecay.data import load_dataset
 from segdecay.data.splits.folds import FoldPlan, plan_folds
-from segdecay.errors import did_you_mean
+from segdecay.errors import SegdecayError, did_you_mean
 from segdecay.execution import Event, LocalExecutor
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.confusion import I64
@@ -279,7 +279,11 @@ def run(recipe: Recipe, folder: Path | None, work: Path, executor: LocalExecutor
     if path is None:
         print(f"{recipe.name}: left out, --data holds no {recipe.data}", flush=True)
         return True
-    grid = open_grid(recipe, path, work, executor)
+    try:
+        grid = open_grid(recipe, path, work, executor)
+    except SegdecayError as error:
+        print(f"{recipe.name}: {error}", file=sys.stderr, flush=True)
+        return False
     failed = train(grid)
     if failed:
         reasons = "; ".join(f"{path.parent.name}/{path.name}: {why}" for path, why in grid.study.failures.items())

@@ -20,7 +20,7 @@ from segdecay.training.setup import count_batches
 
 FOLDER = Path(__file__).parents[1] / "records"
 RECORDED: Mapping[str, tuple[tuple[int, int], int, str]] = {  # size, px; epochs; how folds are made
-    "digits": ((64, 64), 80, "groups"),
+    "digits": ((32, 32), 80, "groups"),
     "nuclei": ((64, 64), 30, "groups"),
     "camvid": ((48, 64), 15, "blocks"),
 }

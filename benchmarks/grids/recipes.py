@@ -56,8 +56,8 @@ class Recipe:
         return values
 
 
-# Images × pixels × epochs is about 1e7: with images this small 200 to 800 steps fit into a short trial. Digits, whose
-# glyphs need 64 pixels and many steps to be learned, comes last.
+# Images × pixels × epochs is about 1e7: with images this small 200 to 800 steps fit into a short trial. The last four
+# come last since three of them were recorded before (record_grid.py), at other lengths, and the fourth has no masks.
 BASE = (
     Recipe("carrot-weed-small", 30, (40, 40)),
     Recipe("retina-vessels-small", 27, (48, 48)),

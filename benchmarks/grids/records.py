@@ -138,7 +138,8 @@ def read_record(path: Path) -> GridRecord:
     faults = _faults(parts, facts, path)
     gather(RunError, faults, headline=f"{path} is damaged; remove it, and benchmarks/atlas.py records it anew:")
     record = _record(parts, facts)
-    gather(RunError, _score_faults(record, parts["validation"]), headline=f"{path} is damaged:")
+    faults = [*_score_faults(record, parts["validation"]), *size_faults(record)]
+    gather(RunError, faults, headline=f"{path} is damaged; remove it, and benchmarks/atlas.py records it anew:")
     return record
 
 
@@ -263,3 +264,11 @@ def _score_faults(record: GridRecord, kept: F32) -> list[str]:
                 "kept"
             )
     return faults
+
+
+def size_faults(record: GridRecord) -> list[str]:
+    """Whether an image has more labelled pixels than its size allows (one label an image in classification)."""
+    height, width = record.facts.size
+    most = 1 if record.facts.task == "classification" else height * width
+    found = max(int(trial.true.sum(axis=1).max()) for fold in record.counts[0] for trial in fold)
+    return [f"an image has {found} labelled pixels; images of {height}×{width} hold {most}"] if found > most else []

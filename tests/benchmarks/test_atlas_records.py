@@ -107,6 +107,26 @@ def test_a_place_outside_the_matrix_is_named(tmp_path: Path) -> None:
     assert "a matrix has the place 9; 2 classes end at 3" in refusal(write_grid(tmp_path / "a.npz", **packed))
 
 
+def test_more_pixels_than_the_size_allows_are_named(tmp_path: Path) -> None:
+    words = refusal(write_grid(tmp_path / "a.npz", told={"size": [9, 9]}))
+    assert "labelled pixels; images of 9×9 hold 81" in words
+
+
+@pytest.mark.parametrize("name", ["digits", "nuclei", "camvid"])
+def test_the_earlier_records_fit_the_sizes_that_are_said_of_them(name: str) -> None:
+    record = atlas.earlier.read_earlier(name)
+    height, width = record.facts.size
+    assert not atlas.records.size_faults(record)
+    largest = max(int(trial.true.sum(axis=1).max()) for fold in record.counts[0] for trial in fold)
+    assert largest > 0.95 * height * width  # some pixels of every CamVid image are not labelled
+
+
+def test_an_earlier_record_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "digits.npz").write_text("no archive")
+    with pytest.raises(RunError, match=r"digits\.npz cannot be read"):
+        atlas.earlier.read_earlier("digits", tmp_path)
+
+
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     words = refusal(write_grid(tmp_path / "a.npz", told={"name": "b"}, values=np.array([1.0, 2.0, 4.0])))
     assert "the grid b, not a" in words

@@ -31,9 +31,9 @@ def _load() -> Any:
 atlas = _load()
 
 
-def facts(name: str, **changes: Any) -> dict[str, Any]:
+def facts(name: str) -> dict[str, Any]:
     """What a small grid says of its recipe."""
-    told = {
+    return {
         "name": name,
         "data": "roads-small",
         "change": "base",
@@ -48,7 +48,7 @@ def facts(name: str, **changes: Any) -> dict[str, Any]:
         "width": 12,
         "epochs": 5,
         "batch": 8,
-        "size": [8, 8],
+        "size": [11, 11],
         "images": sum(SIZES),
         "train_images": 16,
         "excluded": [],
@@ -57,7 +57,6 @@ def facts(name: str, **changes: Any) -> dict[str, Any]:
         "config": {},
         "versions": {},
     }
-    return told | changes
 
 
 def matrices(gains: tuple[float, ...] = (0.0, 0.1, 0.2)) -> list[Any]:
@@ -84,7 +83,7 @@ def write_grid(path: Path, *, gains: tuple[float, ...] = (0.0, 0.1, 0.2), told: 
     by_class = np.full((*SHAPE, 2), 0.8, dtype=np.float32)
     content = {
         "atlas": np.array(atlas.records.VERSION),
-        "recipe": np.array(json.dumps(facts(path.stem, **(told or {})))),
+        "recipe": np.array(json.dumps(facts(path.stem) | (told or {}))),
         "values": np.array(VALUES),
         "classes": np.array(CLASSES),
         "status": np.full(SHAPE, "finished"),
