@@ -208,7 +208,7 @@ def _class_rows(
 
 
 def _trial_records(record: GridRecord, v: int) -> list[TrialRecord]:
-    """The trials of a strength as far as the check of the training reads them."""
+    """The trials of a strength, all finished, as far as the check of the training reads them."""
     if not record.train_scores:
         return []
     strength = StrengthRecord("total_decay", record.values[v])
@@ -216,8 +216,6 @@ def _trial_records(record: GridRecord, v: int) -> list[TrialRecord]:
     found = []
     for f, s in np.ndindex(record.status.shape[1:]):
         by_class = {name: tuple(record.train_scores[name][v, f, s].tolist()) for name in SCORE_KEYS}
-        if record.status[v, f, s] != FINISHED:
-            continue
         train = Scores(
             miou=float(record.train[v, f, s]),
             iou=by_class["iou"],

@@ -113,6 +113,13 @@ def test_the_page_says_how_many_grids_are_finished_and_each_figure_is_one_svg(tm
         assert name == "atlas.md" or text.count("<svg") == text.count("</svg>") == 1
 
 
+def test_the_first_sentence_spans_the_gains_of_all_grids_in_which_decay_helps(tmp_path: Path) -> None:
+    grids = [judged(tmp_path / "a.npz"), judged(tmp_path / "b.npz", gains=(0.0, 0.2, 0.35))]
+    low, high = (f"{grid.compared.difference:+.3f}" for grid in grids)
+    assert low != high
+    assert f"told apart from no decay in 2, by {low} to {high}." in atlas.atlas_report.lead_of(grids)
+
+
 def test_the_committed_page_and_figures_are_what_the_records_give() -> None:
     for name, text in atlas.atlas_report.documents(atlas.atlas_report.read_grids()).items():
         assert (atlas.atlas_report.RESULTS / name).read_text() == text, f"{name}: run python benchmarks/atlas_report.py"
