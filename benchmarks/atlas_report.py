@@ -37,10 +37,15 @@ NO_CHANGES = "No changed recipe (width, length, half the images, SGD, second see
 KINDS = ("chosen", "edge", "flat", "zero", "undertrained")
 
 
-def read_grids(folder: Path = RECORDS) -> list[Judged]:
-    """All finished grids with their verdicts: the atlas by name, then the earlier ones."""
+def read_grids(folder: Path = RECORDS) -> tuple[list[Judged], list[str]]:
+    """All finished grids with their verdicts, the atlas by name, then the earlier ones; and the grids left out."""
     records = [*read_records(folder), *(read_earlier(name) for name in RECORDED)]
-    return [judge(record) for record in records]
+    left_out = [
+        f"{record.facts.name} (without decay {why})"
+        for record in records
+        if (why := record.reason_dropped(0)) is not None
+    ]
+    return [judge(record) for record in records if record.reason_dropped(0) is None], left_out
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -308,10 +313,11 @@ def limits_words(grids: Sequence[Judged]) -> str:
   images: there *trained enough* rests on the comparison with predictions without training alone."""
 
 
-def page(grids: Sequence[Judged]) -> str:
-    """The page as markdown."""
+def page(grids: Sequence[Judged], left_out: Sequence[str] = ()) -> str:
+    """The page as markdown; left_out: grids that have nothing to compare with."""
     dropped = [f"{name_of(g)} at D = {number(p.value)}" for g in grids for p in g.points if p.score is None]
-    left_out = f" Left out, since trials diverged: {listed(dropped)}." if dropped else ""
+    not_shown = f" Left out, since trials diverged: {listed(dropped)}." if dropped else ""
+    not_shown += f" Left out as a whole: {listed(left_out)}." if left_out else ""
     changes = change_rows(grids)
     changed = table(CHANGE_HEADINGS, changes) if changes else NO_CHANGES
     return f"""# Weight decay against score: the atlas
@@ -340,7 +346,7 @@ beforehand?
 {table(HEADINGS, [grid_row(one) for one in grids])}
 
 Train and validation are scores without decay, the gap is their difference. Difference and interval are those of the
-strength with decay that has the best mean.{left_out}
+strength with decay that has the best mean.{not_shown}
 
 ## When does it help?
 
@@ -381,10 +387,10 @@ python benchmarks/atlas_report.py                                 # this page
 """
 
 
-def documents(grids: Sequence[Judged]) -> dict[str, str]:
+def documents(grids: Sequence[Judged], left_out: Sequence[str] = ()) -> dict[str, str]:
     """The page and its figures, by path below docs/results."""
     return {
-        PAGE: page(grids),
+        PAGE: page(grids, left_out),
         f"{FIGURES}/curves.svg": curves_svg(grids),
         f"{FIGURES}/best.svg": best_svg(grids),
         f"{FIGURES}/with.svg": with_svg(data_sets(grids)),
@@ -399,10 +405,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="gets atlas.md and the folder atlas")
     asked = parser.parse_args()
     try:
-        grids = read_grids(asked.records)
+        grids, left_out = read_grids(asked.records)
     except SegdecayError as error:
         raise SystemExit(str(error)) from error
-    for name, text in documents(grids).items():
+    for name, text in documents(grids, left_out).items():
         (asked.out / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(asked.out / name, text.encode())
         print(asked.out / name)

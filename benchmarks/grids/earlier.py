@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from grids.packing import MATRIX_KEYS
 from grids.records import FINISHED, Facts, GridRecord, groups_by_fold, trial_counts
 from segdecay.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from segdecay.errors import RunError
@@ -25,7 +26,6 @@ RECORDED: Mapping[str, tuple[tuple[int, int], int, str]] = {  # size, px; epochs
     "camvid": ((48, 64), 15, "blocks"),
 }
 KEYS = ("values", "seeds", "classes", "curves", "train", "seconds", "fold_of", "group_of")
-MATRICES = ("confusion_index", "confusion_count", "confusion_length")
 
 
 def read_earlier(name: str, folder: Path = FOLDER) -> GridRecord:
@@ -37,7 +37,7 @@ def read_earlier(name: str, folder: Path = FOLDER) -> GridRecord:
     path = folder / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:
-            parts = {key: kept[key] for key in (*KEYS, *MATRICES)}
+            parts = {key: kept[key] for key in (*KEYS, *MATRIX_KEYS)}
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} cannot be read ({error}); record it anew with benchmarks/record_grid.py.") from error
     shape, classes = parts["train"].shape, tuple(str(one) for one in parts["classes"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grids.records import FINISHED, SCORE_KEYS, Facts, GridRecord
+from segdecay.errors import RunError
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
 from segdecay.metrics.criteria import Criterion
@@ -116,7 +117,13 @@ class Judged:
 
 
 def judge(record: GridRecord) -> Judged:
-    """The verdict of a grid, as `segdecay tune --no-race` reaches it from the same trials."""
+    """The verdict of a grid, as `segdecay tune --no-race` reaches it from the same trials.
+
+    Raises:
+        RunError: a trial without decay did not finish, so there is nothing to compare with.
+    """
+    if (why := record.reason_dropped(0)) is not None:
+        raise RunError(f"{record.facts.name}: without decay {why}, so no difference to it is known.")
     candidates = [_candidate(record, v) for v in range(len(record.values))]
     groups = ev.known_groups([[str(one) for one in fold] for fold in record.groups])
     decision = decide(
@@ -185,7 +192,7 @@ def _class_rows(
     record: GridRecord, none: Candidate, other: Candidate, groups: Sequence[Sequence[object]] | None
 ) -> tuple[ClassRow, ...]:
     """Every class without decay and at one strength."""
-    if none.counts is None or other.counts is None:
+    if other.counts is None:
         return ()
     if groups is not None and ev.resampled_by(groups) == "groups":
         none, other, groups = by_group(none, groups), by_group(other, groups), None

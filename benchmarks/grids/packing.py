@@ -14,6 +14,7 @@ from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import FoldPlan
 
 I64 = npt.NDArray[np.int64]
+MATRIX_KEYS = ("confusion_index", "confusion_count", "confusion_length")
 
 
 def pack_matrices(

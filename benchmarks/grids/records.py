@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grids.packing import I64, unpack_matrices
+from grids.packing import I64, MATRIX_KEYS, unpack_matrices
 from segdecay.errors import RunError, gather
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.criteria import Criterion
@@ -29,7 +29,7 @@ SCORE_KEYS = ("iou", "recall", "precision", "support")
 KEYS = (
     *("recipe", "values", "classes", "status", "train", "validation", "curve_epochs", "curves", "seconds", "steps"),
     *(f"train_{name}" for name in SCORE_KEYS),
-    *("fold_of", "group_of", "confusion_index", "confusion_count", "confusion_length"),
+    *("fold_of", "group_of", *MATRIX_KEYS),
 )
 F32 = npt.NDArray[np.float32]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from grids.packing import unpack_matrices
+from grids.packing import MATRIX_KEYS, unpack_matrices
 
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.confusion import mean_present
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-KEYS = ("values", "curves", "fold_of", "confusion_index", "confusion_count", "confusion_length")
+KEYS = ("values", "curves", "fold_of", *MATRIX_KEYS)
 
 
 @dataclass(frozen=True)

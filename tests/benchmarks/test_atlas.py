@@ -14,6 +14,7 @@ from PIL import Image
 
 from segdecay.config.schema import parse_config
 from segdecay.data.splits.folds import Fold, FoldPlan
+from segdecay.errors import RunError
 from segdecay.execution.inline import InlineExecutor
 
 
@@ -89,6 +90,20 @@ def test_a_strength_whose_trial_diverged_is_left_out(tmp_path: Path) -> None:
     assert found.best.value == 1.0
 
 
+def test_a_grid_without_trials_of_no_decay_is_left_out_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = np.full((3, 3, 1), "finished", dtype="U9")
+    status[0, 1, 0] = "diverged"
+    monkeypatch.setattr(atlas.atlas_report, "RECORDED", {})
+    write_grid(tmp_path / "a.npz")
+    path = write_grid(tmp_path / "b.npz", status=status)
+    grids, left_out = atlas.atlas_report.read_grids(tmp_path)
+    assert [grid.facts.name for grid in grids] == ["a"]
+    page = atlas.atlas_report.page(grids, left_out)
+    assert "Left out as a whole: b (without decay 1 of 3 trials did not finish)." in page
+    with pytest.raises(RunError, match=r"b: without decay 1 of 3 trials did not finish"):
+        atlas.judging.judge(atlas.records.read_record(path))
+
+
 def test_shipped_values_lie_at_their_d_on_the_curve(tmp_path: Path) -> None:
     found = judged(tmp_path / "roads-base.npz", told={"lambda_at_one": 0.04})
     weak, strong = found.fixed  # λ = 0.01 and 0.05
@@ -121,7 +136,7 @@ def test_the_first_sentence_spans_the_gains_of_all_grids_in_which_decay_helps(tm
 
 
 def test_the_committed_page_and_figures_are_what_the_records_give() -> None:
-    for name, text in atlas.atlas_report.documents(atlas.atlas_report.read_grids()).items():
+    for name, text in atlas.atlas_report.documents(*atlas.atlas_report.read_grids()).items():
         assert (atlas.atlas_report.RESULTS / name).read_text() == text, f"{name}: run python benchmarks/atlas_report.py"
 
 
