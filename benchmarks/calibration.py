@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from grids.packing import MATRIX_KEYS, unpack_matrices
 
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics import intervals as iv
@@ -260,9 +261,8 @@ def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> Non
     """The verdict on every subset of `n_folds` recorded folds and every single seed, as `tune` runs by default."""
     with np.load(path, allow_pickle=False) as kept:
         grid, fold_of, names = kept["values"].tolist(), kept["fold_of"], [str(name) for name in kept["classes"]]
-        seeds, groups, lengths = len(kept["seeds"]), kept["group_of"], kept["confusion_length"].astype(np.int64)
-        flat = np.zeros((len(lengths), len(names) ** 2), dtype=np.int64)
-        flat[np.repeat(np.arange(len(lengths)), lengths), kept["confusion_index"]] = kept["confusion_count"]
+        seeds, groups = len(kept["seeds"]), kept["group_of"]
+        matrices = unpack_matrices({key: kept[key] for key in MATRIX_KEYS}, len(names))
     by_fold = [np.flatnonzero(fold_of == fold) for fold in range(int(fold_of.max()) + 1)]
     counts, start = {}, 0
     for trial in itertools.product(grid, range(len(by_fold)), range(seeds)):

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from trained_enough import Case, prepare
+from grids.data import prepare
 
 import segdecay
 from segdecay.config.schema import parse_config
@@ -96,7 +96,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows = []
     for recipe in RECIPES:
-        path = prepare(Case(recipe.data, recipe.epochs), asked.data, asked.work)
+        path = prepare(recipe.data, asked.data, asked.work)
         if path is not None:
             rows.append(row_of(recipe, path, asked.work))
             print(json.dumps(rows[-1], indent=1), flush=True)

@@ -14,18 +14,16 @@ order V, F, S, image), `fold_of` (N) and `group_of` (N) of the pooled images, `s
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from grids.packing import image_places, pack_matrices, write_npz
 
 from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import load_dataset
-from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import plan_folds
 from segdecay.execution import Event, LocalExecutor
 from segdecay.runs.records import TrialRecord
@@ -74,49 +72,29 @@ def _pack(study: Study, recipe: Recipe, name: str) -> Path:
     shape = (len(GRID), recipe.folds, len(recipe.seeds))
     curves = np.full((*shape, recipe.epochs), np.nan, dtype=np.float32)
     train, seconds = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    indices, counts, lengths = [], [], []
+    matrices = []
     for v, value in enumerate(GRID):
         for task in sorted(study.tasks(value), key=lambda task: (task.fold, task.seed)):
             record, at = _finished(study.ledger, task), (v, task.fold, recipe.seeds.index(task.seed))
             line = [row["validation_miou"] for row in study.ledger.curve(task.folder)]
             curves[at] = [np.nan if score is None else score for score in line]
             train[at], seconds[at] = record.train.miou, record.seconds  # type: ignore[union-attr]
-            flat = study.ledger.confusions(task.folder).reshape(len(task.scored), -1)
-            for matrix in flat:
-                (where,) = np.nonzero(matrix)
-                indices.append(where.astype(np.uint16))
-                counts.append(matrix[where].astype(np.uint32))
-                lengths.append(len(where))
-    images, folds = _images(study.dataset, study)
+            matrices += list(study.ledger.confusions(task.folder))
     path = RECORDS / f"{name}.npz"
-    beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            values=np.array(GRID),
-            seeds=np.array(recipe.seeds),
-            classes=np.array(study.dataset.classes),
-            curves=curves,
-            train=train,
-            seconds=seconds,
-            fold_of=folds,
-            group_of=images,
-            confusion_index=np.concatenate(indices),
-            confusion_count=np.concatenate(counts),
-            confusion_length=np.array(lengths, dtype=np.uint16),
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_npz(
+        path,
+        {
+            "values": np.array(GRID),
+            "seeds": np.array(recipe.seeds),
+            "classes": np.array(study.dataset.classes),
+            "curves": curves,
+            "train": train,
+            "seconds": seconds,
+            **image_places(study.dataset, study.folds),
+            **pack_matrices(matrices),
+        },
+    )
     return path
-
-
-def _images(dataset: Dataset, study: Study) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Group number and fold of every validation image, in the order of the matrices."""
-    order = [(index, number) for number, fold in enumerate(study.folds.folds) for index in fold.validation]
-    names = [str(dataset.items[index].group) for index, _ in order]
-    _, groups = np.unique(names, return_inverse=True)
-    return groups.astype(np.int32), np.array([number for _, number in order], dtype=np.int32)
 
 
 def main() -> None:

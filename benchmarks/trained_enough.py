@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from grids.data import prepare, segdecay
 
 RECORD = Path(__file__).parent / "records" / "trained_enough.json"
 LEAST_COST_FIRST = (2, 5, 10, 20, 40, 80)
@@ -48,7 +47,6 @@ class Case:
         return [*words, *(("--size", self.size) if self.size else ()), *self.options]
 
 
-ANSWERS = {"camvid-small": "ignore: [11]\n"}  # to the one question of `init`: value 11 has no name and is void
 CASES = (
     *(Case("digits", epochs) for epochs in LEAST_COST_FIRST),
     Case("nuclei-small", 3, "64x64"),
@@ -58,30 +56,6 @@ CASES = (
     Case("nuclei-small", 30, "64x64"),
     Case("camvid-small", 15, "48x64"),
 )
-
-
-def segdecay(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own; both streams come back."""
-    command = [sys.executable, "-m", "segdecay.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def prepare(case: Case, folder: Path | None, work: Path) -> str | None:
-    """The path to train on: a copy of the data set with the dataset.yaml that `init` writes; None without the data."""
-    if case.data == "digits":
-        return case.data
-    if folder is None or not (folder / case.data).is_dir():
-        return None
-    copy = work / "data" / case.data
-    if not copy.is_dir():
-        shutil.copytree(folder / case.data, copy)
-    if case.data in ANSWERS:
-        (copy / "dataset.yaml").write_text(ANSWERS[case.data])
-    if not (copy / "dataset.yaml").is_file():
-        found = segdecay("init", str(copy), "--write")
-        if found.returncode:
-            raise SystemExit(f"init {copy}: {found.stderr or found.stdout}")
-    return str(copy)
 
 
 def row_of(case: Case, verdict: dict[str, Any], code: int) -> dict[str, Any]:
@@ -136,7 +110,7 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     rows = {row["run"]: row for row in (json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [])}
     for case in CASES:
-        path = prepare(case, asked.data, asked.work)
+        path = prepare(case.data, asked.data, asked.work)
         if path is None or (asked.only and case.name not in asked.only):
             continue
         out = asked.work / case.name
@@ -151,6 +125,7 @@ def main() -> None:
         RECORD.write_text(
             json.dumps({"command": "python benchmarks/trained_enough.py", "runs": ordered}, indent=1) + "\n"
         )
+    print("\n".join(table([rows[one.name] for one in CASES if one.name in rows])))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from grids.packing import MATRIX_KEYS, unpack_matrices
 
 from segdecay.metrics.bootstrap import Counts
 from segdecay.metrics.confusion import mean_present
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-KEYS = ("values", "curves", "fold_of", "confusion_index", "confusion_count", "confusion_length")
+KEYS = ("values", "curves", "fold_of", *MATRIX_KEYS)
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,6 @@ class Grid:
         return np.array([[float(mean_present(fold[seed].class_iou())) for fold in setting] for setting in self.counts])
 
 
-def _dense(index: I64, count: I64, length: I64, n_trials: int) -> I64:
-    """(n_matrices, n_trials) counts from the kept pairs of index and count."""
-    flat = np.zeros((len(length), n_trials), dtype=np.int64)
-    flat[np.repeat(np.arange(len(length)), length), index] = count
-    return flat
-
-
 def read_grid(path: Path) -> Grid:
     """The grid in one file.
 
@@ -64,14 +58,9 @@ def read_grid(path: Path) -> Grid:
             f"{path} holds {len(parts['confusion_length'])} matrices; {n_settings} strengths, {n_seeds} seeds and "
             f"{sum(of_fold)} images make {expected}; record it anew with benchmarks/record_grid.py"
         )
-    flat = _dense(
-        parts["confusion_index"].astype(np.int64),
-        parts["confusion_count"].astype(np.int64),
-        parts["confusion_length"].astype(np.int64),
-        n_classes * n_classes,
-    ).reshape(-1, n_classes, n_classes)
+    matrices = unpack_matrices(parts, n_classes)
     curves = parts["curves"].astype(np.float64)
-    counts, collapsed = _trials(flat, (n_settings, n_folds, n_seeds), of_fold)
+    counts, collapsed = _trials(matrices, (n_settings, n_folds, n_seeds), of_fold)
     return Grid(path.stem, tuple(float(value) for value in parts["values"]), curves, counts, collapsed)
 
 
