@@ -267,7 +267,7 @@ def power_on_records(path: Path, values: tuple[float, ...], n_folds: int) -> Non
     counts, start = {}, 0
     for trial in itertools.product(grid, range(len(by_fold)), range(seeds)):
         n = len(by_fold[trial[1]])
-        counts[trial] = ev.Counts.of(flat[start : start + n].reshape(n, len(names), len(names)))
+        counts[trial] = ev.Counts.of(matrices[start : start + n])
         start += n
     kinds: dict[str, int] = defaultdict(int)
     for folds, seed in itertools.product(itertools.combinations(range(len(by_fold)), n_folds), range(seeds)):
