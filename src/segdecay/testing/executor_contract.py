@@ -139,7 +139,7 @@ class ExecutorContract:
 
     def test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same(self) -> None:
         with small_trials() as trials:
-            task = trials.tasks("stopped", 1, epochs=300)[0]
+            task = trials.tasks("stopped", 1, epochs=120)[0]
             seconds = interrupted(self.build(1), task, at_epoch=3)
             expect(seconds < STOP_WITHIN_S, f"Ctrl-C took {seconds:.1f} s.")
             expect((task.folder / "checkpoint" / "state.safetensors").exists(), "Ctrl-C kept no state.")
