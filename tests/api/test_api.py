@@ -55,8 +55,8 @@ def test_importing_segdecay_imports_no_torch_and_names_are_found() -> None:
 def test_the_public_names() -> None:
     assert segdecay.__all__ == [
         "Axis", "Callback", "Model", "Setting", "Trained", "Tuned", "UserData", "UserFold", "__version__", "audit",
-        "check", "compare", "confusion", "estimate", "evaluate", "export", "load", "lr", "plot", "predict",
-        "report", "strength", "train", "tune",
+        "check", "compare", "confusion", "estimate", "evaluate", "export", "load", "lr", "plot", "predict", "report",
+        "strength", "train", "tune",
     ]  # fmt: skip
     with pytest.raises(AttributeError, match="has no attribute 'tuen'"):
         segdecay.tuen  # noqa: B018
