@@ -44,9 +44,9 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     for round_ in range(repeats + 1):
         for name, arguments in COMMANDS.items():
-            times = measured(arguments)
+            both = measured(arguments)
             if round_:
-                found[name].append(times)
+                found[name].append(both)
     used = {name: statistics.median(one for one, _ in times) for name, times in found.items()}
     print("| | processor time, s | by the clock, s |")
     print("|---|---|---|")

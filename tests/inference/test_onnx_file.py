@@ -142,13 +142,12 @@ def test_a_model_that_labels_whole_images(tmp_path: Path) -> None:
         assert run_file(tmp_path / "labels.onnx", np.zeros((1, 3, 20, 30), np.float32)).shape == shape
 
 
-def test_an_architecture_of_smp_is_equal_at_three_sizes() -> None:
+def test_an_architecture_of_smp_is_equal_where_it_must_be_padded() -> None:
     torch.manual_seed(0)
     net = build_model(ModelConfig(name="smp:Linknet", encoder="resnet18"), in_channels=3, classes=2)
     bundle = bundle_of(net)
     content = onnx_file.onnx_bytes(bundle, normalise=True, argmax=False, opset=17)
-    for size in onnx_file.SIZES:
-        assert onnx_file.check_size(content, bundle, size, normalise=True, argmax=False).is_equal
+    assert onnx_file.check_size(content, bundle, (45, 33), normalise=True, argmax=False).is_equal
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])

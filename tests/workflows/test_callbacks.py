@@ -26,9 +26,11 @@ def pretend(setting: segdecay.Setting, fold: segdecay.UserFold, seed: int) -> An
 
 
 def search(out: Path, *callbacks: Any) -> segdecay.Tuned:
+    few: dict[str, Any] = {"search.resamples": 200}
     return segdecay.tune(
-        IMAGES, train=pretend, axis=AXIS, folds=3, race=False, out=out, workers=0, quiet=True, callbacks=list(callbacks)
-    )
+        IMAGES, train=pretend, axis=AXIS, folds=3, race=False, out=out, set=few, workers=0, quiet=True,
+        callbacks=list(callbacks),
+    )  # fmt: skip
 
 
 class Heard(segdecay.Callback):

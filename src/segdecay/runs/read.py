@@ -69,7 +69,7 @@ def check_record(values: Any, kind: type[Record], where: str) -> Record:
         RunError: the values do not fit; all faults are listed.
     """
     try:
-        found: Record = _adapter(cast("type[object]", kind)).validate_python(values)
+        found: Record = _adapter(cast("Any", kind)).validate_python(values)
         return found
     except pydantic.ValidationError as error:
         faults = []

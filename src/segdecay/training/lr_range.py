@@ -107,7 +107,7 @@ def suggest(curve: RangeCurve) -> Suggestion:
     """A peak learning rate from the range test without decay: a tenth of the rate at which the loss stops falling.
 
     At that rate the loss still falls quickly, and a whole training stays clear of divergence; the rule is a common one
-    and no proof (`docs/recipe.md` has what it gave on real data).
+    and no proof (docs/verdict.md has what it gave on real data).
 
     >>> rates = RangePlan(1e-4, 1.0, 200).rates
     >>> losses = [1.0 - 0.3 * min(1.0, rate / 0.05) + 5 * max(0.0, rate - 0.05) for rate in rates]
