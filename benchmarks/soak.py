@@ -129,6 +129,7 @@ def soak(command: list[str], run: Path, kills: int, draw: random.Random, trials:
 def _verdict(run: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((run / "verdict.json").read_text(encoding="utf-8"))
     values["cost"].pop("seconds")
+    values.pop("advice")  # its commands name the folder, its times are measured
     return values
 
 

@@ -22,7 +22,7 @@ def _tune(data: Path, run: Path, *more: str, workers: int = 0, code: int | None 
 def _found(run: Path) -> dict[str, Any]:
     """The verdict without what it cost."""
     verdict = json.loads((run / "verdict.json").read_text())
-    del verdict["cost"]
+    del verdict["cost"], verdict["advice"]
     return dict(verdict)
 
 

@@ -179,5 +179,7 @@ def test_importing_the_package_warns_of_nothing_and_needs_torch_alone() -> None:
         "print(sorted(rest), sorted(own))"
     )
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[] ['segdecay.errors', 'segdecay.utils', 'segdecay.utils.plugins']"
+    assert run.stdout.strip() == (
+        "[] ['segdecay.errors', 'segdecay.utils', 'segdecay.utils.plugins', 'segdecay.utils.tables']"
+    )
     assert run.stderr == ""

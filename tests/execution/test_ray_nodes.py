@@ -61,7 +61,7 @@ def _command(data: Path, run: Path, cluster: Any) -> list[str]:
 
 def _found(run: Path) -> dict[str, Any]:
     verdict = json.loads((run / "verdict.json").read_text())
-    del verdict["cost"]
+    del verdict["cost"], verdict["advice"]
     return dict(verdict)
 
 

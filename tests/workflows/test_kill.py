@@ -26,6 +26,7 @@ QUICK = ["--workers", "0", "--device", "cpu", *(word for pair in SETTINGS for wo
 def _verdict(run: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((run / "verdict.json").read_text(encoding="utf-8"))
     values["cost"].pop("seconds")
+    values.pop("advice")  # its commands name the folder, its times are measured
     return values
 
 

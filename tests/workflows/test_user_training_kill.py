@@ -15,7 +15,7 @@ from segdecay.utils.files import read_json
 
 
 def verdict(run: Path) -> dict[str, Any]:
-    return {key: value for key, value in read_json(run / "verdict.json").items() if key != "cost"}
+    return {key: value for key, value in read_json(run / "verdict.json").items() if key not in {"cost", "advice"}}
 
 
 def finished(run: Path) -> set[Path]:

@@ -2,8 +2,9 @@
 
 The variance of a mean over F folds has two parts. *Images*: from resampled units of every fold, with the same resamples
 for both settings. *Training*: the spread of folds beyond that, half the setting's own and half the median of all
-settings, shrunk if there are few folds and settings. Degrees of freedom (Satterthwaite) describe how well each part is
-known: those of the images come from the fourth moment of their influence, so that a rare class in few images gives few.
+settings, shrunk if there are few folds and settings and images may explain it. Degrees of freedom (Satterthwaite)
+describe how well each part is known: those of the images come from the fourth moment of their influence, so that a rare
+class in few images gives few.
 All differences together are covered by the quantile of the largest studentised deviation over the resamples, which
 takes the correlation between strengths into account. The selected setting is corrected by repeating the selection in
 every resample. Comparison with other statistics: docs/verdict.md, benchmarks/calibration.py.
@@ -25,7 +26,8 @@ from segdecay.runs.verdict import Interval
 
 I64 = npt.NDArray[np.int64]
 OWN_SHARE = 0.5  # weight of a setting's own spread beyond the images; the rest is the median over settings
-# prior weight, in degrees of freedom, of the assumption that images explain the differences between folds
+# prior weight, in degrees of freedom, of the assumption that images explain the differences between folds, where the
+# folds do not contradict it
 PRIOR_OF_DIFFERENCES = 4.0
 PRIOR_OF_SCORES = 0.0  # none, since scores of folds also differ for other reasons
 LEAST_CLUSTER_FREEDOM = 4  # groups minus folds; below it, only the spread over folds is used
@@ -117,21 +119,28 @@ def training_variance(
 ) -> tuple[F64, F64]:
     """Variance of the mean beyond the images (V,), and the degrees of freedom of the spread from which it is computed.
 
+    The prior says that images explain the whole spread. It yields where the folds contradict it: its weight falls with
+    the probability (χ²) of so large a spread, and is whole where that is a half or more.
+
     >>> one, folds = np.array([1.0, 1.0]), np.array([3, 3])
-    >>> training_variance(one, 2 * one, folds, 10)[0].tolist()  # the images explain all
+    >>> training_variance(one, 2 * one, folds, 4)[0].tolist()  # the images explain all
     [0.0, 0.0]
-    >>> training_variance(5 * one, one, folds, 10)[0].round(2).tolist()  # 4 beyond, 2.67 degrees against 10, 3 folds
-    [0.28, 0.28]
+    >>> training_variance(1.2 * one, one, folds, 4)[0].round(3).tolist()  # 0.2 beyond, 2.67 degrees against 2.4, 3 folds
+    [0.035, 0.035]
+    >>> training_variance(9 * one, one, folds, 4)[0].round(2).tolist()  # 8 beyond: images cannot explain it
+    [2.67, 2.67]
     """
     beyond = spread - images
     known = np.isfinite(beyond)
     if not known.any():
         return np.zeros_like(images), np.full_like(images, np.inf)
     pool = float(np.median(beyond[known]))
-    shared = OWN_SHARE * np.where(known, beyond, pool) + (1 - OWN_SHARE) * pool
+    shared = np.maximum(OWN_SHARE * np.where(known, beyond, pool) + (1 - OWN_SHARE) * pool, 0.0)
     freedom = np.array([pooled_freedom(max(2, int(n)), int(known.sum())) for n in n_folds])
-    trust = freedom / (freedom + prior)
-    return np.maximum(shared, 0.0) * trust / np.maximum(n_folds, 1), freedom
+    ratio = 1 + np.divide(shared, images, out=np.full_like(shared, np.inf), where=images > 0)
+    belief = prior * np.minimum(1.0, 2 * stats.chi2.sf(freedom * ratio, freedom))
+    trust = freedom / (freedom + belief)
+    return shared * trust / np.maximum(n_folds, 1), freedom + belief
 
 
 def _estimates(
@@ -155,7 +164,7 @@ def _estimates(
     by_images = np.array(
         [image_freedom([f[v] for f, seen in zip(influences, has[v], strict=True) if seen]) for v in range(len(scores))]
     )
-    freedom = combined_freedom(explained / count, by_images, training, moved + prior)
+    freedom = combined_freedom(explained / count, by_images, training, moved)
     resampled = np.where(has[:, :, None], deviations, 0.0).sum(axis=1) / count[:, None]
     return Estimates(means, np.sqrt(variance), freedom, resampled + np.sqrt(training)[:, None] * noise, training)
 

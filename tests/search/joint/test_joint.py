@@ -196,7 +196,7 @@ def _search(data: Path, run: Path, *more: str, workers: int = 0) -> None:
 
 def _found(run: Path) -> dict[str, Any]:
     verdict = json.loads((run / "verdict.json").read_text())
-    del verdict["cost"]
+    del verdict["cost"], verdict["advice"]
     return dict(verdict)
 
 
