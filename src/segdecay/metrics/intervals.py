@@ -125,7 +125,7 @@ def training_variance(
     >>> one, folds = np.array([1.0, 1.0]), np.array([3, 3])
     >>> training_variance(one, 2 * one, folds, 4)[0].tolist()  # the images explain all
     [0.0, 0.0]
-    >>> training_variance(1.2 * one, one, folds, 4)[0].round(3).tolist()  # 0.2 beyond, 2.67 degrees against 2.4, 3 folds
+    >>> training_variance(1.2 * one, one, folds, 4)[0].round(3).tolist()  # 0.2 beyond, 2.67 degrees against 2.4
     [0.035, 0.035]
     >>> training_variance(9 * one, one, folds, 4)[0].round(2).tolist()  # 8 beyond: images cannot explain it
     [2.67, 2.67]
