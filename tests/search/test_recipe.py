@@ -57,7 +57,7 @@ def test_what_is_said_names_what_was_seen_and_the_command_that_tries_better() ->
     found = judge_recipe([_trial((2.0, 0.8, 0.3, 0.2), FULL, (0.1, 0.4, 0.5, 0.56))])
     assert found is not None
     assert recipe_line(found, 0.003, 4) == (
-        "4 epochs look short: the training loss without decay went from 2 in the first epoch to 0.2 in the last, and "
+        "4 epochs look short: without decay the training loss went from 2 in the first epoch to 0.2 in the last, and "
         "validation mIoU rose by 0.160 over the last third of the epochs."
     )
     config = RunConfig.model_validate({"data": {"path": "cells"}, "training": {"epochs": 4}})
@@ -66,10 +66,13 @@ def test_what_is_said_names_what_was_seen_and_the_command_that_tries_better() ->
         "To train longer: segdecay tune cells --model small-cnn --epochs 16 --out runs/cells-16epochs"
     ]
     low = Recipe("low", is_short=False, seen="the loss fell little")
-    assert recipe_line(low, 0.003, 1) == "Learning rate 0.003 looks low, or 1 epoch too few: the loss fell little."
+    assert (
+        recipe_line(low, 0.003, 1)
+        == "Learning rate 0.003 looks low, or 1 epoch too few: without decay the loss fell little."
+    )
     assert recipe_commands(low, config, command)[0] == "To find a rate: segdecay lr cells --model small-cnn"
     high = Recipe("high", is_short=False, seen="it diverged")
-    assert recipe_line(high, 3.0, 4) == "Learning rate 3 looks too high: it diverged."
+    assert recipe_line(high, 3.0, 4) == "Learning rate 3 looks too high: without decay it diverged."
     assert recipe_commands(Recipe("fits", is_short=False, seen=""), config, command) == []
 
 

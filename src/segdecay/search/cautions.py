@@ -175,7 +175,8 @@ def _of_recipe(verdict: Verdict, trials: Sequence[Seen]) -> list[Caution]:
         return []
     cautions = []
     if found.rate in RATES:
-        sentence = f"The learning rate looks {RATES[found.rate]}: {found.seen}. Another rate may change this verdict."
+        looks = f"The learning rate looks {RATES[found.rate]}: without decay {found.seen}."
+        sentence = f"{looks} Another rate may change this verdict."
         cautions.append(Caution(f"rate_{found.rate}", sentence, "score"))
     if found.is_short:
         fitted = [score for one in trials if (score := train_score(one)) is not None]

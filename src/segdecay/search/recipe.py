@@ -56,11 +56,11 @@ def judge_recipe(trials: Sequence[Seen]) -> Recipe | None:
         return None
     diverged = [one for one in trials if one.record.status == "diverged"]
     if diverged:
-        return Recipe("high", False, f"without decay {diverged[0].record.reason}")
+        return Recipe("high", False, str(diverged[0].record.reason))
     first, peak, last = (float(np.mean([pick(one.curve) for one in trials])) for pick in (_first, _at_peak, _last))
     rises = [rise for one in trials if (rise := late_rise(scored_epochs(one.curve))) is not None]
     is_short = bool(rises) and float(np.mean(rises)) >= RISE
-    losses = f"the training loss without decay went from {first:.2g} in the first epoch to {last:.2g} in the last"
+    losses = f"the training loss went from {first:.2g} in the first epoch to {last:.2g} in the last"
     if len(trials[0].curve) > 2 and peak >= STUCK * first > last:
         rate: Word = "high"
         losses = (
@@ -79,18 +79,18 @@ def recipe_line(found: Recipe, rate: float, epochs: int) -> str:
     """The judgement as one sentence.
 
     >>> recipe_line(Recipe("fits", False, "the loss fell"), 0.003, 80)
-    'Learning rate 0.003 and 80 epochs look right: the loss fell.'
+    'Learning rate 0.003 and 80 epochs look right: without decay the loss fell.'
     >>> recipe_line(Recipe("fits", True, "the score rose"), 0.003, 5)
-    '5 epochs look short: the score rose.'
+    '5 epochs look short: without decay the score rose.'
     """
     count = f"{epochs} epoch{'s' if epochs != 1 else ''}"
     if found.looks_right:
-        return f"Learning rate {rate:g} and {count} look right: {found.seen}."
+        return f"Learning rate {rate:g} and {count} look right: without decay {found.seen}."
     if found.rate == "high":
-        return f"Learning rate {rate:g} looks too high: {found.seen}."
+        return f"Learning rate {rate:g} looks too high: without decay {found.seen}."
     if found.rate == "low":
-        return f"Learning rate {rate:g} looks low, or {count} too few: {found.seen}."
-    return f"{count} look{'s' if epochs == 1 else ''} short: {found.seen}."
+        return f"Learning rate {rate:g} looks low, or {count} too few: without decay {found.seen}."
+    return f"{count} look{'s' if epochs == 1 else ''} short: without decay {found.seen}."
 
 
 def _first(curve: Sequence[Mapping[str, Any]]) -> float:

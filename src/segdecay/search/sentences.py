@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from segdecay.runs.records import RACED_OUT, StrengthRecord, axis_names, kind_of
-from segdecay.runs.verdict import Interval, TrainingCheck
+from segdecay.runs.verdict import FIRST_SENTENCE, Interval, TrainingCheck
 from segdecay.search.verdict import Decision
 
 REGULARIZATION = {"decay": "weight decay", "bound": "the bound"}  # other kinds read as they are: dropout
@@ -91,6 +91,17 @@ def recipe_of(epochs: int, rate: float | None) -> str:
     """
     length = f"{epochs} epoch{'s' if epochs != 1 else ''}"
     return length if rate is None else f"{length} at learning rate {rate:g}"
+
+
+def with_length(sentence: str, epochs: int) -> str:
+    """The sentences of a verdict over trainings that still improved at their end: after the first, for what it holds.
+
+    >>> with_length("D = 4 beats no decay. These classes score lower: a.", 20)[:79]
+    'D = 4 beats no decay. The networks still improved at the end, so this holds for'
+    """
+    first = FIRST_SENTENCE.split(sentence, maxsplit=1)[0]
+    length = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+    return f"{first} The networks still improved at the end, so this holds for {length} only.{sentence[len(first) :]}"
 
 
 def sentence_of(

@@ -28,6 +28,7 @@ from segdecay.search.examples import write_examples
 from segdecay.search.joint.search import run_joint
 from segdecay.search.ledger import setting_name
 from segdecay.search.recipe import Seen, judge_recipe, recipe_line
+from segdecay.search.sentences import with_length
 from segdecay.search.study import Study, grid_of, known_trials, run_study, stronger_than
 from segdecay.search.verdict import Decision
 from segdecay.training.setup import TrialTask, count_steps
@@ -135,6 +136,9 @@ def tune(
         verdict, decision = run_joint(study) if found.config.search.joint else run_study(study)
         is_trained = verdict.kind != "undertrained"
         evidence = _evidence(found, run, verdict)
+        recipe = judge_recipe(evidence.without_decay)
+        if is_trained and recipe is not None and recipe.is_short:
+            verdict = replace(verdict, sentence=with_length(verdict.sentence, found.config.training.epochs))
         verdict = replace(
             verdict,
             advice=_advice(found, verdict, execution.command, evidence),
