@@ -42,7 +42,8 @@ def test_a_missing_trainer_is_named_with_the_extra_that_brings_it(
         importlib.util, "find_spec", lambda one, package=None: None if one in missing else find(one, package)
     )
     for one in missing:
-        monkeypatch.setitem(sys.modules, one, None)
+        for loaded in [one, *(module for module in sys.modules if module.startswith(f"{one}."))]:
+            monkeypatch.setitem(sys.modules, loaded, None)  # a test before may have imported it
     monkeypatch.delitem(sys.modules, f"segdecay.integrations.{name}", raising=False)
     with pytest.raises(MissingPartError) as caught:
         importlib.import_module(f"segdecay.integrations.{name}")
