@@ -201,26 +201,3 @@ def test_train_on_cifar_with_a_network_of_the_users_own(
         "predict", tmp_path / "run", tmp_path / "none.png", "--out", tmp_path / "o", "--model", "own_net:build", code=2
     )
     assert "none.png does not exist" in labelled.err
-
-
-def test_a_run_from_before_labels_goes_on(segdecay: Command, tmp_path: Path) -> None:
-    data = write_shapes(tmp_path / "shapes", n_images=12)
-    words = ["tune", data, "--out", tmp_path / "run", "--epochs", "6", "--folds", "2", "--workers", "0"]
-    for pair in (
-        "optimizer.lr=0.02",
-        "search.grid=[0,1]",
-        "search.resamples=200",
-        "model.width=4",
-        "model.depth=2",
-        "training.batch_size=4",
-    ):
-        words += ["--set", pair]
-    segdecay(*words)
-    asked = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
-    assert asked["search"]["criterion"] is None
-    asked["search"]["criterion"] = "miou"
-    del asked["augment"]["pad"]
-    (tmp_path / "run" / "run.yaml").write_text(yaml.safe_dump(asked))
-    segdecay(*words, "--quiet")
-    refused = segdecay(*words, "--set", "search.criterion=worst", code=2)
-    assert "search.criterion: miou → worst" in refused.err

@@ -46,6 +46,11 @@ class Estimates:
     deviations: F64
     training: F64
 
+    def of_fitted_models(self) -> Estimates:
+        """The same for the models as they were fitted: without the variance that new trainings would add."""
+        fitted = np.sqrt(np.maximum(self.errors**2 - self.training, 0.0))
+        return replace(self, errors=fitted, training=np.zeros_like(self.training))
+
     def interval(self, index: int, tail: float) -> Interval:
         """One mean with its t interval; `tail` is the probability outside, on both sides together."""
         mean, error = float(self.means[index]), float(self.errors[index])

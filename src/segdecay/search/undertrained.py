@@ -64,7 +64,8 @@ def check_training(
     """Hold the best setting of a search against the better trivial predictor, on the same validation masks.
 
     It is not trained enough where the paired interval of its score minus the trivial one reaches 0 or below, or where
-    most classes are not learned even on the training images (mean over its trials).
+    most classes are not learned even on the training images (mean over its trials). The interval is that of the models
+    that were fitted: whether they learned anything, not whether others would.
 
     Args:
         candidate: the best setting, with counts.
@@ -80,7 +81,7 @@ def check_training(
     surface, _ = ev.surface_of(
         [trivial, candidate.trials], [name, "best"], criterion=criterion, resamples=resamples, seed=seed, groups=groups
     )
-    above = iv.difference_estimates(surface, 0).interval(1, 1 - confidence)
+    above = iv.difference_estimates(surface, 0).of_fitted_models().interval(1, 1 - confidence)
     scores = [float(np.nanmean(row)) for row in surface.scores]
     known = [found for record in records if (found := not_learned(record, criterion)) is not None]
     check = TrainingCheck(
