@@ -47,9 +47,13 @@ class Estimates:
     training: F64
 
     def of_fitted_models(self) -> Estimates:
-        """The same for the models as they were fitted: without the variance that new trainings would add."""
+        """The same for the models as they were fitted, without the variance that new trainings would add; normal.
+
+        It is narrow on purpose: for a gate that must not shut out what is sound.
+        """
         fitted = np.sqrt(np.maximum(self.errors**2 - self.training, 0.0))
-        return replace(self, errors=fitted, training=np.zeros_like(self.training))
+        unlimited = np.full_like(self.freedom, np.inf)
+        return replace(self, errors=fitted, training=np.zeros_like(self.training), freedom=unlimited)
 
     def interval(self, index: int, tail: float) -> Interval:
         """One mean with its t interval; `tail` is the probability outside, on both sides together."""
