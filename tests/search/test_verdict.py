@@ -233,7 +233,7 @@ def test_the_image_bootstrap_counts_where_folds_agree_by_chance() -> None:
 def test_degrees_of_freedom_do_not_jump_where_the_variance_beyond_images_begins() -> None:
     found = [iv.combined_freedom(*(np.array([x]) for x in (1.0, 59.0, training, 13.0)))[0] for training in (0, 1e-6)]
     assert found == pytest.approx([59, 59], rel=1e-4)
-    spreads = np.linspace(0.005, 0.2, 80)  # of folds, across the point where the images no longer explain it
+    spreads = np.linspace(0.005, 0.2, 400)  # of folds, across the point where the images no longer explain it
     scores = [np.array([[0.5] * 3, [0.6 - s, 0.6, 0.6 + s]]) for s in spreads]
     freedom = [iv.difference_estimates(_surface(one, image_sd=0.02), 0).freedom[1] for one in scores]
     assert max(freedom) > 2 * min(freedom)  # the spread of three folds counts in the end
