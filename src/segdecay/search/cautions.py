@@ -91,7 +91,7 @@ def _of_trials(verdict: Verdict, records: Sequence[TrialRecord]) -> list[Caution
         count = f"{len(collapsed)} trial{'s' if len(collapsed) > 1 else ''}"
         sentence = (
             f"{count} collapsed to a single class: {_named_trials(collapsed)}. Such a score says "
-            "little about its strength; another seed or a lower learning rate may not collapse."
+            "little about its strength; another seed or learning rate may not collapse."
         )
         found.append(Caution("collapsed", sentence, "score"))
     scores = [item.folds for item in verdict.settings if item.mean is not None]
@@ -199,9 +199,10 @@ def _of_amount(verdict: Verdict, evidence: Evidence) -> list[Caution]:
     unit = "images" if [len(one) for one in groups] == images else "groups"
     least = min((len(one) for one in groups), default=0)
     if least < FEW_UNITS:
+        what = "" if unit == "images" else " (images that belong together)"
         sentence = (
-            f"A fold is validated on only {least} {unit if least > 1 else unit.rstrip('s')}: with so few, intervals "
-            "are wide, and other images may give another verdict."
+            f"A fold is validated on only {least} {unit if least > 1 else unit.rstrip('s')}{what}: with so few, "
+            "intervals are wide, and other images may give another verdict."
         )
         found.append(Caution("few_images" if unit == "images" else "few_groups", sentence, "difference"))
     trials = len(evidence.folds.folds) * len(verdict.seeds)

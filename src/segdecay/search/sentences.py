@@ -181,7 +181,7 @@ def _best_without(decision: Decision, name: str, unit: str, evidence: str) -> st
     beside = ""
     if nearest is not None and nearest.difference is not None:
         differs = show_interval(nearest.difference, unit)
-        beside = f": the best strength, {show_strength(nearest.strength)}, differs from it by {differs}"
+        beside = f"; the next best, {show_strength(nearest.strength)}, differs from it by {differs}"
     rest, alike = "", list(decision.indistinguishable)
     if alike:
         direction = "down" if decision.settings[decision.none].strength.value > 0 else "up"
