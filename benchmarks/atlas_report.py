@@ -296,8 +296,8 @@ def records_words(grids: Sequence[Judged]) -> str:
         f"{count_of(done, 'grid')} of the {len(RECIPES)} recipes of the [atlas](../../benchmarks/grids/recipes.py) are "
         f"finished ([records](../../benchmarks/records)), and {len(grids) - done} more were recorded before, with nine "
         "strengths and two seeds ([record_grid.py](../../benchmarks/record_grid.py)); these are called *earlier*. "
-        f"Together {sum(one.trials for one in grids)} trainings, {hours:.1f} h of workers by the clock, waiting for cores "
-        "that other work held included."
+        f"Together {sum(one.trials for one in grids)} trainings, {hours:.1f} h of workers by the clock, waiting for "
+        "cores that other work held included."
     )
 
 
