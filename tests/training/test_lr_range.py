@@ -49,6 +49,13 @@ def test_a_rate_near_divergence_is_too_high() -> None:
     assert "diverges near" in found.reason
 
 
+def test_a_loss_that_falls_to_the_end_asks_for_higher_rates() -> None:
+    found = suggest(_curve(1.0))
+    assert found.rate is not None
+    assert "still falls at the last rates" in found.reason
+    assert "raise --highest" in found.reason
+
+
 @pytest.mark.parametrize(("reason", "said"), [(None, "does not fall up to"), ("it became nan", "diverges at")])
 def test_a_loss_that_never_falls_gives_no_suggestion(reason: str | None, said: str) -> None:
     found = suggest(RangeCurve(0.0, PLAN.rates, (2.0,) * len(PLAN.rates), reason))

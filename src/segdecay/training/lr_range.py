@@ -28,6 +28,7 @@ DIVERGED = 4.0  # the running mean over its smallest value so far
 BEGUN = 10  # steps before a rise counts
 LEAST_FALL = 0.02  # of the first loss: a smaller fall is no learning
 BELOW_LOWEST = 10.0  # the suggested rate is this much below the one at which the loss stops falling
+STILL_FALLING = 1.5  # the smallest loss within this factor of the last rate: the test ended too early
 NEAR = 5.0  # a rate within this factor of the suggested one is as good a start
 
 
@@ -124,15 +125,18 @@ def suggest(curve: RangeCurve) -> Suggestion:
     at = int(np.argmin(means))
     lowest, steepest = curve.rates[at], _steepest(curve.rates[: at + 1], means[: at + 1])
     rate = float(f"{lowest / BELOW_LOWEST:.1g}")
+    if diverges is None and lowest >= curve.rates[-1] / STILL_FALLING:
+        reason = (
+            f"the loss still falls at the last rates, up to {lowest:.2g}, so the test ends too early to tell how high a "
+            "rate may be; raise --highest before you trust a tenth of it"
+        )
+        return Suggestion(rate, lowest, steepest, None, reason)
     ends = f"and diverges near {diverges:.2g}" if diverges is not None else "and does not diverge up to the last rate"
-    return Suggestion(
-        rate,
-        lowest,
-        steepest,
-        diverges,
+    reason = (
         f"the loss falls up to a rate of {lowest:.2g}, fastest near {steepest:.2g}, {ends}; a tenth of the first is a "
-        "peak that learns fast and stays clear of divergence",
+        "peak that learns fast and stays clear of divergence"
     )
+    return Suggestion(rate, lowest, steepest, diverges, reason)
 
 
 def _steepest(rates: Sequence[float], means: Sequence[float]) -> float:
