@@ -127,8 +127,8 @@ def suggest(curve: RangeCurve) -> Suggestion:
     rate = float(f"{lowest / BELOW_LOWEST:.1g}")
     if diverges is None and lowest >= curve.rates[-1] / STILL_FALLING:
         reason = (
-            f"the loss still falls at the last rates, up to {lowest:.2g}, so the test ends too early to tell how high a "
-            "rate may be; raise --highest before you trust a tenth of it"
+            f"the loss still falls at the last rates, up to {lowest:.2g}, so the test ends too early to tell how high "
+            "a rate may be; raise --highest before you trust a tenth of it"
         )
         return Suggestion(rate, lowest, steepest, None, reason)
     ends = f"and diverges near {diverges:.2g}" if diverges is not None else "and does not diverge up to the last rate"
