@@ -100,6 +100,7 @@ def tune(
     executor: str = "local",
     address: str | None = None,
     gpus_per_trial: float = 0.0,
+    trials_per_gpu: int = 1,
     device: str = "auto",
     cache: str | Path | None = None,
     cache_limit: str | None = None,
@@ -137,7 +138,8 @@ def tune(
         allow_missing: go on where a class cannot be scored or learned in every fold.
         workers: trainings at a time; None: a core or GPU each; 0: in this process.
         executor, address, gpus_per_trial: "ray" for a cluster (docs/machines.md).
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        trials_per_gpu: trainings at a time on every GPU of this machine.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         cache, cache_limit: folder of decoded data, None takes $SEGDECAY_CACHE, else the user's; and its largest size,
             as in "20GB".
         wait: wait for another process that works on the same `out`.
@@ -215,6 +217,7 @@ def _searching(
             executor=asked["executor"],
             address=asked["address"],
             gpus_per_trial=asked["gpus_per_trial"],
+            trials_per_gpu=asked["trials_per_gpu"],
             cache=None if cache is None else Path(cache),
             cache_limit=parse_limit(asked["cache_limit"]),
             wait=asked["wait"],
@@ -317,6 +320,7 @@ def compare(
     executor: str = "local",
     address: str | None = None,
     gpus_per_trial: float = 0.0,
+    trials_per_gpu: int = 1,
     device: str = "auto",
     cache: str | Path | None = None,
     cache_limit: str | None = None,
@@ -330,7 +334,8 @@ def compare(
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
         data, groups, classes, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers,
-            executor, address, gpus_per_trial, device, cache, cache_limit, wait, callbacks, quiet: as `tune`.
+            executor, address, gpus_per_trial, trials_per_gpu, device, cache, cache_limit, wait, callbacks, quiet: as
+            `tune`.
 
     Returns:
         `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
@@ -355,6 +360,7 @@ def compare(
             executor=executor,
             address=address,
             gpus_per_trial=gpus_per_trial,
+            trials_per_gpu=trials_per_gpu,
             cache=None if cache is None else Path(cache),
             cache_limit=parse_limit(cache_limit),
             wait=wait,
@@ -432,7 +438,7 @@ def predict(
         with_: other runs, whose models are averaged with this one.
         tile, overlap, batch: px of a window, px that windows share, windows at a time.
         model: for a model of your own code, the same package.module:build again.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         quiet: show no bar.
 
     Returns:

@@ -45,6 +45,7 @@ def compare(
     executor: opt.Executor = "local",
     address: opt.Address = None,
     gpus_per_trial: opt.GpusPerTrial = 0.0,
+    trials_per_gpu: opt.TrialsPerGpu = 1,
     device: opt.Device = "auto",
     wait: opt.Wait = False,
     quiet: opt.Quiet = False,
@@ -76,6 +77,7 @@ def compare(
         wait=wait,
         address=address,
         gpus_per_trial=gpus_per_trial,
+        trials_per_gpu=trials_per_gpu,
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         done = run_compare(built, out or default_out(data), execution, watcher)

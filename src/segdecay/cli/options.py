@@ -81,7 +81,11 @@ GpusPerTrial = Annotated[
     float,
     typer.Option("--gpus-per-trial", help="With --executor ray: GPUs per trial, as in 0.25. Default: 0."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+TrialsPerGpu = Annotated[
+    int,
+    typer.Option("--trials-per-gpu", min=1, help="Trials at a time on every GPU of this machine; they share it."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Devices = Annotated[
     int,
     typer.Option("--devices", min=1, help="Number of GPUs that share every batch of this training (DDP)."),

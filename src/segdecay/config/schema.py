@@ -282,8 +282,13 @@ class TrainingConfig(Section):
     batch_size: int = Field(8, ge=1, le=4096)
     accumulate: int = Field(1, ge=1, description="micro-batches whose gradients are summed before a step")
     clip_norm: Positive | None = Field(1.0, description="largest gradient norm; null: no clipping")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    deterministic: bool = Field(True, description="refuse kernels whose results vary between calls")
+    precision: Literal["auto", "32-true", "tf32", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto: bf16-mixed on a GPU that has it, else 32-true; run.yaml has what was taken"
+    )
+    deterministic: Literal["auto"] | bool = Field(
+        "auto",
+        description="kernels that repeat a result to the bit. auto: where they exist; true: layers without are refused",
+    )
 
 
 class DecayConfig(Section):

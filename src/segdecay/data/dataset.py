@@ -73,7 +73,7 @@ class Dataset:
         return tuple(self.classes.index(name) for name in self.exclude_from_mean)
 
     @cached_property
-    def _starts(self) -> I64:
+    def starts(self) -> I64:
         """Pixels before each item, and the total: (items + 1,)."""
         return pixel_starts(self.items)
 
@@ -87,7 +87,7 @@ class Dataset:
 
     def image(self, index: int) -> U8:
         """A read-only view, (H, W, B) uint8."""
-        item, start = self.items[index], int(self._starts[index])
+        item, start = self.items[index], int(self.starts[index])
         pixels = item.height * item.width
         flat = self._images[start * self.bands : (start + pixels) * self.bands]
         return np.asarray(flat).reshape(item.height, item.width, self.bands)
@@ -96,7 +96,7 @@ class Dataset:
         """A read-only view, (H, W) uint8: class indices or IGNORE; a label is a mask of one pixel, (1, 1)."""
         if self.task == "classification":
             return np.asarray(self._masks[index : index + 1]).reshape(1, 1)
-        item, start = self.items[index], int(self._starts[index])
+        item, start = self.items[index], int(self.starts[index])
         flat = self._masks[start : start + item.height * item.width]
         return np.asarray(flat).reshape(item.height, item.width)
 
@@ -152,7 +152,7 @@ def open_dataset(root: Path) -> Dataset:
     lease = take_lease(root) if (root / "dataset.json").is_file() else None
     try:
         dataset = _dataset_from_json(read_json(root / "dataset.json"), root)
-        pixels = int(dataset._starts[-1])  # noqa: SLF001
+        pixels = int(dataset.starts[-1])
         labels = len(dataset.items) if dataset.task == "classification" else pixels
         sizes = {"images.u8": pixels * dataset.bands, "masks.u8": labels}
         for name, expected in sizes.items():
@@ -186,7 +186,7 @@ def class_pixels(dataset: Dataset, indices: tuple[int, ...] | None = None) -> I6
 
 def _counts_of_mask(dataset: Dataset, index: int) -> I64:
     """How often each of the 256 values occurs; read a piece at a time, so that no page of the mask stays mapped."""
-    item, start = dataset.items[index], int(dataset._starts[index])  # noqa: SLF001
+    item, start = dataset.items[index], int(dataset.starts[index])
     counts, left = np.zeros(256, dtype=np.int64), item.height * item.width
     with (dataset.root / "masks.u8").open("rb") as file:
         file.seek(start)

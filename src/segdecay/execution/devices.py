@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_devices(wanted: str) -> list[str]:
-    """The devices that trials may use; for "auto" every GPU if there is one, else the CPU.
+    """The devices that trials may use; for "auto" every CUDA GPU if there is one, else the CPU; "mps" on request.
 
     Raises:
         SegdecayError: the device does not exist.
@@ -24,11 +24,15 @@ def find_devices(wanted: str) -> list[str]:
     if wanted == "cpu" or (wanted == "auto" and not found):
         return ["cpu"]
     every = [f"cuda:{index}" for index in range(found)]
+    has_mps = torch.backends.mps.is_available()
+    if wanted == "mps" and has_mps:
+        return ["mps"]
     if wanted in ("auto", "cuda") and every:
         return every
     if wanted in every:
         return [wanted]
-    raise SegdecayError(f"--device {wanted}: not found. Found: {', '.join(['cpu', *every])}. Use auto or one of these.")
+    there = ["cpu", *every, *(["mps"] if has_mps else [])]
+    raise SegdecayError(f"--device {wanted}: not found. Found: {', '.join(there)}. Use auto or one of these.")
 
 
 def spread_over(devices: Sequence[str], count: int) -> Spread | None:
@@ -56,9 +60,12 @@ def spread_over(devices: Sequence[str], count: int) -> Spread | None:
     return Spread(tuple(devices[:count]))
 
 
-def default_workers(devices: Sequence[str]) -> int:
-    """One worker per GPU; on a CPU one worker per core."""
-    if devices[0] != "cpu":
-        return len(devices)
+def usable_cores() -> int:
+    """The cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def default_workers(devices: Sequence[str]) -> int:
+    """One worker per GPU; on a CPU one worker per core."""
+    return usable_cores() if devices[0] == "cpu" else len(devices)

@@ -6,16 +6,23 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from segdecay.execution.base import Listener, Source
+from segdecay.execution.devices import usable_cores
 from segdecay.execution.retries import Attempts
 from segdecay.execution.run_task import work_on
+from segdecay.training.ahead import AHEAD
 from segdecay.training.setup import TrialTask
 
 
 class InlineExecutor:
     """Runs one trial at a time in this process; a trial that hangs blocks the run."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device = device  # None: that of each task
+        self._batches_ahead = AHEAD if usable_cores() > 1 else 0
 
     @property
     def workers(self) -> int:
@@ -29,12 +36,13 @@ class InlineExecutor:
         """Run every task in this process; on Ctrl-C the running one writes a checkpoint."""
         attempts = Attempts(tasks, on_event, workers=1)
         while (task := attempts.start(running=0)) is not None:
+            placed = replace(task, device=self._device or task.device, batches_ahead=self._batches_ahead)
             with _postponed_interrupt() as asked:
 
                 def report(epoch: int, _epochs: int, task: TrialTask = task) -> None:
                     attempts.progress(task, epoch)
 
-                outcome = work_on(task, asked.is_set, report)
+                outcome = work_on(placed, asked.is_set, report)
             if asked.is_set():
                 raise KeyboardInterrupt
             attempts.conclude(task, outcome)

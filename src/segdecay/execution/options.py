@@ -26,6 +26,7 @@ class Execution:
     executor: str = "local"  # or "ray"
     address: str | None = None  # of a Ray cluster; None: one on this machine
     gpus_per_trial: float = 0.0  # ray only
+    trials_per_gpu: int = 1  # at a time, on GPUs of this machine
     budget_s: float | None = None  # of the search, from its first trial
     budget_trials: int | None = None
     wait: bool = False  # whether to wait for another process that works on the run
@@ -49,6 +50,7 @@ def build_executor(execution: Execution, devices: list[str], *, at_most: int | N
         faults.append(f"--refit takes {' or '.join(REFITS)}; saw '{execution.refit}'.")
     if execution.gpus_per_trial < 0:
         faults.append(f"--gpus-per-trial takes 0 or more, as in 0.25; saw {execution.gpus_per_trial:g}.")
+    faults += _faults_of_sharing(execution, devices)
     gather(ConfigError, faults)
     workers = execution.workers if at_most is None else min(at_most, execution.workers or at_most)
     if execution.executor == "ray" and workers != 0:
@@ -56,5 +58,24 @@ def build_executor(execution: Execution, devices: list[str], *, at_most: int | N
 
         return RayExecutor(execution.address, workers=workers, gpus_per_trial=execution.gpus_per_trial)
     if execution.workers == 0:
-        return InlineExecutor()
-    return LocalExecutor(workers or default_workers(devices), devices)
+        return InlineExecutor(devices[0])
+    return LocalExecutor(workers or default_workers(devices) * execution.trials_per_gpu, devices)
+
+
+def _faults_of_sharing(execution: Execution, devices: list[str]) -> list[str]:
+    """Faults of --trials-per-gpu together with other options."""
+    count = execution.trials_per_gpu
+    asked = f"--trials-per-gpu {count}"
+    if count < 1:
+        return [f"--trials-per-gpu takes 1 or more; saw {count}."]
+    if count == 1:
+        return []
+    if execution.executor == "ray":
+        return [f"{asked} is for GPUs of this machine. With --executor ray use --gpus-per-trial {1 / count:g}."]
+    faults = [f"{asked} needs a GPU; found none. Use --workers."] if devices[0] == "cpu" else []
+    if execution.workers is not None:
+        faults.append(
+            f"{asked} and --workers {execution.workers} both say how many trials run at a time. Give one of them; "
+            f"--workers {count * len(devices)} on {len(devices)} GPUs is {asked}."
+        )
+    return faults

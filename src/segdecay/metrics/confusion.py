@@ -55,9 +55,16 @@ def image_confusions(
         for row, one, other in zip(counts, prediction.numpy(), truth.numpy(), strict=True):
             row[:] = np.bincount(_cells(one, other, classes), minlength=size)[:kept]
         return torch.from_numpy(counts.reshape(-1, classes, classes))
+    return _counted_on_device(prediction, truth, classes)
+
+
+def _counted_on_device(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """As `image_confusions`, without waiting for a number."""
+    size = (classes + 1) * classes
     image = torch.arange(len(truth), device=truth.device).view(-1, 1, 1) * size
-    cell = image + truth.long().clamp(max=classes) * classes + prediction
-    found = torch.bincount(cell.flatten(), minlength=len(truth) * size)
+    cell = (image + truth.long().clamp(max=classes) * classes + prediction).flatten()
+    found = torch.zeros(len(truth) * size, dtype=torch.int64, device=truth.device)
+    found.scatter_add_(0, cell, torch.ones_like(cell))
     return found.view(-1, classes + 1, classes)[:, :classes].contiguous()
 
 

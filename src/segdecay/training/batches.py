@@ -15,10 +15,13 @@ from torch import Tensor
 
 from segdecay.config.schema import AugmentConfig
 from segdecay.data.dataset import Dataset, class_pixels
-from segdecay.data.transforms.augment import augment
+from segdecay.data.on_device import DatasetOnDevice, to_device
+from segdecay.data.transforms.augment import Changes, apply_changes, draw_changes
 from segdecay.data.transforms.copy_paste import Instances, find_instances, paste_, rare_classes
 from segdecay.data.transforms.crops import ClassPlaces, crop_size, does_nothing, draw_by_class, find_places, take_batch
 from segdecay.errors import unknown
+
+CPU = torch.device("cpu")
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -108,10 +111,13 @@ def training_batch(
     *,
     drawn_from: tuple[int, int],  # seed, fold
     at: tuple[int, ...],  # epoch, batch; and the process, where several share a batch
+    device: torch.device = CPU,
+    stored: DatasetOnDevice | None = None,  # on `device`; not with pasted instances, which are cut out on the host
 ) -> tuple[Tensor, Tensor]:
     """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, with pasted instances, augmented.
 
-    Each step has a separate generator, so that switching one on does not change the draws of the others.
+    Each step has a separate generator, so that switching one on does not change the draws of the others. All draws are
+    made on the CPU, so that they are the same for every device.
     """
     crop = crop_size(dataset, train, config)
     taken, places = [int(index) for index in indices], None
@@ -121,9 +127,18 @@ def training_batch(
             dataset, taken, draws.places, share=config.class_crops, crop=crop, generator=by_class
         )
     draw = generator(*drawn_from, "augment", *at)
-    images, masks = take_batch(dataset, taken, crop=crop, generator=draw, places=places)
-    if draws.instances:
-        flip = dataset.flip if config.flip == "data" else config.flip
-        by_paste = generator(*drawn_from, "copy-paste", *at)
-        paste_(images, masks, taken, dataset, draws.instances, share=config.copy_paste, flip=flip, generator=by_paste)
-    return augment(images.to(torch.float32), masks, config=config, flip=dataset.flip, generator=draw)
+    if stored is not None:
+        images, masks = stored.take_batch(taken, crop=crop, generator=draw, places=places)
+    else:
+        images, masks = take_batch(dataset, taken, crop=crop, generator=draw, places=places)
+        if draws.instances:
+            flip = dataset.flip if config.flip == "data" else config.flip
+            by_paste = generator(*drawn_from, "copy-paste", *at)
+            paste_(
+                images, masks, taken, dataset, draws.instances, share=config.copy_paste, flip=flip, generator=by_paste
+            )
+        images, masks = to_device(images, device), to_device(masks, device)
+    changes = draw_changes(len(taken), config, flip=dataset.flip, generator=draw)
+    if device.type != "cpu":
+        changes = Changes(to_device(changes.values, device), to_device(changes.padding, device))
+    return apply_changes(images.to(torch.float32), masks, changes, config=config, flip=dataset.flip)

@@ -94,19 +94,21 @@ class Ranks:
         weight: Tensor | None,  # (C,) class weights
         *,
         stop: bool,
-    ) -> tuple[Tensor, float, bool]:
-        """The loss for the backward pass, the loss of the whole batch, and whether any process is asked to stop.
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The loss for the backward pass, the loss of the whole batch, and 1 if any process is asked to stop.
+
+        The last two are scalars on the device, so that no step waits for them; the third is None for one process.
 
         Gradients are averaged over processes. The loss of a share is therefore weighted by its labelled pixels, each by
         the weight of its class, so that the mean gradient is that of the whole batch's mean loss.
         """
         if self.count == 1:
-            return loss, float(loss.detach()), stop
+            return loss, loss.detach(), None
         own = pixel_weights(target, weight, torch.float64).sum()
         told = torch.stack([own, own * loss.detach().double(), torch.full_like(own, float(stop))])
         dist.all_reduce(told)
         total = told[0].clamp_min(torch.finfo(torch.float64).tiny)
-        return loss * (self.count * own / total).to(loss.dtype), float(told[1] / total), bool(told[2] > 0)
+        return loss * (self.count * own / total).to(loss.dtype), told[1] / total, told[2]
 
     def meet(self) -> None:
         """Wait for all processes."""
@@ -162,16 +164,15 @@ def leave_group() -> None:
 
 
 def build_fabric(precision: Any, device: str, ranks: Ranks, spread: Spread | None) -> Fabric:
-    """Fabric on one device, "cpu" or "cuda:INDEX", or as one of the processes of `spread`."""
+    """Fabric on one device, "cpu", "cuda:INDEX" or "mps", or as one of the processes of `spread`."""
     kind, _, index = device.partition(":")
+    precision = "32-true" if precision in ("auto", "tf32") else precision  # tf32 is a setting of torch
     if spread is None or ranks.count == 1:
         alone: Any = [int(index or 0)] if kind == "cuda" else 1
-        return Fabric(accelerator="cuda" if kind == "cuda" else "cpu", devices=alone, precision=precision)
+        return Fabric(accelerator=kind, devices=alone, precision=precision)
     places: Any = [int(one.partition(":")[2]) for one in spread.devices] if kind == "cuda" else ranks.count
     strategy = DDPStrategy(cluster_environment=_OneOfOurs(ranks.rank), find_unused_parameters=spread.has_idle)
-    fabric = Fabric(
-        accelerator="cuda" if kind == "cuda" else "cpu", devices=places, precision=precision, strategy=strategy
-    )
+    fabric = Fabric(accelerator=kind, devices=places, precision=precision, strategy=strategy)
     fabric.launch()
     return fabric
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,12 +21,14 @@ from segdecay.decay import Diagnostics, Handle
 from segdecay.metrics.confusion import curve_scores
 from segdecay.runs.records import TrialRecord, trial_from_json
 from segdecay.training.artifacts import build_diagnostics, finish, validation_line, watched
-from segdecay.training.batches import derive_seed, training_batch
+from segdecay.training.batches import derive_seed
 from segdecay.training.checkpoint import read_checkpoint, write_checkpoint
 from segdecay.training.distributed import Ranks
+from segdecay.training.feeding import Batch, build_feed
 from segdecay.training.head import cap_rows_
 from segdecay.training.setup import ALONE, TrialTask, apply_in_training, build_parts, count_epochs, epoch_batches
 from segdecay.training.state import Progress, Trial
+from segdecay.training.tally import Tally, steps_between_readings
 from segdecay.training.weight_balancing import begin_second_stage_
 from segdecay.utils.files import read_json
 
@@ -89,7 +89,10 @@ def open_trial(task: TrialTask, ranks: Ranks, stop: Callable[[], bool], report: 
         parts = build_parts(task, dataset, ranks)  # an unusable checkpoint may have loaded a part of its tensors
     ranks.meet()  # no process writes a checkpoint before all have read this one
     now = time.monotonic()
-    return Trial(task, dataset, parts, Progress(**kept) if kept else Progress(task.setting), stop, report, now, now)
+    progress = Progress(**kept) if kept else Progress(task.setting)
+    if progress.loss_scale:
+        parts.fabric.strategy.precision.load_state_dict(progress.loss_scale)
+    return Trial(task, dataset, parts, build_feed(task, dataset, parts), progress, stop, report, now, now)
 
 
 def _conclude(trial: Trial, reason: str | None) -> TrialRecord:
@@ -112,7 +115,8 @@ def _train(trial: Trial) -> str | None:
         trial.progress.loss_sum = trial.progress.norm_sum = 0.0
         trial.progress.norms = 0
         trial.report(trial.progress.epoch, epochs)
-        _keep_if_due(trial)
+        if _is_due(trial):
+            _keep(trial)
     return None
 
 
@@ -135,37 +139,63 @@ def _train_epoch(trial: Trial) -> str | None:
     batches = list(epoch_batches(task, progress.epoch))
     diagnostics = build_diagnostics(task, parts, progress.epoch) if parts.ranks.is_first else None
     parts.model.train(parts.stage == 1)  # the second stage uses the features of prediction: eval mode
-    for start in range(progress.batch, len(batches), accumulate):
-        window = batches[start : start + accumulate]
-        with watched(diagnostics, is_last_step=start + accumulate >= len(batches)):
-            loss = train_step(trial, window)
-        if not math.isfinite(loss):
-            return f"the loss became {loss} in epoch {progress.epoch + 1}, step {progress.step}"
-        progress.batch = start + len(window)
-        if progress.batch < len(batches):
-            _keep_if_due(trial)
+    trial.tally = Tally.started(
+        parts.fabric.device, loss_sum=progress.loss_sum, norm_sum=progress.norm_sum, norms=progress.norms
+    )
+    read_every = steps_between_readings(parts.fabric.device)
+    with trial.feed.batches(progress.epoch, batches, progress.batch) as ready:
+        for start in range(progress.batch, len(batches), accumulate):
+            window = [next(ready) for _ in batches[start : start + accumulate]]
+            is_last = start + len(window) == len(batches)
+            with watched(diagnostics, is_last_step=is_last):
+                train_step(trial, window)
+            progress.batch = start + len(window)
+            is_scheduled = is_last or trial.tally.steps % read_every == 0
+            is_alone = parts.ranks.count == 1  # several processes read at the same steps
+            if not (is_scheduled or (is_alone and _is_due(trial))):
+                continue
+            reason = _read_tally(trial)
+            if reason:
+                return reason
+            if not is_last and _is_due(trial):
+                _keep(trial)
     line = _curve_line(trial, len(batches), diagnostics)
     progress.curve.append(line)
     return None if math.isfinite(line["penalty"]) else f"a weight stopped being finite in epoch {progress.epoch + 1}"
 
 
-def train_step(trial: Trial, window: list[npt.NDArray[np.int64]]) -> float:
-    """One optimizer step over the micro-batches of `window`; returns the sum of their losses."""
+def _read_tally(trial: Trial) -> str | None:
+    """Bring the progress up to the steps taken; the reason if the loss of one became infinite or NaN."""
+    progress, tally = trial.progress, trial.tally
+    found = tally.read()
+    progress.loss_sum, progress.norm_sum, progress.norms = found.loss_sum, found.norm_sum, found.norms
+    if found.good_steps == tally.steps:
+        return None
+    progress.step -= tally.steps - found.good_steps - 1
+    reason = f"the loss became {found.bad_loss} in epoch {progress.epoch + 1}, step {progress.step}"
+    scale = trial.parts.fabric.strategy.precision.state_dict().get("scale")
+    if scale is None:
+        return reason
+    return f"{reason} (16-mixed, loss scaled by {scale:g}; bf16-mixed and 32-true have a wider range)"
+
+
+def train_step(trial: Trial, batches: Sequence[Batch]) -> Tensor:  # () float64, on the device
+    """One optimizer step over micro-batches; returns the sum of their losses. The host does not wait for a number."""
     task, parts, progress, ranks = trial.task, trial.parts, trial.progress, trial.parts.ranks
     rate = parts.rates[progress.step]
     for group in parts.optimizer.param_groups:
         group["lr"] = rate
-    total = 0.0
-    for offset, indices in enumerate(window):
-        batch = progress.batch + offset
-        images, masks = _training_batch(trial, indices, batch)
+    total = trial.tally.zero()
+    first = progress.batch
+    for offset, (images, masks) in enumerate(batches):
+        batch = first + offset
         # dropout draws from the global generator, which is seeded here so that its state need not be saved
         torch.manual_seed(derive_seed(task.drawn_from, task.fold, "dropout", progress.epoch, batch, *ranks.key))
-        with ranks.without_exchange(parts.fabric, parts.model, is_last=offset == len(window) - 1):
+        with ranks.without_exchange(parts.fabric, parts.model, is_last=offset == len(batches) - 1):
             own = parts.loss(apply_in_training(parts.model, images), masks, parts.weight, parts.adjustment)
             asked = ranks.count > 1 and (trial.is_asked or trial.stop())
-            loss, whole, trial.is_asked = ranks.agree(own, masks, parts.weight, stop=asked)
-            parts.fabric.backward(loss / len(window))
+            loss, whole, trial.asked = ranks.agree(own, masks, parts.weight, stop=asked)
+            parts.fabric.backward(loss / len(batches))
         total += whole
     clip = task.config.training.clip_norm
     norm = parts.fabric.clip_gradients(
@@ -175,27 +205,8 @@ def train_step(trial: Trial, window: list[npt.NDArray[np.int64]]) -> float:
     cap_rows_(parts.caps)
     parts.wrapped.zero_grad(set_to_none=True)
     progress.step += 1
-    progress.loss_sum += total
-    if norm is not None and math.isfinite(float(norm)):
-        progress.norm_sum += float(norm)
-        progress.norms += 1
+    trial.tally.add_(total, norm)
     return total
-
-
-def _training_batch(trial: Trial, indices: npt.NDArray[np.int64], batch: int) -> tuple[Tensor, Tensor]:
-    """Cropped, augmented, normalised images (N, B, H, W) and masks (N, H, W) on the trial's device."""
-    task, parts = trial.task, trial.parts
-    images, masks = training_batch(
-        task.config.augment,
-        trial.dataset,
-        task.train,
-        [int(index) for index in parts.ranks.share(indices)],
-        parts.draws,
-        drawn_from=(task.drawn_from, task.fold),
-        at=(trial.progress.epoch, batch, *parts.ranks.key),
-    )
-    device = parts.fabric.device
-    return (images.to(device) - parts.mean) / parts.deviation, masks.to(device)
 
 
 def _curve_line(trial: Trial, batches: int, diagnostics: Diagnostics | None) -> dict[str, Any]:
@@ -223,15 +234,20 @@ def _curve_line(trial: Trial, batches: int, diagnostics: Diagnostics | None) -> 
     return line | ({} if validation is None else curve_scores(validation, "validation", trial.dataset.task))
 
 
-def _keep_if_due(trial: Trial) -> None:
-    """Write the checkpoint if it is due; stop if asked to."""
+def _is_due(trial: Trial) -> bool:
+    """Whether a checkpoint is to be written: at its time, or because the trial is asked to stop."""
+    asked = trial.asked
+    trial.is_asked = trial.is_asked or (trial.stop() if trial.parts.ranks.count == 1 else bool(asked))
+    return trial.is_asked or time.monotonic() - trial.saved >= trial.task.checkpoint_every_s
+
+
+def _keep(trial: Trial) -> None:
+    """Write the checkpoint; stop if asked to."""
     parts = trial.parts
-    asked = trial.stop() if parts.ranks.count == 1 else trial.is_asked
-    if not asked and time.monotonic() - trial.saved < trial.task.checkpoint_every_s:
-        return
     if parts.ranks.is_first:
+        trial.progress.loss_scale = parts.fabric.strategy.precision.state_dict()
         state = {**trial.progress.__dict__, "seconds": trial.elapsed()}
         write_checkpoint(trial.task.folder / "checkpoint", parts.bare, parts.optimizer, parts.handle, state)
     trial.saved = time.monotonic()
-    if asked:
+    if trial.is_asked:
         raise Interrupted

@@ -19,7 +19,7 @@ import numpy as np
 from segdecay.errors import RunError
 from segdecay.training.checkpoint import write_checkpoint
 from segdecay.training.loop import open_trial, train_step
-from segdecay.training.setup import ALONE, TrialTask, axis_for, count_batches, count_steps, epoch_batches
+from segdecay.training.setup import ALONE, TrialTask, axis_for, count_steps, epoch_batches
 from segdecay.training.state import Trial
 from segdecay.utils.files import read_json, write_json
 
@@ -236,26 +236,27 @@ def _range_epoch(
     accumulate = task.config.training.accumulate
     batches = list(epoch_batches(task, progress.epoch))
     parts.model.train()
-    for start in range(progress.batch, count_batches(len(task.train), task.config.training.batch_size), accumulate):
-        if progress.step >= plan.steps:
-            return None
-        rate = plan.rates[progress.step]
-        for group in parts.optimizer.param_groups:
-            group["lr"] = rate
-        if shrink is not None:
-            parts.handle.set_strength(shrink / rate)
-        window = batches[start : start + accumulate]
-        loss = train_step(trial, window) / len(window)
-        losses.append(loss if math.isfinite(loss) else math.inf)
-        progress.curve.append({"loss": losses[-1]})
-        progress.batch = start + len(window)
-        report(progress.step, plan.steps)
-        means = smoothed(losses)
-        if not math.isfinite(loss):
-            return f"the loss became {loss} at a rate of {rate:.2g}"
-        if len(losses) > BEGUN and means[-1] > DIVERGED * min(means):
-            return f"the loss rose to {DIVERGED:g} times its smallest value at a rate of {rate:.2g}"
-        _keep_if_due(trial)
+    with trial.feed.batches(progress.epoch, batches, progress.batch) as ready:
+        for start in range(progress.batch, len(batches), accumulate):
+            if progress.step >= plan.steps:
+                return None
+            rate = plan.rates[progress.step]
+            for group in parts.optimizer.param_groups:
+                group["lr"] = rate
+            if shrink is not None:
+                parts.handle.set_strength(shrink / rate)
+            window = [next(ready) for _ in batches[start : start + accumulate]]
+            loss = float(train_step(trial, window)) / len(window)
+            losses.append(loss if math.isfinite(loss) else math.inf)
+            progress.curve.append({"loss": losses[-1]})
+            progress.batch = start + len(window)
+            report(progress.step, plan.steps)
+            means = smoothed(losses)
+            if not math.isfinite(loss):
+                return f"the loss became {loss} at a rate of {rate:.2g}"
+            if len(losses) > BEGUN and means[-1] > DIVERGED * min(means):
+                return f"the loss rose to {DIVERGED:g} times its smallest value at a rate of {rate:.2g}"
+            _keep_if_due(trial)
     return None
 
 

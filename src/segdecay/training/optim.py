@@ -33,8 +33,12 @@ def check_schedule_name(name: str) -> list[str]:
     return [] if name in SCHEDULES else [unknown("schedule", name, SCHEDULES)]
 
 
-def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, groups: list[dict[str, Any]], *, fused: bool = True
+) -> torch.optim.Optimizer:
     """The optimizer over torch parameter groups, each with an explicit weight_decay of 0.
+
+    fused: one kernel for all tensors. Not with a scaled loss (16-mixed): it unscales gradients itself, after clipping.
 
     Raises:
         ConfigError: unknown name.
@@ -43,7 +47,7 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
     if faults:
         raise ConfigError(faults[0])
     explicit = [{**group, "weight_decay": 0.0} for group in groups]
-    options: dict[str, Any] = {"lr": config.lr, "weight_decay": 0.0, "fused": True}
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": 0.0, "fused": fused}
     if config.name == "sgd":
         options["momentum"] = config.momentum
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from segdecay.decay.regularizers.l2_sp import L2SP
 from segdecay.errors import ConfigError, ModelError, gather
 from segdecay.models.zoo import fresh_names, is_own
 from segdecay.training.batches import check_draws, generator
+from segdecay.training.determinism import Layer, layers_without
 from segdecay.training.distributed import validate_spread
 from segdecay.training.head import cap_rows_
 from segdecay.training.setup import Parts, TrialTask, apply_in_training, build_parts, count_batches, partition_of
@@ -38,6 +40,7 @@ class Preflight:
     fresh: tuple[str, ...] = ()  # tensors that began with random values
     tensors: int = 0  # of the model
     has_idle: bool = False  # some trainable parameters got no gradient
+    varying: tuple[Layer, ...] = ()  # layers without a deterministic kernel on the device
 
     def room_bytes(self, workers: int, refits: int) -> int:
         """Upper bound of what a run may still write: two checkpoints per worker, two weights per refit, the report.
@@ -59,6 +62,7 @@ def run_preflight(task: TrialTask) -> Preflight:
     """
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     dataset = open_dataset(task.dataset)
     preflight = replace(task, folder=Path(tempfile.gettempdir()))
     try:
@@ -76,13 +80,14 @@ def run_preflight(task: TrialTask) -> Preflight:
         device = parts.fabric.device
         normal, masks = (images.to(device).float() - parts.mean) / parts.deviation, masks.to(device)
         parts.model.train()
+        varying = _varying_layers(task, parts, normal)
         times = []
         for _ in range(TIMED_STEPS):
-            start = time.perf_counter()
+            start = _now(device)
             logits = apply_in_training(parts.model, normal)
             _validate_logits(logits, images, dataset)
             has_idle = _step(parts, logits, masks)
-            times.append(time.perf_counter() - start)
+            times.append(_now(device) - start)
         size = sum(value.numel() * value.element_size() for value in parts.bare.state_dict().values())
         partition = partition_of(task.config, parts.bare)
         if task.config.balancing.epochs:
@@ -90,10 +95,41 @@ def run_preflight(task: TrialTask) -> Preflight:
             parts.model.eval()
             _step(parts, apply_in_training(parts.model, normal), masks)
     finally:
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.set_num_threads(threads)
     fresh = fresh_names(task.config.model, parts.bare)
-    return Preflight(partition, min(times), 3 * size, initial_size, fresh, len(parts.bare.state_dict()), has_idle)
+    tensors = len(parts.bare.state_dict())
+    return Preflight(partition, min(times), 3 * size, initial_size, fresh, tensors, has_idle, varying)
+
+
+def _now(device: torch.device) -> float:
+    """The time at which the device has done what it was given."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize(device)
+    return time.perf_counter()
+
+
+def _varying_layers(task: TrialTask, parts: Parts, images: torch.Tensor) -> tuple[Layer, ...]:
+    """Layers without a deterministic kernel on this GPU.
+
+    Raises:
+        ConfigError: there are some, and training.deterministic=true.
+    """
+    wanted = task.config.training.deterministic
+    if parts.fabric.device.type != "cuda" or wanted is False:
+        return ()
+    found = layers_without(parts.bare, images)
+    if found and wanted is True:
+        raise ConfigError(
+            f"training.deterministic=true: on a GPU these layers have no kernel that repeats a result to the bit: "
+            f"{_shown(found)}. Use training.deterministic=auto, replace them, or use --device cpu."
+        )
+    return found
+
+
+def _shown(layers: Sequence[Layer]) -> str:
+    listed = ", ".join(str(layer) for layer in layers[:SHOWN_TENSORS])
+    return listed + (f" and {len(layers) - SHOWN_TENSORS} more" if len(layers) > SHOWN_TENSORS else "")
 
 
 def _validate_logits(logits: torch.Tensor, images: torch.Tensor, dataset: Dataset) -> None:
@@ -121,11 +157,17 @@ def _refuse_idle(config: RunConfig, parts: Parts) -> None:
 
 
 def start_notes(config: RunConfig, preflight: Preflight) -> list[str]:
-    """Notes and warnings about the initial weights.
+    """Notes and warnings about repeatability and the initial weights.
 
-    The tensors that model.weights leaves random, and whether l2_sp would pull weights to random values.
+    The layers whose results vary, the tensors that model.weights leaves random, and whether l2_sp would pull weights to
+    random values.
     """
     notes, left = [], len(preflight.fresh)
+    if preflight.varying:
+        notes.append(
+            "repeated trainings may differ in the last digits: no deterministic kernel on this GPU for "
+            f"{_shown(preflight.varying)}"
+        )
     if config.model.weights is not None and left:
         shown = ", ".join(preflight.fresh[:SHOWN_TENSORS]) + (", …" if left > SHOWN_TENSORS else "")
         notes.append(

@@ -28,6 +28,7 @@ from segdecay.training.distributed import Fabric, Ranks, Spread, build_fabric, s
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
 from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
+from segdecay.training.precision import prepare_torch
 from segdecay.training.user_api import UserFunction, user_axis
 
 ALONE = Ranks()
@@ -54,6 +55,8 @@ class TrialTask:
     diagnostics_steps: int = 100  # at least, between two diagnostics, each of which costs about half a step
     user: UserFunction | None = None  # trained by the user's function in place of the built-in loop
     spread: Spread | None = None  # several devices; None: `device` alone
+    batches_ahead: int = 0  # prepared by a thread, where a core is free for it; on a GPU always
+    trials_on_device: int = 1  # at a time; they share its memory
 
     @property
     def drawn_from(self) -> int:
@@ -191,13 +194,6 @@ class Parts:
     ranks: Ranks = field(default_factory=Ranks)
 
 
-def prepare_torch(config: RunConfig, device: str) -> None:
-    """One thread on a CPU, whatever the number of workers; deterministic kernels if configured."""
-    if device == "cpu":
-        torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(config.training.deterministic, warn_only=device != "cpu")
-
-
 def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Parts:
     """New parts for one trial; the same initial weights for every setting of a fold and seed."""
     config = task.config
@@ -205,7 +201,7 @@ def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Part
     fabric = build_fabric(config.training.precision, task.device, ranks, task.spread)
     torch.manual_seed(derive_seed(task.drawn_from, task.fold, "init"))
     bare = build_model(model_at(config, task.value), in_channels=dataset.bands, classes=len(dataset.classes))
-    bare = bare.to(memory_format=torch.channels_last)
+    bare = bare.to(fabric.device, memory_format=torch.channels_last)  # before its weights are remembered anywhere
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
     optimizer, handle = attach_regularizer(config, bare, task.value, rates)
     strength = strength_of(config, task.value, len(task.train), size=handle.size())
@@ -238,6 +234,11 @@ def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Part
     )
 
 
+def is_fused(config: RunConfig) -> bool:
+    """Whether the optimizer's step is one kernel. Not with a scaled loss: such a kernel unscales after clipping."""
+    return config.training.precision != "16-mixed"
+
+
 def attach_regularizer(
     config: RunConfig, model: nn.Module, value: float, rates: Sequence[float]
 ) -> tuple[torch.optim.Optimizer, decay.Handle]:
@@ -248,7 +249,8 @@ def attach_regularizer(
         DecayError: the regularizer does not fit the model, or the value does not fit the learning rates.
     """
     partition = partition_of(config, model)
-    optimizer = build_optimizer(config.optimizer, decay.optimizer_groups(partition))
+    groups = decay.optimizer_groups(partition)
+    optimizer = build_optimizer(config.optimizer, groups, fused=is_fused(config))
     in_model = decay.REGULARIZERS[config.decay.regularizer].in_model
     handle = decay.attach(
         optimizer,

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from segdecay.data.dataset import Dataset
+from segdecay.training.feeding import Feed
 from segdecay.training.setup import Parts, TrialTask
+from segdecay.training.tally import Tally
 from segdecay.training.validate import ScoredImages, score_images
 from segdecay.training.weight_balancing import stage_facts
 
@@ -26,6 +30,7 @@ class Progress:
     norm_sum: float = 0.0  # gradient norms of the steps of this epoch
     norms: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
+    loss_scale: dict[str, Any] = field(default_factory=dict)  # of 16-mixed; empty for other precisions
     stages: list[dict[str, Any]] = field(default_factory=list)  # facts of the finished stages
 
 
@@ -36,12 +41,18 @@ class Trial:
     task: TrialTask
     dataset: Dataset
     parts: Parts
+    feed: Feed
     progress: Progress
     stop: Callable[[], bool]
     report: Callable[[int, int], None]
     started: float
     saved: float
-    is_asked: bool = False  # whether all processes agreed to stop
+    is_asked: bool = False  # to stop; of several processes, all of them
+    asked: Tensor | None = None  # () of several processes: whether any is asked, as of the last step
+    tally: Tally = field(init=False)  # of the running epoch
+
+    def __post_init__(self) -> None:
+        self.tally = Tally.started(self.parts.fabric.device)
 
     def elapsed(self) -> float:
         """Seconds spent on this trial, including earlier sessions."""
@@ -64,6 +75,8 @@ class Trial:
             batch_size=self.task.config.training.batch_size,
             keep_predictions=keep_predictions,
             with_boundaries=with_boundaries,
+            stored=self.feed.stored,
+            batches_ahead=self.feed.ahead,
         )
 
     def facts_of_stage(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from segdecay.data.dataset import Dataset
+from segdecay.data.on_device import DatasetOnDevice
 from segdecay.data.transforms.crops import take_batch
 from segdecay.metrics.boundary import BoundaryCounts, image_boundaries
 from segdecay.metrics.confusion import image_confusions, scores_of
 from segdecay.models.zoo import logits_of
 from segdecay.runs.records import Scores
+from segdecay.training.ahead import ahead
 from segdecay.training.losses import CrossEntropy, OriginalLoss
 
 CROSS_ENTROPY = OriginalLoss((CrossEntropy(),), (1.0,))
@@ -50,6 +53,16 @@ def same_size_batches(dataset: Dataset, indices: Sequence[int], batch_size: int)
     return batches
 
 
+def _read(
+    dataset: Dataset, batch: Sequence[int], device: torch.device, stored: DatasetOnDevice | None
+) -> tuple[Tensor, Tensor]:
+    """Images (N, B, H, W) uint8 and masks (N, H, W) int64, on the host in memory from which a GPU copies."""
+    if stored is not None:
+        return stored.take_batch(batch, crop=None, generator=None)
+    images, masks = take_batch(dataset, batch, crop=None, generator=None)
+    return (images.pin_memory(), masks.pin_memory()) if device.type == "cuda" else (images, masks)
+
+
 @torch.inference_mode()
 def score_images(
     model: nn.Module,
@@ -64,31 +77,40 @@ def score_images(
     batch_size: int,
     keep_predictions: bool = False,
     with_boundaries: bool = False,
+    stored: DatasetOnDevice | None = None,
+    batches_ahead: int = 0,
 ) -> ScoredImages:
     """Confusion matrices, loss and, on request, predicted masks and boundaries; the model's mode is restored.
 
+    Matrices are counted on the device and fetched once, at the end.
+
     batch_size: affects only the time, not the counts.
+    stored: the data set on the device of the model, if it lies there.
+    batches_ahead: read from the disk by a thread.
     """
     classes = len(dataset.classes)
     was_training = model.training
     model.eval()
+    device = mean.device
     confusions, predictions, boundaries = [], [], []
     sums = torch.zeros(len(loss.losses), 2, dtype=torch.float64)
-    for batch in same_size_batches(dataset, indices, batch_size):
-        images, masks = take_batch(dataset, batch, crop=None, generator=None)
-        masks = masks.to(mean.device)
-        logits = logits_of(model, (images.to(mean.device).float() - mean) / deviation)
-        sums += loss.sums(logits, masks, weight, adjustment)
-        predicted = logits.argmax(dim=1)
-        confusions.append(image_confusions(predicted, masks, classes).cpu().numpy())
-        if with_boundaries:
-            boundaries.append(image_boundaries(predicted.cpu().numpy(), masks.cpu().numpy(), classes))
-        if keep_predictions:
-            predictions += list(predicted.to(torch.uint8).cpu().numpy())
+    jobs = [partial(_read, dataset, batch, device, stored) for batch in same_size_batches(dataset, indices, batch_size)]
+    with ahead(jobs, 0 if stored is not None else batches_ahead) as batches:
+        for host_images, host_masks in batches:
+            images, masks = (part.to(device, non_blocking=True) for part in (host_images, host_masks))
+            logits = logits_of(model, (images.float() - mean) / deviation)
+            of_batch = loss.sums(logits, masks, weight, adjustment)
+            sums = sums.to(of_batch.device) + of_batch
+            predicted = logits.argmax(dim=1)
+            confusions.append(image_confusions(predicted, masks, classes))
+            if with_boundaries:
+                boundaries.append(image_boundaries(predicted.cpu().numpy(), masks.cpu().numpy(), classes))
+            if keep_predictions:
+                predictions += list(predicted.to(torch.uint8).cpu().numpy())
     model.train(was_training)
     empty = np.zeros((0, classes, classes), dtype=np.int64)
     return ScoredImages(
-        confusions=np.concatenate(confusions) if confusions else empty,
+        confusions=torch.cat(confusions).cpu().numpy() if confusions else empty,
         loss=loss.of_sums(sums),
         predictions=tuple(predictions),
         boundary=BoundaryCounts.joined(boundaries, classes) if with_boundaries else None,

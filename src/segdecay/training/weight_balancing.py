@@ -25,7 +25,7 @@ from segdecay.training.class_weights import count_examples
 from segdecay.training.head import RowCap, head_weights, row_norms
 from segdecay.training.losses import build_loss, effective_number_weights
 from segdecay.training.optim import build_optimizer, learning_rates
-from segdecay.training.setup import Parts, TrialTask, count_steps
+from segdecay.training.setup import Parts, TrialTask, count_steps, is_fused
 
 
 def check_balancing(config: RunConfig) -> list[str]:
@@ -70,7 +70,7 @@ def begin_second_stage_(parts: Parts, task: TrialTask, dataset: Dataset, norms: 
     partition = decay.group_parameters(parts.bare, rules=task.config.decay.rules or None, head=task.config.decay.head)
     multipliers = {group: float(group == "head") for group in partition.groups}
     rule = task.config.optimizer.model_copy(update={"lr": config.lr or task.config.optimizer.lr})
-    parts.optimizer = build_optimizer(rule, decay.optimizer_groups(partition, multipliers))
+    parts.optimizer = build_optimizer(rule, decay.optimizer_groups(partition, multipliers), fused=is_fused(task.config))
     parts.handle = decay.attach(
         parts.optimizer,
         parts.bare,

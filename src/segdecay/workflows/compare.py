@@ -23,6 +23,7 @@ from segdecay.search.comparison.arm_trials import ArmSetting, ArmTrials
 from segdecay.search.comparison.arms import ARMS, NONE, strengths_of
 from segdecay.search.comparison.conclude import conclude
 from segdecay.search.ledger import Ledger
+from segdecay.training.precision import with_precision
 from segdecay.training.preflight import Preflight, run_preflight
 from segdecay.training.setup import TrialTask, count_batches, count_epochs
 from segdecay.utils.files import plain_values, write_json
@@ -146,10 +147,10 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
     Raises:
         SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
-    fitted = fitted_to_task(config.shared, task_of(config.data))
-    config = prepared(config.model_copy(update={"model": fitted.model}))
-    check_folder(run, config, "compare")
     devices = find_devices(execution.device)
+    fitted = with_precision(fitted_to_task(config.shared, task_of(config.data)), devices[0])
+    config = prepared(config.model_copy(update={"model": fitted.model, "training": fitted.training}))
+    check_folder(run, config, "compare")
     trials, notes = _plan(config, run, execution, watcher)
     dataset = trials.dataset
     preflights = _try_arms(trials, devices[0])

@@ -24,6 +24,7 @@ from segdecay.training.lr_range import (
     run_range,
     suggest,
 )
+from segdecay.training.precision import with_precision
 from segdecay.training.preflight import Preflight, run_preflight
 from segdecay.training.setup import TrialTask, axis_for, strength_of
 from segdecay.utils.files import write_bytes, write_json
@@ -138,8 +139,8 @@ def lr_range(config: RunConfig, run: Path, execution: Execution, watcher: Consol
     Raises:
         SegdecayError: anything a user can act on.
     """
-    config = fitted_to_task(config, task_of(config.data))
     device = find_devices(execution.device)[0]
+    config = with_precision(fitted_to_task(config, task_of(config.data)), device)
     dataset, _checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     axis = axis_for(config.decay, config.optimizer)
     tasks = [_task(config, dataset, run, "no-decay", axis.none, device, execution)]

@@ -20,6 +20,7 @@ from segdecay.search.ledger import Ledger
 from segdecay.search.race_runner import Budget
 from segdecay.search.study import Study, grid_of, race_of
 from segdecay.training.class_weights import loss_in_words
+from segdecay.training.precision import with_precision
 from segdecay.training.preflight import Preflight, run_preflight, start_notes
 from segdecay.workflows.steps import (
     Watcher,
@@ -56,9 +57,9 @@ def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher
     """
     has_time_budget = execution.budget_s is not None
     gather(ConfigError, check_honest(config, has_time_budget=has_time_budget))
-    config = fitted_to_task(config, task_of(config.data))
-    check_folder(run, config, "tune")
     devices = find_devices(execution.device)
+    config = with_precision(fitted_to_task(config, task_of(config.data)), devices[0])
+    check_folder(run, config, "tune")
     study, checks, held = _plan(config, run, execution, watcher, devices)
     preflight = run_preflight(replace(study.tasks(grid_of(study)[-1])[0], device=devices[0]))
     study.size = preflight.size

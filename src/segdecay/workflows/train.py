@@ -18,6 +18,7 @@ from segdecay.runs.read import read_values
 from segdecay.runs.records import TrialRecord
 from segdecay.search.ledger import Ledger, setting_name
 from segdecay.training.class_weights import loss_in_words
+from segdecay.training.precision import with_precision
 from segdecay.training.preflight import run_preflight, start_notes
 from segdecay.training.setup import TrialTask, axis_for, initial_size
 from segdecay.utils.files import plain_values
@@ -108,9 +109,9 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     Raises:
         SegdecayError: anything a user can act on.
     """
-    config = fitted_to_task(config, task_of(config.data))
-    check_folder(run, config, "train")
     devices = find_devices(execution.device)
+    config = with_precision(fitted_to_task(config, task_of(config.data)), devices[0])
+    check_folder(run, config, "train")
     spread = spread_over(devices, execution.devices)
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)

@@ -8,6 +8,7 @@ only. A label of the whole image, a mask of one pixel, is not changed.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,41 +20,70 @@ from segdecay.data.dataset import IGNORE
 DRAWS = 8  # random numbers per image, always drawn, so that no setting changes the numbers of another
 
 
-def augment(
-    images: Tensor,  # (N, B, H, W) float, 0-255
-    masks: Tensor,  # (N, H, W) int64, class indices or IGNORE; (N, 1, 1) for labels of images
-    *,
-    config: AugmentConfig,
-    flip: str,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Images and masks, each pair changed by the same draw; the same tensors if every change is off.
+@dataclass(frozen=True)
+class Changes:
+    """The random numbers of a batch, in 0-1; empty tensors where no change is on."""
+
+    values: Tensor  # (N, DRAWS): two flips, rotation, scale, shift in x and y, brightness, contrast
+    padding: Tensor  # (N, 2): top and left of the window; (0, 2) without padding
+
+
+def draw_changes(images: int, config: AugmentConfig, *, flip: str, generator: torch.Generator) -> Changes:
+    """The random numbers for a batch of so many images.
 
     flip: "none", "horizontal" or "both", as the data set allows; a `config.flip` other than "data" overrides it.
     generator: on the CPU; the only source of randomness.
+    """
+    is_on = config.degrees or config.scale or config.shift or config.brightness or config.contrast or config.pad
+    count = images if is_on or _mirrored(config, flip) != "none" else 0
+    values = torch.rand(count, DRAWS, generator=generator)
+    # drawn separately, so that padding does not change the other random numbers
+    return Changes(values, torch.rand(count if config.pad else 0, 2, generator=generator))
+
+
+def _mirrored(config: AugmentConfig, flip: str) -> str:
+    return flip if config.flip == "data" else config.flip
+
+
+def apply_changes(
+    images: Tensor,  # (N, B, H, W) float, 0-255
+    masks: Tensor,  # (N, H, W) int64, class indices or IGNORE; (N, 1, 1) for labels of images
+    changes: Changes,  # on the device of the images
+    *,
+    config: AugmentConfig,
+    flip: str,
+) -> tuple[Tensor, Tensor]:
+    """Images and masks, each pair changed by the same draw; the same tensors if every change is off.
 
     >>> still = AugmentConfig(flip="none", degrees=0, scale=0, shift=0, brightness=0, contrast=0)
     >>> image, mask = torch.rand(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
-    >>> augment(image, mask, config=still, flip="both", generator=torch.Generator())[0] is image
+    >>> nothing = draw_changes(1, still, flip="both", generator=torch.Generator())
+    >>> apply_changes(image, mask, nothing, config=still, flip="both")[0] is image
     True
     """
-    mirrored = flip if config.flip == "data" else config.flip
-    is_affine = bool(config.degrees or config.scale or config.shift)
-    is_coloured = bool(config.brightness or config.contrast)
-    if mirrored == "none" and not is_affine and not is_coloured and not config.pad:
+    draw = changes.values
+    if not len(draw):
         return images, masks
-    draw = torch.rand(len(images), DRAWS, generator=generator)
+    mirrored = _mirrored(config, flip)
     if mirrored in {"horizontal", "both"}:
         images, masks = _flip(images, masks, draw[:, 0] < 0.5, axis=-1)
     if mirrored == "both":
         images, masks = _flip(images, masks, draw[:, 1] < 0.5, axis=-2)
-    if is_affine:
+    if config.degrees or config.scale or config.shift:
         images, masks = _affine(images, masks, _matrices(draw[:, 2:6], config, *images.shape[-2:]))
-    if is_coloured:
+    if config.brightness or config.contrast:
         images = _colour(images, draw[:, 6], draw[:, 7], config)
-    if config.pad:  # drawn separately, so that padding does not change the other random numbers
-        images, masks = _pad_and_crop(images, masks, torch.rand(len(images), 2, generator=generator), config.pad)
+    if config.pad:
+        images, masks = _pad_and_crop(images, masks, changes.padding, config.pad)
     return images, masks
+
+
+def augment(
+    images: Tensor, masks: Tensor, *, config: AugmentConfig, flip: str, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Images and masks as `apply_changes` gives them, by the numbers of `draw_changes`."""
+    changes = draw_changes(len(images), config, flip=flip, generator=generator)
+    return apply_changes(images, masks, changes, config=config, flip=flip)
 
 
 def _pad_and_crop(

@@ -70,14 +70,10 @@ def take_batch(
         DataError: whole images of different sizes.
     """
     if crop is None:
-        sizes = {(dataset.items[index].height, dataset.items[index].width) for index in indices}
-        if len(sizes) > 1:
-            raise DataError(_sizes_text(sizes))
+        one_size(dataset, indices)
         pairs = [(dataset.image(index), dataset.mask(index)) for index in indices]
     else:
-        middle = torch.full((len(indices), 2), 0.5, dtype=torch.float64)
-        where = middle if generator is None else torch.rand(len(indices), 2, generator=generator, dtype=torch.float64)
-        drawn = where.numpy() if places is None else np.where(np.isfinite(places), places, where.numpy())
+        drawn = window_places(len(indices), generator=generator, places=places)
         pairs = [
             _window_of(dataset, index, crop, (float(place[0]), float(place[1])))
             for index, place in zip(indices, drawn, strict=True)
@@ -85,6 +81,37 @@ def take_batch(
     images = np.stack([image for image, _ in pairs]).transpose(0, 3, 1, 2)
     masks = np.stack([mask for _, mask in pairs]).astype(np.int64)
     return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(masks)
+
+
+def one_size(dataset: Dataset, indices: Sequence[int]) -> tuple[int, int]:
+    """The height and width of whole images that form one batch.
+
+    Raises:
+        DataError: they differ.
+    """
+    sizes = {(dataset.items[index].height, dataset.items[index].width) for index in indices}
+    if len(sizes) > 1:
+        raise DataError(_sizes_text(sizes))
+    return next(iter(sizes))
+
+
+def window_places(
+    count: int, *, generator: torch.Generator | None, places: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64]:
+    """Places of windows in 0-1, (count, 2): given ones, else drawn, or the middle without a generator."""
+    middle = torch.full((count, 2), 0.5, dtype=torch.float64)
+    where = middle if generator is None else torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    return where.numpy() if places is None else np.where(np.isfinite(places), places, where.numpy())
+
+
+def window_start(place: float, side: int, size: int) -> int:
+    """The first pixel of a window of `size` at a place in 0-1 of a side; 0 where the side is smaller.
+
+    >>> [window_start(place, 10, 4) for place in (0.0, 0.5, 0.99)], window_start(0.5, 3, 4)
+    ([0, 3, 6], 0)
+    """
+    free = max(0, side - size)
+    return min(free, int(place * (free + 1)))
 
 
 def _window_of(dataset: Dataset, index: int, size: tuple[int, int], place: tuple[float, float]) -> tuple[U8, U8]:
@@ -109,8 +136,7 @@ def window(
     """
     start, stop, lack = [0, 0], [0, 0], [0, 0]
     for axis in (0, 1):
-        free = max(0, mask.shape[axis] - size[axis])
-        start[axis] = min(free, int(place[axis] * (free + 1)))
+        start[axis] = window_start(place[axis], mask.shape[axis], size[axis])
         stop[axis] = min(mask.shape[axis], start[axis] + size[axis])
         lack[axis] = size[axis] - (stop[axis] - start[axis])
     rows, columns = slice(start[0], stop[0]), slice(start[1], stop[1])

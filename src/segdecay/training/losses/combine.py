@@ -45,7 +45,8 @@ class OriginalLoss:
         """Sum and mass of every loss, to be summed over batches and passed to `of_sums`."""
         logits = prepared(logits, target, adjustment)
         pairs = [torch.stack(loss.sums(logits, target, weight)) for loss in self.losses]
-        return torch.stack(pairs).double().cpu()
+        sums = torch.stack(pairs)
+        return sums.cpu().double() if sums.device.type == "mps" else sums.double()  # mps has no double precision
 
     def of_sums(self, sums: Tensor) -> float:
         """The loss of a data set, independent of its batches; NaN without a valid pixel."""

@@ -34,7 +34,10 @@ class CrossEntropy(PixelLoss):
 
     def sums(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         weight = None if weight is None else weight.to(logits.dtype)
-        total = F.cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
+        if logits.device.type == "cpu":
+            total = F.cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
+        else:  # on a GPU the sum over pixels within the kernel has no deterministic order
+            total = F.cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="none").sum()
         return total, pixel_weights(target, weight, logits.dtype).sum()
 
 

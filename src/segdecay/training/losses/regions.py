@@ -111,13 +111,19 @@ def jaccard_steps(
     >>> jaccard_steps(torch.tensor([[0.9, 0.1]]), torch.tensor([[True, False]]))  # none is right any more
     tensor([[1., 0.]])
     """
-    steps = torch.zeros_like(errors)
-    rows = truth.any(dim=1).nonzero().flatten()
-    order = errors[rows].argsort(dim=1, descending=True, stable=True)
-    is_true = truth[rows].gather(1, order)
+    if errors.device.type == "cpu":
+        steps, rows = torch.zeros_like(errors), truth.any(dim=1).nonzero().flatten()
+        steps[rows] = _steps_of_present(errors[rows], truth[rows])
+        return steps
+    # to select the classes that are present, the host would wait for their number
+    return _steps_of_present(errors, truth).masked_fill(~truth.any(dim=1, keepdim=True), 0.0)
+
+
+def _steps_of_present(errors: Tensor, truth: Tensor) -> Tensor:
+    order = errors.argsort(dim=1, descending=True, stable=True)
+    is_true = truth.gather(1, order)
     of_class = is_true.sum(dim=1, keepdim=True)
     left = (of_class - is_true.cumsum(dim=1)).to(errors.dtype)  # summed as integers, so exact
     union = (of_class + (~is_true).cumsum(dim=1)).to(errors.dtype)
     grown = torch.where(is_true, 1 / union, left / (union - 1) / union)
-    steps[rows] = torch.empty_like(grown).scatter_(1, order, grown)
-    return steps
+    return torch.empty_like(grown).scatter_(1, order, grown)
