@@ -43,6 +43,7 @@ def _data(folder: Path, side: int) -> Path:
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
         mask = np.broadcast_to(np.arange(side) * CLASSES // side, (side, side)).astype(np.uint8)
         Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    (folder / "classes.txt").write_text("".join(f"class {label}\n" for label in range(CLASSES)), encoding="utf-8")
     return folder
 
 

@@ -96,7 +96,11 @@ def test_an_error_of_a_thread_is_raised_where_its_batch_is_asked_for() -> None:
         raise ZeroDivisionError("in the second job")
 
     def job(number: int) -> Callable[[], int]:
-        return lambda: (done.append(number), number)[1]
+        def run() -> int:
+            done.append(number)
+            return number
+
+        return run
 
     with ahead([job(0), fail, job(2), job(3)], 1) as results:
         assert next(results) == 0
@@ -182,7 +186,7 @@ def test_jaccard_steps_of_all_classes_are_those_of_the_present_ones() -> None:
     assert not alone[3].any()
 
 
-class _NoReading(TorchDispatchMode):
+class _NoReading(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses operations for which the host would wait for a GPU: values, sizes that depend on them, copies."""
 
     REFUSED = (
@@ -197,7 +201,7 @@ class _NoReading(TorchDispatchMode):
     )
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.is_off = False
         self.read: list[str] = []
 

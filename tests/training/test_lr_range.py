@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import load_dataset
@@ -82,7 +83,7 @@ def test_every_step_shrinks_weights_by_its_share_of_the_whole_decay(
 ) -> None:
     shrinks: list[float] = []
 
-    def note(trial: Trial, window: list[Any]) -> float:
+    def note(trial: Trial, window: list[Any]) -> Tensor:
         loss = train_step(trial, window)
         shrinks.append(trial.parts.handle.strength * trial.parts.optimizer.param_groups[0]["lr"])
         return loss
@@ -103,7 +104,7 @@ def test_an_interrupted_test_ends_with_the_losses_of_one_that_was_not(
     again = dataclasses.replace(task, folder=task.folder.with_name("again"), checkpoint_every_s=0.0)
     calls = 0
 
-    def fail(trial: Trial, window: list[Any]) -> float:
+    def fail(trial: Trial, window: list[Any]) -> Tensor:
         nonlocal calls
         calls += 1
         if calls == 11:

@@ -24,7 +24,8 @@ from segdecay.models.zoo import build_model, logits_of
 from segdecay.runs.example import AuditNote
 from segdecay.training.batches import Draws, derive_seed, generator, training_batch
 from segdecay.training.class_weights import pixel_statistics
-from segdecay.training.setup import count_batches, prepare_torch
+from segdecay.training.precision import prepare_torch
+from segdecay.training.setup import count_batches
 from segdecay.training.validate import score_images
 
 DRAWN_FROM_FOLD = -1  # as a final training, so that both recipes have the same initial weights and order of images

@@ -76,9 +76,9 @@ class Layer:
         return f"{self.name} ({self.operation})"
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, tracker: ModuleTracker) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tracker = tracker
         self.found: dict[Layer, None] = {}
 

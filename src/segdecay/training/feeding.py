@@ -94,4 +94,4 @@ def build_feed(task: TrialTask, dataset: Dataset, parts: Parts) -> Feed:
     memory = torch.cuda.get_device_properties(device).total_memory
     if not parts.draws.instances and fits(dataset, memory, trials=task.trials_on_device):
         stored = DatasetOnDevice.copied(dataset, device)
-    return Feed(task, dataset, parts, stored, torch.cuda.Stream(device))
+    return Feed(task, dataset, parts, stored, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ def kind_of(device: str) -> str:
 def has_bf16(device: str) -> bool:
     """Whether a GPU multiplies bfloat16 in hardware, which begins with the generation that has TF32."""
     with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def with_precision(config: RunConfig, device: str) -> RunConfig:

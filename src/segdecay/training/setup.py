@@ -201,7 +201,8 @@ def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Part
     fabric = build_fabric(config.training.precision, task.device, ranks, task.spread)
     torch.manual_seed(derive_seed(task.drawn_from, task.fold, "init"))
     bare = build_model(model_at(config, task.value), in_channels=dataset.bands, classes=len(dataset.classes))
-    bare = bare.to(fabric.device, memory_format=torch.channels_last)  # before its weights are remembered anywhere
+    # on the device before its weights are remembered anywhere
+    bare = bare.to(memory_format=torch.channels_last).to(fabric.device)
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, len(task.train)))
     optimizer, handle = attach_regularizer(config, bare, task.value, rates)
     strength = strength_of(config, task.value, len(task.train), size=handle.size())
