@@ -13,7 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ IMAGES, CLASSES = 32, 4
 BLOCK = 20
 
 
-def _data(folder: Path, side: int) -> Path:
+def noise_data(folder: Path, side: int) -> Path:
     """Images of noise and masks of stripes."""
     random = np.random.default_rng(0)
     for name in ("images", "masks"):
@@ -47,7 +47,8 @@ def _data(folder: Path, side: int) -> Path:
     return folder
 
 
-def _config(data: Path, model: str) -> RunConfig:
+def step_config(data: Path, model: str) -> RunConfig:
+    """A training with every kind of augmentation."""
     values = {
         "data": {"path": str(data)},
         "model": {"name": model, **({"encoder": "resnet18"} if model != "unet-tiny" else {})},
@@ -57,23 +58,28 @@ def _config(data: Path, model: str) -> RunConfig:
     return parse_config(values)
 
 
-def _trial(config: RunConfig, dataset: Dataset, folder: Path, ahead: int) -> Trial:
+def open_trial_on(config: RunConfig, dataset: Dataset, folder: Path, device: str = "cpu", *, ahead: int = 0) -> Trial:
+    """A trial at its first step."""
     part = dataset.part("train", "val")
-    task = TrialTask(folder, dataset.root, config, "0", 0.0, 0, 0, part, part, batches_ahead=ahead)
+    task = TrialTask(folder, dataset.root, config, "0", 0.0, 0, 0, part, part, device, batches_ahead=ahead)
     return open_trial(task, ALONE, lambda: False, lambda _epoch, _epochs: None)
 
 
-def _epochs(feed: Feed, task: TrialTask) -> Iterator[Batch]:
+def epochs_of(feed: Feed, task: TrialTask) -> Generator[Batch, None, None]:
+    """Its batches, without an end."""
     for epoch in range(10_000):
         with feed.batches(epoch, list(epoch_batches(task, epoch)), 0) as batches:
             yield from batches
 
 
-def _stepper(trial: Trial, next_batch: Callable[[], Batch]) -> Callable[[], None]:
+def stepper(trial: Trial, next_batch: Callable[[], Batch], *, read_every: int = 1) -> Callable[[], None]:
+    """A training step; the sums are read as often as a trial reads them on the device."""
+
     def step() -> None:
         trial.progress.step %= len(trial.parts.rates)
         train_step(trial, [next_batch()])
-        trial.tally.read()
+        if trial.tally.steps % read_every == 0:
+            trial.tally.read()
 
     return step
 
@@ -86,20 +92,20 @@ def main() -> None:
     torch.set_num_threads(1)
     for shown, (model, side) in NETS.items():
         with tempfile.TemporaryDirectory() as root:
-            data = _data(Path(root) / "data", side)
-            config = _config(data, model)
+            data = noise_data(Path(root) / "data", side)
+            config = step_config(data, model)
             dataset, _ = load_dataset(config.data, cache=Path(root) / "cache")
             trials = {
-                "ready tensors": _trial(config, dataset, Path(root) / "a", 0),
-                "prepared before the step": _trial(config, dataset, Path(root) / "b", 0),
-                f"prepared by a thread, {AHEAD} ahead": _trial(config, dataset, Path(root) / "c", AHEAD),
+                "ready tensors": open_trial_on(config, dataset, Path(root) / "a"),
+                "prepared before the step": open_trial_on(config, dataset, Path(root) / "b"),
+                f"prepared by a thread, {AHEAD} ahead": open_trial_on(config, dataset, Path(root) / "c", ahead=AHEAD),
             }
             jobs: dict[str, Callable[[], None]] = {}
             for name, trial in trials.items():
-                batches = _epochs(trial.feed, trial.task)
+                batches = epochs_of(trial.feed, trial.task)
                 ready = next(batches)
                 is_ready = name == "ready tensors"
-                jobs[name] = _stepper(trial, (lambda one=ready: one) if is_ready else batches.__next__)  # type: ignore[misc]
+                jobs[name] = stepper(trial, (lambda one=ready: one) if is_ready else batches.__next__)  # type: ignore[misc]
             times: dict[str, list[float]] = {name: [] for name in jobs}
             for number in range(rounds + 1):
                 for name, job in jobs.items():

@@ -126,7 +126,7 @@ class _Functional(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         found = nn.functional.interpolate(self.stem(images), scale_factor=2, mode="bicubic")
-        return found * self.pool(found)
+        return torch.mul(found, self.pool(found))
 
 
 def test_layers_are_found_by_what_they_call() -> None:
