@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from segdecay.cli import options as opt
-from segdecay.workflows.request import build_compare_config, default_out, keys_of, parse_limit, parse_names
+from segdecay.workflows.request import (
+    build_compare_config,
+    default_out,
+    keys_of,
+    parse_limit,
+    parse_names,
+    parse_trackers,
+)
 
 _EXAMPLE = "Example: segdecay compare DATA --arms none,decoupled,l1,dropout --strengths 3 --out runs/arms"
 
@@ -47,6 +54,7 @@ def compare(
     gpus_per_trial: opt.GpusPerTrial = 0.0,
     device: opt.Device = "auto",
     wait: opt.Wait = False,
+    track: opt.Track = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -59,13 +67,14 @@ def compare(
     )
     section = {"arms": parse_names(arms), "strengths": strengths}
     built = build_compare_config(data, config, assignments, options, section)
-    limit = parse_limit(cache_limit)
+    limit, trackers, run = parse_limit(cache_limit), parse_trackers(track), out or default_out(data)
     # late, so that errors in the options are reported before torch is imported
     from segdecay.cli.signals import interruptible
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
     from segdecay.workflows.compare import compare as run_compare
     from segdecay.workflows.progress import build_watcher
+    from segdecay.workflows.trackers.tracking import followed
 
     execution = Execution(
         workers=workers,
@@ -77,8 +86,12 @@ def compare(
         address=address,
         gpus_per_trial=gpus_per_trial,
     )
-    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
-        done = run_compare(built, out or default_out(data), execution, watcher)
+    with (
+        interruptible(),
+        build_watcher(quiet=quiet, as_json=as_json) as watcher,
+        followed(watcher, run, trackers, opt.warn) as told,
+    ):
+        done = run_compare(built, run, execution, told)
     if as_json:
         opt.echo_json(to_json(done.comparison))
     else:

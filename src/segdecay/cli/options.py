@@ -90,6 +90,14 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay th
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Print the number of trials, time and disk, without training.")
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="tensorboard|mlflow",
+        help="Log the run there, one or both, with a place after a colon, as in mlflow:http://127.0.0.1:5000.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, on standard output.")]
 CacheLimit = Annotated[
@@ -130,6 +138,11 @@ def echo_json(text: str) -> None:
     except UnicodeEncodeError:
         text = json.dumps(json.loads(text))
     echo(text.rstrip("\n"))
+
+
+def warn(text: str) -> None:
+    """A warning on standard error, which stays apart from results."""
+    echo(f"warning: {text}", err=True)
 
 
 def repeat_command() -> str:
