@@ -18,7 +18,7 @@ from segdecay.utils.files import read_json
 from segdecay.utils.yaml import read_yaml
 
 Row = dict[str, float]
-PLACES = ("trials/*/*", "points/*/*", "refit/*")
+PLACES = ("trials/*/*", "points/*/*", "nested/*/*/*/*", "holdout/*/*/*", "refit/*")
 OF_EPOCHS = ("epoch", "stage", "diagnostics", "validation_iou", "seconds")  # not curves, or written in another form
 MEANS = {"miou": "mIoU", "worst": "worst class", "weighted": "weighted IoU", "boundary_miou": "boundary mIoU"}
 
@@ -121,7 +121,7 @@ def read_trial(run: Path, folder: Path) -> TrackedTrial:
     known = {"D": strength.total_decay, "lambda": strength.lambda_, "tau_epochs": strength.timescale_epochs}
     return TrackedTrial(
         key=folder.relative_to(run).as_posix(),
-        name=_name(record, folder),
+        name=_name(record, folder.relative_to(run)),
         status=record.status,
         reason=record.reason or "",
         parameters={
@@ -157,11 +157,12 @@ def numbers_of(scores: Scores, classes: tuple[str, ...]) -> Iterator[tuple[str, 
             yield f"IoU/{name}", value
 
 
-def _name(record: TrialRecord, folder: Path) -> str:
-    if folder.parent.name == "refit":
-        return f"refit {folder.name}, {record.setting}"
+def _name(record: TrialRecord, place: Path) -> str:
+    if place.parts[0] == "refit":
+        return f"refit {place.name}, {record.setting}"
+    above = {"nested": "/".join(place.parts[:2]) + "/", "holdout": "holdout/"}.get(place.parts[0], "")
     seed = f" seed {record.seed}" if record.seed else ""
-    return f"{folder.parent.name} fold {record.fold + 1}{seed}"
+    return f"{above}{place.parent.name} fold {record.fold + 1}{seed}"
 
 
 def _curve(path: Path, classes: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
