@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from segdecay.config.schema import RunConfig
 from segdecay.data.cache import default_cache
 from segdecay.data.map_dataset import MapDataset, folder_of, is_map_dataset
+from segdecay.data.transforms.user import UserTransform, transform_name
 from segdecay.data.user_data import UserData
 from segdecay.decay import Audit, Numbers
 from segdecay.errors import ConfigError, RunError
@@ -98,6 +99,7 @@ def tune(
     epochs: int | None = None,
     size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    transform: str | Callable[..., Any] | None = None,
     strict: bool = False,
     allow_missing: bool = False,
     workers: int | None = None,
@@ -138,6 +140,8 @@ def tune(
         keep_fold_models: keep the folds' weights.
         refit: "anyway" trains a model also where no network is trained enough to tell.
         size: (H, W) px, or "HxW", to which images and masks are resized.
+        transform: a callable of your own, called as transform(image=..., mask=...) on every training image, such as an
+            albumentations Compose, or its "package.module:name" (docs/python.md).
         strict: warnings about the data are errors.
         allow_missing: go on where a class cannot be scored or learned in every fold.
         workers: trainings at a time; None: a core or GPU each; 0: in this process.
@@ -168,9 +172,9 @@ def tune(
         ('chosen', 0.1)
     """
     asked = dict(locals())  # the keywords by name: `estimate` takes the same
-    with _searching(asked) as (built, run, execution, watcher, function):
+    with _searching(asked) as (built, run, execution, watcher, own):
         with _followed(watcher, run, asked) as told:
-            done = run_tune(built, run, execution, told, function)
+            done = run_tune(built, run, execution, told, *own)
             told.verdict(done)
         if not quiet:
             watcher.conclude(done)
@@ -195,27 +199,40 @@ def estimate(data: str | Path | None = None, **options: Any) -> Estimate:
     given.apply_defaults()
     if given.arguments["train"] is not None:
         raise ConfigError("estimate: how long train= takes is not known beforehand. Try one fold of it by hand.")
-    with _searching(given.arguments) as (built, run, execution, watcher, _):
-        return run_estimate(built, run, execution, watcher)
+    with _searching(given.arguments) as (built, run, execution, watcher, (_, transform)):
+        return run_estimate(built, run, execution, watcher, transform)
 
 
 @contextmanager
 def _searching(
     asked: Mapping[str, Any],  # the keywords of `tune`
-) -> Iterator[tuple[RunConfig, Path, Execution, ConsoleWatcher, UserSearch | None]]:
-    """What a search needs: its configuration, folder, execution, watcher, and the caller's function if there is one."""
+) -> Iterator[tuple[RunConfig, Path, Execution, ConsoleWatcher, tuple[UserSearch | None, UserTransform | None]]]:
+    """What a search needs: configuration, folder, execution, watcher, and the caller's functions."""
     function, name = asked["train"], dataset_name(asked["data"])
     data = _readable(asked["data"], asked["groups"], asked["classes"], asked["cache"])
     if function is None and isinstance(data, UserData):
         raise ConfigError("UserData only describes images, so segdecay cannot train on them: give train=, or a folder.")
-    options = keys_of(**{name: asked[name] for name in SEARCH_KEYWORDS})
+    if function is not None and asked["transform"] is not None:
+        raise ConfigError("transform= is for trainings of segdecay; with train= apply it in your function.")
+    options, transform = _options(asked, SEARCH_KEYWORDS)
     built = config_from_keywords(data, asked["config"], asked["set"], options, function=function, axis=asked["axis"])
     run = _run_of(asked["out"], name or data, built.data.path)
     described = data if isinstance(data, UserData) else None
     with watching(asked["workers"], quiet=asked["quiet"]) as (possible, watcher):
         command = f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)"
         execution = _execution(asked, possible, command)
-        yield built, run, execution, watcher, None if function is None else UserSearch(function, described)
+        yield built, run, execution, watcher, (None if function is None else UserSearch(function, described), transform)
+
+
+def _options(asked: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], UserTransform | None]:
+    """The keys that keywords set, and the caller's transform where it was given as a callable."""
+    given = asked["transform"]
+    if given is not None and not isinstance(given, str) and not callable(given):
+        raise ConfigError(f"transform= takes a callable of (image, mask), or its 'package.module:name'; saw {given!r}.")
+    is_object = given is not None and not isinstance(given, str)
+    name = transform_name(given) if is_object else given
+    options = keys_of(**{name: asked[name] for name in names}, transform=name)
+    return options, UserTransform(given, name) if is_object else None
 
 
 def _execution(
@@ -267,6 +284,7 @@ def train(
     epochs: int | None = None,
     size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    transform: str | Callable[..., Any] | None = None,
     allow_missing: bool = False,
     workers: int | None = None,
     device: str = "auto",
@@ -284,8 +302,8 @@ def train(
         lambda_: strength as the optimizer takes it: weights shrink by 1 − lr·λ a step.
         strength: instead: the value on the axis, as in a verdict.
         devices: GPUs that share every batch of the training.
-        data, groups, classes, out, config, set, decay, model, epochs, size, seed, allow_missing, workers, device,
-            cache, cache_limit, wait, callbacks, track, quiet: as `tune`.
+        data, groups, classes, out, config, set, decay, model, epochs, size, seed, transform, allow_missing, workers,
+            device, cache, cache_limit, wait, callbacks, track, quiet: as `tune`.
 
     Returns:
         `Trained`, with `.record` (scores of train and val), `.run`, `.report`, `.model` (paths) and `.load()`.
@@ -294,7 +312,7 @@ def train(
         SegdecayError: anything you can act on.
     """
     asked = dict(locals())
-    options = keys_of(**{name: asked[name] for name in TRAIN_KEYWORDS})
+    options, transform_given = _options(asked, TRAIN_KEYWORDS)
     name, data = dataset_name(data), _readable(data, groups, classes, cache)
     built = config_from_keywords(data, config, set, options)
     run = _run_of(out, name or data, built.data.path)
@@ -302,7 +320,7 @@ def train(
         refuse_devices(devices)
         execution = _execution(asked, possible, f"segdecay.train({built.data.path!r}, out={str(run)!r}, ...)")
         with _followed(watcher, run, asked) as told:
-            done = run_train(built, run, execution, told)
+            done = run_train(built, run, execution, told, transform_given)
         if not quiet:
             watcher.conclude_training(done)
         return done
@@ -323,6 +341,7 @@ def compare(
     epochs: int | None = None,
     size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    transform: str | Callable[..., Any] | None = None,
     strict: bool = False,
     allow_missing: bool = False,
     workers: int | None = None,
@@ -342,8 +361,9 @@ def compare(
     Args:
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
-        data, groups, classes, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers,
-            executor, address, gpus_per_trial, device, cache, cache_limit, wait, callbacks, track, quiet: as `tune`.
+        data, groups, classes, out, config, set, model, folds, epochs, size, seed, transform, strict, allow_missing,
+            workers, executor, address, gpus_per_trial, device, cache, cache_limit, wait, callbacks, track, quiet: as
+            `tune`.
 
     Returns:
         `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).
@@ -354,7 +374,7 @@ def compare(
     if isinstance(arms, str):
         raise ConfigError(f"arms= takes a sequence of names, as in ['none', 'l1']; saw {arms!r}.")
     asked = dict(locals())
-    options = keys_of(**{name: asked[name] for name in COMPARE_KEYWORDS})
+    options, transform_given = _options(asked, COMPARE_KEYWORDS)
     section = {"arms": None if arms is None else list(arms), "strengths": strengths}
     name, data = dataset_name(data), _readable(data, groups, classes, cache)
     built = compare_config_from_keywords(data, config, set, options, section)
@@ -362,7 +382,7 @@ def compare(
     with watching(workers, quiet=quiet) as (possible, watcher):
         execution = _execution(asked, possible, f"segdecay.compare({built.data.path!r}, out={str(run)!r}, ...)")
         with _followed(watcher, run, asked) as told:
-            done = run_compare(built, run, execution, told)
+            done = run_compare(built, run, execution, told, transform_given)
             told.verdict(done)
         if not quiet:
             watcher.conclude_comparison(done)

@@ -28,7 +28,7 @@ SEARCH = (
         "--set",
         "search.resamples=200",
     ),
-    *("--set", "training.batch_size=4"),
+    *("--set", "search.resamples=200", "--set", "training.batch_size=4"),
 )
 
 
@@ -86,7 +86,7 @@ def test_the_page_follows_a_search_to_its_verdict(
         assert page.complaints == []
 
         page.tab.click("#report a")
-        page.wait_for("document.title.includes('squares')")
+        page.wait_for("document.documentElement.dataset.drawn !== undefined")
         server.shutdown()
 
 

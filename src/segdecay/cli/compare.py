@@ -45,6 +45,7 @@ def compare(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    transform: opt.Transform = None,
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
@@ -63,7 +64,14 @@ def compare(
     The same command with the same --out resumes an interrupted comparison.
     """
     options = keys_of(
-        model=model, folds=folds, epochs=epochs, size=size, seed=seed, strict=strict, allow_missing=allow_missing
+        model=model,
+        folds=folds,
+        epochs=epochs,
+        size=size,
+        seed=seed,
+        transform=transform,
+        strict=strict,
+        allow_missing=allow_missing,
     )
     section = {"arms": parse_names(arms), "strengths": strengths}
     built = build_compare_config(data, config, assignments, options, section)

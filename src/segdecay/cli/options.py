@@ -67,6 +67,14 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="unet-tiny, unet-small, small-cnn, smp:ARCHITECTURE, or package.module:build."),
 ]
+Transform = Annotated[
+    str | None,
+    typer.Option(
+        "--transform",
+        metavar="PACKAGE.MODULE:NAME",
+        help="A function of yours that changes each training image and mask, such as an albumentations Compose.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of folds, weights, order and augmentation. Default: 0.")]
 Workers = Annotated[
     int | None,

@@ -43,6 +43,7 @@ def tune(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    transform: opt.Transform = None,
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
@@ -73,6 +74,7 @@ def tune(
         epochs=epochs,
         size=size,
         seed=seed,
+        transform=transform,
         strict=strict,
         allow_missing=allow_missing,
     )
@@ -135,6 +137,7 @@ def train(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    transform: opt.Transform = None,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
@@ -154,6 +157,7 @@ def train(
         epochs=epochs,
         size=size,
         seed=seed,
+        transform=transform,
         allow_missing=allow_missing,
     )
     built = build_config(data, config, assignments, options)

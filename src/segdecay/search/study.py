@@ -128,6 +128,7 @@ class Study(TrialStore):
                 keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
                 user=self.user,
+                transform=self.transform,
             )
             for seed in self.config.search.seeds
             for number, fold in enumerate(self.folds.folds)

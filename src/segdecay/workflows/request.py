@@ -39,6 +39,7 @@ KEYS = {  # an option of a command, and the keyword of its function, to the key 
     "seed": "seed",
     "strict": "search.strict",
     "allow_missing": "search.allow_missing",
+    "transform": "augment.transform",
 }
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from segdecay.data.transforms.user import UserTransform
 from segdecay.errors import ConfigError
+from segdecay.execution import Executor, InlineExecutor
+from segdecay.execution.options import Execution, build_executor
 from segdecay.workflows.progress import ConsoleWatcher, build_watcher
+from segdecay.workflows.steps import Watcher
 
 
 def main_reason() -> str | None:
     """Why workers cannot start from the script that is run; None where they can."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    if file is None or getattr(main, "__spec__", None) is not None or not Path(file).is_file():
+    if file is None or getattr(main, "__spec__", None) is not None:
         return None
+    if not Path(file).is_file():  # "<stdin>", or a script that was removed since
+        return f"the script is {file}, which is no file that workers could import"
     if "__name__" in Path(file).read_text(encoding="utf-8", errors="replace"):
         return None
     return f'{Path(file).name} has no `if __name__ == "__main__":`, so every worker would run it anew'
@@ -58,3 +66,50 @@ def watching(workers: int | None, *, quiet: bool) -> Iterator[tuple[int | None, 
         if reason is not None:
             watcher.say(f"Trainings run in this process, one after the other: {reason}.")
         yield 0 if reason is not None else workers, watcher
+
+
+def workers_reason(sent: Any, function: Any) -> str | None:
+    """Why a function, and the object that carries it, cannot be sent to processes of their own; None where it can."""
+    try:
+        pickle.dumps(sent)
+    except Exception as error:  # noqa: BLE001 - whatever a foreign object raises when it is pickled
+        return f"it cannot be pickled ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if getattr(function, "__module__", None) == "__main__" and not (file and Path(file).is_file()):
+        return "it was typed into a session that other processes cannot import"
+    return None
+
+
+def executor_for(
+    name: str,
+    sent: Any,
+    function: Any,
+    execution: Execution,
+    devices: Sequence[str],
+    watcher: Watcher,
+    *,
+    at_most: int | None = None,
+) -> Executor:
+    """Worker processes where a user's function can be sent to them; this process, with the reason, where it cannot.
+
+    Raises:
+        ConfigError, MissingPartError, RunError: as `build_executor`.
+    """
+    reason = None if execution.workers == 0 or function is None else workers_reason(sent, function)
+    if reason is None:
+        return build_executor(execution, list(devices), at_most=at_most)
+    watcher.say(f"Trainings run in this process, one after the other, because of {name}: {reason}.")
+    return InlineExecutor()
+
+
+def executor_of(
+    transform: UserTransform | None,
+    execution: Execution,
+    devices: Sequence[str],
+    watcher: Watcher,
+    *,
+    at_most: int | None = None,
+) -> Executor:
+    """As `executor_for`, for trainings that a user's transform is sent along with; None: without one."""
+    name, function = ("", None) if transform is None else (transform.name, transform.function)
+    return executor_for(name, transform, function, execution, devices, watcher, at_most=at_most)
