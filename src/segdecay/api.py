@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import multiprocessing
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from segdecay.config.schema import RunConfig
 from segdecay.data.cache import default_cache
 from segdecay.data.map_dataset import MapDataset, folder_of, is_map_dataset
+from segdecay.data.transforms.user import UserTransform, transform_name
 from segdecay.data.user_data import UserData
 from segdecay.decay import Audit, Numbers
 from segdecay.errors import ConfigError, RunError
@@ -54,19 +54,24 @@ from segdecay.workflows.request import (
     parse_budget,
     parse_limit,
     parse_size,
+    parse_trackers,
 )
 from segdecay.workflows.strength import strength as run_strength
+from segdecay.workflows.trackers.tracking import followed
 from segdecay.workflows.train import Trained
 from segdecay.workflows.train import train as run_train
 from segdecay.workflows.tune import Tuned
 from segdecay.workflows.tune import estimate as run_estimate
 from segdecay.workflows.tune import tune as run_tune
 from segdecay.workflows.user_training import UserSearch
+from segdecay.workflows.workers import refuse_devices, watching
 
 SEARCH_KEYWORDS = (  # of `tune`, which set a key
     "decay", "grid", "rule", "search", "points", "race", "honest", "model", "folds", "epochs", "size", "seed", "strict",
     "allow_missing",
 )  # fmt: skip
+TRAIN_KEYWORDS = ("decay", "lambda_", "strength", "model", "epochs", "size", "seed", "allow_missing")
+COMPARE_KEYWORDS = ("model", "folds", "epochs", "size", "seed", "strict", "allow_missing")
 
 
 def tune(
@@ -94,6 +99,7 @@ def tune(
     epochs: int | None = None,
     size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    transform: str | Callable[..., Any] | None = None,
     strict: bool = False,
     allow_missing: bool = False,
     workers: int | None = None,
@@ -106,6 +112,7 @@ def tune(
     cache_limit: str | None = None,
     wait: bool = False,
     callbacks: Sequence[Callback] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Tuned:
     """Choose a strength by cross-validation, as `segdecay tune`; the same call on the same `out` goes on.
@@ -134,6 +141,8 @@ def tune(
         keep_fold_models: keep the folds' weights.
         refit: "anyway" trains a model also where no network is trained enough to tell.
         size: (H, W) px, or "HxW", to which images and masks are resized.
+        transform: a callable of your own, called as transform(image=..., mask=...) on every training image, such as an
+            albumentations Compose, or its "package.module:name" (docs/python.md).
         strict: warnings about the data are errors.
         allow_missing: go on where a class cannot be scored or learned in every fold.
         workers: trainings at a time; None: a core or GPU each; 0: in this process.
@@ -144,6 +153,7 @@ def tune(
             as in "20GB".
         wait: wait for another process that works on the same `out`.
         callbacks: objects of `segdecay.Callback`, told of trials, epochs and the verdict.
+        track: "tensorboard", "mlflow" or both, each with a place after a colon, as in "mlflow:http://127.0.0.1:5000".
         quiet: print nothing.
 
     Returns:
@@ -164,10 +174,10 @@ def tune(
         ('chosen', 0.1)
     """
     asked = dict(locals())  # the keywords by name: `estimate` takes the same
-    with _searching(asked) as (built, run, execution, watcher, function):
-        told = CallbackWatcher(watcher, callbacks)
-        done = run_tune(built, run, execution, told, function)
-        told.verdict(done)
+    with _searching(asked) as (built, run, execution, watcher, own):
+        with _followed(watcher, run, asked) as told:
+            done = run_tune(built, run, execution, told, *own)
+            told.verdict(done)
         if not quiet:
             watcher.conclude(done)
         return done
@@ -191,42 +201,75 @@ def estimate(data: str | Path | None = None, **options: Any) -> Estimate:
     given.apply_defaults()
     if given.arguments["train"] is not None:
         raise ConfigError("estimate: how long train= takes is not known beforehand. Try one fold of it by hand.")
-    with _searching(given.arguments) as (built, run, execution, watcher, _):
-        return run_estimate(built, run, execution, watcher)
+    with _searching(given.arguments) as (built, run, execution, watcher, (_, transform)):
+        return run_estimate(built, run, execution, watcher, transform)
 
 
 @contextmanager
 def _searching(
     asked: Mapping[str, Any],  # the keywords of `tune`
-) -> Iterator[tuple[RunConfig, Path, Execution, ConsoleWatcher, UserSearch | None]]:
-    """What a search needs: its configuration, folder, execution, watcher, and the caller's function if there is one."""
+) -> Iterator[tuple[RunConfig, Path, Execution, ConsoleWatcher, tuple[UserSearch | None, UserTransform | None]]]:
+    """What a search needs: configuration, folder, execution, watcher, and the caller's functions."""
     function, name = asked["train"], dataset_name(asked["data"])
     data = _readable(asked["data"], asked["groups"], asked["classes"], asked["cache"])
     if function is None and isinstance(data, UserData):
         raise ConfigError("UserData only describes images, so segdecay cannot train on them: give train=, or a folder.")
-    options = keys_of(**{name: asked[name] for name in SEARCH_KEYWORDS})
+    if function is not None and asked["transform"] is not None:
+        raise ConfigError("transform= is for trainings of segdecay; with train= apply it in your function.")
+    options, transform = _options(asked, SEARCH_KEYWORDS)
     built = config_from_keywords(data, asked["config"], asked["set"], options, function=function, axis=asked["axis"])
     run = _run_of(asked["out"], name or data, built.data.path)
-    seconds, trials = parse_budget(asked["budget"])
-    cache, described = asked["cache"], data if isinstance(data, UserData) else None
+    described = data if isinstance(data, UserData) else None
     with watching(asked["workers"], quiet=asked["quiet"]) as (possible, watcher):
-        execution = Execution(
-            workers=possible,
-            device=asked["device"],
-            command=f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)",
-            executor=asked["executor"],
-            address=asked["address"],
-            gpus_per_trial=asked["gpus_per_trial"],
-            trials_per_gpu=asked["trials_per_gpu"],
-            cache=None if cache is None else Path(cache),
-            cache_limit=parse_limit(asked["cache_limit"]),
-            wait=asked["wait"],
-            budget_s=seconds,
-            budget_trials=trials,
-            keep_fold_models=asked["keep_fold_models"],
-            refit=asked["refit"],
-        )
-        yield built, run, execution, watcher, None if function is None else UserSearch(function, described)
+        command = f"segdecay.tune({_named(data, built.data.path)!r}, out={str(run)!r}, ...)"
+        execution = _execution(asked, possible, command)
+        yield built, run, execution, watcher, (None if function is None else UserSearch(function, described), transform)
+
+
+def _options(asked: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], UserTransform | None]:
+    """The keys that keywords set, and the caller's transform where it was given as a callable."""
+    given = asked["transform"]
+    if given is not None and not isinstance(given, str) and not callable(given):
+        raise ConfigError(f"transform= takes a callable of (image, mask), or its 'package.module:name'; saw {given!r}.")
+    is_object = given is not None and not isinstance(given, str)
+    name = transform_name(given) if is_object else given
+    options = keys_of(**{name: asked[name] for name in names}, transform=name)
+    return options, UserTransform(given, name) if is_object else None
+
+
+def _execution(
+    asked: Mapping[str, Any],  # keywords of a function; what it does not have is as by default
+    workers: int | None,
+    command: str,
+) -> Execution:
+    cache, plain = asked["cache"], Execution()
+    seconds, trials = parse_budget(asked.get("budget"))
+    return Execution(
+        workers=workers,
+        device=asked["device"],
+        devices=asked.get("devices", plain.devices),
+        command=command,
+        executor=asked.get("executor", plain.executor),
+        address=asked.get("address"),
+        gpus_per_trial=asked.get("gpus_per_trial", plain.gpus_per_trial),
+        trials_per_gpu=asked.get("trials_per_gpu", plain.trials_per_gpu),
+        cache=None if cache is None else Path(cache),
+        cache_limit=parse_limit(asked["cache_limit"]),
+        wait=asked["wait"],
+        budget_s=seconds,
+        budget_trials=trials,
+        keep_fold_models=asked.get("keep_fold_models", False),
+        refit=asked.get("refit", plain.refit),
+    )
+
+
+def _followed(watcher: ConsoleWatcher, run: Path, asked: Mapping[str, Any]) -> AbstractContextManager[CallbackWatcher]:
+    """The watcher, with the callbacks and trackers of a call."""
+
+    def warn(text: str) -> None:
+        warnings.warn(text, UserWarning, stacklevel=2)
+
+    return followed(watcher, run, parse_trackers(asked["track"]), warn, asked["callbacks"])
 
 
 def train(
@@ -244,6 +287,7 @@ def train(
     epochs: int | None = None,
     size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    transform: str | Callable[..., Any] | None = None,
     allow_missing: bool = False,
     workers: int | None = None,
     device: str = "auto",
@@ -252,6 +296,7 @@ def train(
     cache_limit: str | None = None,
     wait: bool = False,
     callbacks: Sequence[Callback] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Trained:
     """Train one setting on the training part, as `segdecay train`; the val part, where there is one, is scored.
@@ -260,8 +305,8 @@ def train(
         lambda_: strength as the optimizer takes it: weights shrink by 1 − lr·λ a step.
         strength: instead: the value on the axis, as in a verdict.
         devices: GPUs that share every batch of the training.
-        data, groups, classes, out, config, set, decay, model, epochs, size, seed, allow_missing, workers, device,
-            cache, cache_limit, wait, callbacks, quiet: as `tune`.
+        data, groups, classes, out, config, set, decay, model, epochs, size, seed, transform, allow_missing, workers,
+            device, cache, cache_limit, wait, callbacks, track, quiet: as `tune`.
 
     Returns:
         `Trained`, with `.record` (scores of train and val), `.run`, `.report`, `.model` (paths) and `.load()`.
@@ -269,31 +314,16 @@ def train(
     Raises:
         SegdecayError: anything you can act on.
     """
-    options = keys_of(
-        decay=decay,
-        lambda_=lambda_,
-        strength=strength,
-        model=model,
-        epochs=epochs,
-        size=size,
-        seed=seed,
-        allow_missing=allow_missing,
-    )
+    asked = dict(locals())
+    options, transform_given = _options(asked, TRAIN_KEYWORDS)
     name, data = dataset_name(data), _readable(data, groups, classes, cache)
     built = config_from_keywords(data, config, set, options)
     run = _run_of(out, name or data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
         refuse_devices(devices)
-        execution = Execution(
-            workers=possible,
-            device=device,
-            devices=devices,
-            command=f"segdecay.train({built.data.path!r}, out={str(run)!r}, ...)",
-            cache=None if cache is None else Path(cache),
-            cache_limit=parse_limit(cache_limit),
-            wait=wait,
-        )
-        done = run_train(built, run, execution, CallbackWatcher(watcher, callbacks))
+        execution = _execution(asked, possible, f"segdecay.train({built.data.path!r}, out={str(run)!r}, ...)")
+        with _followed(watcher, run, asked) as told:
+            done = run_train(built, run, execution, told, transform_given)
         if not quiet:
             watcher.conclude_training(done)
         return done
@@ -314,6 +344,7 @@ def compare(
     epochs: int | None = None,
     size: str | Sequence[int] | None = None,
     seed: int | None = None,
+    transform: str | Callable[..., Any] | None = None,
     strict: bool = False,
     allow_missing: bool = False,
     workers: int | None = None,
@@ -326,6 +357,7 @@ def compare(
     cache_limit: str | None = None,
     wait: bool = False,
     callbacks: Sequence[Callback] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Compared:
     """Compare regularizers at equal budget, as `segdecay compare`; the same call on the same `out` goes on.
@@ -333,8 +365,9 @@ def compare(
     Args:
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
-        data, groups, classes, out, config, set, model, folds, epochs, size, seed, strict, allow_missing, workers,
-            executor, address, gpus_per_trial, trials_per_gpu, device, cache, cache_limit, wait, callbacks, quiet: as
+        data, groups, classes, out, config, set, model, folds, epochs, size, seed, transform, strict, allow_missing,
+            workers, executor, address, gpus_per_trial, trials_per_gpu, device, cache, cache_limit, wait, callbacks, track,
+            quiet: as
             `tune`.
 
     Returns:
@@ -345,29 +378,17 @@ def compare(
     """
     if isinstance(arms, str):
         raise ConfigError(f"arms= takes a sequence of names, as in ['none', 'l1']; saw {arms!r}.")
-    options = keys_of(
-        model=model, folds=folds, epochs=epochs, size=size, seed=seed, strict=strict, allow_missing=allow_missing
-    )
+    asked = dict(locals())
+    options, transform_given = _options(asked, COMPARE_KEYWORDS)
     section = {"arms": None if arms is None else list(arms), "strengths": strengths}
     name, data = dataset_name(data), _readable(data, groups, classes, cache)
     built = compare_config_from_keywords(data, config, set, options, section)
     run = _run_of(out, name or data, built.data.path)
     with watching(workers, quiet=quiet) as (possible, watcher):
-        execution = Execution(
-            workers=possible,
-            device=device,
-            command=f"segdecay.compare({built.data.path!r}, out={str(run)!r}, ...)",
-            executor=executor,
-            address=address,
-            gpus_per_trial=gpus_per_trial,
-            trials_per_gpu=trials_per_gpu,
-            cache=None if cache is None else Path(cache),
-            cache_limit=parse_limit(cache_limit),
-            wait=wait,
-        )
-        told = CallbackWatcher(watcher, callbacks)
-        done = run_compare(built, run, execution, told)
-        told.verdict(done)
+        execution = _execution(asked, possible, f"segdecay.compare({built.data.path!r}, out={str(run)!r}, ...)")
+        with _followed(watcher, run, asked) as told:
+            done = run_compare(built, run, execution, told, transform_given)
+            told.verdict(done)
         if not quiet:
             watcher.conclude_comparison(done)
         return done
@@ -689,17 +710,12 @@ def lr(
     Raises:
         SegdecayError: anything you can act on.
     """
+    asked = dict(locals())
     options = keys_of(decay=decay, model=model, epochs=epochs, size=size, seed=seed)
     built = config_from_keywords(data, config, set, options)
     run = Path(out) if out is not None else default_lr_out(built.data.path)
     with build_watcher(quiet=quiet, as_json=False) as watcher:
-        execution = Execution(
-            device=device,
-            command=f"segdecay.lr({built.data.path!r}, out={str(run)!r}, ...)",
-            cache=None if cache is None else Path(cache),
-            cache_limit=parse_limit(cache_limit),
-            wait=wait,
-        )
+        execution = _execution(asked, None, f"segdecay.lr({built.data.path!r}, out={str(run)!r}, ...)")
         done = run_lr_range(built, run, execution, watcher, plan_of(built, steps, lowest, highest))
         for line in done.lines:
             watcher.say(line)
@@ -786,51 +802,3 @@ def confusion(
         [[[1, 1], [0, 0]]]
     """
     return user_confusions(logits_or_labels, masks, classes if isinstance(classes, int) else len(classes))
-
-
-def main_reason() -> str | None:
-    """Why workers cannot start from the script that is run; None where they can."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    if file is None or getattr(main, "__spec__", None) is not None or not Path(file).is_file():
-        return None
-    if "__name__" in Path(file).read_text(encoding="utf-8", errors="replace"):
-        return None
-    return f'{Path(file).name} has no `if __name__ == "__main__":`, so every worker would run it anew'
-
-
-def refuse_devices(devices: int) -> None:
-    """Refuse several devices to a script of which no process can be started.
-
-    Raises:
-        ConfigError: each of them would be a process that runs the script anew.
-    """
-    reason = main_reason() if devices > 1 else None
-    if reason is not None:
-        raise ConfigError(f"devices={devices}: {reason}. Put the call below that line, or use one device.")
-
-
-def refuse_worker() -> None:
-    """Refuse to begin a run while a worker imports the script that began it.
-
-    Raises:
-        ConfigError: it does.
-    """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ConfigError(
-            "A worker imports this script and would start the same run again. Put the call below "
-            '`if __name__ == "__main__":`, or take workers=0.'
-        )
-
-
-@contextmanager
-def watching(workers: int | None, *, quiet: bool) -> Iterator[tuple[int | None, ConsoleWatcher]]:
-    """How many workers can be had from here, and who is told how it goes."""
-    refuse_worker()
-    if workers is not None and (not isinstance(workers, int) or workers < 0):
-        raise ConfigError(f"workers= takes 0 (this process) or more; saw {workers!r}.")
-    with build_watcher(quiet=quiet, as_json=False) as watcher:
-        reason = None if workers == 0 else main_reason()
-        if reason is not None:
-            watcher.say(f"Trainings run in this process, one after the other: {reason}.")
-        yield 0 if reason is not None else workers, watcher

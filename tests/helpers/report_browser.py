@@ -171,9 +171,13 @@ class Browser:
 
     def open(self, path: Path, *, width: int = 1400, scripts: bool = True) -> Page:
         """A new page that shows a file, after its load event."""
+        return self.open_url(path.absolute().as_uri(), width=width, scripts=scripts)
+
+    def open_url(self, url: str, *, width: int = 1400, scripts: bool = True) -> Page:
+        """A new page at an address, after its load event."""
         context = self._browser.new_context(
             viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme="light"
         )
         page = Page(context.new_page())
-        page.tab.goto(path.absolute().as_uri())
+        page.tab.goto(url)
         return page

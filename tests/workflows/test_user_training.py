@@ -241,7 +241,8 @@ def test_a_function_that_cannot_be_sent_to_workers_runs_here_and_says_so(
 
     done = tune(local, tmp_path / "run", workers=2, quiet=False)
     said = capsys.readouterr().out
-    assert "local trains in this process, one fold after the other: it cannot be pickled (" in said
+    assert "Trainings run in this process, one after the other, because of " in said
+    assert "local: it cannot be pickled (" in said
     assert done.verdict.strength.value == BEST
     assert read_json(tmp_path / "run" / "environment.json")["workers"] == 1
 

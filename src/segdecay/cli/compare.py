@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from segdecay.cli import options as opt
-from segdecay.workflows.request import build_compare_config, default_out, keys_of, parse_limit, parse_names
+from segdecay.workflows.request import (
+    build_compare_config,
+    default_out,
+    keys_of,
+    parse_limit,
+    parse_names,
+    parse_trackers,
+)
 
 _EXAMPLE = "Example: segdecay compare DATA --arms none,decoupled,l1,dropout --strengths 3 --out runs/arms"
 
@@ -38,6 +45,7 @@ def compare(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    transform: opt.Transform = None,
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
@@ -48,6 +56,7 @@ def compare(
     trials_per_gpu: opt.TrialsPerGpu = 1,
     device: opt.Device = "auto",
     wait: opt.Wait = False,
+    track: opt.Track = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -56,17 +65,25 @@ def compare(
     The same command with the same --out resumes an interrupted comparison.
     """
     options = keys_of(
-        model=model, folds=folds, epochs=epochs, size=size, seed=seed, strict=strict, allow_missing=allow_missing
+        model=model,
+        folds=folds,
+        epochs=epochs,
+        size=size,
+        seed=seed,
+        transform=transform,
+        strict=strict,
+        allow_missing=allow_missing,
     )
     section = {"arms": parse_names(arms), "strengths": strengths}
     built = build_compare_config(data, config, assignments, options, section)
-    limit = parse_limit(cache_limit)
+    limit, trackers, run = parse_limit(cache_limit), parse_trackers(track), out or default_out(data)
     # late, so that errors in the options are reported before torch is imported
     from segdecay.cli.signals import interruptible
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
     from segdecay.workflows.compare import compare as run_compare
     from segdecay.workflows.progress import build_watcher
+    from segdecay.workflows.trackers.tracking import followed
 
     execution = Execution(
         workers=workers,
@@ -79,8 +96,12 @@ def compare(
         gpus_per_trial=gpus_per_trial,
         trials_per_gpu=trials_per_gpu,
     )
-    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
-        done = run_compare(built, out or default_out(data), execution, watcher)
+    with (
+        interruptible(),
+        build_watcher(quiet=quiet, as_json=as_json) as watcher,
+        followed(watcher, run, trackers, opt.warn) as told,
+    ):
+        done = run_compare(built, run, execution, told)
     if as_json:
         opt.echo_json(to_json(done.comparison))
     else:

@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from segdecay.cli import audit, check, compare, evaluate, example, export, fetch, init, lr, predict, strength, tune
+from segdecay.cli import (
+    audit,
+    check,
+    compare,
+    evaluate,
+    example,
+    export,
+    fetch,
+    init,
+    lr,
+    predict,
+    strength,
+    tune,
+    watch,
+)
 from segdecay.cli.hints import HintingGroup, print_version
 from segdecay.errors import DiskFullError, SegdecayError, describe_os_error
 from segdecay.utils.printable import HANDLER
@@ -25,7 +39,7 @@ app = typer.Typer(
     help="Choose weight decay for segmentation networks by cross-validation, with intervals and a report.",
     epilog="Start with: segdecay tune digits --out runs/digits",
 )
-for module in (init, check, lr, tune, compare, evaluate, predict, strength, audit, export, example, fetch):
+for module in (init, check, lr, tune, compare, evaluate, predict, strength, audit, export, watch, example, fetch):
     module.register(app)
 
 

@@ -67,6 +67,14 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="unet-tiny, unet-small, small-cnn, smp:ARCHITECTURE, or package.module:build."),
 ]
+Transform = Annotated[
+    str | None,
+    typer.Option(
+        "--transform",
+        metavar="PACKAGE.MODULE:NAME",
+        help="A function of yours that changes each training image and mask, such as an albumentations Compose.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of folds, weights, order and augmentation. Default: 0.")]
 Workers = Annotated[
     int | None,
@@ -93,6 +101,14 @@ Devices = Annotated[
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another segdecay that works on the same --out.")]
 Estimate = Annotated[
     bool, typer.Option("--estimate", help="Print the number of trials, time and disk, without training.")
+]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="tensorboard|mlflow",
+        help="Log the run there, one or both, with a place after a colon, as in mlflow:http://127.0.0.1:5000.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, on standard output.")]
@@ -134,6 +150,11 @@ def echo_json(text: str) -> None:
     except UnicodeEncodeError:
         text = json.dumps(json.loads(text))
     echo(text.rstrip("\n"))
+
+
+def warn(text: str) -> None:
+    """A warning on standard error, which stays apart from results."""
+    echo(f"warning: {text}", err=True)
 
 
 def repeat_command() -> str:

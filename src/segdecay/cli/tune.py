@@ -9,7 +9,7 @@ import typer
 
 from segdecay.cli import options as opt
 from segdecay.cli.signals import interruptible
-from segdecay.workflows.request import build_config, default_out, keys_of, parse_budget, parse_limit
+from segdecay.workflows.request import build_config, default_out, keys_of, parse_budget, parse_limit, parse_trackers
 
 _TUNE_EXAMPLE = "Example: segdecay tune DATA --out runs/mine --folds 5 --set search.grid=[0,1,4,16]"
 _TRAIN_EXAMPLE = "Example: segdecay train DATA --decay decoupled --lambda 0.01 --out runs/one"
@@ -43,6 +43,7 @@ def tune(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    transform: opt.Transform = None,
     strict: opt.Strict = False,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
@@ -53,6 +54,7 @@ def tune(
     device: opt.Device = "auto",
     cache_limit: opt.CacheLimit = None,
     wait: opt.Wait = False,
+    track: opt.Track = None,
     estimate: opt.Estimate = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -73,16 +75,18 @@ def tune(
         epochs=epochs,
         size=size,
         seed=seed,
+        transform=transform,
         strict=strict,
         allow_missing=allow_missing,
     )
     built = build_config(data, config, assignments, options)
     seconds, trials = parse_budget(budget)
-    limit = parse_limit(cache_limit)
+    limit, trackers, run = parse_limit(cache_limit), parse_trackers(track), out or default_out(data)
     # late, so that errors in the options are reported before torch is imported
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
     from segdecay.workflows.progress import build_watcher, show_estimate
+    from segdecay.workflows.trackers.tracking import followed
     from segdecay.workflows.tune import estimate as run_estimate
     from segdecay.workflows.tune import tune as run_tune
 
@@ -103,13 +107,14 @@ def tune(
     )
     with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
         if estimate:
-            found = run_estimate(built, out or default_out(data), execution, watcher)
+            found = run_estimate(built, run, execution, watcher)
             if as_json:
                 opt.echo_json(to_json(found))
             else:
                 opt.echo(show_estimate(found))
             return
-        done = run_tune(built, out or default_out(data), execution, watcher)
+        with followed(watcher, run, trackers, opt.warn) as told:
+            done = run_tune(built, run, execution, told)
     if as_json:
         opt.echo_json(to_json(done.verdict))
     else:
@@ -134,12 +139,14 @@ def train(
     epochs: opt.Epochs = None,
     size: opt.Size = None,
     seed: opt.Seed = None,
+    transform: opt.Transform = None,
     allow_missing: opt.AllowMissing = False,
     workers: opt.Workers = None,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
     cache_limit: opt.CacheLimit = None,
     wait: opt.Wait = False,
+    track: opt.Track = None,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -152,13 +159,15 @@ def train(
         epochs=epochs,
         size=size,
         seed=seed,
+        transform=transform,
         allow_missing=allow_missing,
     )
     built = build_config(data, config, assignments, options)
-    limit = parse_limit(cache_limit)
+    limit, trackers, run = parse_limit(cache_limit), parse_trackers(track), out or default_out(data)
     from segdecay.execution.options import Execution
     from segdecay.utils.files import to_json
     from segdecay.workflows.progress import build_watcher  # late, as in `tune`
+    from segdecay.workflows.trackers.tracking import followed
     from segdecay.workflows.train import train as run_train
 
     execution = Execution(
@@ -169,8 +178,12 @@ def train(
         cache_limit=limit,
         wait=wait,
     )
-    with interruptible(), build_watcher(quiet=quiet, as_json=as_json) as watcher:
-        done = run_train(built, out or default_out(data), execution, watcher)
+    with (
+        interruptible(),
+        build_watcher(quiet=quiet, as_json=as_json) as watcher,
+        followed(watcher, run, trackers, opt.warn) as told,
+    ):
+        done = run_train(built, run, execution, told)
     if as_json:
         opt.echo_json(to_json(done.record))
     else:

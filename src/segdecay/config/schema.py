@@ -268,6 +268,9 @@ class AugmentConfig(Section):
         (), description="class names; empty: classes with fewer training pixels than the median class"
     )
     copy_paste_least_px: int = Field(16, ge=1, description="size in pixels of the smallest pasted instance")
+    transform: str | None = Field(
+        None, description="package.module:name of a function that changes each image and mask, before the keys above"
+    )
 
     @pydantic.field_validator("crop", "copy_paste_classes", mode="before")
     @classmethod

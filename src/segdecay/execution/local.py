@@ -53,6 +53,11 @@ def signals_wait() -> Iterator[None]:
 
 STOP_WITHIN_S = 15.0  # for all workers together; schedulers kill about 30 s after they ask
 LOOK_EVERY_S = 1.0
+NOT_IMPORTED = 1  # the exit code of a worker that could not unpack its task; one that lacked memory is killed by 9
+CANNOT_IMPORT = (
+    "it could not import the script, or the module of a function that was given (its own message is above). Put them "
+    "into a file in this folder or an installed package, or train in this process, with workers=0 (--workers 0)."
+)
 SERVER_GONE = 255  # the exit code that multiprocessing gives a worker whose fork server has died
 
 
@@ -65,6 +70,7 @@ class _Running:
     since: float  # on the monotonic clock
     heard: float  # awake seconds at its last message
     outcome: Outcome | None = None
+    has_begun: bool = False  # it has unpacked its task; before, it imports the script and the user's modules
 
     def kill(self) -> None:
         """Kill the process; its open connection shows that the process id is still its own."""
@@ -146,7 +152,9 @@ class LocalExecutor:
             one.connection.close()
             return
         one.heard = self._clock.look(time.monotonic())
-        if "epoch" in said:
+        if "began" in said:
+            one.has_begun = True
+        elif "epoch" in said:
             attempts.progress(one.task, said["epoch"])
         else:
             one.outcome = Outcome(**said)
@@ -173,6 +181,8 @@ class LocalExecutor:
     def _outcome(self, one: _Running) -> Outcome:
         if one.outcome is None:
             code = one.process.exitcode
+            if code == NOT_IMPORTED and not one.has_begun:
+                return Outcome("failed", f"its worker ended before it began: {CANNOT_IMPORT}")
             how = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
             return Outcome("killed", f"its process was {how}")
         if one.outcome.kind == "finished":

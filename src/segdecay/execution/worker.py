@@ -20,6 +20,7 @@ def work(task: TrialTask, connection: Connection) -> None:
     settle_signals(asked)
     _raise_oom_score()
     say = line_to_driver(connection, asked)
+    say({"began": True})  # it has imported the script and unpacked its task
     outcome = work_on(task, asked.is_set, lambda epoch, _epochs: say({"epoch": epoch}))
     say(asdict(outcome))
 

@@ -73,7 +73,7 @@ class Lease:
         """
         while not self._create():
             found = read_holder(self.path)
-            if found is None or _may_live(found):
+            if found is None or may_live(found):
                 say(
                     f"Checking for up to {self.watch_s:g} s whether another segdecay still works on {self.path.parent}."
                 )
@@ -124,7 +124,7 @@ class Lease:
                 raise HeldError(found)
             if not self.path.exists():
                 return True
-            if first is not None and not _may_live(first):
+            if first is not None and not may_live(first):
                 return False
         return False
 
@@ -160,8 +160,8 @@ def _kernel() -> str:
         return ""
 
 
-def _may_live(holder: Holder) -> bool:
-    """False if its process number belongs to this kernel and is not in use."""
+def may_live(holder: Holder) -> bool:
+    """Whether a holder may be alive: False if its process number belongs to this kernel and is not in use."""
     if not holder.kernel or holder.kernel != _kernel():
         return True
     try:

@@ -17,6 +17,7 @@ import numpy as np
 from segdecay.errors import ConfigError, RunError
 from segdecay.metrics import bootstrap as ev
 from segdecay.metrics.criteria import Criterion
+from segdecay.runs.race import RaceRecord
 from segdecay.runs.records import RACED_OUT
 from segdecay.search.ledger import Ledger
 from segdecay.search.race import Race, SeenTrial, Trial, likely_trials, positions, standing, walk
@@ -134,6 +135,21 @@ class Racing:
             },
             best=values[left.leader] if left.leader is not None else None,
             trials=len(seen),
+        )
+
+    def record(self) -> RaceRecord:
+        """Where the race stands now."""
+        seen = self.seen()
+        left, names = standing(self.race, seen), [tasks[0].setting for tasks in self.tasks]
+        tried = {trial.setting for trial in seen}
+        return RaceRecord(
+            settings=tuple(name for s, name in enumerate(names) if s < self.race.asked or s in tried),
+            leader=names[left.leader] if left.leader is not None else None,
+            finalists=tuple(names[setting] for setting in left.finalists),
+            dropped={names[setting]: reason for setting, reason in left.dropped.items()},
+            trials=len(seen),
+            least=self.race.trials_at_least,
+            most=self.race.trials_at_most,
         )
 
     def look_up(self, trial: Trial) -> SeenTrial | None:

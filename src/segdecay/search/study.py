@@ -26,6 +26,7 @@ from segdecay.search.verdict import Candidate, Decision, decide, is_strong_edge
 from segdecay.training.batches import derive_seed
 from segdecay.training.setup import TrialTask, axis_for, largest_value, strength_of
 from segdecay.training.user_api import UserFunction, regularizer_of
+from segdecay.utils.files import write_json
 
 MOST_EXTENSIONS = 2
 LONE_RATIO = 4.0  # the step of a grid with a single positive strength
@@ -127,6 +128,7 @@ class Study(TrialStore):
                 keep_model=self.keep_models,
                 checkpoint_every_s=self.checkpoint_every_s,
                 user=self.user,
+                transform=self.transform,
             )
             for seed in self.config.search.seeds
             for number, fold in enumerate(self.folds.folds)
@@ -262,7 +264,13 @@ def run_race(study: Study, criterion: Criterion) -> Searched:
         stop_at=study.budget.stop_at,
         is_hopeless=lambda tasks: first_fold_is_hopeless(study, tasks),
     )
-    study.executor.run(racing.next_task, study.note)
+
+    def note(event: Event) -> None:
+        study.note(event)
+        if event.kind in ("finished", "failed"):
+            write_json(study.ledger.run / "race.json", racing.record())
+
+    study.executor.run(racing.next_task, note)
     return racing.result(values)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from segdecay.config.schema import RunConfig
 from segdecay.data.dataset import Dataset
 from segdecay.data.splits.folds import FoldPlan
+from segdecay.data.transforms.user import UserTransform
 from segdecay.execution import Event
 from segdecay.metrics.bootstrap import Counts, known_groups
 from segdecay.metrics.criteria import Criterion, build_criterion
@@ -28,6 +29,7 @@ class TrialStore:
     ledger: Ledger
     _: KW_ONLY
     checkpoint_every_s: float = 5.0
+    transform: UserTransform | None = None  # a callable of the user's, given in Python
     failures: dict[Path, str] = field(default_factory=dict)  # of this session, by the trial's folder
 
     def note(self, event: Event) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -19,7 +20,11 @@ from segdecay.data.on_device import DatasetOnDevice, to_device
 from segdecay.data.transforms.augment import Changes, apply_changes, draw_changes
 from segdecay.data.transforms.copy_paste import Instances, find_instances, paste_, rare_classes
 from segdecay.data.transforms.crops import ClassPlaces, crop_size, does_nothing, draw_by_class, find_places, take_batch
-from segdecay.errors import unknown
+from segdecay.data.transforms.user import UserTransform, check_repeatable
+from segdecay.errors import ConfigError, unknown
+from segdecay.models.zoo import import_build
+
+TRIED_IMAGES = 16  # on which a user's transform is tried before any training
 
 CPU = torch.device("cpu")
 
@@ -41,10 +46,11 @@ def generator(*parts: int | str) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Draws:
-    """Data for class-aware crops and copy-paste; empty if they are off."""
+    """Data for class-aware crops and copy-paste, and the user's transform; empty if they are off."""
 
     places: ClassPlaces | None = None
     instances: Instances = field(default_factory=dict)
+    transform: UserTransform | None = None
 
 
 def pasted_classes(config: AugmentConfig, dataset: Dataset, train: Sequence[int]) -> tuple[int, ...]:
@@ -58,18 +64,68 @@ def pasted_classes(config: AugmentConfig, dataset: Dataset, train: Sequence[int]
     )
 
 
-def build_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], *, seed: int, fold: int) -> Draws:
-    """One pass over the training masks for each option that is on."""
+def build_draws(
+    config: AugmentConfig,
+    dataset: Dataset,
+    train: Sequence[int],
+    *,
+    seed: int,
+    fold: int,
+    transform: UserTransform | None = None,
+) -> Draws:
+    """One pass over the training masks for each option that is on.
+
+    transform: a callable that was given in Python; None: the one that the configuration names, if it does.
+    """
+    if transform is None and config.transform is not None:
+        transform = named_transform(config.transform)
     instances: Instances = {}
     if config.copy_paste:
         random = np.random.default_rng(derive_seed(seed, fold, "instances"))
         labels = pasted_classes(config, dataset, train)
         instances = find_instances(dataset, train, labels, least_px=config.copy_paste_least_px, random=random)
-    return Draws(find_places(dataset, train) if config.class_crops else None, instances)
+    return Draws(find_places(dataset, train) if config.class_crops else None, instances, transform)
+
+
+def check_transform(
+    config: AugmentConfig, dataset: Dataset, train: Sequence[int], transform: UserTransform | None
+) -> list[str]:
+    """Faults of a user's transform on some training images; None: of the one that the configuration names, if it does.
+
+    Raises:
+        DataError: it raised, or changed what it may not.
+        ConfigError, ModelError: as `named_transform`.
+    """
+    if transform is None and config.transform is None:
+        return []
+    tried = transform or named_transform(config.transform or "")
+    crop = crop_size(dataset, train, config)
+    images, masks = take_batch(dataset, train[:TRIED_IMAGES], crop=crop, generator=generator("transform"))
+    return check_repeatable(tried, images, masks)
+
+
+@cache
+def named_transform(name: str) -> UserTransform:
+    """The transform package.module:name, imported as a user's model is.
+
+    Raises:
+        ConfigError: the name is that of a callable that was given in Python.
+        ModelError: it cannot be imported.
+    """
+    if ":" not in name:
+        raise ConfigError(
+            f"augment.transform={name} is a callable that was given in Python as transform=. Give it again, or "
+            "package.module:name."
+        )
+    return UserTransform(import_build(name, "--transform"), name)
 
 
 def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], draws: Draws) -> list[str]:
-    """Faults of class-aware crops and copy-paste that would have no effect, or a harmful one."""
+    """Faults of class-aware crops and copy-paste that would have no effect, or a harmful one, and of a transform.
+
+    Raises:
+        DataError: the transform raised, or changed what it may not.
+    """
     faults = [
         f"augment.copy_paste_classes: {unknown('class', name, dataset.classes)}"
         for name in config.copy_paste_classes
@@ -82,6 +138,8 @@ def check_draws(config: AugmentConfig, dataset: Dataset, train: Sequence[int], d
             f"{len(train)} training images holds every class. Set augment.crop to a window smaller than the images, or "
             "augment.class_crops=0."
         )
+    if not faults:
+        faults += check_transform(config, dataset, train, draws.transform)
     if not config.copy_paste or faults:
         return faults
     largest = dataset.classes[int(class_pixels(dataset, tuple(train)).sum(axis=0).argmax())]
@@ -114,7 +172,8 @@ def training_batch(
     device: torch.device = CPU,
     stored: DatasetOnDevice | None = None,  # on `device`; not with pasted instances, which are cut out on the host
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, with pasted instances, augmented.
+    """Images (N, B, H, W) float, 0-255, and masks (N, H, W) int64: drawn, cropped, with pasted instances, changed by
+    the user's transform, augmented.
 
     Each step has a separate generator, so that switching one on does not change the draws of the others. All draws are
     made on the CPU, so that they are the same for every device.
@@ -137,6 +196,9 @@ def training_batch(
             paste_(
                 images, masks, taken, dataset, draws.instances, share=config.copy_paste, flip=flip, generator=by_paste
             )
+        if draws.transform is not None:
+            seeds = [derive_seed(*drawn_from, "transform", *at, number) for number in range(len(images))]
+            images, masks = draws.transform.apply(images, masks, seeds)
         images, masks = to_device(images, device), to_device(masks, device)
     changes = draw_changes(len(taken), config, flip=dataset.flip, generator=draw)
     if device.type != "cpu":

@@ -37,6 +37,8 @@ class Feed:
     @property
     def ahead(self) -> int:
         """Batches that are prepared while others are used."""
+        if self.parts.draws.transform is not None:
+            return 0  # its seeds are set in global generators, from which dropout draws meanwhile
         return self.task.batches_ahead if self.stream is None else AHEAD
 
     @contextmanager
@@ -86,12 +88,13 @@ class Feed:
 
 
 def build_feed(task: TrialTask, dataset: Dataset, parts: Parts) -> Feed:
-    """The feed of a trial; on a GPU with the decoded data in its memory, if they fit and no instances are pasted."""
+    """The feed of a trial; on a GPU with the decoded data in its memory, if they fit and nothing changes them on the host."""
     device = parts.fabric.device
     if device.type != "cuda":
         return Feed(task, dataset, parts)
     stored = None
     memory = torch.cuda.get_device_properties(device).total_memory
-    if not parts.draws.instances and fits(dataset, memory, trials=task.trials_on_device):
+    has_host_step = bool(parts.draws.instances) or parts.draws.transform is not None
+    if not has_host_step and fits(dataset, memory, trials=task.trials_on_device):
         stored = DatasetOnDevice.copied(dataset, device)
     return Feed(task, dataset, parts, stored, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]

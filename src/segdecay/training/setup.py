@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from segdecay import decay
 from segdecay.config.schema import DecayConfig, ModelConfig, OptimizerConfig, RunConfig
 from segdecay.data.dataset import Dataset
+from segdecay.data.transforms.user import UserTransform
 from segdecay.decay.axes import StrengthAxis
 from segdecay.decay.groups import DEFAULT_MULTIPLIERS
 from segdecay.decay.regularizers.dropout import Dropout
@@ -54,6 +55,7 @@ class TrialTask:
     checkpoint_every_s: float = 5.0
     diagnostics_steps: int = 100  # at least, between two diagnostics, each of which costs about half a step
     user: UserFunction | None = None  # trained by the user's function in place of the built-in loop
+    transform: UserTransform | None = None  # a callable of the user's, given in Python; others are named in `config`
     spread: Spread | None = None  # several devices; None: `device` alone
     batches_ahead: int = 0  # prepared by a thread, where a core is free for it; on a GPU always
     trials_on_device: int = 1  # at a time; they share its memory
@@ -230,7 +232,9 @@ def build_parts(task: TrialTask, dataset: Dataset, ranks: Ranks = ALONE) -> Part
         deviation=on_device(pixels.deviation),
         pixels=pixels,
         strength=strength,
-        draws=build_draws(config.augment, dataset, task.train, seed=task.drawn_from, fold=task.fold),
+        draws=build_draws(
+            config.augment, dataset, task.train, seed=task.drawn_from, fold=task.fold, transform=task.transform
+        ),
         ranks=ranks,
     )
 

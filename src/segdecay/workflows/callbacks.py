@@ -105,6 +105,8 @@ class CallbackWatcher:
 
     def event(self, event: Event) -> None:
         self._watcher.event(event)
+        if not self._callbacks:
+            return
         trial = trial_of(event.task)
         if event.kind == "started":
             self._tell("on_trial_start", lambda one: one.on_trial_start(trial))

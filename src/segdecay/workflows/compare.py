@@ -11,9 +11,10 @@ from segdecay.config.schema import CompareConfig, RunConfig
 from segdecay.data import load_dataset, task_of
 from segdecay.data.checks.findings import CheckReport
 from segdecay.data.splits.folds import check_folds, plan_folds
+from segdecay.data.transforms.user import UserTransform
 from segdecay.errors import ConfigError, SegdecayError, gather, unknown
 from segdecay.execution import Event, find_devices
-from segdecay.execution.options import Execution, build_executor
+from segdecay.execution.options import Execution
 from segdecay.metrics.criteria import build_criterion
 from segdecay.report import build_report
 from segdecay.report.text.format import duration
@@ -39,6 +40,8 @@ from segdecay.workflows.steps import (
     say_all,
     write_facts,
 )
+from segdecay.workflows.user_training import TRANSFORM_SOURCE, check_source
+from segdecay.workflows.workers import executor_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,8 +144,13 @@ def _check_section(config: CompareConfig) -> list[str]:
     return faults
 
 
-def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Watcher) -> Compared:
+def compare(
+    config: CompareConfig, run: Path, execution: Execution, watcher: Watcher, transform: UserTransform | None = None
+) -> Compared:
     """Train every arm at equal budget, judge and report; the same call on the same `run` goes on.
+
+    Args:
+        transform: a callable of the user's that changes training images, given in Python.
 
     Raises:
         SegdecayError: anything a user can act on; nothing that was finished is lost.
@@ -152,10 +160,10 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
     config = prepared(config.model_copy(update={"model": fitted.model, "training": fitted.training}))
     check_folder(run, config, "compare")
     trials, notes = _plan(config, run, execution, watcher)
-    dataset = trials.dataset
+    dataset, trials.transform = trials.dataset, transform
     preflights = _try_arms(trials, devices[0])
     preflight = preflights[NONE]
-    executor = build_executor(execution, devices)
+    executor = executor_of(transform, execution, devices, watcher)
     workers = executor.workers
     with open_run(run, config, "compare", wait=execution.wait, say=watcher.say) as opened:
         opened.room_bytes = preflight.room_bytes(workers, refits=1)
@@ -166,6 +174,8 @@ def compare(config: CompareConfig, run: Path, execution: Execution, watcher: Wat
         say_all([f"warning: {line}" for line in trials.ledger.forget_damaged({t.folder for t in tasks})], watcher)
         write_facts(run, trials.config, dataset, notes, trials.folds, preflight)
         write_environment(run, execution.command, devices, workers, len(tasks))
+        if transform is not None:
+            check_source(run, transform.function, watcher, TRANSFORM_SOURCE)
         missing = trials.missing(tasks)
         say_all(plan_lines(trials, preflights, tasks, missing, workers), watcher)
         watcher.begin(trials.criterion, len(tasks), len(tasks) - len(missing), workers)

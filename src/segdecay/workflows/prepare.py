@@ -9,9 +9,10 @@ from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
 from segdecay.data.checks.findings import CheckReport
 from segdecay.data.splits.folds import Fold, check_folds, plan_folds
+from segdecay.data.transforms.user import UserTransform
 from segdecay.errors import ConfigError, gather
 from segdecay.execution import Executor, find_devices
-from segdecay.execution.options import Execution, build_executor
+from segdecay.execution.options import Execution
 from segdecay.metrics.criteria import build_criterion
 from segdecay.runs.folder import check_folder
 from segdecay.search.bias_correction import check_honest, hold_out, validate_nested
@@ -29,6 +30,7 @@ from segdecay.workflows.steps import (
     refuse_warnings,
     say_all,
 )
+from segdecay.workflows.workers import executor_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,13 @@ class Prepared:
         return (self.preflight is not None or has_test) + has_test
 
 
-def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Prepared:
+def prepare(
+    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, transform: UserTransform | None = None
+) -> Prepared:
     """Check a search and try its network for a few steps.
+
+    Args:
+        transform: a callable of the user's, given in Python.
 
     Raises:
         SegdecayError: whatever is wrong with it.
@@ -60,7 +67,7 @@ def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher
     devices = find_devices(execution.device)
     config = with_precision(fitted_to_task(config, task_of(config.data)), devices[0])
     check_folder(run, config, "tune")
-    study, checks, held = _plan(config, run, execution, watcher, devices)
+    study, checks, held = _plan(config, run, execution, watcher, devices, transform)
     preflight = run_preflight(replace(study.tasks(grid_of(study)[-1])[0], device=devices[0]))
     study.size = preflight.size
     study.executor.expect(seconds_of_trial(study, preflight.seconds_a_batch))
@@ -69,12 +76,18 @@ def prepare(config: RunConfig, run: Path, execution: Execution, watcher: Watcher
 
 
 def _plan(
-    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, devices: list[str]
+    config: RunConfig,
+    run: Path,
+    execution: Execution,
+    watcher: Watcher,
+    devices: list[str],
+    transform: UserTransform | None,
 ) -> tuple[Study, CheckReport, Fold | None]:
     """The data, its folds and what is searched over them; whatever is wrong with these is told here."""
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
-    executor = build_executor(execution, devices)
+    executor = executor_of(transform, execution, devices, watcher)
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
+    study.transform = transform
     refuse_unlearnable(config, dataset, [fold.train for fold in study.folds.folds], watcher)
     return study, checks, held
 

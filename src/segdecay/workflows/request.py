@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from segdecay.errors import ConfigError, gather
+from segdecay.errors import ConfigError, gather, unknown
 
 if TYPE_CHECKING:
     from segdecay.config.schema import CompareConfig, RunConfig
 
 Config: TypeAlias = "RunConfig | Mapping[str, Any] | str | Path | None"
+Trackers: TypeAlias = "list[tuple[str, str | None]]"  # names with their places, None where none is given
+TRACKERS = ("tensorboard", "mlflow")
 SWITCHES = ("search.race",)  # off is an answer there; elsewhere it only means that the option was not given
 
 
@@ -37,6 +39,7 @@ KEYS = {  # an option of a command, and the keyword of its function, to the key 
     "seed": "seed",
     "strict": "search.strict",
     "allow_missing": "search.allow_missing",
+    "transform": "augment.transform",
 }
 
 
@@ -84,6 +87,26 @@ def parse_names(names: str | Sequence[str] | None) -> list[str] | None:
     if names is None:
         return None
     return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else list(names)
+
+
+def parse_trackers(asked: str | Sequence[str] | None) -> Trackers:
+    """Trackers by name, each with the place that follows a colon.
+
+    >>> parse_trackers("tensorboard,mlflow:http://127.0.0.1:5000")
+    [('tensorboard', None), ('mlflow', 'http://127.0.0.1:5000')]
+
+    Raises:
+        ConfigError: an unknown name, or one twice; all are listed.
+    """
+    words = parse_names(asked) or []
+    found = [(name, place or None) for name, _, place in (word.partition(":") for word in words)]
+    names = [name for name, _ in found]
+    faults = [unknown("tracker", name, TRACKERS) for name in names if name not in TRACKERS]
+    faults += [f"tracker '{name}' is listed twice." for name in dict.fromkeys(names) if names.count(name) > 1]
+    if asked is not None and not found:
+        faults.append(f"--track takes {' or '.join(TRACKERS)}; saw {asked!r}.")
+    gather(ConfigError, faults)
+    return found
 
 
 def parse_size(size: str | Sequence[int]) -> tuple[int, int]:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset, load_dataset, task_of
-from segdecay.errors import RunError
+from segdecay.data.transforms.user import UserTransform
+from segdecay.errors import ConfigError, RunError, gather
 from segdecay.execution import Event, find_devices, spread_over
-from segdecay.execution.options import Execution, build_executor
+from segdecay.execution.options import Execution
 from segdecay.inference.model import Model, load_predictor
 from segdecay.report import build_report
 from segdecay.runs.folder import check_folder, check_same, check_same_mean, open_run, write_environment
 from segdecay.runs.read import read_values
 from segdecay.runs.records import TrialRecord
 from segdecay.search.ledger import Ledger, setting_name
+from segdecay.training.batches import check_transform
 from segdecay.training.class_weights import loss_in_words
 from segdecay.training.precision import with_precision
 from segdecay.training.preflight import run_preflight, start_notes
@@ -36,6 +38,8 @@ from segdecay.workflows.steps import (
     value_of,
     write_facts,
 )
+from segdecay.workflows.user_training import TRANSFORM_SOURCE, check_source
+from segdecay.workflows.workers import executor_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,8 +107,13 @@ def _training_task(
     )
 
 
-def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Trained:
+def train(
+    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, transform: UserTransform | None = None
+) -> Trained:
     """Train one setting on the training part; the val part, where there is one, is scored at the end.
+
+    Args:
+        transform: a callable of the user's that changes training images, given in Python.
 
     Raises:
         SegdecayError: anything a user can act on.
@@ -116,13 +125,14 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
     dataset, checks = load_dataset(config.data, cache=execution.cache, cache_limit=execution.cache_limit)
     refuse_warnings(config, checks.findings, watcher)
     refuse_unlearnable(config, dataset, [dataset.part("train")], watcher)
+    gather(ConfigError, check_transform(config.augment, dataset, dataset.part("train"), transform))
     with open_run(run, config, "train", wait=execution.wait, say=watcher.say) as opened:
         check_same(run, "data.json", "fingerprint", dataset.fingerprint, "data")
         check_same_mean(run, dataset.exclude_from_mean)
         ledger = Ledger(run)
         ledger.forget_leftovers()
         task = _training_task(config, dataset, ledger.refit("chosen"), devices[0], execution.checkpoint_every_s)
-        task = replace(task, spread=spread)
+        task = replace(task, spread=spread, transform=transform)
         preflight = run_preflight(task)
         if spread is not None:
             task = replace(task, spread=replace(spread, has_idle=preflight.has_idle))
@@ -130,6 +140,8 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
         say_all([f"loss: {loss_in_words(config.loss)}", *start_notes(config, preflight)], watcher)
         write_facts(run, config, dataset, checks, None, preflight)
         write_environment(run, execution.command, list(spread.devices) if spread else devices[:1], 1, 1)
+        if transform is not None:
+            check_source(run, transform.function, watcher, TRANSFORM_SOURCE)
         failures: list[str] = []
 
         def note(event: Event) -> None:
@@ -138,7 +150,7 @@ def train(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) 
             watcher.event(event)
 
         if ledger.record(task.folder) is None:
-            build_executor(execution, devices[:1], at_most=1).run([task], note)
+            executor_of(transform, execution, devices[:1], watcher, at_most=1).run([task], note)
         record = ledger.record(task.folder)
         if record is None or record.status != "finished":
             reason = failures[0] if record is None and failures else record.reason if record else "unfinished"

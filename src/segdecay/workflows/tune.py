@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segdecay.config.schema import RunConfig
 from segdecay.data import Dataset
 from segdecay.data.splits.folds import check_folds
+from segdecay.data.transforms.user import UserTransform
 from segdecay.errors import RunError
 from segdecay.execution import Event
 from segdecay.execution.options import Execution
@@ -48,7 +49,13 @@ from segdecay.workflows.steps import (
     ship,
     write_facts,
 )
-from segdecay.workflows.user_training import UserSearch, check_source, prepare_user_function, write_user_facts
+from segdecay.workflows.user_training import (
+    TRANSFORM_SOURCE,
+    UserSearch,
+    check_source,
+    prepare_user_function,
+    write_user_facts,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +114,12 @@ class Tuned:
 
 
 def tune(
-    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, search: UserSearch | None = None
+    config: RunConfig,
+    run: Path,
+    execution: Execution,
+    watcher: Watcher,
+    search: UserSearch | None = None,
+    transform: UserTransform | None = None,
 ) -> Tuned:
     """Choose λ by cross-validation, refit and report; the same call on the same `run` goes on.
 
@@ -117,18 +129,21 @@ def tune(
         execution: workers, devices and budget; they do not change what is found.
         watcher: receives progress.
         search: a user's function that trains, and its data; None: segdecay trains, and ships a model.
+        transform: a callable of the user's that changes training images, given in Python.
 
     Raises:
         SegdecayError: anything a user can act on; nothing that was finished is lost.
     """
     if search is None:
-        found = prepare(config, run, execution, watcher)
+        found = prepare(config, run, execution, watcher, transform)
     else:
         found = prepare_user_function(config, run, execution, watcher, search)
     study = found.study
     if found.preflight is not None:
         refuse_small_budget(study, found.preflight, study.executor.workers, execution.budget_s)
     with _opened(found, run, execution, watcher):
+        if transform is not None:
+            check_source(run, transform.function, watcher, TRANSFORM_SOURCE)
         if search is not None:
             check_source(run, search.function, watcher)
         else:
@@ -295,14 +310,16 @@ def _with_examples_and_paste(found: Prepared, run: Path, verdict: Verdict, decis
     return replace(verdict, paste=paste_of(taken, verdict, found.preflight, len(pool_of(study.dataset))))
 
 
-def estimate(config: RunConfig, run: Path, execution: Execution, watcher: Watcher) -> Estimate:
+def estimate(
+    config: RunConfig, run: Path, execution: Execution, watcher: Watcher, transform: UserTransform | None = None
+) -> Estimate:
     """Trials, time and disk of a search, beforehand: nothing is trained but a few steps on a throw-away model, nothing
     written to `run`.
 
     Raises:
         SegdecayError: whatever would stop the search before its first trial.
     """
-    found = prepare(config, run, execution, watcher)
+    found = prepare(config, run, execution, watcher, transform)
     study = found.study
     if found.preflight is None:
         raise AssertionError("the built-in training is tried before a search")
@@ -369,6 +386,7 @@ def _refit_task(study: Study, role: str, value: float, test: tuple[int, ...]) ->
         scores_on_the_way=0,
         checkpoint_every_s=study.checkpoint_every_s,
         user=study.user,
+        transform=study.transform,
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import pickle
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from segdecay.data.records import folds_record
 from segdecay.data.splits.folds import make_plan
 from segdecay.data.user_data import UserData
 from segdecay.errors import ConfigError, gather
-from segdecay.execution import Executor, InlineExecutor, find_devices
-from segdecay.execution.options import Execution, build_executor
+from segdecay.execution import find_devices
+from segdecay.execution.options import Execution
 from segdecay.runs.examples import Examples
 from segdecay.runs.folder import check_folder
 from segdecay.search.bias_correction import check_honest
@@ -33,8 +32,9 @@ from segdecay.training.user_function import TRUTH, truth_pixels
 from segdecay.utils.files import read_json, write_json
 from segdecay.workflows.prepare import Prepared, plan_search
 from segdecay.workflows.steps import Watcher
+from segdecay.workflows.workers import executor_for
 
-SOURCE = "user_function.json"
+SOURCE, TRANSFORM_SOURCE = "user_function.json", "user_transform.json"
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,6 @@ def check_user_function(config: RunConfig, execution: Execution) -> list[str]:
     return faults
 
 
-def workers_reason(user: UserFunction) -> str | None:
-    """Why this function cannot be sent to processes of their own; None where it can."""
-    try:
-        pickle.dumps(user)
-    except Exception as error:  # noqa: BLE001 - whatever a foreign object raises when it is pickled
-        return f"it cannot be pickled ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-    main = sys.modules.get("__main__")
-    if getattr(user.function, "__module__", None) == "__main__" and not getattr(main, "__file__", None):
-        return "it was typed into a session that other processes cannot import"
-    return None
-
-
 def prepare_user_function(
     config: RunConfig, run: Path, execution: Execution, watcher: Watcher, search: UserSearch
 ) -> Prepared:
@@ -94,7 +82,7 @@ def prepare_user_function(
     user = UserFunction(
         search.function, tuple(item.name for item in dataset.items), dataset.classes, search.data is not None
     )
-    executor = _executor(user, execution, devices, watcher)
+    executor = executor_for(name_of(search.function), user, search.function, execution, devices, watcher)
     study, held = plan_search(config, run, execution, watcher, dataset, checks, executor)
     study.user = user
     return Prepared(config, study, checks, held, None, devices)
@@ -117,25 +105,14 @@ def _data(config: RunConfig, run: Path, execution: Execution, search: UserSearch
     return load_dataset(config.data, cache=execution.cache)
 
 
-def _executor(user: UserFunction, execution: Execution, devices: Sequence[str], watcher: Watcher) -> Executor:
-    """Worker processes where the function can be sent to them; this process, with the reason, where it cannot."""
-    if execution.workers == 0:
-        return InlineExecutor()
-    reason = workers_reason(user)
-    if reason is None:
-        return build_executor(execution, list(devices))
-    watcher.say(f"{name_of(user.function)} trains in this process, one fold after the other: {reason}.")
-    return InlineExecutor()
-
-
-def check_source(run: Path, function: Function, watcher: Watcher) -> None:
+def check_source(run: Path, function: Callable[..., Any], watcher: Watcher, file: str = SOURCE) -> None:
     """Say so where a run goes on with a function that was edited: its trials are then of two different trainings."""
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):
         return
     digest = hashlib.sha256(source.encode()).hexdigest()
-    path = run / SOURCE
+    path = run / file
     if not path.exists():
         write_json(path, {"function": name_of(function), "source_sha256": digest})
     elif read_json(path).get("source_sha256") != digest:

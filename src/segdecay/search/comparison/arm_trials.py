@@ -75,6 +75,7 @@ class ArmTrials(TrialStore):
                     train=fold.train,
                     scored=fold.validation,
                     checkpoint_every_s=self.checkpoint_every_s,
+                    transform=self.transform,
                 )
                 found.append(task)
         return found

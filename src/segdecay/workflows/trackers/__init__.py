@@ -1,0 +1,1 @@
+"""Experiment trackers: TensorBoard and MLflow, filled from the records of a run."""
