@@ -366,9 +366,8 @@ def compare(
         arms: names, such as "none", "decoupled", "l1", "dropout" (docs/compare.md has all).
         strengths: tried of every arm beside none.
         data, groups, classes, out, config, set, model, folds, epochs, size, seed, transform, strict, allow_missing,
-            workers, executor, address, gpus_per_trial, trials_per_gpu, device, cache, cache_limit, wait, callbacks, track,
-            quiet: as
-            `tune`.
+            workers, executor, address, gpus_per_trial, trials_per_gpu, device, cache, cache_limit, wait, callbacks,
+            track, quiet: as `tune`.
 
     Returns:
         `Compared`, with `.comparison` (arms ranked, pairs with intervals), `.run` and `.report` (paths).

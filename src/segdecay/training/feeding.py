@@ -88,7 +88,7 @@ class Feed:
 
 
 def build_feed(task: TrialTask, dataset: Dataset, parts: Parts) -> Feed:
-    """The feed of a trial; on a GPU with the decoded data in its memory, if they fit and nothing changes them on the host."""
+    """The feed of a trial; on a GPU with the decoded data in its memory, if they fit and no step needs the host."""
     device = parts.fabric.device
     if device.type != "cuda":
         return Feed(task, dataset, parts)
