@@ -1,7 +1,7 @@
 """Pages and schemas made from the code: this script writes them, tests/docs/test_made_pages.py holds them equal.
 
-docs/commands.md is the command line's own help, docs/glossary.md the report's glossary, docs/tutorials/*.md the notebooks
-beside them, src/segdecay/schemas/ the JSON Schemas of dataset.yaml and run.yaml.
+docs/commands.md is the command line's own help, docs/glossary.md the report's glossary, docs/tutorials/*.md the
+notebooks beside them, src/segdecay/schemas/ the JSON Schemas of dataset.yaml and run.yaml.
 """
 
 from __future__ import annotations
