@@ -223,7 +223,12 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        places = ["--backend-store-uri", f"sqlite:///{self._folder}/ml.db", "--artifacts-destination", self._folder]
+        places = [
+            "--backend-store-uri",
+            f"sqlite:///{self._folder}/ml.db",
+            "--artifacts-destination",
+            str(self._folder),
+        ]
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1", *places]
         with (self._folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
