@@ -1,7 +1,7 @@
 """Pages and schemas made from the code: this script writes them, tests/docs/test_made_pages.py holds them equal.
 
-docs/commands.md is the command line's own help, docs/glossary.md the report's glossary, src/segdecay/schemas/ the JSON
-Schemas of dataset.yaml and run.yaml.
+docs/commands.md is the command line's own help, docs/glossary.md the report's glossary, docs/tutorials/*.md the
+notebooks beside them, src/segdecay/schemas/ the JSON Schemas of dataset.yaml and run.yaml.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import notebooks
 from typer.models import ArgumentInfo, CommandInfo
 
 from segdecay.cli.main import app
@@ -137,6 +139,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/glossary.md": glossary_page,
     f"{SCHEMAS}/dataset.schema.json": dataset_schema,
     f"{SCHEMAS}/run.schema.json": run_schema,
+    **{
+        path.with_suffix(".md").relative_to(ROOT).as_posix(): partial(notebooks.page_of, path)
+        for path in notebooks.notebooks()
+    },
 }
 
 

@@ -33,6 +33,7 @@ from segdecay.workflows.audit import Built
 from segdecay.workflows.audit import audit as run_audit
 from segdecay.workflows.bars import counting_bar, prediction_bars, reading_bar
 from segdecay.workflows.callbacks import Callback, CallbackWatcher
+from segdecay.workflows.calling import refuse_devices, watching
 from segdecay.workflows.check import Checked, check_config
 from segdecay.workflows.check import check as run_check
 from segdecay.workflows.compare import Compared
@@ -64,7 +65,6 @@ from segdecay.workflows.tune import Tuned
 from segdecay.workflows.tune import estimate as run_estimate
 from segdecay.workflows.tune import tune as run_tune
 from segdecay.workflows.user_training import UserSearch
-from segdecay.workflows.workers import refuse_devices, watching
 
 SEARCH_KEYWORDS = (  # of `tune`, which set a key
     "decay", "grid", "rule", "search", "points", "race", "honest", "model", "folds", "epochs", "size", "seed", "strict",

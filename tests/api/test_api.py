@@ -191,7 +191,7 @@ def test_a_script_without_a_guard_trains_in_its_own_process_and_says_so(tmp_path
 
 def test_several_devices_need_a_guarded_script(shapes: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segdecay.workflows.workers.main_reason", lambda: "train.py has no guard")
+        patch.setattr("segdecay.workflows.calling.main_reason", lambda: "train.py has no guard")
         with pytest.raises(ConfigError, match=r"devices=2: train\.py has no guard\. Put the call below that line"):
             segdecay.train(shapes, out=tmp_path / "run", devices=2, lambda_=0.01, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -200,7 +200,7 @@ def test_several_devices_need_a_guarded_script(shapes: Path, tmp_path: Path) -> 
 def test_a_worker_that_imports_the_script_is_told() -> None:
     import multiprocessing
 
-    from segdecay.workflows.workers import refuse_worker
+    from segdecay.workflows.calling import refuse_worker
 
     refuse_worker()
     with pytest.MonkeyPatch.context() as patch:

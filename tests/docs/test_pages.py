@@ -26,6 +26,7 @@ RAN_ELSEWHERE = {
     "prediction.md",  # by tests of their own
     *("README.md", "README.zh-CN.md", "start.md", "decay.md", "deploy.md", "lightning.md", "transformers.md"),
     *("integrations.md", "python.md", "regularizers.md", "strength.md"),
+    *(path.name for path in (DOCS / "tutorials").glob("*.md")),
 }
 SHOWN = {"audit.md", "diagnostics.md", "losses.md", "sources.md", "verdict.md"}  # excerpts, with names from around them
 

@@ -158,7 +158,7 @@ def seeded(function: Any, seed: int) -> Iterator[dict[str, int]]:
     before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002 - the global one
     random.seed(small)
     np.random.seed(small)  # noqa: NPY002
-    torch.default_generator.manual_seed(small)
+    torch.random.set_rng_state(torch.Generator().manual_seed(small).get_state())
     if callable(getattr(function, "set_random_seed", None)):  # albumentations draws from generators of its own
         function.set_random_seed(small)
     try:
