@@ -221,10 +221,15 @@ class LossConfig(Section):
 class OptimizerConfig(Section):
     """The optimizer, without weight decay."""
 
-    name: str = Field("adamw", description="adamw, adam or sgd")
+    name: str = Field(
+        "adamw", description="adamw, adam, sgd, rmsprop, lion, muon, torch:NAME, timm:NAME or package.module:build"
+    )
     lr: Positive = Field(0.003, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw and adam only")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="further arguments of the optimizer, as {momentum: 0.9} of rmsprop"
+    )
 
     @pydantic.field_validator("betas", mode="before")
     @classmethod
@@ -235,9 +240,28 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """The learning rate over the steps."""
 
-    name: str = Field("cosine", description="cosine, poly or constant")
+    name: str = Field("cosine", description="cosine, poly, step, one-cycle, constant or warmup-stable-decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises linearly from 0")
     power: Positive = Field(0.9, description="poly only")
+    milestones: tuple[float, ...] = Field(
+        (0.5, 0.75), description="step only: shares of the steps after the warm-up where the rate falls"
+    )
+    factor: float = Field(0.1, gt=0, lt=1, description="step only: by which the rate falls")
+    cooldown: float = Field(
+        0.2, gt=0, le=1, description="warmup-stable-decay only: last share of the steps, where the rate falls to 0"
+    )
+
+    @pydantic.field_validator("milestones", mode="before")
+    @classmethod
+    def _milestones_from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.field_validator("milestones")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < share < 1 for share in value) or list(value) != sorted(set(value)):
+            raise ValueError(f"shares between 0 and 1 in rising order are needed, as [0.5, 0.75]; saw {list(value)}")
+        return value
 
 
 class AugmentConfig(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from torch.optim import Optimizer
 
 from segdecay.decay.axes import StrengthAxis, validate_strength
 from segdecay.decay.groups import DEFAULT_MULTIPLIERS, Partition, group_multipliers
@@ -29,11 +31,13 @@ MEAN_LOSS = "a mean over the valid pixels"
 
 def paste_lines(
     regularizer: str,
-    optimizer_name: str,
+    optimizer: str | Optimizer,
     lambda_: float,
     lr: float,
     *,
     options: Mapping[str, Any] | None = None,
+    construct: Callable[[str], str] | None = None,
+    imports: str = "torch",
     partition: Partition | None = None,
     multipliers: Mapping[str, float] | None = None,
     learning_rates: Sequence[float] | None = None,
@@ -44,10 +48,12 @@ def paste_lines(
 
     Args:
         regularizer: a name in REGULARIZERS.
-        optimizer_name: sgd, adam or adamw.
+        optimizer: sgd, adam or adamw; or one of the kind that `construct` makes.
         lambda_: the optimizer's λ; c of max_norm, p of dropout.
         lr: the peak learning rate.
         options: further arguments of the optimizer, such as momentum or betas.
+        construct: for another optimizer: the call that makes it, as text, from the text of its arguments.
+        imports: the module that the call needs.
         partition: of the model; parameters whose decay does not follow from their dimension are listed by name. Without
             it, parameters of two and more dimensions decay.
         multipliers: of the strength by group; needs the partition.
@@ -63,31 +69,41 @@ def paste_lines(
             if parameter.requires_grad:
     """
     options = dict(options or {})
-    traits = traits_of(optimizer_name, momentum=float(options.get("momentum", 0.0)))
+    traits = traits_of(optimizer, momentum=float(options.get("momentum", 0.0)))
     rule = build_regularizer(regularizer, regularizer_options)
     axis = rule.axis(traits)
     if axis.has_lambda:
         validate_strength(lambda_, "λ")
     rule.validate(lambda_, 0.0)
-    if traits.name not in CLASSES:
+    if construct is None and traits.name not in CLASSES:
         raise DecayError(
-            f"Lines to paste exist for {', '.join(CLASSES)}; saw '{optimizer_name}', for which attach() is needed."
+            f"Lines to paste exist for {', '.join(CLASSES)}; saw '{traits.name}', for which attach() is needed."
         )
     if multipliers is not None and partition is None:
         raise DecayError("Multipliers act on groups: give the partition too, from group_parameters(model).")
     arguments = "".join(f", {key}={value!r}" for key, value in {"lr": lr, **options}.items())
+    if construct is not None:
+        made = [f"import {imports}", f"optimizer = {construct(arguments)}"]
+    else:
+        made = _undecayed_lines(NATIVE["none", traits.name], arguments)
     if rule.in_model:
-        lines = _undecayed_lines(NATIVE["none", traits.name], arguments)
+        lines = made
         return "\n".join(
             [*lines, f"# The model is built with dropout p = {lambda_:g} (Dropout2d after the two deepest blocks)."]
         )
     native = NATIVE.get((regularizer if lambda_ != rule.none else "none", traits.name))
-    if native is None:
+    if construct is not None and lambda_ == rule.none:
+        lines = made
+    elif construct is not None or native is None:
         attach_options = dict(regularizer_options or {})
         if regularizer == "corrected":
             attach_options.setdefault("peak_lr", lr)
         given = "" if not attach_options else f", options={attach_options!r}"
-        lines = _attach_lines(regularizer, CLASSES[traits.name], lambda_, arguments, multipliers, given)
+        if construct is None:
+            title = CLASSES[traits.name]
+            call = f"torch.optim.{title}(model.parameters(){arguments}, weight_decay=0.0)"
+            made = ["import torch", f"optimizer = {call}", f"# torch has no {title} with decay of this kind"]
+        lines = _attach_lines(regularizer, made, lambda_, multipliers, given)
     elif lambda_ == rule.none:
         lines = _undecayed_lines(native, arguments)
     else:
@@ -134,7 +150,7 @@ def _native_lines(native: str, lambda_: float, arguments: str, exceptions: Mappi
 
 
 def _attach_lines(
-    regularizer: str, name: str, lambda_: float, arguments: str, multipliers: Mapping[str, float] | None, options: str
+    regularizer: str, made: Sequence[str], lambda_: float, multipliers: Mapping[str, float] | None, options: str
 ) -> list[str]:
     given = options + (
         ""
@@ -142,10 +158,9 @@ def _attach_lines(
         else f", multipliers={dict(multipliers)!r}"
     )
     return [
-        "import torch",
+        made[0],
         "from segdecay.decay import attach",
-        f"optimizer = torch.optim.{name}(model.parameters(){arguments}, weight_decay=0.0)",
-        f"# torch has no {name} with decay of this kind",
+        *made[1:],
         f"handle = attach(optimizer, model, {regularizer!r}, strength={lambda_!r}{given})",
     ]
 

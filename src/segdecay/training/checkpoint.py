@@ -21,6 +21,7 @@ from segdecay.utils.files import write_bytes
 
 FILE = "state.safetensors"
 REGULARIZER = "regularizer"  # in the JSON: the state of the regularizer, its tensors replaced by their names
+OPTIMIZER = "optimizer"  # the same for the state of every parameter, and the numbers of its groups
 KEY = "progress"  # one metadata key with sorted JSON, since the order of several keys varies between processes
 
 
@@ -36,11 +37,12 @@ def write_checkpoint(
 ) -> None:
     """Write model, optimizer, regularizer state and progress to `folder`/state.safetensors."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{key}"] = value
-    progress = {**progress, REGULARIZER: _lift(handle.state_dict(), "regularizer", tensors)}
+    states = {str(index): state for index, state in optimizer.state_dict()["state"].items()}
+    progress = {
+        **progress,
+        REGULARIZER: _lift(handle.state_dict(), REGULARIZER, tensors),
+        OPTIMIZER: {"state": _lift(states, OPTIMIZER, tensors), "groups": _plain_of_groups(optimizer)},
+    }
     # cloned, since tensors that share memory (tied weights) cannot be saved as views of each other
     tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,8 @@ def read_checkpoint(
             tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - not a mapping
             progress: dict[str, Any] = json.loads((kept.metadata() or {})[KEY])
         regularizer = _lower(progress.pop(REGULARIZER), tensors)
+        kept_optimizer = progress.pop(OPTIMIZER)
+        states = _lower(kept_optimizer["state"], tensors)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
         return None
     own = model.state_dict()
@@ -99,14 +103,21 @@ def read_checkpoint(
         handle.load_state_dict(regularizer)
     except DecayError:
         return None
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = [
+        {**now, **then}
+        for now, then in zip(optimizer.state_dict()["param_groups"], kept_optimizer["groups"], strict=True)
+    ]
+    optimizer.load_state_dict({"state": {int(index): one for index, one in states.items()}, "param_groups": groups})
     _take_layout_of_parameters_(optimizer)
     return progress
+
+
+def _plain_of_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The numbers and flags of the groups, among which some optimizers count their steps."""
+    return [
+        {key: value for key, value in group.items() if isinstance(value, (bool, int, float))}
+        for group in optimizer.param_groups
+    ]
 
 
 def _lift(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

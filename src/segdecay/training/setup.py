@@ -28,7 +28,7 @@ from segdecay.training.class_weights import Pixels, build_class_weights, pixel_s
 from segdecay.training.distributed import Fabric, Ranks, Spread, build_fabric, scoring_model
 from segdecay.training.head import RowCap
 from segdecay.training.losses import OriginalLoss, build_loss, logit_adjustment
-from segdecay.training.optim import build_optimizer, learning_rates, momentum_of
+from segdecay.training.optim import FUSED, build_optimizer, example_optimizer, learning_rates, momentum_of
 from segdecay.training.precision import prepare_torch
 from segdecay.training.user_api import UserFunction, user_axis
 
@@ -97,7 +97,8 @@ def axis_for(config: DecayConfig, optimizer: OptimizerConfig) -> StrengthAxis:
     """
     if config.axis is not None:
         return user_axis(config.axis)
-    return decay.axis_of(config.regularizer, optimizer.name, momentum=momentum_of(optimizer), options=config.options)
+    built = optimizer.name if optimizer.name in FUSED else example_optimizer(optimizer)
+    return decay.axis_of(config.regularizer, built, momentum=momentum_of(optimizer), options=config.options)
 
 
 def check_dropout(config: RunConfig) -> list[str]:

@@ -11,7 +11,7 @@ from segdecay.decay.axes import Coupling, StrengthAxis, sgd_axis
 from segdecay.decay.conventions import CONVENTIONS, check_translation, convention_of, from_convention, to_convention
 from segdecay.decay.strength import check_first_order, lambda_of_timescale, total_decay
 from segdecay.errors import ConfigError, DecayError, gather, unknown
-from segdecay.training.optim import learning_rates, momentum_of
+from segdecay.training.optim import FUSED, learning_rates, momentum_of
 from segdecay.training.setup import axis_for, count_steps
 
 ASKED = ("--lambda", "--timescale", "--total-decay", "--from")
@@ -236,7 +236,11 @@ def _lambda_of(
 def _translate(name: str, lambda_: float, config: RunConfig, numbers: decay.Numbers) -> Translated:
     convention = convention_of(name)
     regularizer, optimizer = config.decay.regularizer, config.optimizer.name
-    value, reason = None, " ".join(check_translation(name, regularizer=regularizer, optimizer=optimizer))
+    value = None
+    if optimizer in FUSED:
+        reason = " ".join(check_translation(name, regularizer=regularizer, optimizer=optimizer))
+    else:
+        reason = f"No translation is known for {optimizer}."
     if not reason:
         try:
             value = to_convention(name, lambda_, regularizer=regularizer, optimizer=optimizer, numbers=numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from segdecay.runs.verdict import Verdict
 from segdecay.search.costs import seconds_of_trial
 from segdecay.search.study import Study, race_of
 from segdecay.training.class_weights import check_learnable, check_weight_list, loss_to_paste
-from segdecay.training.optim import learning_rates
+from segdecay.training.optim import FUSED, constructor_text, example_optimizer, import_text, learning_rates
 from segdecay.training.preflight import Preflight
 from segdecay.training.setup import axis_for, count_steps, multipliers_of, strength_of
 from segdecay.utils.files import read_json, write_json
@@ -142,15 +143,18 @@ def paste_of(config: RunConfig, verdict: Verdict, preflight: Preflight, n_images
     strength = strength_of(config, verdict.strength.value, n_images, size=preflight.size)
     has_lambda = axis_for(config.decay, config.optimizer).has_lambda
     rates = learning_rates(config.schedule, config.optimizer.lr, count_steps(config, n_images))
-    options: dict[str, Any] = (
-        {"momentum": config.optimizer.momentum} if config.optimizer.name == "sgd" else {"betas": config.optimizer.betas}
-    )
+    name = config.optimizer.name
+    options: dict[str, Any] = {"momentum": config.optimizer.momentum} if name == "sgd" else {}
+    options |= {"betas": config.optimizer.betas} if name in ("adam", "adamw") else {}
+    is_known = name in FUSED
     return decay.paste_lines(
         config.decay.regularizer,
-        config.optimizer.name,
+        name if is_known else example_optimizer(config.optimizer),
         float(f"{strength.lambda_ or 0.0:.3g}") if has_lambda else strength.value,
         config.optimizer.lr,
-        options=options,
+        options={**options, **config.optimizer.options},
+        construct=None if is_known else partial(constructor_text, config.optimizer),
+        imports="torch" if is_known else import_text(config.optimizer),
         partition=preflight.partition,
         multipliers=multipliers_of(config.decay),
         learning_rates=rates,
