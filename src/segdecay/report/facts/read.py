@@ -101,6 +101,7 @@ def _search(folder: Path, environment: Environment, trials: tuple[TrialRecord, .
         trials=trials,
         examples=read_record(folder / "examples" / "examples.json", Examples),
         kept=of_verdict(kept, verdict),
+        optimizer=_optimizer(_asked(folder)),
         joint=read_record(search, JointSearch) if (search := folder / "search.json").exists() else None,
         example=read_record(told, Example) if (told := folder / "example.json").exists() else None,
     )
@@ -144,6 +145,11 @@ def _asked(folder: Path) -> dict[str, Any]:
 def _section(asked: dict[str, Any], name: str) -> dict[str, Any]:
     section = asked.get(name)
     return section if isinstance(section, dict) else {}
+
+
+def _optimizer(asked: dict[str, Any]) -> str:
+    name = _section(asked, "optimizer").get("name")
+    return name if isinstance(name, str) and not _section(asked, "user").get("function") else ""
 
 
 def _unfinished(folder: Path, environment: Environment, trials: tuple[TrialRecord, ...], asked: dict[str, Any]) -> str:

@@ -245,4 +245,5 @@ class Run:
     examples: Examples = field(default_factory=Examples)
     kept: Kept = field(default_factory=dict)  # counts of all scored trainings
     joint: JointSearch | None = None  # points of a joint search
+    optimizer: str = ""  # as configured; empty where a user's function trains
     example: Example | None = None  # the worked example, of which this search is a part

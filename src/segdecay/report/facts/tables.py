@@ -15,7 +15,7 @@ from segdecay.data.checks.findings import ClassRow, Finding
 from segdecay.data.records import Colour
 from segdecay.metrics.bootstrap import Counts, surface_of
 from segdecay.metrics.counts import mean_present
-from segdecay.metrics.criteria import Criterion
+from segdecay.metrics.criteria import METRICS, Criterion
 from segdecay.metrics.intervals import difference_estimates
 from segdecay.report.facts.run import Run, by_fold
 from segdecay.runs.facts import PartitionRecord
@@ -24,6 +24,8 @@ from segdecay.runs.verdict import Limits, Verdict
 RESAMPLES = 500  # enough for a bar a few pixels long
 SEED = 0
 DEFAULT_CONFIDENCE = 0.95
+RARE = 0.1  # of an equal share
+TWO = 2  # settings that a comparison needs
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,35 @@ def class_curves(run: Run) -> tuple[ClassCurve, ...]:
     trials = [by_fold(run.kept[value]) for value in (none.strength.value, *values)]
     only = Criterion("classes", (0,), of_recall=run.data.task == "classification")  # of counts that hold one class
     return tuple(_curve(verdict, trials, values, index, only) for index in range(len(run.data.classes)))
+
+
+def values_like_best(run: Run) -> tuple[float, ...]:
+    """Axis values whose paired difference from the best, trained on all folds, has an interval that holds 0.
+
+    The best is among them; empty where no counts were kept or groups were resampled, which the records do not hold.
+    """
+    verdict = run.verdict
+    if verdict is None or verdict.evidence.get("resampled") == "groups" or verdict.criterion not in METRICS:
+        return ()
+    settings = [item for item in verdict.settings if item.mean is not None and item.strength.value in run.kept]
+    most = max((len(run.kept[item.strength.value]) for item in settings), default=0)
+    whole = [item for item in settings if len(run.kept[item.strength.value]) == most and item.dropped is None]
+    if not whole or len(settings) < TWO:
+        return ()
+    best = settings.index(max(whole, key=lambda item: item.mean or 0.0))
+    values = [item.strength.value for item in settings]
+    names = ["none" if item.is_none else f"{item.strength.value:.12g}" for item in settings]
+    excluded = tuple(run.data.classes.index(name) for name in run.data.exclude_from_mean)
+    criterion = Criterion(verdict.criterion, of_recall=run.data.task == "classification", excluded=excluded)
+    trials: list[dict[int, Sequence[Counts]]] = [dict(by_fold(run.kept[value])) for value in values]
+    surface, _ = surface_of(trials, names, criterion=criterion, resamples=RESAMPLES, seed=SEED)
+    found = difference_estimates(surface, best)
+    alike = [values[best]]
+    for row, value in enumerate(values):
+        bounds = found.interval(row, 1 - DEFAULT_CONFIDENCE).interval if row != best else None
+        if bounds is not None and bounds[0] <= 0 <= bounds[1]:
+            alike.append(value)
+    return tuple(sorted(alike))
 
 
 def _curve(
@@ -117,6 +148,7 @@ class ClassLine:
     precision: float | None = None  # these three at the compared strength, mean over its trainings
     recall: float | None = None
     boundary: float | None = None
+    is_rare: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +157,11 @@ class ClassTable:
 
     lines: tuple[ClassLine, ...]
     largest: float
+
+    @property
+    def by_difference(self) -> tuple[ClassLine, ...]:
+        """From the largest gain to the largest loss; classes without a difference last, in the order of the data."""
+        return tuple(sorted(self.lines, key=lambda line: math.inf if line.difference is None else -line.difference))
 
 
 @dataclass(frozen=True)
@@ -187,9 +224,15 @@ def class_table(run: Run, curves: Sequence[ClassCurve] = ()) -> ClassTable:
                 precision=_mean_score(run, "precision", index),
                 recall=_mean_score(run, "recall", index),
                 boundary=_mean_score(run, "boundary_iou", index),
+                is_rare=_is_rare(support.get(name), len(run.data.classes)),
             )
         )
     return ClassTable(tuple(lines), _largest_difference(lines))
+
+
+def _is_rare(support: ClassRow | None, classes: int) -> bool:
+    """Whether a class that occurs has less than a tenth of what equal shares would give it."""
+    return support is not None and 0 < support.share < RARE / classes
 
 
 def _largest_difference(lines: Sequence[ClassLine]) -> float:

@@ -13,6 +13,7 @@ from segdecay.report.text.format import label
 from segdecay.training.dead_classes import deaths_of
 
 AT_MOST = 300  # points of a line; a screen cannot show more
+GAP = "rgba(213,94,0,0.14)"
 FEW = 12  # number of points up to which each has a marker
 MINIMISED = ("l2", "l1", "elastic_net")  # for every optimizer that they allow
 WITHOUT_PENALTY = ("none", "max_norm", "cpr", "dropout", "user function")  # bounds, and those inside the model
@@ -39,8 +40,12 @@ def has_penalty(regularizer: str) -> bool:
 
 
 def objective_figure(trainings: Sequence[Training], regularizer: str, limits: tuple[float, float] | None) -> go.Figure:
-    """Both terms of the objective, their sum and the validation loss, on a logarithmic axis."""
-    note = "" if is_minimised(regularizer) else " (shown, not minimised)"
+    """Both terms of the objective, their sum and the validation loss, on a logarithmic axis.
+
+    Where λR is shown but not minimised it has a panel of its own below, and no sum is drawn.
+    """
+    is_apart = not is_minimised(regularizer)
+    note = " (shown, not minimised)" if is_apart else ""
     lines: tuple[Line, ...] = (
         ("L<sub>original</sub>", BLUE, "solid", lambda row: row.loss),
         (f"λR{note}", VERMILION, "dash", lambda row: row.penalty),
@@ -49,6 +54,8 @@ def objective_figure(trainings: Sequence[Training], regularizer: str, limits: tu
     )
     if not has_penalty(regularizer):
         lines = (lines[0], lines[3])
+    elif is_apart:
+        lines = (lines[0], lines[1], lines[3])
     figure = _figure(trainings, lines, keep=lambda value: value > 0)
     scale = {}
     if limits is not None:
@@ -56,6 +63,13 @@ def objective_figure(trainings: Sequence[Training], regularizer: str, limits: tu
         texts = [f"{value:g}" for value in marks]
         scale = {"range": [math.log10(value) for value in limits], "tickvals": list(marks), "ticktext": texts}
     figure.update_layout(yaxis=axis_style(type="log", title="loss", **scale))
+    penalties = [trace for trace in figure.data if trace.name.startswith("λR")]
+    if is_apart and penalties:
+        for trace in penalties:
+            trace.yaxis = "y2"
+        below = axis_style(title="λR", domain=[0, 0.26], rangemode="tozero", nticks=4)
+        figure.update_layout(yaxis2=below, height=380, xaxis={"anchor": "y2"})
+        figure.update_layout(yaxis={"domain": [0.36, 1]})
     return figure
 
 
@@ -68,9 +82,34 @@ def learning_figure(trainings: Sequence[Training], limits: tuple[float, float] |
         (f"train {name}", VERMILION, "dash", lambda row: row.train_score),
     )
     figure = _figure(trainings, lines, keep=lambda _: True)
+    _shade_gap(figure, trainings)
     figure.update_layout(yaxis=axis_style(title=name, range=None if limits is None else list(limits)))
     _mark_deaths(figure, trainings)
     return figure
+
+
+def _shade_gap(figure: go.Figure, trainings: Sequence[Training]) -> None:
+    """The area between train and validation score; a bar where both are known at a single epoch, such as the last."""
+    parts: tuple[Part, ...] = (lambda row: row.validation_score, lambda row: row.train_score)
+    low, high = (mean_curve([_values(one, part, lambda _: True) for one in trainings]) for part in parts)
+    shared = sorted(set(low) & set(high))
+    if not shared:
+        return
+    left, right = shared[0], shared[-1]
+    if left == right:
+        left = right - 0.03 * right
+    xs = [left, right] if len(shared) == 1 else shared
+    ends = [shared[0], shared[0]] if len(shared) == 1 else shared
+    figure.add_scatter(
+        x=[*xs, *reversed(xs)],
+        y=[*(high[epoch] for epoch in ends), *(low[epoch] for epoch in reversed(ends))],
+        name="gap",
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=GAP,
+        hoverinfo="skip",
+    )
 
 
 def _mark_deaths(figure: go.Figure, trainings: Sequence[Training]) -> None:

@@ -195,8 +195,10 @@ def ticks(low: float, high: float, at_most: int = 6) -> tuple[float, ...]:
 
 GRID = "rgba(128,128,128,0.22)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-MANY = 6  # number of settings above which a tick shows the axis value only
 THIN_OPACITY = 0.7
+BAND = "rgba(31,131,193,0.12)"
+DIFFERENCE_AT = 1.75  # place of the difference, right of both settings
+OTHERS_REACH = 16  # a fixed value of another tool is drawn to scale down to this part of the least strength
 
 
 def base_layout(height: int, **more: object) -> go.Layout:
@@ -230,25 +232,34 @@ def axis_style(**more: object) -> dict[str, object]:
     }
 
 
-def score_figure(verdict: Verdict) -> go.Figure:
-    """Score against strength: mean with one standard error, every fold, and names of the main settings."""
+def score_figure(
+    verdict: Verdict, alike: Sequence[float] = (), others: Sequence[tuple[float, str]] = ()
+) -> go.Figure:
+    """Score against strength: every fold, the mean with one standard error, and names of the main settings.
+
+    Args:
+        verdict: of a search.
+        alike: axis values that cannot be told from the best, drawn as a band.
+        others: fixed values of other tools as (value on the axis, label), drawn as ticks.
+    """
     settings = verdict.settings
-    at = positions([item.strength.value for item in settings])
-    figure = go.Figure(layout=base_layout(310, xaxis=_strength_axis(verdict), showlegend=False))
+    at = strength_places(verdict, others)
+    figure = go.Figure(layout=base_layout(380, xaxis=_strength_axis(verdict, at), showlegend=False))
+    whole = max((_n_folds(item) for item in settings), default=0)
     for fold in range(max((len(item.folds) for item in settings), default=0)):
         scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
         figure.add_scatter(
             x=at,
-            y=[None if item.dropped else value for item, value in zip(settings, scores, strict=True)],
+            y=scores,
             name=f"fold {fold + 1}",
             mode="lines+markers",
+            connectgaps=True,
             line={"width": 1.2, "color": GREY},
             marker={"size": 4, "color": GREY},
             opacity=THIN_OPACITY,
             hoverinfo="text",
             text=[f"fold {fold + 1}: {score(value)}" for value in scores],
         )
-    hollow = [verdict.kind == "flat" and item.strength.value in verdict.indistinguishable for item in settings]
     figure.add_scatter(
         x=at,
         y=[item.mean for item in settings],
@@ -265,16 +276,156 @@ def score_figure(verdict: Verdict) -> go.Figure:
         marker={
             "size": 10,
             "color": BLUE,
-            "symbol": ["circle-open" if is_hollow else "circle" for is_hollow in hollow],
+            "symbol": ["circle" if _n_folds(item) == whole else "circle-open" for item in settings],
             "line": {"width": 2.5, "color": BLUE},
         },
         hoverinfo="text",
-        text=[_hover(verdict, item) for item in settings],
+        text=[_hover(verdict, item, whole) for item in settings],
     )
-    low, high = padded(_all_scores(settings), 0.1)
+    low, high = padded(_all_scores(settings), 0.12)
     _mark_dropped(figure, verdict, at, low + 0.05 * (high - low))
     figure.update_layout(yaxis=axis_style(range=[low, high], title=_criterion(verdict)))
-    _mark_names(figure, verdict, dict(zip((item.strength.value for item in settings), at, strict=True)))
+    placed = dict(zip((item.strength.value for item in settings), at, strict=True))
+    _mark_band(figure, [placed[value] for value in alike if value in placed], at)
+    _mark_others(figure, verdict, others, at)
+    _mark_names(figure, verdict, placed)
+    if verdict.has_lambda:
+        next(trace for trace in figure.data if trace.name.startswith("mean")).xaxis = "x2"
+        texts = ["" if one is None else number(one, 2) for one in (item.strength.lambda_ for item in settings)]
+        second = {"tickvals": list(at), "ticktext": texts, "range": list(figure.layout.xaxis.range), "showgrid": False}
+        title = {"text": "λ, the weight_decay of the optimizer", "standoff": 6}
+        figure.update_layout(margin={"t": 56}, xaxis2=axis_style(overlaying="x", side="top", title=title, **second))
+    return figure
+
+
+def _n_folds(item: SettingSummary) -> int:
+    return sum(value is not None for value in item.folds)
+
+
+def strength_places(verdict: Verdict, others: Sequence[tuple[float, str]] = ()) -> tuple[float, ...]:
+    """Positions of all settings; no decay is left of `others` too, as far as these are drawn to scale."""
+    values = [item.strength.value for item in verdict.settings]
+    at = positions(values)
+    drawn = [math.log10(value) for value, _ in others if value >= _least_drawn(values)]
+    left = min((place - 0.3 for place in drawn), default=math.inf)
+    return tuple(min(place, left) if item.is_none else place for place, item in zip(at, verdict.settings, strict=True))
+
+
+def _least_drawn(values: Sequence[float]) -> float:
+    """The value of other tools from which it is drawn to scale; smaller ones would squeeze the strengths."""
+    return min((value for value in values if value > 0), default=math.inf) / OTHERS_REACH
+
+
+def _mark_band(figure: go.Figure, places: Sequence[float], at: Sequence[float]) -> None:
+    """The range of the settings that cannot be told from the best."""
+    if not places:
+        return
+    ordered = sorted(at)
+    half = min((after - before for before, after in itertools.pairwise(ordered) if after > before), default=1.0) / 3
+    figure.add_vrect(
+        x0=min(places) - half, x1=max(places) + half, fillcolor=BAND, line_width=0, layer="below",
+        name="not told from the best",
+    )  # fmt: skip
+    figure.add_annotation(
+        x=(min(places) + max(places)) / 2, y=0.0, yref="paper", yanchor="bottom", text="not told from the best",
+        showarrow=False,
+    )  # fmt: skip
+
+
+def _mark_others(
+    figure: go.Figure, verdict: Verdict, others: Sequence[tuple[float, str]], at: Sequence[float]
+) -> None:
+    """Ticks at the fixed values of other tools; those too small to be drawn to scale stand together beside 0."""
+    if not others or not at:
+        return
+    least = _least_drawn([item.strength.value for item in verdict.settings])
+    none = next((place for place, item in zip(at, verdict.settings, strict=True) if item.is_none), min(at))
+    small = [name for value, name in others if value < least]
+    marks = [(math.log10(value), name) for value, name in others if value >= least]
+    if small:
+        marks.insert(0, (none + 0.12, ", ".join(small)))
+    for place, name in marks:
+        line = {"color": VERMILION, "width": 2}
+        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=0.05, yref="y domain", line=line)
+        figure.add_annotation(
+            x=place, y=0.06, yref="y domain", yanchor="bottom", textangle=-90, text=html.escape(name), showarrow=False,
+            font={"size": 11},
+        )  # fmt: skip
+
+
+def paired_figure(verdict: Verdict) -> go.Figure:
+    """No decay against the compared setting, a line per fold, beside their paired difference with its interval."""
+    none, compared = verdict.none, verdict.compared
+    name = "chosen" if not verdict.strength.is_none else f"best with {verdict.kind_of_axis}"
+    figure = go.Figure(layout=base_layout(340, showlegend=False))
+    both = [item for item in (none, compared) if item is not None]
+    for fold in range(max((len(item.folds) for item in both), default=0)):
+        scores = [item.folds[fold] if fold < len(item.folds) else None for item in both]
+        figure.add_scatter(
+            x=list(range(len(both))),
+            y=scores,
+            name=f"fold {fold + 1}",
+            mode="lines+markers",
+            line={"width": 1.4, "color": GREY},
+            marker={"size": 6, "color": GREY},
+            opacity=THIN_OPACITY,
+            hoverinfo="text",
+            text=[f"fold {fold + 1}: {score(value)}" for value in scores],
+        )
+    means = [item.mean for item in both]
+    figure.add_scatter(
+        x=list(range(len(both))),
+        y=means,
+        name="mean",
+        mode="lines+markers+text",
+        line={"width": 3.5, "color": BLUE},
+        marker={"size": 13, "color": BLUE},
+        hoverinfo="text",
+        text=[f"<b>{score(mean)}</b>" for mean in means],
+        textposition=["middle left", "middle right"][: len(both)],
+        textfont={"size": 14},
+    )
+    found = compared.difference if compared else None
+    base = none.mean if none else None
+    ends: list[float | None] = []
+    if found is not None and found.mean is not None and base is not None:
+        bounds = found.interval or (found.mean, found.mean)
+        ends = [base + bounds[0], base + bounds[1], base]
+        figure.add_scatter(
+            x=[DIFFERENCE_AT],
+            y=[found.mean],
+            yaxis="y2",
+            name="difference, interval",
+            mode="markers",
+            marker={"size": 13, "color": VERMILION, "symbol": "diamond"},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [bounds[1] - found.mean],
+                "arrayminus": [found.mean - bounds[0]],
+                "width": 9,
+                "thickness": 3,
+            },
+            hoverinfo="text",
+            text=[f"{name} minus {none_name(verdict.axis)}: {difference(found.mean)} "
+                  f"({interval(found.interval, signed=True)})"],
+        )  # fmt: skip
+    known = [value for item in both for value in item.folds]
+    low, high = padded([*known, *means, *ends], 0.1)
+    texts = [none_name(verdict.axis), f"<b>{name}</b>", "difference"]
+    shown = [0, 1, DIFFERENCE_AT][: len(both) + bool(ends)]
+    across = axis_style(tickvals=shown, ticktext=texts[: len(shown)], range=[-0.6, 2.25 if ends else 1.6])
+    figure.update_layout(
+        margin={"t": 12, "b": 34, "r": 20},
+        xaxis=across | {"showgrid": False, "tickfont": {"size": 13}},
+        yaxis=axis_style(range=[low, high], title=_criterion(verdict)),
+    )
+    if ends and base is not None:
+        span = (low - base, high - base)
+        marks = ticks(*span)
+        second = {"tickvals": list(marks), "ticktext": [difference(mark) for mark in marks], "showgrid": False}
+        figure.update_layout(yaxis2=axis_style(overlaying="y", side="right", range=list(span), **second))
+        figure.add_shape(type="line", x0=0, x1=2.25, y0=base, y1=base, line={"color": GREY, "width": 1.5, "dash": "dot"})
     return figure
 
 
@@ -332,7 +483,7 @@ def gap_figure(verdict: Verdict) -> go.Figure:
             line={"width": 2.5, "color": colour, "dash": dash},
             marker={"size": 8},
             fill=fill,
-            fillcolor="rgba(128,128,128,0.13)",
+            fillcolor="rgba(213,94,0,0.14)",
             hoverinfo="text",
             text=[
                 f"{short(verdict, item)}<br>{name} {score(value)}, gap {difference(item.gap)}"
@@ -343,22 +494,18 @@ def gap_figure(verdict: Verdict) -> go.Figure:
     return figure
 
 
-def _strength_axis(verdict: Verdict) -> dict[str, object]:
-    """A horizontal axis whose ticks are the settings, with λ below the axis value if there are few."""
+def _strength_axis(verdict: Verdict, at: Sequence[float] | None = None) -> dict[str, object]:
+    """A horizontal axis whose ticks are the settings."""
     values = [item.strength.value for item in verdict.settings]
-    at = positions(values)
-    texts = []
-    for item in verdict.settings:
-        below = item.strength.lambda_ if verdict.axis != "lambda" and len(values) <= MANY else None
-        second = "" if below is None else f"<br>λ {number(below, 2)}"
-        texts.append(number(item.strength.value) + second)
+    at = positions(values) if at is None else at
+    texts = [number(value) for value in values]
     left, right = padded(at, 0.07)
     title = html.escape(axis_title(verdict.axis))
     return axis_style(tickvals=list(at), ticktext=texts, range=[left, right], title=title, showgrid=False)
 
 
 def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> None:
-    """Dotted lines labelled "no decay", "chosen" and "one-SE" above the figure."""
+    """Dotted lines labelled "no decay", "chosen" and "one-SE"."""
     names: dict[float, list[str]] = {}
     if verdict.none:
         names.setdefault(verdict.none.strength.value, []).append(none_name(verdict.axis))
@@ -373,30 +520,22 @@ def _mark_names(figure: go.Figure, verdict: Verdict, at: dict[float, float]) -> 
         figure.add_vline(x=at[value], line={"color": ORANGE if is_chosen else GREY, "width": 1.5, "dash": "dot"})
         figure.add_annotation(
             x=at[value],
-            y=1.0 if words != ["one-SE"] else 0.93,
+            y=1.0,
             yref="paper",
-            yanchor="bottom" if words != ["one-SE"] else "top",
+            yanchor="top",
+            xanchor="left",
+            xshift=4,
             text=f"<b>{', '.join(words)}</b>" if is_chosen else ", ".join(words),
             showarrow=False,
         )
 
 
 def _mark_dropped(figure: go.Figure, verdict: Verdict, at: Sequence[float], low: float) -> None:
-    """A cross at the bottom for dropped settings, "not tried" for those that the race left out; finished folds."""
+    """A cross at the bottom for dropped settings, "not tried" for those that the race left out."""
     dropped = [(x, item) for x, item in zip(at, verdict.settings, strict=True) if item.dropped is not None]
     is_raced = [(item.dropped or "").startswith(RACED_OUT) for _, item in dropped]
     if not dropped:
         return
-    finished = [(x, value) for x, item in dropped for value in item.folds]
-    figure.add_scatter(
-        x=[x for x, _ in finished],
-        y=[value for _, value in finished],
-        name="finished folds of a dropped setting",
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 6, "color": GREY},
-        hoverinfo="text",
-        text=[f"dropped setting: {score(value)}" for _, value in finished],
-    )
     figure.add_scatter(
         x=[x for x, _ in dropped],
         y=[low] * len(dropped),
@@ -425,12 +564,15 @@ def short(verdict: Verdict, item: SettingSummary) -> str:
     return html.escape(f"{axis_symbol(verdict.axis)} = {number(item.strength.value)}")
 
 
-def _hover(verdict: Verdict, item: SettingSummary) -> str:
+def _hover(verdict: Verdict, item: SettingSummary, whole: int) -> str:
     lines = [f"{short(verdict, item)}: {score(item.mean)} ± {score(item.standard_error)}"]
     if item.strength.lambda_ is not None and verdict.axis != "lambda":
         lines.append(f"λ = {number(item.strength.lambda_)}")
     if item.strength.timescale_epochs is not None:
         lines.append(f"τ = {number(item.strength.timescale_epochs)} epochs")
+    if _n_folds(item) < whole:
+        reason = label((item.dropped or "").removeprefix(RACED_OUT), 60)
+        lines.append(f"{_n_folds(item)} of {whole} folds{reason and f': {reason}'}")
     return "<br>".join(lines)
 
 

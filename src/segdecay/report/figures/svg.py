@@ -155,20 +155,22 @@ def score_svg(verdict: Verdict, *, title: str | None = None, width: int = 760, h
         *frame.open(f"Mean by {axis_title(verdict.axis)}: {told}. {verdict.sentence}", heading),
         f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
         frame.text(frame.left, 24, heading, size=16, bold=True, anchor="start", colour=INK),
-        frame.text(frame.left, 43, "thick: mean over folds ± one standard error; thin: each fold", anchor="start"),
+        frame.text(frame.left, 43, "thick: mean over folds ± one standard error (hollow: fewer folds); thin: each fold", anchor="start"),
         *_score_axes(frame, verdict, at),
     ]
     for fold in range(max((len(item.folds) for item in settings), default=0)):
         scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
-        kept = [None if item.dropped else value for item, value in zip(settings, scores, strict=True)]
-        parts += frame.line(at, kept, THIN, 1)
+        tried = [(x, value) for x, value in zip(at, scores, strict=True) if value is not None]
+        parts += frame.line([x for x, _ in tried], [value for _, value in tried], THIN, 1)
         for x, value in zip(at, scores, strict=True):
             parts += [] if value is None else frame.point(x, value, 2, fill=THIN, edge=THIN)
     known = [(x, item.mean) for x, item in zip(at, settings, strict=True) if item.mean is not None]
     parts += frame.line([x for x, _ in known], [mean for _, mean in known], BLUE, 2.5)
+    whole = max((len([value for value in item.folds if value is not None]) for item in settings), default=0)
     for x, item, pair in zip(at, settings, ends, strict=True):
         if item.mean is not None:
-            parts += frame.point(x, item.mean, 5.5, ends=pair)
+            is_whole = len([value for value in item.folds if value is not None]) == whole
+            parts += frame.point(x, item.mean, 5.5, ends=pair, fill=BLUE if is_whole else PAPER)
             continue
         if mark_of(item) == "dropped":
             cross = f"M{frame.x(x) - 5} {frame.bottom - 13}l10 10m0 -10l-10 10"

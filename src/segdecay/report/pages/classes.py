@@ -71,7 +71,6 @@ def build_confusions(
             CAPTION.format(page.unit)
             + (" Numbers are per cent." if len(kept) <= NUMBERED else " Hover for the number."),
             confusion_figure(matrix, names, kept),
-            words="confusion recall",
         )
         for title, matrix in zip(titles, matrices, strict=True)
     )

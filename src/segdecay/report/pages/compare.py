@@ -47,14 +47,12 @@ def render_comparison(run: ComparedRun) -> str:
             "small points: folds. Arms that share a letter cannot be told apart; blue: not told apart from the best. "
             "Whether two intervals overlap does not decide: pairs are compared on the same folds and images.",
             figures.ranking_figure(found),
-            words="fold interval paired",
         ),
         "pairs": build_panel(
             "pairs",
             "",
             "Row minus column, in percentage points. Bold: told apart, by Holm's procedure over all pairs.",
             figures.pairs_figure(found),
-            words="paired none",
             least_px=figures.least_px(len(found.arms)),
         ),
         "classes": build_panel(
@@ -63,7 +61,6 @@ def render_comparison(run: ComparedRun) -> str:
             f"Arm minus no decay: {names.class_score} in percentage points. Bold: told apart, by Holm's procedure over"
             " all classes of all arms.",
             figures.classes_figure(found),
-            words="iou none",
             least_px=figures.least_px(len(found.arms) - 1),
         ),
         "curves": [(arm, _curve(run, arm)) for arm in found.arms if arm.axis],
@@ -73,7 +70,7 @@ def render_comparison(run: ComparedRun) -> str:
 
 def _curve(run: ComparedRun, arm: ComparedArm) -> Panel:
     caption = f"Thick: mean over the folds; thin: each fold. Chosen by the other folds: {chosen_text(arm)}."
-    return build_panel(f"arm-{arm.name}", arm.label, caption, figures.curve_figure(run.found, arm), words="fold none")
+    return build_panel(f"arm-{arm.name}", arm.label, caption, figures.curve_figure(run.found, arm))
 
 
 def result_text(arm: ComparedArm, pair: ComparedPair | None) -> str:

@@ -30,12 +30,6 @@ CAPTIONS = {
     " Spearman: rank correlation, 1 if a more frequent class always has a longer row, 0 if frequency does not matter."
     " Longer rows favour frequent classes.",
 }
-TERMS = {
-    "layer-norms": "norm",
-    "equilibrium": "equilibrium epoch",
-    "what-is-zero": "sparsity epoch",
-    "head-rows": "norm spearman",
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ def diagnostics_section(run: Run, settings: Sequence[tuple[str, tuple[Training, 
     return DiagnosticsSection(
         series=tuple(item.title for item in series),
         panels=tuple(
-            build_panel(key, TITLES[key], CAPTIONS[key].format(names.unit), figure, words=TERMS[key])
+            build_panel(key, TITLES[key], CAPTIONS[key].format(names.unit), figure)
             for key, figure in figures.items()
             if figure is not None
         ),

@@ -137,7 +137,7 @@ def _class_panel(found: Evaluation) -> Panel:
     caption = f"Dots: {measure} of the summed matrices. Bars: {100 * found.confidence:g} % intervals by resampling"
     caption += f" {found.resampled_by or 'images'}; they do not include the variation between trainings."
     title = f"{measure[:1].upper()}{measure[1:]} of every class"
-    return build_panel("class-iou", title, caption, figure, words="iou interval")
+    return build_panel("class-iou", title, caption, figure)
 
 
 def _gap(mean: float | None, bounds: tuple[float, float] | None, end: int) -> float:
@@ -172,4 +172,4 @@ def _image_panel(images: list[EvaluatedImage], task: str) -> Panel | None:
         "Each image scored separately, over the classes that it holds or that are predicted in it. The mean over images"
     )
     caption += " differs from the mIoU above, which is computed from the summed pixels."
-    return build_panel("image-miou", "Every image", caption, figure, words="miou")
+    return build_panel("image-miou", "Every image", caption, figure)

@@ -9,7 +9,7 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from segdecay.runs.examples import ImageExample, LabelExample
 
 IGNORE = 255  # value of ignored pixels in a mask
 SIDES = (640, 448, 320, 224, 160)  # px, longer side of an embedded image: about twice what a page shows, or less
+OUTLINE = 320  # px, longer side at which outlines are drawn
 LOSSLESS = 256  # px, up to which an image stays a PNG
 LIMIT = 800_000  # bytes for all images of a page, so that it stays below 6 MB
 PLAIN_NAME = re.compile(r"[^/\\\0]+")
@@ -29,7 +30,7 @@ PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 @dataclass(frozen=True)
 class Sheet:
-    """One example, ready for the page: four data URIs and the size in pixels of the file."""
+    """One image, ready for the page: five data URIs and the size in pixels of the file."""
 
     example: ImageExample
     image: str
@@ -38,12 +39,14 @@ class Sheet:
     chosen: str
     width: int
     height: int
+    differing: str  # outline of the pixels that the predictions name differently
+    kinds: tuple[str, ...]  # why it is shown
     agreement: float  # share of valid pixels where both predictions name the same class
 
     @property
     def size(self) -> int:
         """Size in the page, in bytes."""
-        return sum(len(part) for part in (self.image, self.truth, self.zero, self.chosen))
+        return sum(len(part) for part in (self.image, self.truth, self.zero, self.chosen, self.differing))
 
 
 def read_sheets(
@@ -55,8 +58,14 @@ def read_sheets(
         RunError: as `read_sheet`.
     """
     sheets: tuple[Sheet, ...] = ()
+    kinds: dict[tuple[str, int | None], list[str]] = {}
+    for one in examples:
+        kinds.setdefault((one.name, one.fold), []).append(one.kind)
+    once = {(one.name, one.fold): one for one in reversed(examples)}  # an image is shown once, with all reasons
     for side in SIDES:
-        sheets = tuple(read_sheet(folder, example, palette, side) for example in examples)
+        sheets = tuple(
+            replace(read_sheet(folder, once[key], palette, side), kinds=tuple(reasons)) for key, reasons in kinds.items()
+        )
         if sum(sheet.size for sheet in sheets) <= limit:
             break
     return sheets
@@ -74,8 +83,10 @@ def read_sheet(folder: Path, example: ImageExample, palette: tuple[Colour, ...],
     valid = masks[0] != IGNORE
     same = float(np.mean((masks[1] == masks[2])[valid])) if valid.any() else 1.0
     truth, zero, chosen = (_mask_uri(mask, palette, side) for mask in masks)
+    differing = _outline_uri((masks[1] != masks[2]) & valid, side)
     width, height = picture.size
-    return Sheet(example, image_uri(picture, side), truth, zero, chosen, width, height, same)
+    image = image_uri(picture, side)
+    return Sheet(example, image, truth, zero, chosen, width, height, differing, (example.kind,), same)
 
 
 def open_example(folder: Path, name: str) -> Image.Image:
@@ -132,6 +143,29 @@ def _mask_uri(mask: np.ndarray, palette: tuple[Colour, ...], side: int) -> str:
     colours = [part for colour in palette for part in colour]
     coloured.putpalette(colours + [0] * (768 - len(colours)))
     return _uri(coloured, "PNG", transparency=IGNORE, optimize=True)
+
+
+def _outline_uri(differs: np.ndarray, side: int) -> str:
+    """The outline of a region (H, W) in white on black lines, as a PNG that is transparent elsewhere."""
+    image = _fitted(Image.fromarray(differs), side, Image.Resampling.NEAREST)
+    times = max(1, round(OUTLINE / max(image.size)))  # small images are enlarged, so that lines are thin
+    region = np.pad(np.asarray(image).repeat(times, axis=0).repeat(times, axis=1), 2)
+    inner, outer = (_shrunk(region), ~_shrunk(~region))
+    lines = np.zeros(region.shape, np.uint8)
+    lines[region & ~inner], lines[outer & ~region] = 1, 2
+    drawn = Image.fromarray(lines[2:-2, 2:-2])
+    coloured = Image.frombytes("P", drawn.size, drawn.tobytes())
+    coloured.putpalette([0, 0, 0, 255, 255, 255, 0, 0, 0] + [0] * 759)
+    return _uri(coloured, "PNG", transparency=0, optimize=True)
+
+
+def _shrunk(region: np.ndarray) -> np.ndarray:
+    """The pixels whose four neighbours are in the region too."""
+    kept = region.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            kept &= np.roll(region, step, axis)
+    return kept
 
 
 def _uri(image: Image.Image, kind: str, **options: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from plotly.offline import get_plotlyjs
 from segdecay.report.figures.score import figure_csv
 from segdecay.report.figures.svg import difference_bar
 from segdecay.report.text import format as words
-from segdecay.report.text.glossary import PageNames
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class Panel:
     json: Markup
     csv: Markup
     height: int  # px
-    words: str = ""  # keys of the terms in the caption, separated by spaces
     fallback: Markup | None = None  # a picture for print and for browsers without scripts
     least_px: int = 0  # in a narrower window the figure is scrolled, not squeezed
 
@@ -43,19 +42,18 @@ def build_panel(
     figure: Any,
     fallback: str | None = None,
     *,
-    words: str = "",
     places: Mapping[float, float] | None = None,
     least_px: int = 0,
 ) -> Panel:
     """A plotly figure as a panel.
 
-    words: keys of the glossary, separated by spaces; places: as `figure_csv`; least_px: width below which the figure is
+    places: as `figure_csv`; least_px: width below which the figure is
     scrolled.
     """
     height = int(figure.layout.height)
     picture = None if fallback is None else Markup(fallback)  # noqa: S704  # score_svg escapes its texts
     table = json_text(figure_csv(figure, places))
-    return Panel(key, title, caption, figure_json(figure), table, height, words, picture, least_px)
+    return Panel(key, title, caption, figure_json(figure), table, height, picture, least_px)
 
 
 def figure_json(figure: Any) -> Markup:
@@ -79,20 +77,18 @@ def _harmless(text: str) -> Markup:
 
 
 TEMPLATES = Path(__file__).parent / "templates"
-MACROS = ("panel", "exports", "copyable", "name", "swatch", "term", "terms")
+MACROS = ("panel", "exports", "copyable", "name", "swatch", "fold")
 
 
 def render_page(template: str, context: Mapping[str, Any]) -> str:
     """The page as HTML text; `context` holds the template's variables, with the `PageNames` under "names"."""
     library, script = get_plotlyjs().strip(), _text("page.js")
     environment = _environment()
-    names: PageNames = context["names"]
-    macros = environment.get_template("macros.html.j2").make_module({"page_terms": names.terms})
+    macros = environment.get_template("macros.html.j2").module
     frame = {
-        "glossary": names.glossary(),
         "csp": _content_security(library, script),
         "style": Markup(_text("page.css")),  # noqa: S704  # our own file
-        "library": Markup(library),  # noqa: S704  # plotly's own file
+        "library": _packed(library),
         "script": Markup(script),  # noqa: S704  # our own file
         **{name: getattr(macros, name) for name in MACROS},
     }
@@ -111,6 +107,12 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(_filters())
     return environment
+
+
+@cache
+def _packed(text: str) -> str:
+    """A text as gzip in base64, which the page unpacks when it is shown: a third of its size."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 
 def _text(name: str) -> str:

@@ -17,8 +17,8 @@ from segdecay.report.pages.panel import json_text, render_page
 from segdecay.report.pages.strength import (
     compared_word,
     curve_pairs,
-    first_words,
     joint_section,
+    lead_sentence,
     page_names,
     regularizer_text,
     shown_settings,
@@ -29,8 +29,9 @@ from segdecay.training.dead_classes import tolls
 from segdecay.utils.files import write_bytes
 
 METHOD = ("statistic", "resampled", "resamples", "rule", "confidence", "fold method", "folds", "seeds", "selection")
-INTERVALS = "interval of the paired difference."
-ONE_INTERVAL = "interval of the paired difference, for the compared strength only."  # records do not hold groups
+SAID = ("best", "best difference", "strengths looked at", "trials of plan", "trials needed")  # said above
+INTERVALS = "interval of the paired difference"
+ONE_INTERVAL = "interval of the paired difference, for the compared strength only"  # records do not hold groups
 
 
 def build_report(run: Path) -> Path:
@@ -62,6 +63,7 @@ def render(run: Run) -> str:
         "label_sheets": read_label_sheets(run),
         "written_by": run.environment.segdecay,
         "verdict": verdict,
+        "lead": lead_sentence(verdict, run.zero) if verdict else ("", ""),
         "verdict_title": title_of(verdict) if verdict else "",
         "compared": compared_word(verdict) if verdict else "",
         "regularizer_text": regularizer_text(run.regularizer),
@@ -73,7 +75,7 @@ def render(run: Run) -> str:
         "multiples_csv": json_text(multiples_csv(verdict, curves, run.data.classes, measure)) if verdict else "",
         "interval_note": INTERVALS if verdict and verdict.evidence.get("resampled") != "groups" else ONE_INTERVAL,
         "method_words": METHOD,
-        "first_words": first_words(verdict) if verdict else "",
+        "said_words": SAID,
         "confusion": confusion_section(run),
         "groups": group_lines(run.partition),
         "findings": findings_by_level(run.data.findings),

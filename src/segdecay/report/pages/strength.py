@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segdecay.report.facts.run import Run, Training
-from segdecay.report.facts.tables import ClassCurve
+from segdecay.report.facts.tables import ClassCurve, values_like_best
 from segdecay.report.figures import curves
 from segdecay.report.figures import score as figures
 from segdecay.report.figures.classes import classes_figure
@@ -19,7 +19,6 @@ from segdecay.report.text import format as words
 from segdecay.report.text.format import axis_symbol, difference, interval, number
 from segdecay.report.text.glossary import PageNames
 from segdecay.runs.joint import JointPoint, JointSearch
-from segdecay.runs.records import StrengthRecord
 from segdecay.runs.verdict import Verdict
 from segdecay.search.joint.sentences import show_values
 from segdecay.search.sentences import none_name, regularization_name, verdict_title
@@ -52,46 +51,68 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
     axis = words.axis_title(verdict.axis)
     names = page_names(run)
     values = [item.strength.value for item in verdict.settings]
+    others, alike = other_tools(run), values_like_best(run)
+    shown = dict(zip(figures.strength_places(verdict, others), values, strict=True))
     places = dict(zip(positions(values), values, strict=True))
     return {
+        "paired": build_panel(
+            "no-decay-and-chosen",
+            "",
+            "Validation score of both settings, a thin line per fold (a fold's images were not trained on); right, the"
+            " mean difference with its interval, which leaves out 0 if the settings are told apart.",
+            figures.paired_figure(verdict),
+        ),
         "score": build_panel(
             "score-against-strength",
             "",
-            f"x: {axis}, log scale, stronger to the right; leftmost: {names.none}. Thick: mean over the folds ± one"
-            " standard error; thin: each fold. One-SE: strongest within one paired standard error of the best."
-            + (f" Hollow: not told apart from {names.none}." if verdict.kind == "flat" else ""),
-            figures.score_figure(verdict),
+            f"Blue: mean over the folds ± one standard error; grey: each fold; hollow: trained on fewer folds; {axis} on"
+            " a logarithmic axis."
+            + (" Orange ticks: values of weight_decay that other tools fix." if others else ""),
+            figures.score_figure(verdict, alike, others),
             score_svg(verdict),
-            words="selection-score fold standard-error one-se",
-            places=places,
+            places=shown,
         ),
         "difference": build_panel(
             "difference-to-none",
             f"Difference from {names.none}",
-            "Paired over the same folds and images, with intervals. A setting is told apart from"
-            f" {names.none} if its interval does not cross the dotted line.",
+            f"Paired over the same folds and images; told apart from {names.none} where the interval leaves out 0.",
             figures.difference_figure(verdict),
-            words="paired interval none",
             places=places,
         ),
         "gap": build_panel(
             "train-against-validation",
-            "Train against validation",
-            "The shaded distance is the generalisation gap, which should shrink with strength. Where both lines fall,"
-            " the regularization is too strong.",
+            "By strength",
+            "The shaded gap is what was learnt of the training images alone; where both lines fall, the regularization"
+            " is too strong.",
             figures.gap_figure(verdict),
-            words="gap miou",
             places=places,
         ),
         "classes": build_panel(
             "classes-against-strength",
-            "The same in numbers",
-            f"Rows are classes, columns strengths. Numbers: {names.class_score} minus {names.class_score} with"
-            f" {names.none}, in percentage points, over the folds that both have; purple is higher, orange lower.",
+            "All strengths in numbers",
+            f"{names.class_score} minus {names.class_score} with {names.none}, in percentage points, over the folds"
+            " that both have; purple is higher, orange lower.",
             classes_figure(verdict, run.data, class_lines),
-            words="iou none",
         ),
     }
+
+
+ADAM_VALUES = ((0.01, "0.01, AdamW's default"), (0.05, "0.05"))
+SGD_VALUES = ((3e-5, "3e-5"), (1e-4, "1e-4"), (5e-4, "5e-4"))
+
+
+def other_tools(run: Run) -> tuple[tuple[float, str], ...]:
+    """The weight_decay that recipes for this optimizer commonly fix, as (total decay D in this run, label).
+
+    λ and D are proportional for one optimizer and schedule, so the ratio of a recorded strength converts them.
+    """
+    known = [item.strength for item in run.verdict.settings] if run.verdict else []
+    ratio = next((one.value / one.lambda_ for one in known if one.axis == "total_decay" and one.lambda_), None)
+    if ratio is None or run.regularizer not in ("decoupled", "l2"):
+        return ()
+    name = run.optimizer.lower()
+    values = ADAM_VALUES if name.startswith("adam") else SGD_VALUES if name.startswith("sgd") else ()
+    return tuple((ratio * value, label) for value, label in values)
 
 
 def curve_pairs(run: Run) -> Sequence[CurvePair]:
@@ -100,30 +121,20 @@ def curve_pairs(run: Run) -> Sequence[CurvePair]:
     losses, scores = curves.loss_limits(shown), curves.score_limits(shown)
     pairs = []
     for key, trainings in shown_settings(run):
-        title = _curve_title(key, trainings[0].record.strength)
-        objective = curves.objective_figure(trainings, run.regularizer, losses)
-        learning = curves.learning_figure(trainings, scores)
-        pairs.append(
-            CurvePair(
-                title,
-                build_panel(
-                    f"objective-{key.replace(' ', '-')}",
-                    f"Objective, {title}",
-                    "Loss over epochs, log scale; thick: mean over folds, thin: each fold. Values of 0 are not drawn.",
-                    objective,
-                    words="objective epoch fold",
-                ),
-                None
-                if not curves.is_scored(trainings)
-                else build_panel(
-                    f"learning-{key.replace(' ', '-')}",
-                    f"Score, {title}",
-                    "Score over epochs. A trial counts with its last epoch, not its best.",
-                    learning,
-                    words="miou trial",
-                ),
-            )
+        title = key[:1].upper() + key[1:]
+        objective = build_panel(
+            f"objective-{key.replace(' ', '-')}",
+            f"Loss, {key}",
+            "Thick: mean over folds; thin: each fold; logarithmic, so values of 0 are not drawn.",
+            curves.objective_figure(trainings, run.regularizer, losses),
         )
+        learning = build_panel(
+            f"learning-{key.replace(' ', '-')}",
+            title,
+            "A trial counts with its last epoch, not its best.",
+            curves.learning_figure(trainings, scores),
+        )
+        pairs.append(CurvePair(title, objective, learning if curves.is_scored(trainings) else None))
     return pairs
 
 
@@ -134,6 +145,8 @@ def page_names(run: Run) -> PageNames:
 
 def title_of(verdict: Verdict) -> str:
     """The kind of a verdict as people read it."""
+    if is_short(verdict):
+        return f"No {verdict.kind_of_axis} scored best so far"
     return verdict_title(verdict.kind, verdict.axis, verdict.none.strength.value if verdict.none else None)
 
 
@@ -150,17 +163,22 @@ def shown_settings(run: Run) -> Sequence[tuple[str, tuple[Training, ...]]]:
     return [(key, trainings) for key, trainings in both if trainings]
 
 
-def _curve_title(key: str, strength: StrengthRecord) -> str:
-    value = f"{words.axis_symbol(strength.axis)} = {words.number(strength.value)}"
-    return value if key == "training" else f"{key}, {value}"
+def lead_sentence(verdict: Verdict, trainings: Sequence[Training]) -> tuple[str, str]:
+    """The conclusion, and the evidence that the first sentence names after it.
+
+    Where no decay scored best while the networks still improved, the conclusion is bound to the length of training.
+    """
+    said, _, evidence = verdict.headline.partition("; ")
+    if is_short(verdict) and trainings:
+        epochs = trainings[0].record.epochs
+        length = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+        said = f"For trainings of {length} only: {said[:1].lower()}{said[1:]}"
+    return said.removesuffix("."), evidence
 
 
-def first_words(verdict: Verdict) -> str:
-    """Keys of the terms on the first screen."""
-    keys = "strength total-decay" if verdict.axis == "total_decay" else "strength"
-    keys += " lambda" if verdict.axis == "lambda" or verdict.has_lambda else ""
-    keys += " tau" if verdict.has_timescale else ""
-    return f"{keys} regularizer none miou selection-score test-score interval paired refit trial"
+def is_short(verdict: Verdict) -> bool:
+    """Whether no decay scored best while the networks still improved at the end."""
+    return verdict.kind == "zero" and any(one.code == "still_rising" for one in verdict.cautions)
 
 
 ISO = (

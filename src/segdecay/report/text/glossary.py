@@ -1,4 +1,4 @@
-"""The names that a page uses for scores and counts, and the glossary of its terms."""
+"""The names that a page uses for scores and counts, and the glossary of the documentation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Word:
-    """One term: `key` is its id on the page."""
+    """One term of docs/glossary.md."""
 
     key: str
     term: str
@@ -21,8 +21,6 @@ class PageNames:
     >>> names = PageNames("classification")
     >>> names.class_score, names.mean_score, names.unit
     ('recall', 'balanced accuracy', 'images')
-    >>> [word.term for word in PageNames().terms("iou miou")]
-    ['IoU', 'mIoU']
     """
 
     task: str = "segmentation"  # or "classification"
@@ -62,12 +60,6 @@ class PageNames:
         """Every term of the page."""
         return (*COMMON, *_named_words(self), *(_LABEL_WORDS if self.of_images else _MASK_WORDS))
 
-    def terms(self, keys: str) -> tuple[Word, ...]:
-        """The words with these keys, separated by spaces; a page about labels leaves out scores of masks."""
-        found = {word.key: word for word in self.glossary()}
-        left_out = {word.key for word in _MASK_WORDS} - set(found)
-        wanted = dict.fromkeys("recall" if key == "iou" and self.of_images else key for key in keys.split())
-        return tuple(found[key] for key in wanted if key not in left_out)
 
 
 COMMON = (

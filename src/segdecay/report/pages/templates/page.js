@@ -4,32 +4,75 @@
   "use strict";
   const root = document.documentElement;
   root.classList.add("js");
+  const isShown = function (box) { return !box.closest("details:not([open])"); };
   const boxes = Array.from(document.querySelectorAll("[data-figure]"));
-  const waiting = boxes.slice();
+  let waiting = boxes.filter(isShown);
 
   function data(id) {
     return JSON.parse(document.getElementById(id).textContent);
   }
-  function load() {
-    // the plotting library is text until the page is shown, so that nothing waits for it
-    if (window.Plotly) { return; }
-    performance.mark("drawing");
-    const script = document.createElement("script");
-    script.textContent = document.getElementById("library").textContent;
-    document.head.append(script);
+  let library = null;
+  function unpack() {
+    const packed = atob(document.getElementById("library").textContent);
+    const bytes = new Uint8Array(packed.length);
+    for (let at = 0; at < packed.length; at += 1) { bytes[at] = packed.charCodeAt(at); }
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
-  function draw() {
-    load();
-    const box = waiting.shift();
+  function load() {
+    // the plotting library is packed text until the page is shown, so that nothing waits for it
+    library = library || unpack().then(function (text) {
+      performance.mark("drawing");
+      const script = document.createElement("script");
+      script.textContent = text;
+      document.head.append(script);
+    });
+    return library;
+  }
+  function draw(box) {
     const figure = data(box.dataset.figure + "-data");
     Plotly.newPlot(box, figure.data, figure.layout, {
       responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: false,
     });
+    box.dataset.done = "";
   }
   function drawNext() {
-    if (waiting.length) { draw(); setTimeout(drawNext, 0); } else { root.dataset.drawn = String(boxes.length); }
+    if (waiting.length) { draw(waiting.shift()); setTimeout(drawNext, 0); return; }
+    root.dataset.drawn = String(document.querySelectorAll("[data-done]").length);
   }
-  window.addEventListener("load", function () { setTimeout(drawNext, 0); });
+  window.addEventListener("load", function () { setTimeout(function () { load().then(drawNext); }, 0); });
+  for (const part of document.querySelectorAll("details")) {
+    part.addEventListener("toggle", function () {
+      if (!part.open) { return; }
+      const inside = Array.from(part.querySelectorAll("[data-figure]:not([data-done])")).filter(isShown);
+      load().then(function () { inside.filter(function (box) { return !("done" in box.dataset); }).forEach(draw); });
+    });
+  }
+
+  const links = new Map();
+  for (const link of document.querySelectorAll("nav a")) { links.set(link.hash.slice(1), link); }
+  const places = Array.from(links.keys(), function (id) { return document.getElementById(id); });
+  function mark() {
+    // the last part whose top is above a third of the window
+    const line = window.innerHeight / 3;
+    let here = places.filter(function (part) { return part.getBoundingClientRect().top < line; }).pop() || places[0];
+    const end = document.documentElement.scrollHeight - 2;
+    if (window.scrollY > 0 && window.scrollY + window.innerHeight >= end) { here = places[places.length - 1]; }
+    for (const pair of links) {
+      if (pair[0] !== here.id) { pair[1].removeAttribute("aria-current"); continue; }
+      if (pair[1].getAttribute("aria-current")) { continue; }
+      pair[1].setAttribute("aria-current", "true");
+      const list = pair[1].closest("ul");
+      list.scrollLeft = pair[1].offsetLeft - list.clientWidth / 3;
+    }
+  }
+  if (places.length) { window.addEventListener("scroll", mark, { passive: true }); mark(); }
+  function openTo() {
+    // a link into a folded part opens it
+    const target = document.getElementById(location.hash.slice(1));
+    for (let part = target; part; part = part.parentElement) { if (part.tagName === "DETAILS") { part.open = true; } }
+  }
+  window.addEventListener("hashchange", openTo);
+  openTo();
 
   function save(name, kind, text) {
     const link = document.createElement("a");
@@ -41,12 +84,13 @@
   const INK = "#22262b";
   const PAPER = "#ffffff";
   function svgOfPlot(box) {
-    load();
     const figure = data(box.dataset.figure + "-data");
     const layout = Object.assign({}, figure.layout, { paper_bgcolor: PAPER, plot_bgcolor: PAPER });
     layout.font = Object.assign({}, layout.font, { color: INK });
     const size = { format: "svg", width: Math.max(box.clientWidth, 480), height: figure.layout.height };
-    return Plotly.toImage({ data: figure.data, layout: layout }, size).then(function (uri) {
+    return load().then(function () {
+      return Plotly.toImage({ data: figure.data, layout: layout }, size);
+    }).then(function (uri) {
       return decodeURIComponent(uri.slice(uri.indexOf(",") + 1));
     });
   }
@@ -130,19 +174,25 @@
     for (const image of pair.querySelectorAll("img")) { image.draggable = false; }
   }
 
+  for (const button of document.querySelectorAll("[data-slide]")) {
+    button.hidden = false;
+    button.addEventListener("click", function () {
+      const is = button.closest(".case").classList.toggle("sliding");
+      button.setAttribute("aria-pressed", String(is));
+    });
+  }
+
   const PRINT_WIDTH_PX = 640;
-  let opened = [];
   window.addEventListener("beforeprint", function () {
-    while (waiting.length) { draw(); }
-    opened = Array.from(document.querySelectorAll("details:not([open])"));
-    for (const part of opened) { part.open = true; }
-    for (const box of boxes) {
-      Plotly.relayout(box, { width: PRINT_WIDTH_PX, autosize: false });
-      Plotly.redraw(box); // places the legend for the new width
+    // what is folded stays folded: a print holds what is shown
+    for (const box of boxes.filter(isShown)) {
+      if (!("done" in box.dataset)) { continue; }
+      Plotly.relayout(box, { width: Math.min(PRINT_WIDTH_PX, box.clientWidth || PRINT_WIDTH_PX), autosize: false });
     }
   });
   window.addEventListener("afterprint", function () {
-    for (const part of opened) { part.open = false; }
-    for (const box of boxes) { Plotly.relayout(box, { width: null, autosize: true }); }
+    for (const box of boxes.filter(isShown)) {
+      if ("done" in box.dataset) { Plotly.relayout(box, { width: null, autosize: true }); }
+    }
   });
 })();
