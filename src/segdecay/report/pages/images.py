@@ -24,7 +24,7 @@ IGNORE = 255  # value of ignored pixels in a mask
 SIDES = (640, 448, 320, 224, 160)  # px, longer side of an embedded image: about twice what a page shows, or less
 OUTLINE = 320  # px, longer side at which outlines are drawn
 LOSSLESS = 256  # px, up to which an image stays a PNG
-LIMIT = 800_000  # bytes for all images of a page, so that it stays below 6 MB
+LIMIT = 800_000  # bytes for all images of a page, so that it stays below 4 MB
 PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 
