@@ -256,7 +256,7 @@ def test_without_scripts_the_plain_picture_and_all_tables_are_there(browser: Bro
     page = browser.open(reports["chosen"], scripts=False)
     assert page.evaluate("getComputedStyle(document.querySelector('.fallback')).display") == "block"
     assert page.evaluate("document.querySelectorAll('.plot svg').length") == 0
-    assert page.evaluate("document.querySelectorAll('table').length") == 8
+    assert page.evaluate("document.querySelectorAll('table').length") == 9
     assert page.complaints == []
 
 

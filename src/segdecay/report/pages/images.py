@@ -64,7 +64,8 @@ def read_sheets(
     once = {(one.name, one.fold): one for one in reversed(examples)}  # an image is shown once, with all reasons
     for side in SIDES:
         sheets = tuple(
-            replace(read_sheet(folder, once[key], palette, side), kinds=tuple(reasons)) for key, reasons in kinds.items()
+            replace(read_sheet(folder, once[key], palette, side), kinds=tuple(reasons))
+            for key, reasons in kinds.items()
         )
         if sum(sheet.size for sheet in sheets) <= limit:
             break
