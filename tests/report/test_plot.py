@@ -55,7 +55,7 @@ def test_a_figure_is_that_of_the_page(run: Path) -> None:
         (lambda run: plot.scores(run, what="difference"), 1),
         (lambda run: plot.scores(run, what="gap"), 2),
         (plot.classes, 1),
-        (lambda run: plot.curves(run, what="objective", setting="none"), 12),
+        (lambda run: plot.curves(run, what="objective", setting="none"), 8),
         (plot.confusion, 1),
         (lambda run: plot.confusion(run, setting="none"), 1),
         (plot.weights, 2),
@@ -162,7 +162,7 @@ def test_characters_that_a_font_lacks_are_named(tmp_path: Path) -> None:
         (
             lambda run: plot.scores(run, what=cast("Any", "points")),
             ConfigError,
-            "what= takes score, difference, gap; saw 'points'",
+            "what= takes score, paired, difference, gap; saw 'points'",
         ),
         (lambda run: plot.scores(run, run, what="gap"), ConfigError, "drawn for one run; saw 2"),
         (lambda run: plot.scores(run, names=("a", "b")), ConfigError, "names= takes a different name for each of 1"),
