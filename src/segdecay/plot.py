@@ -17,7 +17,7 @@ from segdecay.errors import ConfigError, RunError
 from segdecay.report.facts.comparison import read_comparison
 from segdecay.report.facts.read import read_run
 from segdecay.report.facts.run import Run, shared_folds, total_of
-from segdecay.report.facts.tables import class_curves
+from segdecay.report.facts.tables import class_curves, values_like_best
 from segdecay.report.figures import compare as compared_figures
 from segdecay.report.figures import diagnostics
 from segdecay.report.figures.classes import classes_figure
@@ -26,10 +26,10 @@ from segdecay.report.figures.curves import learning_figure, loss_limits, objecti
 from segdecay.report.figures.examples import ExampleRow, examples_figure
 from segdecay.report.figures.joint import joint_figure
 from segdecay.report.figures.paper import COLUMN_MM, FONT, Paper, paper_bytes
-from segdecay.report.figures.score import difference_figure, gap_figure, score_figure
+from segdecay.report.figures.score import difference_figure, gap_figure, paired_figure, score_figure
 from segdecay.report.figures.several import several_curves_figure, several_scores_figure
 from segdecay.report.pages.images import read_sheets
-from segdecay.report.pages.strength import compared_word, page_names, shown_settings
+from segdecay.report.pages.strength import compared_word, other_tools, page_names, shown_settings
 from segdecay.runs.comparison import Comparison
 from segdecay.runs.read import read_record
 from segdecay.runs.verdict import Verdict
@@ -42,7 +42,7 @@ from segdecay.workflows.tune import Tuned
 Result: TypeAlias = "Tuned | Trained | Compared | str | Path"
 Setting = Literal["chosen", "none"]
 PAPER = (".svg", ".pdf", ".png")
-SCORES = ("score", "difference", "gap")
+SCORES = ("score", "paired", "difference", "gap")
 CURVES = ("score", "objective")
 WEIGHTS = ("norms", "equilibrium", "zeros", "head")
 COMPARISONS = ("ranking", "pairs", "classes")
@@ -97,13 +97,14 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
 
 
 def scores(
-    *runs: Result, what: Literal["score", "difference", "gap"] = "score", names: tuple[str, ...] | None = None
+    *runs: Result, what: Literal["score", "paired", "difference", "gap"] = "score", names: tuple[str, ...] | None = None
 ) -> Figure:
     """Score against strength of a search: mean with one standard error, and every fold; of several runs, their means.
 
     Args:
         runs: one search or more.
-        what: of one run also "difference" (paired, from no decay, with its interval) or "gap" (train and validation).
+        what: of one run also "paired" (no decay against chosen, by fold), "difference" (from no decay, with its
+            interval) or "gap" (train and validation).
         names: of the runs in the legend; the names of their folders by default.
 
     Raises:
@@ -116,7 +117,11 @@ def scores(
             raise ConfigError(f"what={what!r} is drawn for one run; saw {len(verdicts)}.")
         return Figure(several_scores_figure(verdicts))
     (verdict,) = verdicts.values()
-    return Figure({"score": score_figure, "difference": difference_figure, "gap": gap_figure}[what](verdict))
+    if what == "score" and (_folder(runs[0]) / "trials").is_dir():  # a verdict alone has no counts
+        facts = _facts(runs[0])
+        return Figure(score_figure(verdict, values_like_best(facts), other_tools(facts)))
+    draw = {"score": score_figure, "paired": paired_figure, "difference": difference_figure, "gap": gap_figure}
+    return Figure(draw[what](verdict))
 
 
 def classes(run: Result) -> Figure:

@@ -246,7 +246,9 @@ def test_all_faults_are_one_message_and_exit_code_2() -> None:
 def test_an_unknown_optimizer_is_told_once() -> None:
     with pytest.raises(ConfigError) as caught:
         cli.app(["strength", "--optimizer", "adan", "--images", "8", "--lambda", "1"], standalone_mode=False)
-    told = "optimizer.name: Unknown optimizer 'adan'; allowed: adamw, adam, sgd, rmsprop, lion, muon. Did you mean 'adam'?"
+    told = (
+        "optimizer.name: Unknown optimizer 'adan'; allowed: adamw, adam, sgd, rmsprop, lion, muon. Did you mean 'adam'?"
+    )
     assert str(caught.value) == f"{told} Others: torch:NAME, timm:NAME, package.module:build."
 
 

@@ -81,6 +81,11 @@ class Page:
                 raise AssertionError(f"not true after {DEADLINE_MS} ms: {script}; heard: {self.complaints}")
             self.tab.wait_for_timeout(20)
 
+    def unfold(self) -> None:
+        """Open every folded part, and wait until its figures are drawn."""
+        self.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        self.wait_for("document.querySelectorAll('.plot:not([data-done])').length === 0")
+
     def resize(self, width: int, height: int = 900) -> None:
         """Resize the window, in CSS pixels, and wait for the figures."""
         self.tab.bring_to_front()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from report_numbers import CLASSES, FOLDS, Shape
@@ -12,6 +13,7 @@ from report_run import write_run
 from segdecay.report import score_svg
 from segdecay.report.facts.read import read_run
 from segdecay.report.facts.run import Run
+from segdecay.report.facts.tables import values_like_best
 from segdecay.report.figures.classes import classes_figure
 from segdecay.report.figures.curves import learning_figure, loss_limits, objective_figure
 from segdecay.report.figures.score import (
@@ -19,11 +21,13 @@ from segdecay.report.figures.score import (
     gap_figure,
     log_ticks,
     padded,
+    paired_figure,
     positions,
     score_figure,
     ticks,
 )
 from segdecay.report.pages.panel import figure_json
+from segdecay.report.pages.strength import other_tools
 from segdecay.runs.verdict import Verdict
 
 KINDS = ("chosen", "zero", "flat", "edge")
@@ -77,9 +81,44 @@ def test_a_dropped_setting_is_marked_with_its_reason_escaped(runs: dict[str, Run
     assert "<i>" not in crosses[0].hovertext[0]
 
 
-def test_settings_not_told_apart_are_hollow_in_a_flat_verdict_only(runs: dict[str, Run]) -> None:
-    assert set(score_figure(verdict_of(runs, "flat")).data[FOLDS].marker.symbol[:3]) == {"circle-open"}
-    assert set(score_figure(verdict_of(runs, "chosen")).data[FOLDS].marker.symbol) == {"circle"}
+def test_a_setting_with_fewer_folds_is_hollow_and_says_why(runs: dict[str, Run]) -> None:
+    verdict = verdict_of(runs, "edge")
+    first, second, *rest = verdict.settings
+    raced = replace(second, folds=(second.folds[0], None, None), dropped="race: eliminated after 1")
+    mean = score_figure(replace(verdict, settings=(first, raced, *rest))).data[FOLDS]
+    assert list(mean.marker.symbol) == ["circle", "circle-open", *["circle"] * len(rest)]
+    assert mean.text[1].endswith(f"1 of {FOLDS} folds: eliminated after 1")
+
+
+def test_the_paired_figure_sets_the_difference_on_the_scale_of_the_scores(runs: dict[str, Run]) -> None:
+    verdict = verdict_of(runs)
+    none, chosen = verdict.none, verdict.compared
+    figure = paired_figure(verdict)
+    assert none is not None
+    assert chosen is not None
+    for fold, line in enumerate(figure.data[:FOLDS]):
+        assert list(line.y) == [none.folds[fold], chosen.folds[fold]]
+    point, scores, differences = figure.data[-1], figure.layout.yaxis.range, figure.layout.yaxis2.range
+    assert chosen.difference is not None
+    assert point.y[0] == chosen.difference.mean
+    assert [low - none.mean for low in scores] == pytest.approx(differences)
+
+
+def test_values_of_other_tools_are_ticks_at_their_total_decay(runs: dict[str, Run]) -> None:
+    run = replace(runs["chosen"], optimizer="adamw")
+    others = other_tools(run)
+    assert [value for value, _ in others] == pytest.approx([0.04, 0.2])  # D = 4 λ in this run
+    figure = score_figure(verdict_of(runs), (), others)
+    assert figure.data[FOLDS].x[0] < math.log10(0.2)  # no decay stays leftmost
+    assert "0.05" in {annotation.text for annotation in figure.layout.annotations}
+    assert other_tools(runs["chosen"]) == ()
+
+
+def test_values_like_the_best_hold_the_best_and_a_clear_loser_is_not_among_them(runs: dict[str, Run]) -> None:
+    run = runs["edge"]
+    found = values_like_best(run)
+    assert verdict_of(runs, "edge").strength.value in found
+    assert 0.0 not in found
 
 
 def test_differences_reach_exactly_over_their_intervals(runs: dict[str, Run]) -> None:

@@ -22,6 +22,7 @@ import segdecay
 from segdecay import plot
 from segdecay.errors import ConfigError, MissingPartError, RunError
 from segdecay.report.facts.read import read_run
+from segdecay.report.facts.tables import values_like_best
 from segdecay.report.figures import paper
 from segdecay.report.figures.score import score_figure
 from segdecay.report.figures.several import several_scores_figure
@@ -39,11 +40,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_figure_is_that_of_the_page(run: Path) -> None:
-    verdict = read_run(run).verdict
+    facts = read_run(run)
+    verdict, alike = facts.verdict, values_like_best(facts)
     assert verdict is not None
+    assert alike
     found = plot.scores(run)
     assert isinstance(found, go.Figure)
-    assert json.loads(found.to_json()) == json.loads(score_figure(verdict).to_json())
+    assert json.loads(found.to_json()) == json.loads(score_figure(verdict, alike).to_json())
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_a_figure_is_that_of_the_page(run: Path) -> None:
         (lambda run: plot.scores(run, what="difference"), 1),
         (lambda run: plot.scores(run, what="gap"), 2),
         (plot.classes, 1),
-        (lambda run: plot.curves(run, what="objective", setting="none"), 12),
+        (lambda run: plot.curves(run, what="objective", setting="none"), 8),
         (plot.confusion, 1),
         (lambda run: plot.confusion(run, setting="none"), 1),
         (plot.weights, 2),
@@ -159,7 +162,7 @@ def test_characters_that_a_font_lacks_are_named(tmp_path: Path) -> None:
         (
             lambda run: plot.scores(run, what=cast("Any", "points")),
             ConfigError,
-            "what= takes score, difference, gap; saw 'points'",
+            "what= takes score, paired, difference, gap; saw 'points'",
         ),
         (lambda run: plot.scores(run, run, what="gap"), ConfigError, "drawn for one run; saw 2"),
         (lambda run: plot.scores(run, names=("a", "b")), ConfigError, "names= takes a different name for each of 1"),

@@ -108,7 +108,9 @@ def build_multiples(
     verdict: Verdict, curves: Sequence[ClassCurve], lines: Sequence[ClassLine], measure: str = "IoU"
 ) -> tuple[Multiple, ...]:
     """One picture per class, on axes of its own."""
-    return tuple(_multiple(verdict, curve, line, _limits([curve]), measure) for curve, line in zip(curves, lines, strict=True))
+    return tuple(
+        _multiple(verdict, curve, line, _limits([curve]), measure) for curve, line in zip(curves, lines, strict=True)
+    )
 
 
 def multiples_csv(verdict: Verdict, curves: Sequence[ClassCurve], names: Sequence[str], measure: str = "IoU") -> str:

@@ -95,10 +95,14 @@ def draw(figure: go.Figure, inches: tuple[float, float]) -> Figure:
 
     drawn = Figure(figsize=inches, layout="constrained")
     axes = drawn.add_subplot()
+    right: Axes | None = None  # the second vertical axis of a figure
     before: tuple[Any, Any] | None = None
     for trace in figure.data:
         if trace.type == "heatmap":
             _draw_heatmap(axes, trace)
+        elif trace.yaxis == "y2":
+            right = right or axes.twinx()
+            _draw_scatter(right, trace, None)
         else:
             before = _draw_scatter(axes, trace, before)
     for picture in figure.layout.images:
@@ -108,9 +112,13 @@ def draw(figure: go.Figure, inches: tuple[float, float]) -> Figure:
     _draw_shapes(axes, figure.layout)
     _set_axis(axes, figure.layout.xaxis, "x")
     _set_axis(axes, figure.layout.yaxis, "y")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.tick_params(length=0, colors=INK)
+    if right is not None:
+        _set_axis(right, figure.layout.yaxis2, "y")
+        right.grid(visible=False)
+    for one in (axes, *([right] if right else [])):
+        for side in one.spines.values():
+            side.set_visible(False)
+        one.tick_params(length=0, colors=INK)
     _draw_labels(axes, figure.layout)
     if figure.layout.showlegend is not False and axes.get_legend_handles_labels()[1]:
         drawn.legend(loc="outside upper left", frameon=False, ncols=2, labelcolor=INK)

@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 
 from segdecay.report.text.format import axis_symbol, axis_title, difference, interval, label, number, score
 from segdecay.runs.records import RACED_OUT
-from segdecay.runs.verdict import SettingSummary, Verdict
+from segdecay.runs.verdict import Interval, SettingSummary, Verdict
 from segdecay.search.sentences import none_name
 
 TAG = re.compile(r"<br>.*|<[^>]*>", re.DOTALL)
@@ -232,9 +232,7 @@ def axis_style(**more: object) -> dict[str, object]:
     }
 
 
-def score_figure(
-    verdict: Verdict, alike: Sequence[float] = (), others: Sequence[tuple[float, str]] = ()
-) -> go.Figure:
+def score_figure(verdict: Verdict, alike: Sequence[float] = (), others: Sequence[tuple[float, str]] = ()) -> go.Figure:
     """Score against strength: every fold, the mean with one standard error, and names of the main settings.
 
     Args:
@@ -332,9 +330,7 @@ def _mark_band(figure: go.Figure, places: Sequence[float], at: Sequence[float]) 
     )  # fmt: skip
 
 
-def _mark_others(
-    figure: go.Figure, verdict: Verdict, others: Sequence[tuple[float, str]], at: Sequence[float]
-) -> None:
+def _mark_others(figure: go.Figure, verdict: Verdict, others: Sequence[tuple[float, str]], at: Sequence[float]) -> None:
     """Ticks at the fixed values of other tools; those too small to be drawn to scale stand together beside 0."""
     if not others or not at:
         return
@@ -407,9 +403,8 @@ def paired_figure(verdict: Verdict) -> go.Figure:
                 "thickness": 3,
             },
             hoverinfo="text",
-            text=[f"{name} minus {none_name(verdict.axis)}: {difference(found.mean)} "
-                  f"({interval(found.interval, signed=True)})"],
-        )  # fmt: skip
+            text=[_told(f"{name} minus {none_name(verdict.axis)}", found)],
+        )
     known = [value for item in both for value in item.folds]
     low, high = padded([*known, *means, *ends], 0.1)
     texts = [none_name(verdict.axis), f"<b>{name}</b>", "difference"]
@@ -425,8 +420,14 @@ def paired_figure(verdict: Verdict) -> go.Figure:
         marks = ticks(*span)
         second = {"tickvals": list(marks), "ticktext": [difference(mark) for mark in marks], "showgrid": False}
         figure.update_layout(yaxis2=axis_style(overlaying="y", side="right", range=list(span), **second))
-        figure.add_shape(type="line", x0=0, x1=2.25, y0=base, y1=base, line={"color": GREY, "width": 1.5, "dash": "dot"})
+        figure.add_shape(
+            type="line", x0=0, x1=2.25, y0=base, y1=base, line={"color": GREY, "width": 1.5, "dash": "dot"}
+        )
     return figure
+
+
+def _told(what: str, found: Interval) -> str:
+    return f"{what}: {difference(found.mean)} ({interval(found.interval, signed=True)})"
 
 
 def difference_figure(verdict: Verdict) -> go.Figure:

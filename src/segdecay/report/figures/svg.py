@@ -155,7 +155,12 @@ def score_svg(verdict: Verdict, *, title: str | None = None, width: int = 760, h
         *frame.open(f"Mean by {axis_title(verdict.axis)}: {told}. {verdict.sentence}", heading),
         f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
         frame.text(frame.left, 24, heading, size=16, bold=True, anchor="start", colour=INK),
-        frame.text(frame.left, 43, "thick: mean over folds ± one standard error (hollow: fewer folds); thin: each fold", anchor="start"),
+        frame.text(
+            frame.left,
+            43,
+            "thick: mean over folds ± one standard error (hollow: fewer folds); thin: each fold",
+            anchor="start",
+        ),
         *_score_axes(frame, verdict, at),
     ]
     for fold in range(max((len(item.folds) for item in settings), default=0)):

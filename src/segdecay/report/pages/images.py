@@ -24,7 +24,7 @@ IGNORE = 255  # value of ignored pixels in a mask
 SIDES = (640, 448, 320, 224, 160)  # px, longer side of an embedded image: about twice what a page shows, or less
 OUTLINE = 320  # px, longer side at which outlines are drawn
 LOSSLESS = 256  # px, up to which an image stays a PNG
-LIMIT = 800_000  # bytes for all images of a page, so that it stays below 6 MB
+LIMIT = 800_000  # bytes for all images of a page, so that it stays below 4 MB
 PLAIN_NAME = re.compile(r"[^/\\\0]+")
 
 
@@ -64,7 +64,8 @@ def read_sheets(
     once = {(one.name, one.fold): one for one in reversed(examples)}  # an image is shown once, with all reasons
     for side in SIDES:
         sheets = tuple(
-            replace(read_sheet(folder, once[key], palette, side), kinds=tuple(reasons)) for key, reasons in kinds.items()
+            replace(read_sheet(folder, once[key], palette, side), kinds=tuple(reasons))
+            for key, reasons in kinds.items()
         )
         if sum(sheet.size for sheet in sheets) <= limit:
             break

@@ -17,6 +17,7 @@ from segdecay.report.pages.panel import json_text, render_page
 from segdecay.report.pages.strength import (
     compared_word,
     curve_pairs,
+    is_short,
     joint_section,
     lead_sentence,
     page_names,
@@ -64,6 +65,7 @@ def render(run: Run) -> str:
         "written_by": run.environment.segdecay,
         "verdict": verdict,
         "lead": lead_sentence(verdict, run.zero) if verdict else ("", ""),
+        "is_short": bool(verdict and is_short(verdict)),
         "verdict_title": title_of(verdict) if verdict else "",
         "compared": compared_word(verdict) if verdict else "",
         "regularizer_text": regularizer_text(run.regularizer),

@@ -65,8 +65,8 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
         "score": build_panel(
             "score-against-strength",
             "",
-            f"Blue: mean over the folds ± one standard error; grey: each fold; hollow: trained on fewer folds; {axis} on"
-            " a logarithmic axis."
+            f"Blue: mean over the folds ± one standard error; grey: each fold; hollow: trained on fewer folds;"
+            f" {axis} on a logarithmic axis."
             + (" Orange ticks: values of weight_decay that other tools fix." if others else ""),
             figures.score_figure(verdict, alike, others),
             score_svg(verdict),

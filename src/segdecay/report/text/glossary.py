@@ -61,7 +61,6 @@ class PageNames:
         return (*COMMON, *_named_words(self), *(_LABEL_WORDS if self.of_images else _MASK_WORDS))
 
 
-
 COMMON = (
     Word("strength", "strength", "How strongly weights are regularized: a value on the regularizer's axis, as D or λ."),
     Word(

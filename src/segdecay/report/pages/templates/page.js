@@ -183,16 +183,18 @@
   }
 
   const PRINT_WIDTH_PX = 640;
+  const PRINT_HEIGHT_PX = 250;
   window.addEventListener("beforeprint", function () {
     // what is folded stays folded: a print holds what is shown
     for (const box of boxes.filter(isShown)) {
       if (!("done" in box.dataset)) { continue; }
-      Plotly.relayout(box, { width: Math.min(PRINT_WIDTH_PX, box.clientWidth || PRINT_WIDTH_PX), autosize: false });
+      const columns = box.closest(".three") ? 3 : box.closest(".two, .lead") ? 2 : 1;
+      Plotly.relayout(box, { width: PRINT_WIDTH_PX / columns, height: PRINT_HEIGHT_PX, autosize: false });
     }
   });
   window.addEventListener("afterprint", function () {
     for (const box of boxes.filter(isShown)) {
-      if ("done" in box.dataset) { Plotly.relayout(box, { width: null, autosize: true }); }
+      if ("done" in box.dataset) { Plotly.relayout(box, { width: null, height: data(box.dataset.figure + "-data").layout.height, autosize: true }); }
     }
   });
 })();
