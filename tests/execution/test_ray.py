@@ -105,10 +105,12 @@ def _starts_alone(events: list[Event], task: TrialTask) -> bool:
     return before.count("started") == ended and order[second + 1] == ("finished", task.folder)
 
 
+@pytest.mark.soak
 def test_a_full_disk_raises_and_the_next_run_goes_on() -> None:
     Contract().test_a_full_disk_raises_and_the_next_run_goes_on()
 
 
+@pytest.mark.soak
 def test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same() -> None:
     Contract().test_ctrl_c_keeps_the_state_and_the_next_run_ends_the_same()
 

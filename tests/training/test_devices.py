@@ -128,6 +128,7 @@ def test_what_one_process_raises_is_the_reason_of_the_trial() -> None:
         assert "this share cannot" in reason_of(events, task)
 
 
+@pytest.mark.soak
 def test_when_who_started_them_is_killed_all_processes_end() -> None:
     notes = "(HERE / f'{os.getpid()}.times').touch(); time.sleep(0.05)"
     with small_trials() as trials:

@@ -22,6 +22,7 @@ def finished(run: Path) -> set[Path]:
     return {path.parent.relative_to(run) for path in run.glob("trials/*/*/trial.json")}
 
 
+@pytest.mark.soak
 def test_a_killed_search_over_an_own_function_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

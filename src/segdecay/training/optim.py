@@ -118,8 +118,9 @@ def _of_torch(name: str) -> Callable[..., Any]:
 def _of_timm(name: str) -> Callable[..., Any]:
     from timm.optim import create_optimizer_v2, list_optimizers  # late: a training with torch's needs none of it
 
-    if name not in list_optimizers():
-        raise ConfigError(f"optimizer.name: timm.optim has no '{name}'.{did_you_mean(name, list_optimizers())}")
+    known = [str(one) for one in list_optimizers()]
+    if name not in known:
+        raise ConfigError(f"optimizer.name: timm.optim has no '{name}'.{did_you_mean(name, known)}")
     return lambda groups, **given: create_optimizer_v2(groups, opt=name, weight_decay=0.0, **given)
 
 
