@@ -95,10 +95,8 @@ def _shade_gap(figure: go.Figure, trainings: Sequence[Training]) -> None:
     shared = sorted(set(low) & set(high))
     if not shared:
         return
-    left, right = shared[0], shared[-1]
-    if left == right:
-        left = right - 0.03 * right
-    xs = [left, right] if len(shared) == 1 else shared
+    right = float(shared[-1])
+    xs = [0.97 * right, right] if len(shared) == 1 else [float(epoch) for epoch in shared]
     ends = [shared[0], shared[0]] if len(shared) == 1 else shared
     figure.add_scatter(
         x=[*xs, *reversed(xs)],
