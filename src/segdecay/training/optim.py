@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def build_optimizer(config: OptimizerConfig, groups: Groups, *, fused: bool = Tr
         )
     if config.name in FUSED:
         own = {"momentum": config.momentum} if config.name == "sgd" else {"betas": config.betas}
-        return _made(config, lambda: FUSED[config.name](explicit, **{"fused": fused, **own, **given}))  # type: ignore[arg-type]
+        return _made(config, lambda: FUSED[config.name](explicit, **{"fused": fused, **own, **given}))
     return _made(config, lambda: _constructor(config)(explicit, **given))
 
 
@@ -116,12 +117,11 @@ def _of_torch(name: str) -> Callable[..., Any]:
 
 
 def _of_timm(name: str) -> Callable[..., Any]:
-    from timm.optim import create_optimizer_v2, list_optimizers  # late: a training with torch's needs none of it
-
-    known = [str(one) for one in list_optimizers()]
+    timm: Any = import_module("timm.optim")  # late: a training with torch's optimizers needs none of it
+    known = [str(one) for one in timm.list_optimizers()]
     if name not in known:
         raise ConfigError(f"optimizer.name: timm.optim has no '{name}'.{did_you_mean(name, known)}")
-    return lambda groups, **given: create_optimizer_v2(groups, opt=name, weight_decay=0.0, **given)
+    return lambda groups, **given: timm.create_optimizer_v2(groups, opt=name, weight_decay=0.0, **given)
 
 
 def constructor_text(config: OptimizerConfig, arguments: str) -> str:
