@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segdecay import plot
     from segdecay.api import (
         audit,
         check,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from segdecay.data.user_data import UserData
     from segdecay.inference.model import Model
     from segdecay.training.user_api import Axis, Setting, UserFold
+    from segdecay.workflows import plot
     from segdecay.workflows.callbacks import Callback
     from segdecay.workflows.train import Trained
     from segdecay.workflows.tune import Tuned
@@ -55,7 +55,7 @@ _HOMES = {
     "Tuned": "segdecay.workflows.tune",
     **dict.fromkeys(_FUNCTIONS, "segdecay.api"),
 }
-_MODULES = ("plot", "report")  # `report` is called as a function
+_MODULES = {"plot": "segdecay.workflows.plot", "report": "segdecay.report"}  # `report` is called as a function
 
 
 def __getattr__(name: str) -> Any:
@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
 
         return version("segdecay")
     if name in _MODULES:
-        return importlib.import_module(f"segdecay.{name}")
+        return importlib.import_module(_MODULES[name])
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
