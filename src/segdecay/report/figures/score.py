@@ -350,7 +350,11 @@ def _mark_others(figure: go.Figure, verdict: Verdict, others: Sequence[tuple[flo
 
 
 def paired_figure(verdict: Verdict) -> go.Figure:
-    """No decay against the compared setting, a line per fold, beside their paired difference with its interval."""
+    """No decay against the compared setting, a line per fold, beside their paired difference with its interval.
+
+    Of networks that are not trained enough the difference means nothing: in its place stands the score of a prediction
+    without any training.
+    """
     none, compared = verdict.none, verdict.compared
     name = "chosen" if not verdict.strength.is_none else f"best with {verdict.kind_of_axis}"
     figure = go.Figure(layout=base_layout(340, showlegend=False))
@@ -381,7 +385,8 @@ def paired_figure(verdict: Verdict) -> go.Figure:
         textposition=["middle left", "middle right"][: len(both)],
         textfont={"size": 14},
     )
-    found = compared.difference if compared else None
+    is_enough = verdict.kind != "undertrained"
+    found = compared.difference if compared and is_enough else None
     base = none.mean if none else None
     ends: list[float | None] = []
     if found is not None and found.mean is not None and base is not None:
@@ -406,7 +411,8 @@ def paired_figure(verdict: Verdict) -> go.Figure:
             text=[_told(f"{name} minus {none_name(verdict.axis)}", found)],
         )
     known = [value for item in both for value in item.folds]
-    low, high = padded([*known, *means, *ends], 0.1)
+    trivial = verdict.training.trivial_score if verdict.training is not None and not is_enough else None
+    low, high = padded([*known, *means, *ends, trivial], 0.1)
     texts = [none_name(verdict.axis), f"<b>{name}</b>", "difference"]
     shown = [0, 1, DIFFERENCE_AT][: len(both) + bool(ends)]
     across = axis_style(tickvals=shown, ticktext=texts[: len(shown)], range=[-0.6, 2.25 if ends else 1.6])
@@ -415,6 +421,12 @@ def paired_figure(verdict: Verdict) -> go.Figure:
         xaxis=across | {"showgrid": False, "tickfont": {"size": 13}},
         yaxis=axis_style(range=[low, high], title=_criterion(verdict)),
     )
+    if trivial is not None:
+        figure.add_hline(
+            y=trivial,
+            line={"color": GREY, "width": 1.5, "dash": "dot"},
+            annotation={"text": f"without any training: {score(trivial)}", "xanchor": "right", "font": {"size": 13}},
+        )
     if ends and base is not None:
         span = (low - base, high - base)
         marks = ticks(*span)

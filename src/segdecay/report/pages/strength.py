@@ -58,8 +58,7 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
         "paired": build_panel(
             "no-decay-and-chosen",
             "",
-            "Validation score of both settings, a thin line per fold (a fold's images were not trained on); right, the"
-            " mean difference with its interval, which leaves out 0 if the settings are told apart.",
+            PAIRED_UNTOLD if verdict.kind == "undertrained" else PAIRED,
             figures.paired_figure(verdict),
         ),
         "score": build_panel(
@@ -181,6 +180,14 @@ def is_short(verdict: Verdict) -> bool:
     return verdict.kind == "zero" and any(one.code == "still_rising" for one in verdict.cautions)
 
 
+PAIRED = (
+    "Validation score of both settings, a thin line per fold (a fold's images were not trained on); right, the mean "
+    "difference with its interval, which leaves out 0 if the settings are told apart."
+)
+PAIRED_UNTOLD = (
+    "Validation score of both settings, a thin line per fold (a fold's images were not trained on). Their difference "
+    "is left out: networks that have not learned tell nothing about decay."
+)
 ISO = (
     "Every point was trained on all folds. Along a dotted line learning rate × λ is constant, so that one step shrinks "
     "a weight by the same factor. Changes along a line are due to the learning rate, changes across lines at one "
