@@ -413,7 +413,7 @@ def paired_figure(verdict: Verdict) -> go.Figure:
     known = [value for item in both for value in item.folds]
     trivial = verdict.training.trivial_score if verdict.training is not None and not is_enough else None
     low, high = padded([*known, *means, *ends, trivial], 0.1)
-    texts = [none_name(verdict.axis), f"<b>{name}</b>", "difference"]
+    texts = [none_name(verdict.axis), name if verdict.strength.is_none else f"<b>{name}</b>", "difference"]
     shown = [0, 1, DIFFERENCE_AT][: len(both) + bool(ends)]
     across = axis_style(tickvals=shown, ticktext=texts[: len(shown)], range=[-0.6, 2.25 if ends else 1.6])
     figure.update_layout(
