@@ -182,7 +182,7 @@ def is_short(verdict: Verdict) -> bool:
 
 PAIRED = (
     "Validation score of both settings, a thin line per fold (a fold's images were not trained on); right, the mean "
-    "difference with its interval, which leaves out 0 if the settings are told apart."
+    "difference with its 95 % interval, which leaves out 0 if the settings are told apart."
 )
 PAIRED_UNTOLD = (
     "Validation score of both settings, a thin line per fold (a fold's images were not trained on). Their difference "
