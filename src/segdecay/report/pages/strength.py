@@ -54,11 +54,13 @@ def strength_panels(verdict: Verdict | None, run: Run, class_lines: Sequence[Cla
     others, alike = other_tools(run), values_like_best(run)
     shown = dict(zip(figures.strength_places(verdict, others), values, strict=True))
     places = dict(zip(positions(values), values, strict=True))
+    confidence = verdict.evidence.get("confidence")
+    level = f"{100 * float(confidence):g} % " if confidence else ""
     return {
         "paired": build_panel(
             "no-decay-and-chosen",
             "",
-            PAIRED_UNTOLD if verdict.kind == "undertrained" else PAIRED,
+            PAIRED_UNTOLD if verdict.kind == "undertrained" else PAIRED.format(level),
             figures.paired_figure(verdict),
         ),
         "score": build_panel(
@@ -182,7 +184,7 @@ def is_short(verdict: Verdict) -> bool:
 
 PAIRED = (
     "Validation score of both settings, a thin line per fold (a fold's images were not trained on); right, the mean "
-    "difference with its 95 % interval, which leaves out 0 if the settings are told apart."
+    "difference with its {0}interval, which leaves out 0 if the settings are told apart."
 )
 PAIRED_UNTOLD = (
     "Validation score of both settings, a thin line per fold (a fold's images were not trained on). Their difference "
