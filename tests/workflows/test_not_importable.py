@@ -62,9 +62,7 @@ def test_a_function_that_was_typed_in_trains_in_its_process_and_says_why(how: st
     assert (tmp_path / "run" / "verdict.json").is_file()
 
 
-def test_a_module_that_only_this_process_can_import_is_named_and_not_memory(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_module_that_only_this_process_can_import_is_named_and_not_memory(tmp_path: Path) -> None:
     path = tmp_path / "elsewhere" / "of_this_process_alone.py"
     path.parent.mkdir()
     path.write_text("def same(image, mask):\n    return image, mask\n")
@@ -78,5 +76,4 @@ def test_a_module_that_only_this_process_can_import_is_named_and_not_memory(
     with warnings.catch_warnings(), pytest.raises(RunError, match="could not import the script, or the module") as told:
         segdecay.train(data, out=tmp_path / "run", transform=module.same, workers=1, quiet=True, **OPTIONS)
     assert "memory" not in str(told.value)
-    assert "No module named 'of_this_process_alone'" in capfd.readouterr().err
     del sys.modules["of_this_process_alone"]
