@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PARTS = ("the same trial", "regularizers", "determinism", "steps", "memory", "prediction")
+PARTS = ("the same trial", "regularizers", "steps", "memory", "prediction")
 
 
 def test_the_parts_run_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

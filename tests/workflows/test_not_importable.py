@@ -46,6 +46,7 @@ def said_by(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.soak
 def test_a_script_from_standard_input_trains_in_its_process_and_says_why(tmp_path: Path) -> None:
     data, out = str(write_shapes(tmp_path / "shapes", n_images=8)), str(tmp_path / "run")
     said = said_by(TYPED.format(data=data, out=out, options=OPTIONS))
@@ -53,7 +54,7 @@ def test_a_script_from_standard_input_trains_in_its_process_and_says_why(tmp_pat
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-@pytest.mark.parametrize("how", ["-", "-c"])
+@pytest.mark.parametrize("how", ["-", pytest.param("-c", marks=pytest.mark.soak)])
 def test_a_function_that_was_typed_in_trains_in_its_process_and_says_why(how: str, tmp_path: Path) -> None:
     code = FUNCTION.format(out=str(tmp_path / "run"))
     said = said_by(code) if how == "-" else said_by("", "-c", code)
