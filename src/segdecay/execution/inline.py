@@ -10,10 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from segdecay.execution.base import Listener, Source
-from segdecay.execution.devices import usable_cores
 from segdecay.execution.retries import Attempts
 from segdecay.execution.run_task import work_on
-from segdecay.training.ahead import AHEAD
 from segdecay.training.setup import TrialTask
 
 
@@ -22,7 +20,6 @@ class InlineExecutor:
 
     def __init__(self, device: str | None = None) -> None:
         self._device = device  # None: that of each task
-        self._batches_ahead = AHEAD if usable_cores() > 1 else 0
 
     @property
     def workers(self) -> int:
@@ -36,7 +33,7 @@ class InlineExecutor:
         """Run every task in this process; on Ctrl-C the running one writes a checkpoint."""
         attempts = Attempts(tasks, on_event, workers=1)
         while (task := attempts.start(running=0)) is not None:
-            placed = replace(task, device=self._device or task.device, batches_ahead=self._batches_ahead)
+            placed = replace(task, device=self._device or task.device)
             with _postponed_interrupt() as asked:
 
                 def report(epoch: int, _epochs: int, task: TrialTask = task) -> None:

@@ -18,12 +18,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from segdecay.execution.base import Listener, Source
-from segdecay.execution.devices import usable_cores
 from segdecay.execution.outcome import Outcome
 from segdecay.execution.process import worker_context
 from segdecay.execution.retries import Attempts, AwakeClock, Patience
 from segdecay.execution.worker import work
-from segdecay.training.ahead import AHEAD
 from segdecay.training.setup import TrialTask
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -86,7 +84,6 @@ class LocalExecutor:
 
     def __init__(self, workers: int, devices: Sequence[str], patience: Patience | None = None) -> None:
         self._slots = [devices[i % len(devices)] for i in range(workers)]
-        self._batches_ahead = AHEAD if usable_cores() >= 2 * workers else 0  # the thread needs a core of its own
         self._context = worker_context()
         self.work: Callable[[TrialTask, Connection], None] = work  # the body of a worker
         self._patience = patience or Patience()
@@ -123,9 +120,7 @@ class LocalExecutor:
 
     def _start(self, task: TrialTask, slot: str) -> _Running:
         ours, theirs = self._context.Pipe()
-        on_slot = replace(
-            task, device=slot, batches_ahead=self._batches_ahead, trials_on_device=self._slots.count(slot)
-        )
+        on_slot = replace(task, device=slot, trials_on_device=self._slots.count(slot))
         process = self._context.Process(target=self.work, args=(on_slot, theirs), daemon=False)  # type: ignore[attr-defined]
         process.start()
         theirs.close()

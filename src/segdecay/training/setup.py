@@ -57,7 +57,7 @@ class TrialTask:
     user: UserFunction | None = None  # trained by the user's function in place of the built-in loop
     transform: UserTransform | None = None  # a callable of the user's, given in Python; others are named in `config`
     spread: Spread | None = None  # several devices; None: `device` alone
-    batches_ahead: int = 0  # prepared by a thread, where a core is free for it; on a GPU always
+    batches_ahead: int = 0  # prepared by a thread on a CPU, where it gains nothing by default; on a GPU always some
     trials_on_device: int = 1  # at a time; they share its memory
 
     @property
