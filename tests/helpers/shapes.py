@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from segdecay.config.schema import RunConfig, parse_config
 from segdecay.data import Dataset, load_dataset
+from segdecay.training.loop import Interrupted, run_trial
 from segdecay.training.setup import TrialTask
 
 CLASSES = ("ground", "bright", "dark")
@@ -71,3 +75,19 @@ def small_task(folder: Path, config: RunConfig, *, value: float = 2.0, **changes
         keep_model=True,
     )
     return replace(task, **changes), dataset
+
+
+def stopped_and_resumed(whole: TrialTask, folder: Path, steps: int) -> TrialTask:
+    """The same trial in another folder, stopped after so many steps and trained on from its checkpoint."""
+    broken = replace(whole, folder=folder)
+    asked = iter(range(10_000))
+    with pytest.raises(Interrupted):
+        run_trial(broken, stop=lambda: next(asked) >= steps)
+    run_trial(broken)
+    return broken
+
+
+def same_weights(one: TrialTask, other: TrialTask) -> bool:
+    """Whether two finished trials kept the same weights, bit for bit."""
+    ours, theirs = (load_file(task.folder / "model.safetensors") for task in (one, other))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

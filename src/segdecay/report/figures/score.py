@@ -244,20 +244,7 @@ def score_figure(verdict: Verdict, alike: Sequence[float] = (), others: Sequence
     at = strength_places(verdict, others)
     figure = go.Figure(layout=base_layout(380, xaxis=_strength_axis(verdict, at), showlegend=False))
     whole = max((_n_folds(item) for item in settings), default=0)
-    for fold in range(max((len(item.folds) for item in settings), default=0)):
-        scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
-        figure.add_scatter(
-            x=at,
-            y=scores,
-            name=f"fold {fold + 1}",
-            mode="lines+markers",
-            connectgaps=True,
-            line={"width": 1.2, "color": GREY},
-            marker={"size": 4, "color": GREY},
-            opacity=THIN_OPACITY,
-            hoverinfo="text",
-            text=[f"fold {fold + 1}: {score(value)}" for value in scores],
-        )
+    _add_folds(figure, settings, at, width=1.2, size=4)
     figure.add_scatter(
         x=at,
         y=[item.mean for item in settings],
@@ -359,19 +346,7 @@ def paired_figure(verdict: Verdict) -> go.Figure:
     name = "chosen" if not verdict.strength.is_none else f"best with {verdict.kind_of_axis}"
     figure = go.Figure(layout=base_layout(340, showlegend=False))
     both = [item for item in (none, compared) if item is not None]
-    for fold in range(max((len(item.folds) for item in both), default=0)):
-        scores = [item.folds[fold] if fold < len(item.folds) else None for item in both]
-        figure.add_scatter(
-            x=list(range(len(both))),
-            y=scores,
-            name=f"fold {fold + 1}",
-            mode="lines+markers",
-            line={"width": 1.4, "color": GREY},
-            marker={"size": 6, "color": GREY},
-            opacity=THIN_OPACITY,
-            hoverinfo="text",
-            text=[f"fold {fold + 1}: {score(value)}" for value in scores],
-        )
+    _add_folds(figure, both, list(range(len(both))), width=1.4, size=6)
     means = [item.mean for item in both]
     figure.add_scatter(
         x=list(range(len(both))),
@@ -392,24 +367,7 @@ def paired_figure(verdict: Verdict) -> go.Figure:
     if found is not None and found.mean is not None and base is not None:
         bounds = found.interval or (found.mean, found.mean)
         ends = [base + bounds[0], base + bounds[1], base]
-        figure.add_scatter(
-            x=[DIFFERENCE_AT],
-            y=[found.mean],
-            yaxis="y2",
-            name="difference, interval",
-            mode="markers",
-            marker={"size": 13, "color": VERMILION, "symbol": "diamond"},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [bounds[1] - found.mean],
-                "arrayminus": [found.mean - bounds[0]],
-                "width": 9,
-                "thickness": 3,
-            },
-            hoverinfo="text",
-            text=[_told(f"{name} minus {none_name(verdict.axis)}", found)],
-        )
+        _add_difference(figure, found.mean, bounds, _told(f"{name} minus {none_name(verdict.axis)}", found))
     known = [value for item in both for value in item.folds]
     trivial = verdict.training.trivial_score if verdict.training is not None and not is_enough else None
     low, high = padded([*known, *means, *ends, trivial], 0.1)
@@ -428,14 +386,59 @@ def paired_figure(verdict: Verdict) -> go.Figure:
             annotation={"text": f"without any training: {score(trivial)}", "xanchor": "right", "font": {"size": 13}},
         )
     if ends and base is not None:
-        span = (low - base, high - base)
-        marks = ticks(*span)
-        second = {"tickvals": list(marks), "ticktext": [difference(mark) for mark in marks], "showgrid": False}
-        figure.update_layout(yaxis2=axis_style(overlaying="y", side="right", range=list(span), **second))
-        figure.add_shape(
-            type="line", x0=0, x1=2.25, y0=base, y1=base, line={"color": GREY, "width": 1.5, "dash": "dot"}
-        )
+        _add_difference_axis(figure, base, low, high)
     return figure
+
+
+def _add_folds(
+    figure: go.Figure, settings: Sequence[SettingSummary], at: Sequence[float], *, width: float, size: int
+) -> None:
+    """A thin line for every fold, through the settings that were trained on it."""
+    for fold in range(max((len(item.folds) for item in settings), default=0)):
+        scores = [item.folds[fold] if fold < len(item.folds) else None for item in settings]
+        figure.add_scatter(
+            x=at,
+            y=scores,
+            name=f"fold {fold + 1}",
+            mode="lines+markers",
+            connectgaps=True,
+            line={"width": width, "color": GREY},
+            marker={"size": size, "color": GREY},
+            opacity=THIN_OPACITY,
+            hoverinfo="text",
+            text=[f"fold {fold + 1}: {score(value)}" for value in scores],
+        )
+
+
+def _add_difference(figure: go.Figure, mean: float, bounds: tuple[float, float], text: str) -> None:
+    """The paired difference with its interval, on the second axis."""
+    figure.add_scatter(
+        x=[DIFFERENCE_AT],
+        y=[mean],
+        yaxis="y2",
+        name="difference, interval",
+        mode="markers",
+        marker={"size": 13, "color": VERMILION, "symbol": "diamond"},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [bounds[1] - mean],
+            "arrayminus": [mean - bounds[0]],
+            "width": 9,
+            "thickness": 3,
+        },
+        hoverinfo="text",
+        text=[text],
+    )
+
+
+def _add_difference_axis(figure: go.Figure, base: float, low: float, high: float) -> None:
+    """The axis of differences at the right, whose 0 is the score of no decay."""
+    span = (low - base, high - base)
+    marks = ticks(*span)
+    second = {"tickvals": list(marks), "ticktext": [difference(mark) for mark in marks], "showgrid": False}
+    figure.update_layout(yaxis2=axis_style(overlaying="y", side="right", range=list(span), **second))
+    figure.add_shape(type="line", x0=0, x1=2.25, y0=base, y1=base, line={"color": GREY, "width": 1.5, "dash": "dot"})
 
 
 def _told(what: str, found: Interval) -> str:
